@@ -1,0 +1,76 @@
+"""What an implementation is: the contract that every way to compute a pass fulfils.
+
+An implementation states what it cannot do, whether its arithmetic is exact on integers, and what
+memory it expects to need; `prepare` returns a `Prepared`, which computes one pass of one layer as
+often as asked. Work that depends on the kernel's values belongs inside `run`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.layer import Layer, Pass
+from convbench.operands import Operands
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What the clock sees, and what it does not: short phrases in the order in which it happens."""
+
+    inside: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+
+
+class Prepared(Protocol):
+    """One pass of one layer, ready to run: buffers allocated, graphs traced, tuning done."""
+
+    @property
+    def buffers(self) -> tuple[NDArray[np.floating[Any]], ...]:
+        """Arrays that are reused between calls. The checker fills them with NaN between calls."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    def load(self, operands: Operands) -> None:
+        """Copies the operands into arrays of its own, in its native layout; outside the clock."""
+        ...
+
+    def run(self) -> object:
+        """Computes from what was last loaded; returns when the result is complete."""
+        ...
+
+    def to_numpy(self, result: object) -> NDArray[np.floating[Any]]:
+        """The result of `run` as NHWC, or (kh, kw, in, out) for the kernel gradient."""
+        ...
+
+
+class Implementation(Protocol):
+    """One way to compute the passes of a layer.
+
+    Implementations of one `runtime` share a worker process. `error_bound` is for those that are
+    not `exact`: a factor on the bound of a direct sum (see agreement/bound.py), with its source.
+    """
+
+    name: str
+    runtime: str
+
+    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+        """Why it cannot compute this pass of this layer, or None."""
+        ...
+
+    def exact(self, layer: Layer, pass_: Pass) -> bool:
+        """Whether it only sums products, so that integers must come out equal."""
+        ...
+
+    def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
+        """Predicted bytes beyond operands and result, at the peak of a call."""
+        ...
+
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Prepared:
+        """Allocates, traces and tunes, outside the clock."""
+        ...

@@ -1,0 +1,186 @@
+"""The result file: its schema as dataclasses, atomic save, load with clear refusals.
+
+The file is pyperf's JSON (`benchmarks` with every raw sample) with one more top-level key,
+`convbench`. Here are seconds and bytes only; `report` scales them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from convbench.layer import Pass
+from convbench.machine import Caution, Machine, Software
+from convbench.suite import Suite
+
+SCHEMA = "convbench-result/1"
+
+Status = Literal["ok", "wrong", "unsupported", "failed", "skipped", "pending"]
+Interval = tuple[float, float]
+
+# Field names with a trailing underscore are Python keywords; the file has them without it.
+_CONFIG = {"alias_generator": lambda name: name.rstrip("_"), "populate_by_name": True}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the checker found. `exact` is None where integers prove nothing (not exact arithmetic).
+
+    `error_over_bound` is the largest ratio of a float's error to its a-priori bound, and
+    `max_abs_error` the largest error, both on the cut layer; None where no float was compared.
+    """
+
+    exact: bool | None
+    error_over_bound: float | None
+    max_abs_error: float | None
+    verdict: Literal["agrees", "wrong", "mistrusted"]
+    diagnosis: str | None = None
+
+
+@dataclass(frozen=True)
+class Time:
+    """exp(mean of the logs of the rounds' medians), its 99 % interval (None: under 5 rounds)."""
+
+    time_s: float
+    ci99_s: Interval | None
+    rounds: int
+    samples: int
+    benchmark: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """`peak_bytes` = `held_bytes` (since before prepare) + `call_peak_bytes` (with the result).
+
+    Operands are excluded. `rss_timeline` is (seconds, bytes) of a looped call, page-level.
+    """
+
+    peak_bytes: int
+    held_bytes: int
+    call_peak_bytes: int
+    method: str
+    exact: bool
+    predicted_bytes: int
+    naive_im2col_bytes: int
+    rss_peak_bytes: int | None
+    rss_timeline: tuple[tuple[float, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Work:
+    flops: int
+    flops_in_bounds: int
+    gflops_per_s: float | None = None
+    fraction_of_peak: float | None = None
+
+
+@dataclass(frozen=True)
+class CellLedger:
+    inside: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (layer, pass, implementation) and all that is known of it."""
+
+    layer: str
+    pass_: Pass
+    implementation: str
+    status: Status
+    reason: str | None = None
+    agreement: Agreement | None = None
+    time: Time | None = None
+    memory: Memory | None = None
+    work: Work | None = None
+    ledger: CellLedger | None = None
+
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """Time of `versus` over time of `implementation`; `chosen` names the Keras way."""
+
+    layer: str
+    pass_: Pass
+    implementation: str
+    versus: str
+    chosen: str
+    ratio: float
+    ci99: Interval | None
+    rounds: int
+    reliable: bool
+
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """The time of an implementation's twin over its own: 1 on a machine that can be trusted."""
+
+    layer: str
+    pass_: Pass
+    implementation: str
+    ratio: float
+    ci99: Interval | None
+
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """Geometric mean of a pass's speedups over the layers; pass None: over all passes."""
+
+    implementation: str
+    versus: str
+    pass_: Pass | None
+    geometric_mean: float
+    ci99: Interval | None
+
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class NetworkLayer:
+    layer: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True)
+class NetworkRow:
+    """Time of a whole network in one pass: layers weighted by how often it has them."""
+
+    implementation: str
+    pass_: Pass
+    total_s: float
+    layers: tuple[NetworkLayer, ...]
+
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """The key `convbench` of a result file. `environment` holds the workers' variables that matter.
+
+    `rounds` is how many rounds were finished, `threads` the threads that each arm was given.
+    """
+
+    schema_: str
+    suite: Suite
+    machine: Machine
+    software: Software
+    environment: dict[str, str]
+    warnings: tuple[Caution, ...]
+    threads: int
+    effort: str
+    seed: int
+    rounds: int
+    cells: tuple[Cell, ...]
+    speedups: tuple[Speedup, ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
+    summary: tuple[SummaryRow, ...] = ()
+    network: tuple[NetworkRow, ...] = ()
+
+    __pydantic_config__ = _CONFIG

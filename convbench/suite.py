@@ -1,0 +1,38 @@
+"""A suite: the layers, implementations and passes of one YAML file, and how it is found by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from convbench.layer import Layer, Pass
+
+DEFAULT_IMPLEMENTATIONS = ("loop", "im2col", "keras", "keras-graph")
+
+KERAS_WAYS = ("keras", "keras-graph", "keras-xla")
+"""The ways to run Keras Conv2D; `fastest-keras` is the fastest of those that a suite has."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What one YAML file asks for. `environment` maps variables to values, None unsets one.
+
+    `source` is the file as the user named it, for messages and for provenance.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    implementations: tuple[str, ...] = DEFAULT_IMPLEMENTATIONS
+    passes: tuple[Pass, ...] = tuple(Pass)
+    threads: int | Literal["all"] = "all"
+    environment: dict[str, str | None] = field(default_factory=dict)
+    description: str = ""
+    source: str = ""
+
+
+def shipped_suites() -> dict[str, Path]:
+    """Suites by name: installed beside the package, or in configs/ of a checkout."""
+    package = Path(__file__).parent
+    folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), None)
+    return {} if folder is None else {path.stem: path for path in sorted(folder.glob("*.yaml"))}
