@@ -97,9 +97,7 @@ def _operands(layer: Layer, pass_: Pass, draw: _Draw) -> Operands:
     reads_bias = layer.use_bias and pass_ is Pass.FORWARD
     output = (batch, *layer.output_shape)
     return Operands(
-        input=None
-        if pass_ is Pass.INPUT_GRADIENT
-        else draw("input", (batch, *layer.input_shape)),
+        input=None if pass_ is Pass.INPUT_GRADIENT else draw("input", (batch, *layer.input_shape)),
         kernel=None if pass_ is Pass.KERNEL_GRADIENT else draw("kernel", layer.kernel_shape),
         bias=draw("bias", (layer.filters,)) if reads_bias else None,
         output_gradient=None if pass_ is Pass.FORWARD else draw("output_gradient", output),

@@ -1,4 +1,4 @@
-"""The result file: its schema as dataclasses, atomic save, load with clear refusals.
+"""The result file: its schema as dataclasses, one for each part.
 
 The file is pyperf's JSON (`benchmarks` with every raw sample) with one more top-level key,
 `convbench`. Here are seconds and bytes only; `report` scales them.
@@ -158,6 +158,32 @@ class NetworkRow:
     layers: tuple[NetworkLayer, ...]
 
     __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class RoundSamples:
+    """One benchmark's samples of one round: a pyperf run.
+
+    `values` are seconds a call, one a block; `order` is the arm's place in each of those blocks.
+    """
+
+    round: int
+    order: tuple[int, ...]
+    loops: int
+    values: tuple[float, ...]
+    warmups: tuple[tuple[int, float], ...]
+    metadata: dict[str, str | int | float]
+
+
+Benchmarks = dict[str, tuple[RoundSamples, ...]]
+"""Every raw sample, by benchmark name (`benchmark_name`)."""
+
+TWIN = "#twin"
+
+
+def benchmark_name(layer: str, pass_: Pass, implementation: str) -> str:
+    """`layer/pass/implementation`; the duplicate arm's has `#twin` behind it."""
+    return f"{layer}/{pass_}/{implementation}"
 
 
 @dataclass(frozen=True)

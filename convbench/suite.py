@@ -34,5 +34,7 @@ class Suite:
 def shipped_suites() -> dict[str, Path]:
     """Suites by name: installed beside the package, or in configs/ of a checkout."""
     package = Path(__file__).parent
-    folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), None)
+    folder = next(
+        (f for f in (package / "configs", package.parent / "configs") if f.is_dir()), None
+    )
     return {} if folder is None else {path.stem: path for path in sorted(folder.glob("*.yaml"))}

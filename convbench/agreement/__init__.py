@@ -1,0 +1,1 @@
+"""Whether a result is right: the oracle, the bound, the verdict."""

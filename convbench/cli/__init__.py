@@ -1,0 +1,45 @@
+"""The command line: one file a command, registered here; nothing heavy is imported for --help."""
+
+from __future__ import annotations
+
+import typer
+
+from convbench.cli import machine, run, schema, show
+from convbench.cli.console import Traceback
+
+app = typer.Typer(
+    name="convbench",
+    help="Is your Python convolution right, how much slower than Keras Conv2D is it, and why?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    traceback: bool = typer.Option(
+        False, "--traceback", help="Show Python's traceback of an error, for a bug report."
+    ),
+) -> None:
+    Traceback.wanted = traceback
+    if version:
+        from convbench import __version__
+
+        typer.echo(f"convbench {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+app.command("run")(run.run)
+app.command("show")(show.show)
+app.command("machine")(machine.machine)
+app.command("schema")(schema.schema)
+
+
+def main() -> None:
+    app(prog_name="convbench")

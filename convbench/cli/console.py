@@ -1,0 +1,144 @@
+"""The terminal side of every command: errors, progress, and where output goes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from convbench.errors import ConvbenchError, ExitCode
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from convbench.schedule.events import Event
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PLAIN_INTERVAL_S = 10.0
+"""Off a terminal a line of progress at most this often, so that a CI log stays short."""
+
+
+class Traceback:
+    """Whether --traceback was given."""
+
+    wanted = False
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """The command, with our errors shown as a person reads them, and Ctrl-C as exit code 130."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except ConvbenchError as error:
+            if Traceback.wanted:
+                raise
+            for line in error.message.splitlines():
+                complain(f"error: {line}")
+            if error.hint:
+                complain(f"hint: {error.hint}")
+            raise SystemExit(error.exit_code) from None
+        except KeyboardInterrupt:
+            complain("interrupted")
+            raise SystemExit(ExitCode.INTERRUPTED) from None
+
+    return wrapped
+
+
+def complain(line: str) -> None:
+    print(f"convbench: {line}", file=sys.stderr)
+
+
+def write(text: str, output: Path | None) -> None:
+    """To stdout, or to the file named with -o (`-` is stdout)."""
+    if output is None or str(output) == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text)
+    except OSError as error:
+        raise ConvbenchError(
+            f"{output} cannot be written: {error.strerror}", hint="name another file with -o"
+        ) from None
+    complain(f"wrote {output}")
+
+
+class Watcher:
+    """Shows events on stderr: a live bar on a terminal, else now and then a line."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._live: RichProgress | None = None
+        self._task: TaskID | None = None
+        self._phase = ""
+        self._printed = 0.0
+
+    def __enter__(self) -> Watcher:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as RichProgress
+
+            self._live = RichProgress(
+                TextColumn("{task.fields[phase]}"),
+                BarColumn(bar_width=16),
+                TextColumn("{task.fields[what]}", markup=False),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[left]}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, event: Event) -> None:
+        from convbench.schedule.events import PhaseStarted, Progress
+
+        if self._quiet:
+            return
+        if isinstance(event, PhaseStarted):
+            self._start(event.phase, event.steps)
+        elif isinstance(event, Progress):
+            left = "" if event.left_s is None else f"about {_duration(event.left_s)} left"
+            if self._live is not None and self._task is not None:
+                self._live.update(self._task, advance=1, what=event.what, left=left)
+            elif self._live is None:
+                self._print(event.what, left)
+
+    def _start(self, phase: str, steps: int) -> None:
+        self._phase = phase
+        self._printed = 0.0
+        if self._live is None:
+            return
+        if self._task is not None:
+            self._live.remove_task(self._task)
+        self._task = self._live.add_task("", total=steps, phase=phase, what="", left="")
+
+    def _print(self, what: str, left: str) -> None:
+        now = time.monotonic()
+        if now - self._printed >= PLAIN_INTERVAL_S:
+            self._printed = now
+            complain(f"{self._phase}: {what}" + (f" ({left})" if left else ""))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

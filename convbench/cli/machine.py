@@ -1,0 +1,37 @@
+"""`convbench machine`: what this machine is, what it was measured to do, what holds it back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convbench.cli.console import Watcher, guarded
+from convbench.cli.show import Format, print_report
+
+
+@guarded
+def machine(
+    format_: Annotated[Format, typer.Option("--format", help="How it is printed.")] = Format.TABLE,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg; - is stdout."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Show CPU, caches, BLAS, versions, and measured peaks: SGEMM, DGEMM, copies, calls, pages."""
+    from convbench.report.machine_tables import report
+    from convbench.schedule.machine import describe
+    from convbench.schedule.options import worker_environment
+
+    description = describe(worker_environment(os.environ, {}))
+    with Watcher(quiet) as watcher:
+        while True:
+            try:
+                watcher.show(next(description))
+            except StopIteration as done:
+                described = done.value
+                break
+    print_report(report(described), format_, output)

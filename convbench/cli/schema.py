@@ -1,0 +1,32 @@
+"""`convbench schema`: the JSON Schema of suites and of result files."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convbench.cli.console import guarded, write
+
+
+class Document(StrEnum):
+    SUITE = "suite"
+    RESULT = "result"
+
+
+@guarded
+def schema(
+    document: Annotated[Document, typer.Argument(help="Which file's schema.")] = Document.SUITE,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file instead of stdout.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a suite, or of the key `convbench` in a result file."""
+    if document is Document.SUITE:
+        from convbench.suite_file import json_schema
+    else:
+        from convbench.result_file import json_schema
+    write(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", output)

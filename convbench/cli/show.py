@@ -1,0 +1,59 @@
+"""`convbench show`: the tables of a saved result file again."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convbench.cli.console import guarded, write
+
+if TYPE_CHECKING:
+    from convbench.report.table import Report
+    from convbench.results import ResultFile
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    JSON = "json"
+
+
+@guarded
+def show(
+    file: Annotated[Path, typer.Argument(help="A result file that `convbench run` saved.")],
+    format_: Annotated[Format, typer.Option("--format", help="How it is printed.")] = Format.TABLE,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg; - is stdout."),
+    ] = None,
+) -> None:
+    """Print the tables of a result file; always exit code 0 when it can be read."""
+    from convbench.report.run_tables import report
+    from convbench.result_file import load
+
+    print_report(report(load(file).result), format_, output)
+
+
+def print_result(result: ResultFile, format_: Format) -> None:
+    """A run's tables on stdout."""
+    from convbench.report.run_tables import report
+
+    print_report(report(result), format_, None)
+
+
+def print_report(report: Report, format_: Format, output: Path | None) -> None:
+    """On a terminal tables fit its width; the suffix of `output` chooses the format."""
+    from convbench import report as formats
+
+    if output is not None and str(output) != "-":
+        write(formats.render(report, formats.format_of(output)), output)
+    elif format_ is Format.TABLE:
+        from convbench.report.terminal import print_report as print_on_terminal
+
+        print_on_terminal(report)
+    else:
+        write(formats.render(report, format_.value), output)

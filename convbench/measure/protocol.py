@@ -1,0 +1,93 @@
+"""What the parent and a worker say to each other: frozen values through a pipe of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convbench.implementations.contract import Ledger
+from convbench.layer import Layer, Pass
+from convbench.machine import BlasLibrary
+from convbench.results import Agreement
+
+
+@dataclass(frozen=True)
+class Start:
+    """The first message. `implementations` are those of one runtime."""
+
+    runtime: str
+    threads: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker has imported its runtime and capped its threads."""
+
+    blas: tuple[BlasLibrary, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    layer: Layer
+    pass_: Pass
+    implementation: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """`call_s` is the time of one warm call: rough, since several workers check at a time."""
+
+    agreement: Agreement
+    call_s: float
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Answered by a results.Memory."""
+
+    layer: Layer
+    pass_: Pass
+    implementation: str
+    rss_seconds: float
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Answered by a machine.Calibration."""
+
+    threads: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Prepare, load and call until steady; answered by a clock.Warm."""
+
+    layer: Layer
+    pass_: Pass
+    implementation: str
+    sample_s: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Time `loops` calls of what was warmed up; answered by seconds a call."""
+
+    implementation: str
+    loops: int
+
+
+@dataclass(frozen=True)
+class Release:
+    """Forget what was prepared; answered by None."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The answer when a request raised: one sentence, with the place in the user's code."""
+
+    reason: str
+
+
+Request = Start | Check | Meter | Calibrate | WarmUp | Sample | Release

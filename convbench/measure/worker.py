@@ -1,0 +1,153 @@
+"""The worker process: serves the cells of one runtime, one request at a time.
+
+`python -m convbench.measure.worker FD` talks through the inherited file descriptor FD, so that
+whatever a library prints cannot corrupt it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from convbench import implementations, operands
+from convbench.agreement import checker
+from convbench.implementations.contract import Prepared
+from convbench.implementations.user import describe_exception
+from convbench.calibration import calibrate
+from convbench.machine import blas_libraries
+from convbench.measure import clock
+from convbench.measure.protocol import (
+    Calibrate,
+    Check,
+    Checked,
+    Failure,
+    Meter,
+    Ready,
+    Release,
+    Request,
+    Sample,
+    Start,
+    WarmUp,
+)
+
+PR_SET_PDEATHSIG = 1
+
+
+class Server:
+    """Answers requests; holds the arms that were warmed up until they are released."""
+
+    def __init__(self, start: Start) -> None:
+        self._threads = start.threads
+        self._seed = start.seed
+        self._arms: dict[str, tuple[Prepared, clock.Warm]] = {}
+        _start_runtime(start.runtime, start.threads)
+
+    def answer(self, request: Request) -> Any:
+        match request:
+            case Check():
+                return self._check(request)
+            case Meter():
+                return self._meter(request)
+            case Calibrate(threads, seconds):
+                return calibrate(threads, seconds)
+            case WarmUp():
+                return self._warm_up(request)
+            case Sample(implementation, loops):
+                prepared, warm = self._arms[implementation]
+                return clock.sample(prepared.run, loops, warm.call_s)
+            case Release():
+                self._arms.clear()
+                return None
+        raise TypeError(f"not a request: {request!r}")
+
+    def _check(self, request: Check) -> Checked:
+        implementation = implementations.get(request.implementation)
+        agreement = checker.check(
+            implementation, request.layer, request.pass_, self._threads, self._seed
+        )
+        prepared = implementation.prepare(request.layer, request.pass_, self._threads)
+        prepared.load(operands.floats(request.layer, request.pass_, self._seed))
+        calls = [clock.clock(prepared.run, 1) for _ in range(2)]
+        return Checked(agreement, min(calls), prepared.ledger)
+
+    def _meter(self, request: Meter) -> Any:
+        from convbench.measure import memory
+
+        return memory.meter(
+            implementations.get(request.implementation),
+            request.layer,
+            request.pass_,
+            self._threads,
+            operands.floats(request.layer, request.pass_, self._seed),
+            request.rss_seconds,
+        )
+
+    def _warm_up(self, request: WarmUp) -> clock.Warm:
+        implementation = implementations.get(request.implementation)
+        prepared = implementation.prepare(request.layer, request.pass_, self._threads)
+        prepared.load(operands.floats(request.layer, request.pass_, self._seed))
+        warm = clock.warm_up(prepared.run, request.sample_s)
+        self._arms[request.implementation] = prepared, warm
+        return warm
+
+
+def _start_runtime(runtime: str, threads: int) -> None:
+    """Imports the runtime and caps its threads, the same number for every implementation."""
+    import numpy as np
+    import threadpoolctl
+
+    np.ones((64, 64), np.float32) @ np.ones((64, 64), np.float32)  # BLAS allocates its buffers
+    threadpoolctl.threadpool_limits(threads, user_api="blas")
+    if runtime == "tensorflow":
+        from convbench.implementations import keras_layer
+
+        keras_layer.start(threads)
+
+
+def main() -> None:
+    _die_with_the_parent()
+    faulthandler.enable()
+    connection = Connection(int(sys.argv[1]))
+    start: Start = connection.recv()
+    try:
+        server = Server(start)
+        gc.freeze()  # a collection before a sample need not walk over all of TensorFlow (0.1 s)
+        connection.send(Ready(blas_libraries(start.runtime)))
+    except Exception as error:  # noqa: BLE001 - whatever an import raises is the parent's to report
+        connection.send(Failure(describe_exception(error)))
+        return
+    while True:
+        try:
+            request = connection.recv()
+        except EOFError:  # the parent is gone, or is done with us
+            return
+        connection.send(_answered(server, request))
+
+
+def _answered(server: Server, request: Request) -> Any:
+    try:
+        return server.answer(request)
+    except MemoryError:
+        return Failure("out of memory")
+    except Exception as error:  # noqa: BLE001 - a cell may raise anything; it costs only that cell
+        return Failure(describe_exception(error))
+
+
+def _die_with_the_parent() -> None:
+    """A parent that is killed leaves no worker behind, not even a stopped or a hung one."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # When memory runs out the kernel should take the worker, not the parent with its results.
+    with contextlib.suppress(OSError):
+        os.write(os.open("/proc/self/oom_score_adj", os.O_WRONLY), b"800")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Reports: neutral tables, and one module a format that renders them. Nothing is measured here.
+
+`run_tables.report` turns a result file into a `table.Report`; every format renders any Report.
+To add a format, write a module with a function from Report to str and add a line to FORMATS.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import PurePath
+from typing import TYPE_CHECKING, NamedTuple
+
+from convbench.errors import ConvbenchError
+
+if TYPE_CHECKING:
+    from convbench.report.table import Report
+
+
+class Format(NamedTuple):
+    """`renderer` is `module:function`, imported when first used."""
+
+    renderer: str
+    suffixes: tuple[str, ...]
+
+
+FORMATS: dict[str, Format] = {
+    "text": Format("convbench.report.terminal:text", (".txt",)),
+    "markdown": Format("convbench.report.markdown:render", (".md", ".markdown")),
+    "csv": Format("convbench.report.csv_:render", (".csv",)),
+    "json": Format("convbench.report.json_:render", (".json",)),
+    "svg": Format("convbench.report.terminal:svg", (".svg",)),
+}
+
+
+def render(report: Report, format: str) -> str:
+    """The report in a format of FORMATS, ending in a newline. Raises ConvbenchError otherwise."""
+    if format not in FORMATS:
+        raise ConvbenchError(
+            f"there is no report format {format!r}", hint=f"known formats: {', '.join(FORMATS)}"
+        )
+    module, _, function = FORMATS[format].renderer.partition(":")
+    rendered: str = getattr(import_module(module), function)(report)
+    return rendered
+
+
+def format_of(path: str | PurePath) -> str:
+    """The format that the suffix of `path` asks for. Raises ConvbenchError when none does."""
+    suffix = PurePath(path).suffix.lower()
+    for name, format in FORMATS.items():
+        if suffix in format.suffixes:
+            return name
+    known = ", ".join(suffix for format in FORMATS.values() for suffix in format.suffixes)
+    found = f"{suffix!r} is not the suffix of a report format" if suffix else "it has no suffix"
+    raise ConvbenchError(f"{path}: {found}", hint=f"known suffixes: {known}")

@@ -1,0 +1,102 @@
+"""A run as one flat table, a row a cell and a column a field: what a spreadsheet reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from convbench.report.table import Column, Interval, Kind, Row, Section, Table, Value
+from convbench.results import Cell, ResultFile, Speedup
+from convbench.summary import FASTEST_KERAS, LOOP
+
+_Field = tuple[Column, Value]
+
+
+def flat_table(result: ResultFile) -> Table:
+    """Raw numbers in seconds, bytes and FLOP; the same columns whatever was measured."""
+    others = [s.versus for s in result.speedups]
+    versus = tuple(dict.fromkeys([LOOP, FASTEST_KERAS, *others]))
+    speedups = {(s.layer, s.pass_, s.implementation, s.versus): s for s in result.speedups}
+    fields = [
+        [
+            *_identity(cell),
+            *_agreement(cell),
+            *_time(cell),
+            *(
+                field
+                for v in versus
+                for field in _speedup(
+                    v, speedups.get((cell.layer, cell.pass_, cell.implementation, v))
+                )
+            ),
+            *_memory(cell),
+            *_work(cell),
+        ]
+        for cell in result.cells
+    ]
+    columns = tuple(column for column, _ in fields[0]) if fields else ()
+    rows = tuple(Row(tuple(value for _, value in row)) for row in fields)
+    return Table("cells", columns, (Section(rows),))
+
+
+def _field(key: str, raw: float | str | None, kind: Kind = Kind.NUMBER) -> _Field:
+    return Column(key), Value(kind, raw)
+
+
+def _bounded(key: str, kind: Kind, raw: float | None, interval: Interval | None) -> _Field:
+    return Column(key, has_interval=True), Value(kind, raw, interval)
+
+
+def _yes(truth: bool | None) -> str | None:
+    return None if truth is None else "yes" if truth else "no"
+
+
+def _identity(cell: Cell) -> Iterator[_Field]:
+    yield _field("layer", cell.layer, Kind.TEXT)
+    yield _field("pass", str(cell.pass_), Kind.TEXT)
+    yield _field("implementation", cell.implementation, Kind.TEXT)
+    yield _field("status", cell.status, Kind.STATUS)
+    yield _field("reason", cell.reason, Kind.TEXT)
+
+
+def _agreement(cell: Cell) -> Iterator[_Field]:
+    a = cell.agreement
+    yield _field("verdict", a.verdict if a else None, Kind.TEXT)
+    yield _field("exact", _yes(a.exact) if a else None, Kind.TEXT)
+    yield _field("error_over_bound", a.error_over_bound if a else None)
+    yield _field("max_abs_error", a.max_abs_error if a else None)
+    yield _field("diagnosis", a.diagnosis if a else None, Kind.TEXT)
+
+
+def _time(cell: Cell) -> Iterator[_Field]:
+    t = cell.time
+    yield _bounded("time_s", Kind.TIME_S, t.time_s if t else None, t.ci99_s if t else None)
+    yield _field("rounds", t.rounds if t else None)
+    yield _field("samples", t.samples if t else None)
+
+
+def _speedup(versus: str, s: Speedup | None) -> Iterator[_Field]:
+    key = "speedup_over_" + re.sub(r"\W+", "_", versus)
+    yield _bounded(key, Kind.RATIO, s.ratio if s else None, s.ci99 if s else None)
+    yield _field(f"{key}_chosen", s.chosen if s else None, Kind.TEXT)
+    yield _field(f"{key}_reliable", _yes(s.reliable) if s else None, Kind.TEXT)
+
+
+def _memory(cell: Cell) -> Iterator[_Field]:
+    m = cell.memory
+    yield _field("peak_bytes", m.peak_bytes if m else None, Kind.BYTES)
+    yield _field("held_bytes", m.held_bytes if m else None, Kind.BYTES)
+    yield _field("call_peak_bytes", m.call_peak_bytes if m else None, Kind.BYTES)
+    yield _field("memory_exact", _yes(m.exact) if m else None, Kind.TEXT)
+    yield _field("memory_method", m.method if m else None, Kind.TEXT)
+    yield _field("predicted_bytes", m.predicted_bytes if m else None, Kind.BYTES)
+    yield _field("naive_im2col_bytes", m.naive_im2col_bytes if m else None, Kind.BYTES)
+    yield _field("rss_peak_bytes", m.rss_peak_bytes if m else None, Kind.BYTES)
+
+
+def _work(cell: Cell) -> Iterator[_Field]:
+    w = cell.work
+    yield _field("flops", w.flops if w else None)
+    yield _field("flops_in_bounds", w.flops_in_bounds if w else None)
+    yield _field("gflops_per_s", w.gflops_per_s if w else None)
+    yield _field("fraction_of_peak", w.fraction_of_peak if w else None, Kind.FRACTION)

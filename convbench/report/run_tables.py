@@ -1,0 +1,259 @@
+"""What a run has to say: a result file turned into neutral tables. Nothing is computed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from convbench.layer import Layer, Pass
+from convbench.report import scale
+from convbench.report.run_flat import flat_table
+from convbench.report.run_notes import facts, notes
+from convbench.report.table import (
+    MISSING,
+    Column,
+    Kind,
+    Report,
+    Row,
+    Section,
+    Table,
+    Tone,
+    Value,
+    text,
+)
+from convbench.results import Agreement, Cell, NetworkRow, ResultFile, Speedup, SummaryRow
+from convbench.summary import FASTEST_KERAS, LOOP
+
+HEAVIEST_LAYERS = 3
+
+_TONE_OF_STATUS: dict[str, Tone] = {
+    "ok": "plain",
+    "wrong": "bad",
+    "failed": "bad",
+    "unsupported": "dim",
+    "skipped": "dim",
+    "pending": "dim",
+}
+
+# From this share of a float's error bound on, its figure is worth a digit.
+_SMALLEST_SHOWN_SHARE = 0.01
+
+
+def report(result: ResultFile) -> Report:
+    """The report of a run, finished or not."""
+    tables = [_cell_table(result)]
+    if result.summary:
+        tables.append(_summary_table(result.summary))
+    if result.network and (len(result.suite.layers) > 1 or result.suite.layers[0].count > 1):
+        tables.append(_network_table(result.network))
+    return Report(
+        title=f"convbench: {result.suite.name}",
+        facts=facts(result),
+        tables=tuple(tables),
+        notes=notes(result),
+        flat=flat_table(result),
+        document=result,
+    )
+
+
+# Cells
+
+_SPEEDUP_HEADINGS = {LOOP: ("× loop", None), FASTEST_KERAS: ("× fastest Keras", "× Keras")}
+
+
+def _cell_table(result: ResultFile) -> Table:
+    versus = tuple(_SPEEDUP_HEADINGS)
+    columns = (
+        Column("implementation", "implementation", short="", fit="shorten"),
+        Column("check", "check"),
+        _figures("time", Kind.TIME_S, "time", optional=0),
+        *(
+            _figures(v, Kind.RATIO, _SPEEDUP_HEADINGS[v][0], _SPEEDUP_HEADINGS[v][1])
+            for v in versus
+        ),
+        _figures("peak", Kind.BYTES, "peak memory", "memory", optional=2),
+        _figures("rate", Kind.RATE, "rate", optional=1),
+        _figures("of_peak", Kind.FRACTION, "of peak", "peak", optional=3),
+    )
+    layers = {layer.name: layer for layer in result.suite.layers}
+    speedups = {(s.layer, s.pass_, s.implementation, s.versus): s for s in result.speedups}
+    chosen = {(s.layer, s.pass_, s.chosen) for s in result.speedups if s.versus == FASTEST_KERAS}
+    sections = [
+        Section(
+            rows=tuple(
+                _cell_row(
+                    cell,
+                    [speedups.get((name, pass_, cell.implementation, v)) for v in versus],
+                    is_fastest_keras=(name, pass_, cell.implementation) in chosen,
+                )
+                for cell in result.cells
+                if (cell.layer, cell.pass_) == (name, pass_)
+            ),
+            heading=f"{name} {pass_}",
+            details=_details(layers[name]) if name in layers else "",
+        )
+        for name, pass_ in dict.fromkeys((cell.layer, cell.pass_) for cell in result.cells)
+    ]
+    return Table("Layers", columns, tuple(sections)).without_empty_columns()
+
+
+def _figures(
+    key: str, kind: Kind, heading: str, short: str | None = None, optional: int = 0
+) -> Column:
+    return Column(key, heading, scale.unit(kind), "decimal", short, optional=optional)
+
+
+def _details(layer: Layer) -> str:
+    """Geometry and sizes. The FLOPs are those that the rate counts: taps on padding are not."""
+    work = scale.amount_of_flops(layer.flops_in_bounds)
+    columns = scale.mebibytes(layer.columns_bytes)
+    count = f", {layer.count} times in the network" if layer.count > 1 else ""
+    return f"{layer.geometry()}{count} ({work}; naive im2col {columns})"
+
+
+def _cell_row(cell: Cell, speedups: list[Speedup | None], is_fastest_keras: bool) -> Row:
+    name = text(cell.implementation)
+    timed_wrong = cell.status == "wrong" and cell.time is not None
+    tone = _TONE_OF_STATUS[cell.status]
+    reason = _reason(cell)
+    if cell.status != "ok" and not timed_wrong:
+        return Row((name,), Value(Kind.STATUS, reason, tone=tone))
+    values = [
+        name,
+        _check(cell.agreement),
+        _time(cell, "wrong" if timed_wrong else ""),
+        *(MISSING if timed_wrong or s is None else _speedup(s) for s in speedups),
+        *_memory_and_work(cell),
+    ]
+    if is_fastest_keras:
+        values[2 + len(speedups)] = text("fastest", tone="strong")
+    return Row(tuple(values), Value(Kind.STATUS, reason, tone=tone) if reason else None)
+
+
+def _reason(cell: Cell) -> str | None:
+    """`status: reason`; None for a cell that is ok and has nothing to add."""
+    diagnosis = cell.agreement.diagnosis if cell.agreement else None
+    why = diagnosis if cell.status == "wrong" and diagnosis else cell.reason
+    if cell.status == "ok":
+        return why
+    return f"{cell.status}: {why}" if why else cell.status
+
+
+def _check(agreement: Agreement | None) -> Value:
+    if agreement is None:
+        return MISSING
+    if agreement.verdict == "wrong":
+        return text("wrong", "bad")
+    if agreement.verdict == "mistrusted":
+        return text("mistrusted", "warning")
+    if agreement.exact:
+        return text("exact")
+    share = agreement.error_over_bound
+    if share is None:
+        return text("float")
+    if share < _SMALLEST_SHOWN_SHARE:
+        return text(f"<{_SMALLEST_SHOWN_SHARE} bound", short="float")
+    return text(f"{share:.2f} bound", short="float")
+
+
+def _time(cell: Cell, after: str) -> Value:
+    if cell.time is None:
+        return MISSING
+    tone: Tone = "bad" if after else "plain"
+    return Value(Kind.TIME_S, cell.time.time_s, cell.time.ci99_s, after=after, tone=tone)
+
+
+def _speedup(speedup: Speedup) -> Value:
+    is_faster = speedup.reliable and (speedup.ci99[0] if speedup.ci99 else speedup.ratio) > 1
+    return Value(
+        Kind.RATIO,
+        speedup.ratio,
+        speedup.ci99,
+        after="" if speedup.reliable else "?",
+        tone="good" if is_faster else "plain",
+    )
+
+
+def _memory_and_work(cell: Cell) -> tuple[Value, Value, Value]:
+    memory, work = cell.memory, cell.work
+    peak, rate, share = MISSING, MISSING, MISSING
+    if memory is not None:
+        peak = Value(Kind.BYTES, memory.peak_bytes, before="" if memory.exact else "~")
+    if work is not None and work.gflops_per_s is not None:
+        rate = Value(Kind.RATE, work.gflops_per_s * 1e9)
+    if work is not None and work.fraction_of_peak is not None:
+        share = Value(Kind.FRACTION, work.fraction_of_peak)
+    return peak, rate, share
+
+
+# Summary
+
+_PASS_HEADINGS: dict[Pass | None, tuple[str, str | None]] = {
+    Pass.FORWARD: ("forward", None),
+    Pass.INPUT_GRADIENT: ("input-gradient", "input-grad"),
+    Pass.KERNEL_GRADIENT: ("kernel-gradient", "kernel-grad"),
+    None: ("all", None),
+}
+
+
+def _summary_table(summary: Iterable[SummaryRow]) -> Table:
+    rows = {(row.implementation, row.versus, row.pass_): row for row in summary}
+    columns = (
+        Column("implementation", "implementation", short="", fit="shorten"),
+        Column("versus", "versus", fit="shorten"),
+        *(
+            _figures(str(pass_ or "all"), Kind.RATIO, heading, short)
+            for pass_, (heading, short) in _PASS_HEADINGS.items()
+        ),
+    )
+    lines = tuple(
+        Row(
+            (
+                text(implementation),
+                text(versus),
+                *(_mean(rows.get((implementation, versus, p))) for p in _PASS_HEADINGS),
+            )
+        )
+        for implementation, versus in dict.fromkeys(key[:2] for key in rows)
+    )
+    title = "Times as fast as versus (geometric means over the layers)"
+    return Table(title, columns, (Section(lines),)).without_empty_columns()
+
+
+def _mean(row: SummaryRow | None) -> Value:
+    if row is None:
+        return MISSING
+    is_faster = (row.ci99[0] if row.ci99 else row.geometric_mean) > 1
+    return Value(Kind.RATIO, row.geometric_mean, row.ci99, tone="good" if is_faster else "plain")
+
+
+# The whole network
+
+
+def _network_table(network: Iterable[NetworkRow]) -> Table:
+    columns = (
+        Column("implementation", "implementation", short="", fit="shorten"),
+        Column("pass", "pass"),
+        _figures("total", Kind.TIME_S, "total"),
+        Column("heaviest", "heaviest layers", fit="wrap"),
+    )
+    rows = tuple(
+        Row(
+            (
+                text(row.implementation),
+                text(row.pass_),
+                Value(Kind.TIME_S, row.total_s),
+                text(_heaviest(row)),
+            )
+        )
+        for row in network
+    )
+    return Table("The whole network", columns, (Section(rows),))
+
+
+def _heaviest(row: NetworkRow) -> str:
+    layers = sorted(row.layers, key=lambda layer: -layer.share)[:HEAVIEST_LAYERS]
+    return ", ".join(
+        f"{layer.layer}{f' (×{layer.count})' if layer.count > 1 else ''} "
+        f"{scale.percent(layer.share)} %"
+        for layer in layers
+    )

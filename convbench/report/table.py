@@ -1,0 +1,161 @@
+"""Neutral tables: what a report says, before any format. Raw numbers, no rounding, no markup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Literal
+
+Interval = tuple[float, float]
+Tone = Literal["plain", "strong", "dim", "good", "bad", "warning"]
+Align = Literal["left", "right", "decimal"]
+Fit = Literal["keep", "shorten", "wrap"]
+
+
+class Kind(StrEnum):
+    """What a value is a number of; the renderers choose its unit by it (see scale.py)."""
+
+    TIME_S = "time_s"
+    RATIO = "ratio"
+    BYTES = "bytes"
+    RATE = "rate"  # FLOP/s
+    FRACTION = "fraction"
+    NUMBER = "number"  # a count, or a figure without a unit
+    TEXT = "text"
+    STATUS = "status"
+
+
+@dataclass(frozen=True)
+class Value:
+    """One entry of a table. `raw` None is a value that does not exist.
+
+    `before` and `after` are marks that belong to the number (`~` estimated, `?` not reliable);
+    `short` says a text in fewer characters, for a narrow terminal.
+    """
+
+    kind: Kind
+    raw: float | str | None
+    interval: Interval | None = None
+    before: str = ""
+    after: str = ""
+    tone: Tone = "plain"
+    short: str | None = None
+
+    @property
+    def is_number(self) -> bool:
+        return isinstance(self.raw, (int, float)) and not isinstance(self.raw, bool)
+
+
+MISSING = Value(Kind.TEXT, None, tone="dim")
+
+
+def text(words: str, tone: Tone = "plain", short: str | None = None) -> Value:
+    return Value(Kind.TEXT, words, tone=tone, short=short)
+
+
+@dataclass(frozen=True)
+class Column:
+    """`key` names the column for machines (CSV). `has_interval`: CSV has `_lo` and `_hi` as well.
+
+    `fit` says what becomes of its text where space is short. `optional` columns are left out of a
+    terminal that is too narrow, the highest number first; 0 never.
+    """
+
+    key: str
+    heading: str = ""
+    unit: str = ""
+    align: Align = "left"
+    short: str | None = None
+    fit: Fit = "keep"
+    optional: int = 0
+    has_interval: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Values by column. A `remark` stands below them; beside, where only the first is given."""
+
+    values: tuple[Value, ...]
+    remark: Value | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows under a heading; `details` continues the heading, less prominently."""
+
+    rows: tuple[Row, ...]
+    heading: str = ""
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    columns: tuple[Column, ...]
+    sections: tuple[Section, ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(row for section in self.sections for row in section.rows)
+
+    def without_empty_columns(self) -> Table:
+        """The table without columns that have no value in any row (the first always stays)."""
+        kept = [
+            index
+            for index in range(len(self.columns))
+            if index == 0
+            or any(row.values[index].raw is not None for row in self.rows if len(row.values) > 1)
+        ]
+        return self.selected(kept)
+
+    def selected(self, indices: list[int]) -> Table:
+        """The table with these columns only; index 0 must be among them."""
+        return replace(
+            self,
+            columns=tuple(self.columns[index] for index in indices),
+            sections=tuple(
+                replace(
+                    section,
+                    rows=tuple(
+                        replace(row, values=tuple(row.values[index] for index in indices))
+                        if len(row.values) > 1
+                        else row
+                        for row in section.rows
+                    ),
+                )
+                for section in self.sections
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of a report's head: `machine   AMD EPYC 7763, ...`."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line of its own below the tables; `details` follow it, set in (a warning's remedy)."""
+
+    text: str
+    tone: Tone = "plain"
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one command has to say.
+
+    `flat` is the same as one table for spreadsheets (a column a field, raw values), `document`
+    the dataclass that it all came from, for JSON.
+    """
+
+    title: str
+    facts: tuple[Fact, ...]
+    tables: tuple[Table, ...]
+    notes: tuple[Note, ...]
+    flat: Table
+    document: object

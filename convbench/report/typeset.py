@@ -1,0 +1,74 @@
+"""Words on a grid of characters: how wide a text is, cleaned, wrapped and shortened."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+ELLIPSIS = "…"
+
+# A number and its unit, and the two bounds of an interval, stay on one line.
+_GLUED = re.compile(
+    r"(?<=\d) (?=(?:%|ms|MiB|[kMGT]?FLOP|times|rounds?)(?:\W|$))|(?<=[\d.],) (?=[\d.]+\])"
+)
+_GLUE = "\x00"
+
+
+def clean(words: str) -> str:
+    """One line without control characters: a name or a reason must not move the cursor."""
+    return " ".join("".join(c if c.isprintable() else " " for c in words).split())
+
+
+def width(words: str) -> int:
+    """Columns that a text takes on a terminal: East Asian characters two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in words
+    )
+
+
+def left(words: str, columns: int) -> str:
+    return words + " " * (columns - width(words))
+
+
+def right(words: str, columns: int) -> str:
+    return " " * (columns - width(words)) + words
+
+
+def wrap(words: str, columns: int | None) -> list[str]:
+    """Lines of at most so many columns (None: one line); a word is broken only if it must be."""
+    words = clean(words)
+    if columns is None or width(words) <= columns:
+        return [words]
+    lines, line = [], ""
+    for word in _GLUED.sub(_GLUE, words).split(" "):
+        word = word.replace(_GLUE, " ")
+        if line and width(line) + 1 + width(word) > columns:
+            lines.append(line)
+            line = ""
+        line = f"{line} {word}" if line else word
+        while width(line) > columns:
+            cut = _fitting(line, columns)
+            lines.append(line[:cut])
+            line = line[cut:]
+    return [*lines, line] if line else lines
+
+
+def shorten(words: str, columns: int) -> str:
+    """The end of a text that is too long, since paths tell apart by their end: `…conv.py:fast`."""
+    if width(words) <= columns:
+        return words
+    kept = ""
+    for c in reversed(words):
+        if width(ELLIPSIS + c + kept) > columns:
+            break
+        kept = c + kept
+    return ELLIPSIS + kept
+
+
+def _fitting(words: str, columns: int) -> int:
+    """How many characters fit, at least one."""
+    count = 1
+    while count < len(words) and width(words[: count + 1]) <= columns:
+        count += 1
+    return count

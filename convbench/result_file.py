@@ -1,0 +1,248 @@
+"""Reading and writing result files: pyperf's JSON with the key `convbench` beside its own.
+
+pyperf keeps `benchmarks`, each with `runs`; a run here is one round. Written atomically; read with
+a refusal that names the file, the place in it, and what was expected.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convbench.errors import ResultError
+from convbench.results import SCHEMA, Benchmarks, ResultFile, RoundSamples
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+PYPERF_FORMAT = "1.0"
+MAJOR = int(SCHEMA.rpartition("/")[2])
+ROOM_BYTES = 4 * 2**20
+"""A disk with less than this left is full: a file of 5,000 cells takes about as much."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A result file's two halves: what convbench derived, and pyperf's raw samples."""
+
+    result: ResultFile
+    benchmarks: Benchmarks
+    metadata: dict[str, str | int | float]
+
+
+def default_path(suite: str) -> Path:
+    """results/<suite>-<UTC time>.json, in the current folder."""
+    return Path("results") / f"{suite}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+
+
+def reserve(path: Path, force: bool) -> None:
+    """Checks, before anything is measured, that the file can be written.
+
+    Raises ResultError when it exists already (without `force`), or its folder cannot be made,
+    written to, or has no room left.
+    """
+    if path.is_dir():
+        raise ResultError(f"{path} is a folder", hint="name a file: -o FILE.json")
+    if path.exists() and not force:
+        raise ResultError(
+            f"{path} exists already",
+            hint="--force overwrites it, --resume goes on with it, -o takes another name",
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent) as probe:
+            os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
+    except OSError as error:
+        raise ResultError(
+            f"results cannot be saved in {path.parent}: {error.strerror}",
+            hint="name a folder that can be written and has room: -o FOLDER/FILE.json",
+        ) from None
+
+
+def save(path: Path, saved: Saved) -> Path:
+    """Writes the file atomically. Where that fails now, it goes to the temporary folder instead.
+
+    Returns where it is. Raises ResultError when neither can be written.
+    """
+    text = dumps(saved)
+    fallback = Path(tempfile.gettempdir()) / path.name
+    for target in (path, fallback):
+        try:
+            _write(target, text)
+        except OSError as error:
+            problem = error
+        else:
+            return target
+    raise ResultError(f"{path} cannot be written: {problem.strerror}")
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def dumps(saved: Saved) -> str:
+    """The file's text. Without any sample it has no `benchmarks`, and is not pyperf's."""
+    document: dict[str, Any] = {"version": PYPERF_FORMAT, "metadata": saved.metadata}
+    benchmarks = [
+        {
+            "metadata": {"name": name, "unit": "second"},
+            "runs": [_pyperf_run(run) for run in runs],
+        }
+        for name, runs in saved.benchmarks.items()
+        if runs
+    ]
+    if benchmarks:
+        document["benchmarks"] = benchmarks
+    document["convbench"] = as_data(saved.result)
+    return json.dumps(document, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def as_data(result: ResultFile) -> dict[str, Any]:
+    """The key `convbench` as plain data, with the file's own names (`pass`, `schema`)."""
+    data: dict[str, Any] = _adapter().dump_python(result, mode="json", by_alias=True)
+    return data
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the key `convbench`."""
+    schema = _adapter().json_schema(by_alias=True, mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+VOLATILE = ("date", "load_avg_1min", "mem_max_rss", "runnable_threads", "uptime")
+"""What pyperf collects that is of one moment, and belongs to a run."""
+
+
+def pyperf_metadata() -> dict[str, str | int | float]:
+    """What pyperf records of this machine and this Python, common to every run."""
+    import pyperf
+
+    collected = pyperf.Run([1.0]).get_metadata()
+    return {name: value for name, value in collected.items() if name not in VOLATILE}
+
+
+def load(path: Path) -> Saved:
+    """Raises ResultError, which says what is wrong and where."""
+    document = _read(path)
+    part = document.get("convbench")
+    if not isinstance(part, dict):
+        raise ResultError(
+            f"{path}: there is no key 'convbench'",
+            hint="convbench reads the files that `convbench run` saves, not every pyperf file",
+        )
+    _check_schema(path, part.get("schema"))
+    from pydantic import ValidationError
+
+    try:
+        result: ResultFile = _adapter().validate_python(part)
+    except ValidationError as error:
+        problems = [
+            f"{path}: convbench.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
+        ]
+        raise ResultError("\n".join(problems), hint="the file was edited, or is damaged") from None
+    benchmarks = _benchmarks(path, document.get("benchmarks", []))
+    return Saved(result, benchmarks, document.get("metadata", {}))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text())
+    except OSError as error:
+        raise ResultError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ResultError(f"{path}: this is not text, and so no result file") from None
+    except json.JSONDecodeError as error:
+        raise ResultError(
+            f"{path}:{error.lineno}:{error.colno}: this is not JSON: {error.msg}",
+            hint="a result file that was cut short or edited by hand cannot be used",
+        ) from None
+    except RecursionError:
+        raise ResultError(f"{path}: nested far too deeply for a result file") from None
+    if not isinstance(document, dict):
+        raise ResultError(f"{path}: expected an object at the top, found {_kind(document)}")
+    return document
+
+
+def _check_schema(path: Path, schema: object) -> None:
+    name, _, version = str(schema).rpartition("/")
+    if name != SCHEMA.rpartition("/")[0] or not version.isdigit():
+        raise ResultError(f"{path}: convbench.schema: found {schema!r}, expected {SCHEMA!r}")
+    if int(version) > MAJOR:
+        raise ResultError(
+            f"{path}: written as {schema}, this convbench reads up to {SCHEMA}",
+            hint="update convbench: pip install --upgrade convbench",
+        )
+
+
+def _benchmarks(path: Path, found: Any) -> Benchmarks:
+    benchmarks: dict[str, tuple[RoundSamples, ...]] = {}
+    try:
+        for benchmark in found:
+            name = benchmark["metadata"]["name"]
+            runs = tuple(_round_samples(run) for run in benchmark["runs"])
+            for run in runs:
+                if not run.values or not all(math.isfinite(v) and v > 0 for v in run.values):
+                    raise ResultError(
+                        f"{path}: benchmark {name!r}, round {run.round}: samples must be positive "
+                        f"seconds, found {list(run.values)}",
+                        hint="the file was edited, or is damaged",
+                    )
+            benchmarks[name] = runs
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultError(
+            f"{path}: benchmarks: not as convbench writes them ({type(error).__name__}: {error})",
+            hint="pyperf drops what it does not know when it writes a file: keep the original",
+        ) from None
+    return benchmarks
+
+
+_OWN_METADATA = ("round", "order", "loops")
+
+
+def _pyperf_run(run: RoundSamples) -> dict[str, Any]:
+    return {
+        "metadata": {
+            **run.metadata,
+            "loops": run.loops,
+            "round": run.round,
+            "order": " ".join(map(str, run.order)),
+        },
+        "warmups": [[loops, value] for loops, value in run.warmups],
+        "values": list(run.values),
+    }
+
+
+def _round_samples(run: dict[str, Any]) -> RoundSamples:
+    metadata = run["metadata"]
+    return RoundSamples(
+        round=int(metadata["round"]),
+        order=tuple(int(place) for place in metadata["order"].split()),
+        loops=int(metadata["loops"]),
+        values=tuple(float(value) for value in run["values"]),
+        warmups=tuple((int(loops), float(value)) for loops, value in run.get("warmups", [])),
+        metadata={k: v for k, v in metadata.items() if k not in _OWN_METADATA},
+    )
+
+
+@cache
+def _adapter() -> TypeAdapter[ResultFile]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(ResultFile)
+
+
+def _kind(value: object) -> str:
+    names: dict[type, str] = {list: "a list", str: "a text"}
+    return names.get(type(value), repr(value))

@@ -1,0 +1,36 @@
+"""How much is measured: rounds, blocks and the length of a sample, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIN_ROUNDS = 3
+"""A budget never brings the rounds under this; then the slowest arms are skipped instead."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """`rounds` of fresh processes, `blocks` in each, one sample of `sample_s` an arm and block.
+
+    `slow_blocks` is how many blocks an arm of SLOW_CALL_S a call takes part in: its time is known
+    well enough from few calls, and the width of a speedup comes from the fast arm.
+    """
+
+    name: str
+    rounds: int
+    blocks: int
+    slow_blocks: int
+    sample_s: float
+    rss_s: float
+    calibration_s: float
+
+
+EFFORTS = {
+    effort.name: effort
+    for effort in (
+        Effort("smoke", 1, 3, 1, 0.005, 0.05, 0.6),
+        Effort("quick", 5, 3, 1, 0.005, 0.2, 1.5),
+        Effort("standard", 8, 5, 2, 0.010, 0.2, 1.5),
+        Effort("rigorous", 16, 10, 3, 0.020, 1.0, 3.0),
+    )
+}

@@ -1,0 +1,117 @@
+"""What a run knows so far: every cell's state, every raw sample, and where it is saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+
+from convbench import result_file
+from convbench.layer import Layer, Pass
+from convbench.machine import Caution, Machine, Software
+from convbench.results import (
+    SCHEMA,
+    Cell,
+    ResultFile,
+    RoundSamples,
+)
+from convbench.suite import Suite
+from convbench.summary import summarise
+
+CellKey = tuple[str, Pass, str]  # layer, pass, implementation
+Unit = tuple[Layer, Pass]
+
+
+@dataclass
+class Session:
+    """The one place that changes while a run goes on. Everything it holds is saved."""
+
+    suite: Suite
+    machine: Machine
+    software: Software
+    environment: dict[str, str]
+    threads: int
+    effort: str
+    seed: int
+    path: Path
+    cells: dict[CellKey, Cell] = field(default_factory=dict)
+    benchmarks: dict[str, tuple[RoundSamples, ...]] = field(default_factory=dict)
+    cautions: tuple[Caution, ...] = ()
+    metadata: dict[str, str | int | float] = field(default_factory=dict)
+    call_s: dict[CellKey, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for layer, pass_, name in product(
+            self.suite.layers, self.suite.passes, self.suite.implementations
+        ):
+            key = (layer.name, pass_, name)
+            self.cells.setdefault(key, Cell(*key, status="pending"))
+
+    @classmethod
+    def resume(cls, saved: result_file.Saved, path: Path) -> Session:
+        """The session that wrote a result file, ready to go on."""
+        result = saved.result
+        cells = {(c.layer, c.pass_, c.implementation): c for c in result.cells}
+        session = cls(
+            suite=result.suite,
+            machine=result.machine,
+            software=result.software,
+            environment=result.environment,
+            threads=result.threads,
+            effort=result.effort,
+            seed=result.seed,
+            path=path,
+            cells=cells,
+            benchmarks=dict(saved.benchmarks),
+            cautions=result.warnings,
+            metadata=saved.metadata,
+        )
+        session.call_s = {
+            key: cell.time.time_s for key, cell in cells.items() if cell.time is not None
+        }
+        return session
+
+    @property
+    def units(self) -> list[Unit]:
+        """Every (layer, pass), in the suite's order."""
+        return list(product(self.suite.layers, self.suite.passes))
+
+    def layer(self, name: str) -> Layer:
+        return next(layer for layer in self.suite.layers if layer.name == name)
+
+    def update(self, key: CellKey, **changes: object) -> Cell:
+        self.cells[key] = replace(self.cells[key], **changes)  # type: ignore[arg-type]
+        return self.cells[key]
+
+    def caution(self, *cautions: Caution) -> None:
+        """Notes what a reader must know, once."""
+        new = [caution for caution in cautions if caution not in self.cautions]
+        self.cautions = (*self.cautions, *new)
+
+    def add(self, name: str, samples: RoundSamples) -> None:
+        self.benchmarks[name] = (*self.benchmarks.get(name, ()), samples)
+
+    def rounds_of(self, benchmark: str) -> set[int]:
+        return {run.round for run in self.benchmarks.get(benchmark, ())}
+
+    def result(self) -> ResultFile:
+        bare = ResultFile(
+            schema_=SCHEMA,
+            suite=self.suite,
+            machine=self.machine,
+            software=self.software,
+            environment=self.environment,
+            warnings=self.cautions,
+            threads=self.threads,
+            effort=self.effort,
+            seed=self.seed,
+            rounds=0,
+            cells=tuple(self.cells.values()),
+        )
+        return summarise(bare, self.benchmarks)
+
+    def save(self) -> Path:
+        """Writes the result file; returns where it went (see result_file.save)."""
+        saved = result_file.Saved(self.result(), self.benchmarks, self.metadata)
+        self.path = result_file.save(self.path, saved)
+        return self.path

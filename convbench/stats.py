@@ -1,0 +1,120 @@
+"""Intervals and tests from rounds, with nothing but the standard library.
+
+A round is the replicate (research/measurement.md): one figure a round, the logarithm of a ratio
+or of a time; the estimate is the mean over rounds and its interval Student's t.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MIN_ROUNDS = 5
+"""With fewer rounds no interval is claimed: Student's t is then too wide to say anything."""
+
+MARGIN = math.log1p(0.01)
+"""Differences within 1 % are never called differences."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A positive quantity from rounds: geometric mean, and the mean and error of the logs.
+
+    `error` is the standard error of the mean of the logs, 0 with one round.
+    """
+
+    log: float
+    error: float
+    rounds: int
+
+    @property
+    def value(self) -> float:
+        return math.exp(self.log)
+
+    def interval(self, confidence: float = 0.99) -> tuple[float, float] | None:
+        """The two-sided interval of the quantity, or None with fewer than five rounds."""
+        if self.rounds < MIN_ROUNDS:
+            return None
+        half = t_quantile(0.5 + confidence / 2, self.rounds - 1) * self.error
+        return math.exp(self.log - half), math.exp(self.log + half)
+
+    def p_beyond(self, margin: float = MARGIN) -> float:
+        """p value of "the quantity is within `margin` (of logs) of 1", two-sided; 1 without error.
+
+        Small when the interval lies wholly beyond the margin.
+        """
+        excess = abs(self.log) - margin
+        if self.rounds < MIN_ROUNDS or excess <= 0:
+            return 1.0
+        if self.error == 0:
+            return 0.0
+        return 2 * (1 - t_cdf(excess / self.error, self.rounds - 1))
+
+
+def estimate(logs: Sequence[float]) -> Estimate:
+    """Mean over rounds of one figure a round. Raises ValueError without rounds."""
+    if not logs:
+        raise ValueError("an estimate needs at least one round")
+    error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0
+    return Estimate(statistics.fmean(logs), error, len(logs))
+
+
+def geometric_mean(per_round: Sequence[Sequence[float]]) -> Estimate:
+    """Estimate of the mean over cells, from each cell's logs by round.
+
+    The cells of a round share its processes, so that the mean over cells is taken within each
+    round first and the rounds stay the replicates.
+    """
+    rounds = list(zip(*per_round, strict=True))
+    return estimate([statistics.fmean(cells) for cells in rounds])
+
+
+def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
+    """Which hypotheses fall at family-wise error `alpha`: Holm (1979), Scand. J. Statist. 6:65."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    fallen = [False] * len(p_values)
+    for rank, index in enumerate(order):
+        if p_values[index] > alpha / (len(p_values) - rank):
+            break
+        fallen[index] = True
+    return fallen
+
+
+def t_cdf(t: float, degrees: int) -> float:
+    """Student's t distribution function, from the incomplete beta function."""
+    tail = 0.5 * _incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t))
+    return 1 - tail if t > 0 else tail
+
+
+def t_quantile(p: float, degrees: int) -> float:
+    """The inverse of `t_cdf`, by bisection; to 1e-12."""
+    if p < 0.5:
+        return -t_quantile(1 - p, degrees)
+    low, high = 0.0, 1.0
+    while t_cdf(high, degrees) < p:
+        high *= 2
+    while high - low > 1e-12 * max(high, 1.0):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_cdf(middle, degrees) < p else (low, middle)
+    return (low + high) / 2
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """Regularised incomplete beta function I_x(a, b), by the continued fraction of DLMF 8.17.22."""
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):  # where the fraction converges fast
+        return 1 - _incomplete_beta(b, a, 1 - x)
+    log_front = (
+        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    )
+    # Evaluated from the inside out; 200 terms are far more than doubles need.
+    fraction = 1.0
+    for m in range(200, 0, -1):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        fraction = 1 + even / (1 + odd / fraction)
+    first = 1 - (a + b) * x / (a + 1) / fraction
+    return math.exp(log_front) / (a * first)

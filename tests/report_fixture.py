@@ -1,0 +1,321 @@
+"""Result files made by hand, for the reports: every status, every mark, every awkward name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from convbench.layer import Layer, Pass
+from convbench.machine import BlasLibrary, Caution, Machine, Software
+from convbench.results import (
+    SCHEMA,
+    Agreement,
+    Cell,
+    CellLedger,
+    Duplicate,
+    Memory,
+    NetworkLayer,
+    NetworkRow,
+    ResultFile,
+    Speedup,
+    SummaryRow,
+    Time,
+    Work,
+)
+from convbench.suite import Suite
+
+CONV1 = Layer("conv1", (28, 28, 1), 8, (3, 3))
+CONV2 = Layer("conv2", (26, 26, 8), 16, (3, 3), padding="same", count=3)
+AWKWARD = Layer(
+    "stem [bold] | 3×3, größer", (224, 224, 3), 64, (7, 7), (2, 2), ((2, 3), (2, 3)), use_bias=True
+)
+DEPTHWISE = Layer("畳み込み", (112, 112, 32), 32, (3, 3), padding="same", groups=32, batch_size=1)
+
+FORWARD, INPUT, KERNEL = Pass.FORWARD, Pass.INPUT_GRADIENT, Pass.KERNEL_GRADIENT
+MINE = "examples/my_convolution.py:forward_fast"
+OTHER = "examples/my_convolution.py:forward"
+
+EXACT = Agreement(True, 0.004, 1.2e-7, "agrees")
+FLOAT = Agreement(None, 0.0412, 3.1e-6, "agrees")
+TINY = Agreement(None, 0.0021, 2.2e-7, "agrees")
+WRONG = Agreement(
+    False, 41288.0, 3.75, "wrong", "the kernel is flipped: that is a convolution, not a correlation"
+)
+
+MACHINE = Machine(
+    hostname="bench",
+    cpu="AMD EPYC 7763 64-Core Processor",
+    cores=4,
+    logical_cpus=8,
+    isa=("avx2", "fma"),
+    governor=None,
+    caches={"L1d": 32768, "L2": 524288, "L3": 33554432},
+    memory_bytes=16 * 2**30,
+    cpu_quota=4.0,
+    platform="Linux-6.8.0-x86_64",
+)
+SOFTWARE = Software(
+    "0.1.0",
+    "3.12.3",
+    {"numpy": "2.4.6", "tensorflow": "2.20.0", "keras": "3.15.1"},
+    (BlasLibrary("openblas", "0.3.30", "Haswell", 4, "numpy"),),
+)
+
+
+def _time(seconds: float, error: float | None, rounds: int = 8) -> Time:
+    """`error` is the half width of the interval, 0.012 for 1.2 %; None: no interval."""
+    ci99 = None if error is None else (seconds / (1 + error), seconds * (1 + error))
+    return Time(seconds, ci99, rounds, rounds * 5, "b")
+
+
+def _ci(ratio: float, error: float | None) -> tuple[float, float] | None:
+    return None if error is None else (ratio / (1 + error), ratio * (1 + error))
+
+
+def _memory(mib: float, exact: bool = True) -> Memory:
+    peak = int(mib * 2**20)
+    return Memory(peak, peak // 2, peak - peak // 2, "tracemalloc", exact, peak, 5305600, None)
+
+
+def _ok(
+    layer: Layer,
+    pass_: Pass,
+    name: str,
+    ms: float,
+    error: float | None,
+    mib: float,
+    agreement: Agreement = EXACT,
+    exact_memory: bool = True,
+    peak: float | None = 332e9,
+    rounds: int = 8,
+) -> Cell:
+    rate = layer.flops_in_bounds / (ms / 1e3)
+    return Cell(
+        layer.name,
+        pass_,
+        name,
+        "ok",
+        agreement=agreement,
+        time=_time(ms / 1e3, error, rounds),
+        memory=_memory(mib, exact_memory),
+        work=Work(layer.flops, layer.flops_in_bounds, rate / 1e9, peak and rate / peak),
+        ledger=CellLedger(("pad", "matrix product"), ("layout",)),
+    )
+
+
+def _over(
+    layer: Layer,
+    pass_: Pass,
+    name: str,
+    versus: str,
+    ratio: float,
+    error: float | None,
+    chosen: str = "",
+    reliable: bool = True,
+    rounds: int = 8,
+) -> Speedup:
+    return Speedup(
+        layer.name,
+        pass_,
+        name,
+        versus,
+        chosen or versus,
+        ratio,
+        _ci(ratio, error),
+        rounds,
+        reliable,
+    )
+
+
+def full_run() -> ResultFile:
+    """Every status, and every mark that a cell can carry."""
+    keras = "fastest-keras"
+    cells = (
+        _ok(CONV1, FORWARD, "loop", 62.13, 0.0118, 0.661),
+        _ok(CONV1, FORWARD, "im2col", 0.3391, 0.0209, 6.19, FLOAT),
+        _ok(CONV1, FORWARD, "keras", 0.4518, 0.0312, 0.661, TINY, exact_memory=False),
+        _ok(CONV1, FORWARD, "keras-graph", 0.3120, 0.0151, 0.661, FLOAT, exact_memory=False),
+        Cell(CONV1.name, FORWARD, "keras-xla", "unsupported", "XLA is not built into TensorFlow"),
+        _ok(CONV1, FORWARD, MINE, 1834.6, 0.124, 1234.5),
+        Cell(
+            CONV1.name,
+            FORWARD,
+            OTHER,
+            "wrong",
+            "the kernel is flipped",
+            agreement=WRONG,
+            time=_time(0.0123, 0.02),
+            memory=_memory(2.5),
+        ),
+        _ok(CONV2, INPUT, "loop", 10.0, 0.0004, 3.0),
+        replace(
+            _ok(CONV2, INPUT, "im2col", 9.996, 0.02, 3.0),
+            memory=None,
+            reason="memory not metered: the meter took longer than 60 s",
+        ),
+        _ok(CONV2, INPUT, "keras-graph", 0.0614, 0.05, 3.0, FLOAT, exact_memory=False),
+        Cell(
+            AWKWARD.name,
+            FORWARD,
+            "loop",
+            "skipped",
+            "needs about 3.1 GiB (7 times 0.4 GiB of operands and result while checked, 0.3 GiB "
+            "of workspace), 2.0 GiB are free",
+        ),
+        Cell(
+            AWKWARD.name, FORWARD, "im2col", "failed", "killed by signal 9,\n\x1b[31mout of memory"
+        ),
+        Cell(AWKWARD.name, FORWARD, MINE, "wrong", "wrong", agreement=WRONG),
+        Cell(AWKWARD.name, FORWARD, "keras", "pending"),
+        Cell(DEPTHWISE.name, KERNEL, "im2col", "unsupported", "groups | [dim]not[/dim] yet"),
+        Cell(
+            DEPTHWISE.name,
+            KERNEL,
+            "keras",
+            "skipped",
+            "81% of the right result is zero, so that agreeing proves nothing",
+            agreement=Agreement(None, 0.01, 1e-7, "mistrusted", "81% of the right result is zero"),
+        ),
+    )
+    speedups = (
+        _over(CONV1, FORWARD, "loop", keras, 0.005021, 0.0192, "keras-graph"),
+        _over(CONV1, FORWARD, "im2col", "loop", 183.2, 0.0204),
+        _over(CONV1, FORWARD, "im2col", keras, 0.9201, 0.0241, "keras-graph"),
+        _over(CONV1, FORWARD, "keras", "loop", 137.5, 0.0311),
+        _over(CONV1, FORWARD, "keras", keras, 0.6906, 0.0333, "keras-graph"),
+        _over(CONV1, FORWARD, "keras-graph", "loop", 199.1, 0.0187),
+        _over(CONV1, FORWARD, MINE, "loop", 0.03387, 0.125),
+        _over(CONV1, FORWARD, MINE, keras, 0.0001701, 0.125, "keras-graph"),
+        _over(CONV2, INPUT, "loop", keras, 0.00614, 0.05, "keras-graph", reliable=False),
+        _over(CONV2, INPUT, "im2col", "loop", 1.0004, 0.02, reliable=False),
+        _over(CONV2, INPUT, "im2col", keras, 0.006142, 0.05, "keras-graph", reliable=False),
+        _over(CONV2, INPUT, "keras-graph", "loop", 162.9, 0.05, reliable=False),
+    )
+    return ResultFile(
+        SCHEMA,
+        Suite(
+            "every status",
+            (CONV1, CONV2, AWKWARD, DEPTHWISE),
+            ("loop", "im2col", "keras", "keras-graph", "keras-xla", MINE, OTHER),
+            source="configs/every.yaml",
+        ),
+        MACHINE,
+        SOFTWARE,
+        {"OMP_NUM_THREADS": "4"},
+        (
+            Caution(
+                "OPENBLAS_CORETYPE=Haswell pins OpenBLAS to Haswell kernels",
+                "unset OPENBLAS_CORETYPE, or set environment: {OPENBLAS_CORETYPE: null} in the "
+                "suite",
+                1.84,
+            ),
+            Caution("the CPU frequency governor is powersave", "cpupower frequency-set -g ..."),
+        ),
+        threads=4,
+        effort="standard",
+        seed=1,
+        rounds=8,
+        cells=cells,
+        speedups=speedups,
+        duplicates=(
+            Duplicate(CONV1.name, FORWARD, "im2col", 1.0121, (0.99, 1.035)),
+            Duplicate(CONV2.name, INPUT, "im2col", 0.9317, (0.921, 0.943)),
+        ),
+        summary=(
+            SummaryRow("im2col", "loop", FORWARD, 183.2, _ci(183.2, 0.0204)),
+            SummaryRow("im2col", "loop", INPUT, 1.0004, _ci(1.0004, 0.02)),
+            SummaryRow("im2col", "loop", None, 13.54, _ci(13.54, 0.021)),
+            SummaryRow("im2col", keras, FORWARD, 0.9201, _ci(0.9201, 0.0241)),
+            SummaryRow("im2col", keras, INPUT, 0.006142, _ci(0.006142, 0.05)),
+            SummaryRow("im2col", keras, None, 0.07517, _ci(0.07517, 0.036)),
+            SummaryRow("keras", "loop", FORWARD, 137.5, _ci(137.5, 0.0311)),
+            SummaryRow("keras", "loop", None, 137.5, _ci(137.5, 0.0311)),
+            SummaryRow(MINE, "loop", FORWARD, 0.03387, _ci(0.03387, 0.125)),
+            SummaryRow(MINE, "loop", None, 0.03387, _ci(0.03387, 0.125)),
+            SummaryRow(MINE, keras, FORWARD, 0.0001701, _ci(0.0001701, 0.125)),
+            SummaryRow(MINE, keras, None, 0.0001701, _ci(0.0001701, 0.125)),
+        ),
+        network=(
+            NetworkRow(
+                "im2col",
+                FORWARD,
+                0.03033,
+                (
+                    NetworkLayer(CONV1.name, 1, 0.012),
+                    NetworkLayer(CONV2.name, 3, 0.983),
+                    NetworkLayer(AWKWARD.name, 1, 0.0049),
+                    NetworkLayer(DEPTHWISE.name, 1, 0.00001),
+                ),
+            ),
+            NetworkRow(
+                MINE,
+                FORWARD,
+                12.3456,
+                (NetworkLayer(CONV1.name, 1, 0.8), NetworkLayer(AWKWARD.name, 1, 0.2)),
+            ),
+        ),
+    )
+
+
+def small_run() -> ResultFile:
+    """Three rounds: no intervals are claimed; one layer, so no network table; one pass."""
+    keras = "fastest-keras"
+    shape = {"error": None, "peak": None, "rounds": 3}
+    return ResultFile(
+        SCHEMA,
+        Suite("small", (CONV1,), ("loop", "im2col", "keras-graph"), (FORWARD,)),
+        MACHINE,
+        SOFTWARE,
+        {},
+        (),
+        threads=1,
+        effort="smoke",
+        seed=7,
+        rounds=3,
+        cells=(
+            _ok(CONV1, FORWARD, "loop", 62.13, mib=0.661, **shape),
+            _ok(CONV1, FORWARD, "im2col", 0.3291, mib=6.19, **shape),
+            _ok(CONV1, FORWARD, "keras-graph", 0.3028, mib=0.661, agreement=FLOAT, **shape),
+        ),
+        speedups=(
+            _over(CONV1, FORWARD, "loop", keras, 0.004874, None, "keras-graph", rounds=3),
+            _over(CONV1, FORWARD, "im2col", "loop", 188.8, None, rounds=3),
+            _over(CONV1, FORWARD, "im2col", keras, 0.9201, None, "keras-graph", rounds=3),
+            _over(CONV1, FORWARD, "keras-graph", "loop", 205.2, None, rounds=3),
+        ),
+        duplicates=(Duplicate(CONV1.name, FORWARD, "im2col", 1.0121, None),),
+        summary=(
+            SummaryRow("im2col", "loop", FORWARD, 188.8, None),
+            SummaryRow("im2col", "loop", None, 188.8, None),
+            SummaryRow("im2col", keras, FORWARD, 0.9201, None),
+            SummaryRow("im2col", keras, None, 0.9201, None),
+        ),
+    )
+
+
+def empty_run() -> ResultFile:
+    """Nothing was finished: an early Ctrl-C."""
+    small = small_run()
+    return replace(
+        small,
+        rounds=0,
+        cells=tuple(Cell(c.layer, c.pass_, c.implementation, "pending") for c in small.cells),
+        speedups=(),
+        duplicates=(),
+        summary=(),
+    )
+
+
+def checked_run() -> ResultFile:
+    """Agreement only, as `check` gives it."""
+    small = small_run()
+    return replace(
+        small,
+        rounds=0,
+        cells=tuple(replace(c, time=None, memory=None, work=None) for c in small.cells),
+        speedups=(),
+        duplicates=(),
+        summary=(),
+    )
+
+
+RUNS = {"full": full_run, "small": small_run, "empty": empty_run, "checked": checked_run}

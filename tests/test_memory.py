@@ -1,0 +1,371 @@
+"""The memory meter, with real meters on made-up implementations of known size."""
+
+import json
+import mmap
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from convbench import operands
+from convbench.implementations.contract import Ledger
+from convbench.layer import Layer, Pass
+from convbench.measure import memory
+from convbench.measure.memory import ENVIRONMENT, TIMELINE_POINTS, meter, rss_timeline, self_test
+
+MIB = 2**20
+NOISE = 16 * 1024
+LAYER = Layer("small", (8, 8, 2), 4, (3, 3), batch_size=3)
+OPERANDS = operands.floats(LAYER, Pass.FORWARD, seed=1)
+RSS_S = 0.03
+
+
+def block(mib):
+    return np.ones(mib * MIB, np.uint8)  # written to, so that its pages exist
+
+
+class Made:
+    """An implementation that allocates what it is told, in MiB, and its Prepared in one."""
+
+    runtime = "numpy"
+    buffers = ()
+    ledger = Ledger()
+
+    def __init__(self, held=0, lazy=0, temporary=0, result=0, own=0, operand=0):
+        self.name = f"made-{held}-{lazy}-{temporary}-{result}-{own}-{operand}"
+        self.sizes = held, lazy, temporary, result, own, operand
+        self.layers = []
+
+    def unsupported(self, layer, pass_):
+        return None
+
+    def exact(self, layer, pass_):
+        return True
+
+    def workspace_bytes(self, layer, pass_, threads):
+        return 1000 * threads
+
+    def prepare(self, layer, pass_, threads):
+        self.layers.append(layer)
+        prepared = type(self)(*self.sizes)
+        held, _, _, _, own, _ = self.sizes
+        prepared.workspace, prepared.own, prepared.lazy = block(held), block(own), None
+        return prepared
+
+    def load(self, operands):
+        self.operand = block(self.sizes[5])
+
+    def run(self):
+        _, lazy, temporary, result, own, _ = self.sizes
+        if self.lazy is None:
+            self.lazy = block(lazy)
+        scratch = block(temporary)
+        answer = self.own if own else block(result)
+        del scratch
+        return answer
+
+    def to_numpy(self, result):
+        return result
+
+
+def measure(implementation):
+    return meter(implementation, LAYER, Pass.FORWARD, 2, OPERANDS, RSS_S)
+
+
+@pytest.fixture(autouse=True)
+def numpy_only(monkeypatch):
+    """Another test of this process may have imported TensorFlow, which is told from sys.modules."""
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+
+
+@pytest.fixture
+def no_memray(monkeypatch):
+    monkeypatch.setitem(sys.modules, "memray", None)
+    self_test.cache_clear()
+    yield
+    self_test.cache_clear()
+
+
+CASES = {
+    "workspace": (Made(held=3, temporary=5, result=1), 3, 6),
+    "lazy workspace": (Made(lazy=4, temporary=2, result=1), 4, 3),
+    "own buffer": (Made(held=2, own=1, temporary=2), 3, 2),
+    "operands": (Made(operand=7, held=1, result=2), 1, 2),
+    "nothing": (Made(), 0, 0),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("method", ["memray", "tracemalloc"])
+def test_held_and_peak_of_a_call(case, method, request):
+    if method == "tracemalloc":
+        request.getfixturevalue("no_memray")
+    implementation, held, call_peak = CASES[case]
+    found = measure(implementation)
+    assert (found.method, found.exact) == (method, True)
+    assert found.held_bytes == pytest.approx(held * MIB, abs=NOISE)
+    assert found.call_peak_bytes == pytest.approx(call_peak * MIB, abs=NOISE)
+    assert found.peak_bytes == found.held_bytes + found.call_peak_bytes
+
+
+def test_predictions_come_from_the_implementation_and_the_layer():
+    found = measure(Made())
+    assert found.predicted_bytes == 2000 + LAYER.result_bytes(Pass.FORWARD)
+    assert found.naive_im2col_bytes == LAYER.columns_bytes
+
+
+def test_a_workspace_replaced_while_loading_or_running_is_held_once():
+    class Replacing(Made):
+        def load(self, operands):
+            self.workspace = None  # as a Keras variable lets go of its first value
+
+        def run(self):
+            self.lazy = None
+            self.lazy = block(4)
+
+    implementation = Replacing(held=3)
+    implementation.name = "replacing"
+    found = measure(implementation)
+    assert found.held_bytes == pytest.approx(4 * MIB, abs=NOISE)
+    assert found.call_peak_bytes == pytest.approx(0, abs=NOISE)
+
+
+def test_a_cache_by_shape_is_held_and_an_import_is_not():
+    cache = {}
+
+    class Caching(Made):
+        def prepare(self, layer, pass_, threads):
+            cache.setdefault("library", block(6))
+            cache.setdefault(layer.batch_size, block(2))
+            return super().prepare(layer, pass_, threads)
+
+    implementation = Caching(result=1)
+    implementation.name = "caching"
+    assert measure(implementation).held_bytes == pytest.approx(2 * MIB, abs=NOISE)
+    small, layer = implementation.layers
+    assert layer == LAYER
+    assert small.batch_size != layer.batch_size
+
+
+def test_an_implementation_that_cannot_do_the_rehearsal_is_measured_all_the_same():
+    class OneShape(Made):
+        def prepare(self, layer, pass_, threads):
+            if layer != LAYER:
+                raise ValueError("I know one layer only")
+            return super().prepare(layer, pass_, threads)
+
+    implementation = OneShape(held=3)
+    implementation.name = "one-shape"
+    assert measure(implementation).held_bytes == pytest.approx(3 * MIB, abs=NOISE)
+
+
+def test_a_failing_call_is_not_swallowed():
+    class Failing(Made):
+        def run(self):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        measure(Failing())
+    assert measure(Made(held=1)).exact  # the Tracker is closed
+
+
+def test_memory_that_tracemalloc_does_not_see_makes_the_figure_doubtful():
+    class Lapack(Made):
+        def run(self):
+            return np.linalg.inv(np.eye(512))  # 2 MiB each; NumPy hands LAPACK two malloc'd copies
+
+    implementation = Lapack()
+    implementation.name = "lapack"
+    found = measure(implementation)
+    assert 8 * MIB <= found.call_peak_bytes <= 9 * MIB
+    assert not found.exact
+    assert found.method == "memray (tracemalloc sees 4.0 MiB)"
+
+
+def test_mappings_do_not_count():
+    class Mapping(Made):
+        def prepare(self, layer, pass_, threads):
+            prepared = super().prepare(layer, pass_, threads)
+            prepared.mapping = mmap.mmap(-1, 32 * MIB)
+            return prepared
+
+        def run(self):
+            with mmap.mmap(-1, 8 * MIB):
+                return block(1)
+
+    implementation = Mapping(held=3)
+    implementation.name = "mapping"
+    found = measure(implementation)
+    assert found.held_bytes == pytest.approx(3 * MIB, abs=NOISE)
+    assert found.call_peak_bytes == pytest.approx(MIB, abs=NOISE)
+    assert found.exact
+
+
+def test_a_threaded_gemm_agrees_with_tracemalloc():
+    class Gemm(Made):
+        def run(self):
+            return np.ones((512, 512), np.float32) @ np.ones((512, 1024), np.float32)
+
+    implementation = Gemm()
+    implementation.name = "gemm"
+    found = measure(implementation)
+    assert found.method == "memray"
+    assert found.call_peak_bytes >= 5 * MIB
+
+
+def test_fast_cells_are_cheap():
+    measure(Made(held=1))  # imports
+    start = time.perf_counter()
+    measure(Made(held=1))
+    assert time.perf_counter() - start < 0.35 + RSS_S
+
+
+def test_records_are_removed_and_stderr_is_clean(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    measure(Made(held=1))
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_self_test_passes_for_numpy():
+    assert self_test("numpy") is None
+
+
+def test_self_test_says_which_meter_is_off(monkeypatch):
+    monkeypatch.setattr(memory, "_array", lambda: np.empty(MIB // 2, np.uint8))
+    memory._test.cache_clear()
+    self_test.cache_clear()
+    try:
+        fault = self_test("numpy")
+        found = measure(Made(held=1))
+    finally:
+        memory._test.cache_clear()
+        self_test.cache_clear()
+    assert "memray saw 524," in fault
+    assert "tracemalloc saw 524," in fault
+    assert not found.exact
+    assert fault in found.method
+
+
+def test_tensorflow_without_memray_is_sampled_and_not_exact(no_memray):
+    implementation = Made(held=64, temporary=32)
+    implementation.runtime = "tensorflow"
+    found = measure(implementation)
+    assert (found.method, found.exact) == ("rss", False)
+    assert found.held_bytes >= 32 * MIB
+    assert found.call_peak_bytes >= 0
+    assert "memray" in self_test("tensorflow")
+
+
+def test_timeline_shows_the_loop_in_few_points():
+    found = measure(Made(result=64))
+    assert 1 <= len(found.rss_timeline) <= TIMELINE_POINTS
+    seconds = [at for at, _ in found.rss_timeline]
+    assert seconds == sorted(seconds)
+    assert found.rss_peak_bytes == max(size for _, size in found.rss_timeline)
+    assert found.rss_peak_bytes > 20 * MIB
+
+
+def test_timeline_makes_one_long_call_and_sees_its_middle():
+    calls = []
+
+    def run():
+        calls.append(1)
+        time.sleep(0.1)
+        kept = block(64)
+        time.sleep(0.2)
+        return kept
+
+    timeline = rss_timeline(run, 0.05)
+    assert len(calls) == 1
+    assert len(timeline) >= 15
+    sizes = [size for _, size in timeline]
+    assert max(sizes) - sizes[0] > 48 * MIB
+    assert 0 <= timeline[0][0] < 0.1 < timeline[-1][0] < 0.6
+
+
+# TensorFlow, in a process of its own
+
+SCRIPT = textwrap.dedent(
+    """
+    import dataclasses, json, sys
+    from convbench import operands
+    from convbench.implementations.contract import Ledger
+    from convbench.layer import Layer, Pass
+    from convbench.measure.memory import meter, self_test
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+    class Graph:
+        name, runtime, buffers, ledger = "graph", "tensorflow", (), Ledger()
+        unsupported = exact = lambda self, layer, pass_: None
+        workspace_bytes = lambda self, layer, pass_, threads: 0
+
+        def prepare(self, layer, pass_, threads):
+            self = Graph()
+            self.variable = tf.Variable(tf.zeros((2**18,)))  # 1 MiB, until load lets go of it
+            def forward(x, k, g):
+                return tf.nn.conv2d(x, k, 1, "VALID")
+            def kernel_gradient(x, k, g):
+                return tf.raw_ops.Conv2DBackpropFilter(
+                    input=x, filter_sizes=layer.kernel_shape, out_backprop=g,
+                    strides=[1, 1, 1, 1], padding="VALID")
+            self.function = tf.function(forward if pass_ is Pass.FORWARD else kernel_gradient)
+            return self
+
+        def load(self, given):
+            self.variable.assign(tf.ones((2**18,)))
+            self.arrays = [None if a is None else tf.constant(a)
+                           for a in (given.input, given.kernel, given.output_gradient)]
+
+        def run(self):
+            return self.function(*self.arrays)
+
+    layer = Layer("conv", (26, 26, 8), 16, (3, 3), batch_size=32)
+    found = {p: meter(Graph(), layer, p, 1, operands.floats(layer, p, 0), 0.05)
+             for p in (Pass.FORWARD, Pass.KERNEL_GRADIENT)}
+    json.dump({"test": self_test("tensorflow"),
+               **{p.value: dataclasses.asdict(m) for p, m in found.items()}}, sys.stdout)
+    """
+)
+OUTPUT_BYTES = 32 * 24 * 24 * 16 * 4
+
+
+def in_tensorflow(**environment):
+    unset = {key: value for key, value in os.environ.items() if key not in ENVIRONMENT}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env={**unset, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_tensorflow_results_are_counted():
+    found = in_tensorflow(**ENVIRONMENT)
+    assert found["test"] is None
+    forward, gradient = found["forward"], found["kernel-gradient"]
+    assert (forward["method"], forward["exact"]) == ("memray", True)
+    assert OUTPUT_BYTES <= forward["call_peak_bytes"] < OUTPUT_BYTES + 128 * 1024
+    assert forward["held_bytes"] < MIB  # neither libraries, nor the variable, nor operands
+    assert gradient["exact"]
+    assert 9 * 8 * 16 * 4 <= gradient["call_peak_bytes"] < 256 * 1024
+    assert gradient["rss_peak_bytes"] > 100 * MIB
+
+
+def test_tensorflow_with_its_own_pool_is_not_exact():
+    found = in_tensorflow()
+    forward = found["forward"]
+    assert not forward["exact"]
+    assert forward["method"] == "memray (TF_ONEDNN_USE_SYSTEM_ALLOCATOR=1 is not set)"
+    if forward["call_peak_bytes"] < OUTPUT_BYTES:  # the pool hid it: the self-test must see that
+        assert "memray saw" in found["test"]

@@ -1,0 +1,66 @@
+"""Statistics against SciPy, and the behaviour of intervals and corrections."""
+
+import math
+
+import pytest
+from scipy import stats as scipy_stats
+
+from convbench import stats
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 4, 7, 15, 31, 400])
+@pytest.mark.parametrize("t", [-40.0, -3.2, -0.1, 0.0, 0.4, 1.0, 2.7, 9.0, 60.0])
+def test_t_cdf_is_scipys(t, degrees):
+    assert stats.t_cdf(t, degrees) == pytest.approx(scipy_stats.t.cdf(t, degrees), abs=1e-12)
+
+
+@pytest.mark.parametrize("degrees", [1, 4, 7, 15, 400])
+@pytest.mark.parametrize("p", [0.0005, 0.005, 0.3, 0.5, 0.9, 0.995, 0.9999])
+def test_t_quantile_is_scipys(p, degrees):
+    assert stats.t_quantile(p, degrees) == pytest.approx(
+        scipy_stats.t.ppf(p, degrees), rel=1e-9, abs=1e-9
+    )
+
+
+def test_interval_is_students_t():
+    logs = [0.10, 0.12, 0.09, 0.11, 0.13, 0.10, 0.11, 0.12]
+    low, high = stats.estimate(logs).interval(0.99)
+    expected = scipy_stats.t.interval(
+        0.99, len(logs) - 1, loc=sum(logs) / len(logs), scale=scipy_stats.sem(logs)
+    )
+    assert (math.log(low), math.log(high)) == pytest.approx(expected)
+
+
+def test_fewer_than_five_rounds_claim_nothing():
+    assert stats.estimate([0.5, 0.5, 0.5, 0.5]).interval() is None
+    assert stats.estimate([0.5, 0.5, 0.5, 0.5]).p_beyond() == 1.0
+    assert stats.estimate([0.5] * 5).interval() == pytest.approx((math.exp(0.5),) * 2)
+
+
+def test_no_round_is_no_estimate():
+    with pytest.raises(ValueError, match="at least one round"):
+        stats.estimate([])
+
+
+def test_p_beyond_asks_for_the_margin():
+    within = stats.estimate([0.005, 0.0051, 0.0049, 0.005, 0.005])
+    beyond = stats.estimate([0.05, 0.051, 0.049, 0.05, 0.05])
+    assert within.p_beyond() == 1.0
+    assert beyond.p_beyond() < 1e-6
+    assert stats.estimate([-0.05, -0.051, -0.049, -0.05, -0.05]).p_beyond() < 1e-6
+
+
+def test_holm_rejects_step_by_step():
+    # 0.012 falls only because 0.001 fell before it: Bonferroni alone would keep it.
+    assert stats.holm([0.012, 0.3, 0.001, 0.02], 0.05) == [True, False, True, True]
+    assert stats.holm([0.02, 0.3, 0.04], 0.05) == [False, False, False]
+    assert stats.holm([], 0.05) == []
+
+
+def test_geometric_mean_keeps_rounds_as_replicates():
+    first, second = [0.0, 0.2, 0.1, 0.0, 0.2], [1.0, 1.2, 1.1, 1.0, 1.2]
+    mean = stats.geometric_mean([first, second])
+    assert mean.log == pytest.approx(0.6)
+    assert mean.rounds == 5
+    # The cells move together, so that two cells tell no more than one.
+    assert mean.error == pytest.approx(stats.estimate(first).error)

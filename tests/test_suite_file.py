@@ -1,0 +1,730 @@
+"""Suite files: what they become, and what a person is told about a wrong one."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from convbench.errors import LayerError, SuiteError
+from convbench.implementations import REGISTRY
+from convbench.layer import Layer, Pass
+from convbench.suite import DEFAULT_IMPLEMENTATIONS, shipped_suites
+from convbench.suite_file import MAX_BYTES, json_schema, read_suite
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SIZE = "an integer from 1 to 2147483647"
+PAIR = "an integer of at least 1, or two as [height, width]"
+LAYER_KEYS = (
+    "input_shape, filters, kernel_size, strides, padding, dilation_rate, groups, use_bias, "
+    "batch_size, dtype, count"
+)
+SUITE_KEYS = "name, description, defaults, layers, implementations, passes, threads, environment"
+ENTRY = "{input_shape: [8, 8, 3], filters: 4, kernel_size: 3}"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def read(text: str | bytes) -> Any:
+    Path("suite.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_suite("suite.yaml")
+
+
+def problems(text: str | bytes) -> list[str]:
+    with pytest.raises(SuiteError) as caught:
+        read(text)
+    return caught.value.message.splitlines()
+
+
+def layer_of(keys: str) -> Any:
+    return read(f"layers: [{ENTRY[:-1]}, {keys}}}]").layers[0]
+
+
+# What a file becomes
+
+
+def test_a_suite_with_one_layer_has_the_documented_defaults() -> None:
+    suite = read(f"layers: [{ENTRY}]")
+    assert suite.name == "suite"
+    assert suite.layers == (Layer("layer1", (8, 8, 3), 4, (3, 3)),)
+    assert suite.implementations == DEFAULT_IMPLEMENTATIONS
+    assert suite.passes == tuple(Pass)
+    assert suite.threads == "all"
+    assert suite.environment == {}
+    assert (suite.description, suite.source) == ("", "suite.yaml")
+
+
+def test_every_key_of_a_suite_arrives() -> None:
+    suite = read(
+        """\
+name: mine
+description: two layers
+defaults: {filters: 4, batch_size: 5, strides: 2}
+layers:
+  - {input_shape: [8, 8, 3], kernel_size: 3}
+  - {name: own, input_shape: [9, 7], kernel_size: [3, 2], strides: [1, 3], batch_size: 1, count: 6}
+implementations: [im2col, keras-xla]
+passes: [kernel-gradient, forward]
+threads: 3
+environment: {TF_ENABLE_ONEDNN_OPTS: 0, MASK: 010, XLA_FLAGS: --a=b, OMP_NUM_THREADS: null}
+"""
+    )
+    assert (suite.name, suite.description, suite.threads) == ("mine", "two layers", 3)
+    assert suite.layers == (
+        Layer("layer1", (8, 8, 3), 4, (3, 3), strides=(2, 2), batch_size=5),
+        Layer("own", (9, 7, 1), 4, (3, 2), strides=(1, 3), batch_size=1, count=6),
+    )
+    assert suite.implementations == ("im2col", "keras-xla")
+    assert suite.passes == (Pass.KERNEL_GRADIENT, Pass.FORWARD)
+    assert suite.environment == {
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "MASK": "010",  # as written, though YAML reads it as eight
+        "XLA_FLAGS": "--a=b",
+        "OMP_NUM_THREADS": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "padding"),
+    [
+        ("SAME", "same"),
+        ("Valid", "valid"),
+        ("2", ((2, 2), (2, 2))),
+        ("0", ((0, 0), (0, 0))),
+        ("[[1, 2], [0, 3]]", ((1, 2), (0, 3))),
+    ],
+)
+def test_padding_can_be_written_in_four_ways(written: str, padding: object) -> None:
+    assert layer_of(f"padding: {written}").padding == padding
+
+
+def test_users_files_are_found_from_the_folder_of_the_suite(folder: Path) -> None:
+    (folder / "suites").mkdir()
+    (folder / "code.py").touch()
+    text = f"layers: [{ENTRY}]\nimplementations: [loop, ../code.py:conv]"
+    (folder / "suites" / "a.yaml").write_text(text)
+    assert read_suite("suites/a.yaml").implementations == ("loop", "code.py:conv")
+    absolute = read_suite(folder / "suites" / "a.yaml").implementations[1]
+    assert absolute == f"{folder / 'code.py'}:conv"
+
+
+def test_anchors_and_a_byte_order_mark_are_read() -> None:
+    text = f"\ufefflayers: [&a {ENTRY}, *a]".encode()
+    assert [layer.name for layer in read(text).layers] == ["layer1", "layer2"]
+
+
+def test_a_file_wins_over_a_shipped_name_and_a_folder_does_not(folder: Path) -> None:
+    (folder / "mnist").mkdir()
+    assert read_suite("mnist").layers[0].name == "conv1"
+    (folder / "mnist").rmdir()
+    (folder / "mnist").write_text(f"layers: [{ENTRY}]")
+    assert read_suite("mnist").layers[0].name == "layer1"
+
+
+# What a person is told: each text is the whole message
+
+WRONG_VALUES = {
+    'filters: "8"': f'layers.0.filters: found the text "8", expected {SIZE}; remove the quotes',
+    "filters: 8.5": f"layers.0.filters: found the number 8.5, expected {SIZE}",
+    "filters: true": f"layers.0.filters: found the boolean true, expected {SIZE}",
+    "filters: 0": f"layers.0.filters: found the number 0, expected {SIZE}",
+    "filters: 2147483648": f"layers.0.filters: found the number 2147483648, expected {SIZE}",
+    "filters:": f"layers.0.filters: found nothing, expected {SIZE}; "
+    "give it a value, or remove the key",
+    "count: [1]": f"layers.0.count: found the list [1], expected {SIZE}",
+    "use_bias: 1": "layers.0.use_bias: found the number 1, expected true or false",
+    "use_bias: 'true'": 'layers.0.use_bias: found the text "true", expected true or false; '
+    "remove the quotes",
+    "strides: 3x3": f'layers.0.strides: found the text "3x3", expected {PAIR}',
+    "strides: [1, 0]": f"layers.0.strides: found the list [1, 0], expected {PAIR}",
+    "strides: [1, 2, 3]": f"layers.0.strides: found the list [1, 2, 3], expected {PAIR}",
+    "dilation_rate: {h: 1}": f"layers.0.dilation_rate: found the mapping {{h: 1}}, expected {PAIR}",
+    "input_shape: [8]": "layers.0.input_shape: found the list [8], expected two or three "
+    "integers of at least 1: [height, width, channels]",
+    "padding: full": 'layers.0.padding: found the text "full", expected valid, same, an '
+    "integer of at least 0, or [[top, bottom], [left, right]]",
+    "padding: -1": "layers.0.padding: found the number -1, expected valid, same, an "
+    "integer of at least 0, or [[top, bottom], [left, right]]",
+    "padding: [1, 1]": "layers.0.padding: found the list [1, 1], expected valid, same, an "
+    "integer of at least 0, or [[top, bottom], [left, right]]",
+    "dtype: float16": 'layers.0.dtype: found the text "float16", expected float32 or float64',
+    "name: 5": "layers.0.name: found the number 5, expected text without line breaks; "
+    'write it in quotes: "5"',
+    r'name: "a\nb"': r'layers.0.name: found the text "a\nb", expected text without line breaks',
+    r'name: "\ud800"': r'layers.0.name: found the text "\ud800", expected whole characters',
+    "count: 2001-13-45": f'layers.0.count: found the text "2001-13-45", expected {SIZE}',
+    "count: !!int abc": "layers.0.count: found the number abc, which cannot be read as such",
+    "count: !new abc": "layers.0.count: found the YAML tag !new, expected plain YAML",
+    "count: !!python/name:os.system": "layers.0.count: found the YAML tag "
+    "!!python/name:os.system, expected plain YAML",
+    f"count: {'9' * 5000}": f"layers.0.count: found the number {'9' * 57}..., "
+    "which cannot be read as such",
+    f"count: 0x{'f' * 5000}": f"layers.0.count: found the number 0x{'f' * 55}..., "
+    "expected an integer of at most 64 bits",
+    "kernel_size: 9": "layers.0.kernel_size: a kernel of 9x9 with dilation_rate 1x1 does not "
+    "fit the padded input of 8x8: the output would be empty",
+    "groups: 3": "layers.0.groups: 3 must divide the 4 input channels and the 4 filters",
+}
+
+
+@pytest.mark.parametrize("entry", WRONG_VALUES)
+def test_a_wrong_value_in_a_layer(entry: str) -> None:
+    others = {"input_shape": "[8, 8, 4]", "filters": "4", "kernel_size": "3"}
+    others.pop(entry.partition(":")[0], None)
+    rest = "".join(f"\n  {key}: {value}" for key, value in others.items())
+    key, _, value = entry.partition(":")
+    column = len(f"  {key}: ") + 1 if value else len(f"  {key}:") + 1
+    found = problems(f"layers:\n-\n  {entry}{rest}\n")
+    assert found == [f"suite.yaml:3:{column}: {WRONG_VALUES[entry]}"]
+
+
+UNKNOWN_LAYER_KEYS = {
+    "kernelsize": "did you mean kernel_size?",
+    "KernelSize": "did you mean kernel_size?",
+    "dilation_rat": "did you mean dilation_rate?",
+    "stride": "did you mean strides?",
+    "dilation": "did you mean dilation_rate?",
+    "kernel": "did you mean kernel_size?",
+    "pad": "did you mean padding?",
+    "out_channels": "did you mean filters?",
+    "batch": "did you mean batch_size?",
+    "bias": "did you mean use_bias?",
+    "in_channels": "channels are the third number of input_shape",
+    "channels": "the input's channels are the third number of input_shape, "
+    "the output's are filters",
+    "threads": "threads belongs at the top level of the file",
+    "zzz": "",
+}
+
+
+@pytest.mark.parametrize("key", UNKNOWN_LAYER_KEYS)
+def test_an_unknown_key_in_a_layer(key: str) -> None:
+    remedy = UNKNOWN_LAYER_KEYS[key]
+    assert problems(f"layers:\n- {ENTRY}\n- {{{key}: 1, {ENTRY[1:]}") == [
+        f"suite.yaml:3:4: layers.1.{key}: found an unknown key, expected one of name, "
+        f"{LAYER_KEYS}{'; ' if remedy else ''}{remedy}"
+    ]
+
+
+MESSAGES: dict[str, tuple[str, list[str]]] = {
+    "unknown keys of the suite": (
+        f"implementation: [loop]\nstrides: 2\nlayers: [{ENTRY}]",
+        [
+            f"1:1: implementation: found an unknown key, expected one of {SUITE_KEYS}; "
+            "did you mean implementations?",
+            f"2:1: strides: found an unknown key, expected one of {SUITE_KEYS}; "
+            "strides belongs in a layer or in defaults",
+        ],
+    ),
+    "a name in defaults": (
+        f"defaults: {{name: a}}\nlayers: [{ENTRY}]",
+        [
+            f"1:12: defaults.name: found an unknown key, expected one of {LAYER_KEYS}; "
+            "each layer has a name of its own"
+        ],
+    ),
+    "a misspelt key is not missing as well": (
+        "layer:\n- {input_shape: [8, 8], filters: 1, kernel_size: 1}",
+        [
+            f"1:1: layer: found an unknown key, expected one of {SUITE_KEYS}; did you mean layers?",
+        ],
+    ),
+    "no layers": (
+        "name: a\n",
+        ["1:1: found no key layers, expected a list with at least one layer"],
+    ),
+    "empty layers": (
+        "layers: []",
+        ["1:9: layers: found an empty list, expected a list with at least one layer"],
+    ),
+    "a layer that is no mapping": (
+        f"layers:\n- {ENTRY}\n- conv",
+        [
+            '3:3: layers.1: found the text "conv", expected a mapping such as '
+            "{input_shape: [28, 28, 1], filters: 8, kernel_size: 3}"
+        ],
+    ),
+    "missing keys": (
+        "defaults: {filters: 3}\nlayers:\n- input_shape: [8, 8]\n",
+        [f"3:3: layers.0: found no key kernel_size, expected {PAIR}, here or in defaults"],
+    ),
+    "duplicate keys": (
+        "name: a\nname: b\nlayers:\n- filters: 1\n  kernel_size: 3\n  filters: 2\n"
+        "  input_shape: [8, 8]\n",
+        [
+            "2:1: name: found this key again, expected it once; the first is on line 1",
+            "6:3: layers.0.filters: found this key again, expected it once; the first is on line 4",
+        ],
+    ),
+    "merge keys": (
+        f"layers:\n- <<: {{count: 2}}\n  name: a\n- {ENTRY}",
+        [
+            "2:3: layers.0: found no key filters, expected " + SIZE + ", here or in defaults",
+            "2:3: layers.0: found no key input_shape, expected two or three integers of at least "
+            "1: [height, width, channels], here or in defaults",
+            f"2:3: layers.0: found no key kernel_size, expected {PAIR}, here or in defaults",
+            "2:3: layers.0.<<: found a YAML merge key, expected keys written out; "
+            "use defaults instead",
+        ],
+    ),
+    "a key that is a list": (
+        f"layers: [{ENTRY}]\n? [a, b]\n: 1\n",
+        ["2:3: found the list [a, b] as a key, expected text"],
+    ),
+    "names that occur twice": (
+        f"layers:\n- {{name: a, {ENTRY[1:]}\n- {ENTRY}\n- {{name: a, {ENTRY[1:]}\n"
+        f"- {{name: layer2, {ENTRY[1:]}",
+        [
+            '4:10: layers.2.name: found "a", expected a unique name; layers.0 on line 2 has it too',
+            '5:10: layers.3.name: found "layer2", expected a unique name; '
+            "layers.1 on line 3 has it too",
+        ],
+    ),
+    "a name by position that is taken": (
+        f"layers:\n- {{name: layer2, {ENTRY[1:]}\n- {ENTRY}\n",
+        [
+            '3:3: layers.1.name: found "layer2", the name by position, expected a unique name; '
+            "layers.0 on line 2 has it too"
+        ],
+    ),
+    "a wrong default is told once": (
+        f"defaults:\n  batch_size: 0\nlayers: [{ENTRY}, {ENTRY}]",
+        [f"2:15: defaults.batch_size: found the number 0, expected {SIZE}"],
+    ),
+    "a default that fits no layer is told once": (
+        "defaults: {groups: 2, kernel_size: 9}\nlayers:\n"
+        "- {input_shape: [8, 8, 4], filters: 4}\n"
+        "- {input_shape: [9, 9, 4], filters: 4}\n"
+        "- {input_shape: [8, 7, 4], filters: 4}\n"
+        "- {input_shape: [9, 9, 4], filters: 5}\n"
+        "- {input_shape: [9, 9, 4], filters: 4, kernel_size: 10}\n",
+        [
+            "1:20: defaults.groups: 2 must divide the 4 input channels and the 5 filters "
+            "(in layers.3 on line 6)",
+            "1:36: defaults.kernel_size: a kernel of 9x9 with dilation_rate 1x1 does not fit the "
+            "padded input of 8x8: the output would be empty (in layers.0 on line 3 and 1 more)",
+            "7:53: layers.4.kernel_size: a kernel of 10x10 with dilation_rate 1x1 does not fit "
+            "the padded input of 9x9: the output would be empty",
+        ],
+    ),
+    "defaults that are no mapping": (
+        "defaults: 3\nlayers: [{}]",
+        [
+            "1:11: defaults: found the number 3, expected a mapping of layer keys, such as "
+            "{batch_size: 32}"
+        ],
+    ),
+    "implementations": (
+        f'layers: [{ENTRY}]\nimplementations: [loop, imcol, no.py:f, "x:", loop, 8]',
+        [
+            f'2:25: implementations.1: found "imcol", expected one of {", ".join(REGISTRY)}, or '
+            "your own FILE.py:NAME; did you mean im2col?",
+            '2:32: implementations.2: found "no.py:f", expected an existing file; '
+            "there is no no.py",
+            '2:41: implementations.3: found "x:", expected FILE.py:NAME, NAME being a function '
+            "of that file",
+            '2:47: implementations.4: found "loop" again, expected it once; the first is on line 2',
+            "2:53: implementations.5: found the number 8, expected the name of an implementation, "
+            'or FILE.py:NAME; write it in quotes: "8"',
+        ],
+    ),
+    "passes": (
+        f"layers: [{ENTRY}]\npasses:\n- forward\n- backward\n- forward\n",
+        [
+            '4:3: passes.1: found the text "backward", expected forward, input-gradient or '
+            "kernel-gradient",
+            '5:3: passes.2: found "forward" again, expected it once; the first is on line 3',
+        ],
+    ),
+    "one pass without a list": (
+        f"layers: [{ENTRY}]\npasses: forward",
+        [
+            '2:9: passes: found the text "forward", expected a list of passes: '
+            "[forward, input-gradient, kernel-gradient]"
+        ],
+    ),
+    "threads": (
+        f"layers: [{ENTRY}]\nthreads: 0",
+        ["2:10: threads: found the number 0, expected all, or an integer of at least 1"],
+    ),
+    "environment": (
+        f"layers: [{ENTRY}]\nenvironment:\n  A B: 1\n  C: 0.5\n  D: yes\n  on: 1\n",
+        [
+            '3:3: environment.A B: found "A B", expected a variable name of letters, digits and '
+            "_, with text, an integer or null as its value",
+            "4:6: environment.C: found the number 0.5, expected text, an integer, or null to "
+            'unset the variable; write it in quotes: "0.5"',
+            "5:6: environment.D: found the boolean yes, expected text, an integer, or null to "
+            'unset the variable; write it in quotes: "yes"',
+        ],
+    ),
+    "a suite's name that is no file's name": (
+        f"name: a/b\nlayers: [{ENTRY}]",
+        [
+            '1:7: name: found the text "a/b", expected text without / and line breaks, of at most '
+            "100 characters"
+        ],
+    ),
+    "terminal escapes": (
+        f'layers: [{ENTRY}]\n"\\e[31m": 1',
+        [f"2:1: \\x1b[31m: found an unknown key, expected one of {SUITE_KEYS}"],
+    ),
+    "several kinds at once, in the order of the file": (
+        """\
+decription: x
+threads: none
+defaults:
+  stride: 2
+layers:
+  - {input_shape: [8, 8, 3], filters: "8", kernel_size: 3}
+  - name: a
+    filters: 9
+    filters: 8
+    use_bias: 1
+passes: [x]
+""",
+        [
+            f"1:1: decription: found an unknown key, expected one of {SUITE_KEYS}; "
+            "did you mean description?",
+            '2:10: threads: found the text "none", expected all, or an integer of at least 1',
+            f"4:3: defaults.stride: found an unknown key, expected one of {LAYER_KEYS}; "
+            "did you mean strides?",
+            f'6:39: layers.0.filters: found the text "8", expected {SIZE}; remove the quotes',
+            "7:5: layers.1: found no key input_shape, expected two or three integers of at least "
+            "1: [height, width, channels], here or in defaults",
+            f"7:5: layers.1: found no key kernel_size, expected {PAIR}, here or in defaults",
+            "9:5: layers.1.filters: found this key again, expected it once; the first is on line 8",
+            "10:15: layers.1.use_bias: found the number 1, expected true or false",
+            '11:10: passes.0: found the text "x", expected forward, input-gradient or '
+            "kernel-gradient",
+        ],
+    ),
+    # Not a document at all
+    "empty": (
+        "",
+        ["1:1: found an empty file, expected a mapping of keys such as layers and implementations"],
+    ),
+    "comments only": (
+        "# a\n",
+        ["1:1: found an empty file, expected a mapping of keys such as layers and implementations"],
+    ),
+    "a list": (
+        "[1]",
+        ["1:1: found the list [1], expected a mapping of keys such as layers and implementations"],
+    ),
+    "a word": (
+        "hello",
+        [
+            '1:1: found the text "hello", expected a mapping of keys such as layers '
+            "and implementations"
+        ],
+    ),
+    "a tab": (
+        "layers:\n\t- a",
+        ["2:1: found a tab, expected spaces; YAML indents with spaces only"],
+    ),
+    "an open bracket": (
+        "layers: [a",
+        [
+            "1:11: not valid YAML: expected ',' or ']', but got '<stream end>', while parsing a "
+            "flow sequence that starts on line 1; check for a missing comma or bracket"
+        ],
+    ),
+    "a colon too many": (
+        "name: b: c",
+        [
+            "1:8: not valid YAML: mapping values are not allowed here; check the indentation, or "
+            "quote text that contains ': '"
+        ],
+    ),
+    "indentation": (
+        "layers:\n  - a: 1\n   b: 2\n",
+        [
+            "3:4: not valid YAML: expected <block end>, but found '<block mapping start>', while "
+            "parsing a block collection that starts on line 2; check the indentation, and that "
+            "lists and keys are not mixed"
+        ],
+    ),
+    "an undefined alias": (
+        "layers: *a",
+        [
+            "1:9: not valid YAML: found undefined alias 'a'; define it with & above its first use, "
+            "or quote the text"
+        ],
+    ),
+    "two documents": (
+        "a: 1\n---\nb: 1\n",
+        ["2:1: found a second document, expected one; remove the ---"],
+    ),
+    "a control character": (
+        "name: a\nlayers: \x07",
+        ["2:9: found the control character U+0007, expected text; remove it"],
+    ),
+    "an alias to itself": (
+        "layers: &a [*a]",
+        ["1:9: found an alias inside what it stands for, expected a suite"],
+    ),
+    "deep nesting": (
+        "layers: " + "[" * 5000,
+        ["1:24: found more than 16 levels of nesting, expected a suite"],
+    ),
+    "aliases that explode": (
+        "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+        + "".join(
+            f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+            for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+        ["1:32: found more than 50000 keys and values, aliases included, expected a suite"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MESSAGES)
+def test_the_message(case: str) -> None:
+    text, expected = MESSAGES[case]
+    started = time.perf_counter()
+    assert problems(text) == [f"suite.yaml:{line}" for line in expected]
+    assert time.perf_counter() - started < 5
+
+
+BYTES = {
+    b"layers: \xff": "suite.yaml:1:9: found the byte 0xff, which is not UTF-8, expected UTF-8 "
+    "text; save the file as UTF-8",
+    "a: ä\nä: \xe4".encode() + b"\xe4": "suite.yaml:2:5: found the byte 0xe4, which is not UTF-8, "
+    "expected UTF-8 text; save the file as UTF-8",
+    b"abc\n\0": "suite.yaml:2:1: found a binary file, expected YAML text",
+    "layers: []".encode("utf-16"): "suite.yaml:1:1: found UTF-16 text, expected UTF-8; "
+    "save the file as UTF-8",
+    b"#" * (10 * MAX_BYTES): "suite.yaml: found more than 1 MB, expected a suite file",
+}
+
+
+@pytest.mark.parametrize("data", BYTES, ids=["latin-1", "line 2", "binary", "utf-16", "large"])
+def test_a_file_that_is_no_text(data: bytes) -> None:
+    assert problems(data) == [BYTES[data]]
+
+
+def test_a_folder() -> None:
+    Path("suite").mkdir()
+    with pytest.raises(SuiteError, match=r"^suite: found a folder, expected a YAML file$"):
+        read_suite("suite")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_an_unreadable_file() -> None:
+    Path("suite.yaml").touch(mode=0)
+    with pytest.raises(SuiteError, match=r"^suite\.yaml: cannot be read: Permission denied$"):
+        read_suite("suite.yaml")
+
+
+def test_a_path_that_the_system_refuses() -> None:
+    with pytest.raises(SuiteError, match="cannot be read: File name too long"):
+        read_suite("x" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        ("mnits", "did you mean mnist?"),
+        ("own.yam", "did you mean own.yaml?"),
+        ("own", "did you mean own.yaml?"),
+        ("own.yaml/a", "name a YAML file"),
+        ("", "name a YAML file"),
+        ("a\0b", "name a YAML file"),
+    ],
+)
+def test_a_suite_that_is_not_there(target: str, hint: str) -> None:
+    Path("own.yaml").touch()
+    with pytest.raises(SuiteError) as caught:
+        read_suite(target)
+    shown = target.replace("\0", "\\x00")
+    assert caught.value.message == (
+        f'there is no suite "{shown}": neither a file of that name nor one of the shipped suites '
+        f"({', '.join(shipped_suites())})"
+    )
+    assert caught.value.hint == hint
+
+
+# The schema
+
+SCHEMA = json_schema()
+
+
+def validate(document: object) -> None:
+    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+
+
+def test_the_shipped_schema_is_the_current_one() -> None:
+    shipped = json.loads((CONFIGS / "suite.schema.json").read_text())
+    assert shipped == SCHEMA, "run: convbench schema suite -o configs/suite.schema.json"
+
+
+def test_the_schema_is_valid_and_explains_every_key() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    for model in (SCHEMA, SCHEMA["$defs"]["LayerKeys"], SCHEMA["$defs"]["LayerEntry"]):
+        for key, value in model["properties"].items():
+            assert value["title"], key
+            assert value["description"], key
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "layers: []",
+        "layers: [{filters: 4, kernel_size: 3}]",
+        f"layers: [{ENTRY}]\nzzz: 1",
+        f"layers: [{ENTRY}]\nimplementations: [imcol]",
+        f"layers: [{ENTRY}]\npasses: [backward]",
+        f"layers: [{ENTRY}]\nenvironment: {{A B: 1}}",
+        f"defaults: {{padding: full}}\nlayers: [{ENTRY}]",
+        'layers: [{input_shape: [8, 8], filters: "4", kernel_size: 3}]',
+    ],
+)
+def test_the_schema_refuses_what_read_suite_refuses(text: str) -> None:
+    assert problems(text)
+    with pytest.raises(jsonschema.ValidationError):
+        validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+def test_a_shipped_suite_loads_and_validates(name: str) -> None:
+    suite = read_suite(name)
+    assert suite.name == name
+    assert suite.description
+    text = (CONFIGS / f"{name}.yaml").read_text()
+    assert text.startswith("# yaml-language-server: $schema=suite.schema.json\n")
+    validate(yaml.safe_load(text))
+
+
+def test_geometry_has_what_it_promises() -> None:
+    layers = {layer.name: layer for layer in read_suite("geometry").layers}
+    assert max(layers["strides-2-dilation-2"].strides) > 1
+    assert max(layers["strides-2-dilation-2"].dilation_rate) > 1
+    assert layers["depthwise"].is_depthwise
+    assert layers["depthwise-multiplier-2"].is_depthwise
+    assert layers["depthwise-multiplier-2"].filters == 2 * layers["depthwise-multiplier-2"].channels
+    assert layers["kernel-as-large-as-input"].output_size == (1, 1)
+    assert layers["same-strides-2"].pads == ((0, 1), (0, 1))
+    assert {layer.dtype for layer in layers.values()} == {"float32", "float64"}
+    assert rows_left_over(layers["strides-2"]) == 0
+    assert rows_left_over(layers["strides-2-rows-left-over"]) == 1
+
+
+def rows_left_over(layer: Layer) -> int:
+    used = (layer.output_size[0] - 1) * layer.strides[0] + layer.effective_kernel_size[0]
+    return layer.padded_size[0] - used
+
+
+# Any layer
+
+sizes = st.integers(1, 9)
+pairs = st.one_of(sizes, st.lists(sizes, min_size=2, max_size=2))
+pads = st.integers(0, 4)
+pad_pairs = st.lists(pads, min_size=2, max_size=2)
+entries = st.fixed_dictionaries(
+    {
+        "input_shape": st.lists(st.integers(1, 40), min_size=2, max_size=3),
+        "filters": sizes,
+        "kernel_size": pairs,
+    },
+    optional={
+        "name": st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20),
+        "strides": pairs,
+        "padding": st.one_of(
+            st.sampled_from(["valid", "same", "SAME", "Valid"]),
+            pads,
+            st.lists(pad_pairs, min_size=2, max_size=2),
+        ),
+        "dilation_rate": pairs,
+        "groups": st.integers(1, 4),
+        "use_bias": st.booleans(),
+        "batch_size": sizes,
+        "dtype": st.sampled_from(["float32", "float64"]),
+        "count": sizes,
+    },
+)
+
+
+def described(entry: dict[str, Any]) -> Layer:
+    """The layer of an entry, said a second time and independently of the reader."""
+
+    def pair(value: Any) -> tuple[int, int]:
+        return tuple(value) if isinstance(value, list) else (value, value)
+
+    values: dict[str, Any] = {"name": "layer1", **entry}
+    values["input_shape"] = tuple((*entry["input_shape"], 1)[:3])
+    for key in ("kernel_size", "strides", "dilation_rate"):
+        if key in entry:
+            values[key] = pair(entry[key])
+    padding = entry.get("padding", "valid")
+    if isinstance(padding, str):
+        values["padding"] = padding.lower()
+    elif isinstance(padding, int):
+        values["padding"] = ((padding, padding), (padding, padding))
+    else:
+        values["padding"] = (pair(padding[0]), pair(padding[1]))
+    return Layer(**values)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(entry=entries, shared=st.sets(st.sampled_from(sorted(Layer.__dataclass_fields__))))
+def test_an_entry_becomes_the_layer_it_describes(entry: dict[str, Any], shared: set[str]) -> None:
+    """Whether its keys are its own or in the defaults; what no layer can be is refused."""
+    defaults = {key: value for key, value in entry.items() if key in shared - {"name"}}
+    own = {key: value for key, value in entry.items() if key not in defaults}
+    document = {"defaults": defaults, "layers": [own]}
+    text = yaml.safe_dump(document, allow_unicode=True)
+    validate(document)
+    try:
+        layer = described(entry)
+    except LayerError as error:
+        key, _, words = error.message.partition(": ")
+        (line,) = problems(text)
+        where = f"defaults.{key}" if key in defaults else f"layers.0.{key}"
+        assert f": {where}: {words}" in line
+    else:
+        assert read(text).layers == (layer,)
+
+
+scraps = st.lists(
+    st.one_of(
+        st.sampled_from(["layers", "defaults", "name", "padding", "environment", "passes", "ab"]),
+        st.sampled_from(
+            [": ", "- ", "\n", "\n  ", "[", "]", "{", "}", ", ", "? ", "&a ", "*a", "<<"]
+        ),
+        st.sampled_from(
+            ["1", "-1", "0x_", "1e400", ".nan", "~", "yes", "2001-99-99", "!!set ", "!"]
+        ),
+        st.sampled_from(
+            ['"\\ud800"', '"', "'", "|\n", "#", "%", "\t", "\r", "\x85", "\u2028", "---\n"]
+        ),
+        st.text(max_size=3),
+    ),
+    max_size=25,
+).map("".join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(text=st.one_of(scraps, scraps.map(lambda scrap: f"layers: [{ENTRY}]\n{scrap}")))
+def test_any_text_is_a_suite_or_an_error_in_one_line_a_problem(text: str) -> None:
+    data = text.encode(errors="surrogatepass")
+    message = ""
+    try:
+        read(data)
+    except SuiteError as error:
+        message = error.message
+    assert all(line.startswith("suite.yaml:") for line in message.splitlines())
+    assert message.replace("\n", "").isprintable()
