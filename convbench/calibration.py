@@ -30,7 +30,7 @@ FRESH_BYTES = 16 * 1024**2
 SMALL_CALLS = 2000
 BUSIEST = 3
 
-SUBPROCESS_MEASURES_S = 0.4
+SUBPROCESS_MEASURES_S = 0.3
 SUBPROCESS_TIMEOUT_S = 60.0
 
 # Appended, so that a package installed beside convbench cannot shadow the standard library.

@@ -11,6 +11,8 @@ import typer
 from convbench.cli.console import Watcher, guarded
 from convbench.cli.show import Format, print_report
 
+CALIBRATION_S = 3.0
+
 
 @guarded
 def machine(
@@ -22,11 +24,13 @@ def machine(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Show CPU, caches, BLAS, versions, and measured peaks: SGEMM, DGEMM, copies, calls, pages."""
+    from convbench.machine import usable_cpus
     from convbench.report.machine_tables import report
-    from convbench.schedule.machine import describe
+    from convbench.schedule import describe
     from convbench.schedule.options import worker_environment
 
-    description = describe(worker_environment(os.environ, {}))
+    environment = worker_environment(os.environ, {})
+    description = describe(environment, len(usable_cpus()), CALIBRATION_S)
     with Watcher(quiet) as watcher:
         while True:
             try:

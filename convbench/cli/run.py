@@ -30,7 +30,9 @@ class EffortName(StrEnum):
 def run(
     target: Annotated[
         str | None,
-        typer.Argument(help="A suite: a YAML file, or a shipped one by name (mnist).", metavar="SUITE"),
+        typer.Argument(
+            help="A suite: a YAML file, or a shipped one by name (mnist).", metavar="SUITE"
+        ),
     ] = None,
     impl: Annotated[
         list[str] | None,
@@ -59,7 +61,8 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of operands and of the order.", min=0)] = 0,
     timeout: Annotated[
-        float, typer.Option(help="Seconds after which a cell that does not answer is given up.", min=1)
+        float,
+        typer.Option(help="Seconds after which a cell that does not answer is given up.", min=1),
     ] = 300.0,
     time_wrong: Annotated[
         bool, typer.Option("--time-wrong", help="Time wrong cells too; they are not ranked.")
@@ -83,7 +86,8 @@ def run(
     5 when a cell is wrong or crashed.
     """
     from convbench import result_file
-    from convbench.schedule import Options, run as run_schedule
+    from convbench.schedule import Options
+    from convbench.schedule import run as run_schedule
     from convbench.schedule.events import Saved
     from convbench.schedule.options import worker_environment
     from convbench.suite_file import read_suite
@@ -162,7 +166,9 @@ def _selected(
         named = [name for name in impl if name not in own] or list(suite.implementations)
         names = tuple(dict.fromkeys([*named, *own]))
         for name in names:
-            implementations.get(name)  # raises for a name that is not known, a file that is not there
+            implementations.get(
+                name
+            )  # raises for a name that is not known, a file that is not there
         suite = replace(suite, implementations=names)
     if passes:
         unknown = [name for name in passes if name not in list(Pass)]
@@ -170,7 +176,8 @@ def _selected(
             close = get_close_matches(unknown[0], list(Pass), n=1)
             raise ConvbenchError(
                 f"--pass: there is no pass {unknown[0]!r}",
-                hint=(f"did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(Pass)}",
+                hint=(f"did you mean {close[0]!r}? " if close else "")
+                + f"Known: {', '.join(Pass)}",
             )
         suite = replace(suite, passes=tuple(p for p in Pass if p in passes))
     if layers:
@@ -189,8 +196,10 @@ def _selected(
     return suite
 
 
-def _session(suite: Suite, threads: str | None, effort: EffortName, seed: int, path: Path) -> Session:
-    from convbench import machine, result_file
+def _session(
+    suite: Suite, threads: str | None, effort: EffortName, seed: int, path: Path
+) -> Session:
+    from convbench import cautions, machine, result_file
     from convbench.schedule import Session
     from convbench.schedule.options import worker_environment
 
@@ -199,7 +208,7 @@ def _session(suite: Suite, threads: str | None, effort: EffortName, seed: int, p
         suite=suite,
         machine=machine.fingerprint(),
         software=machine.software(),
-        environment=machine.relevant_environment(environment),
+        environment=cautions.relevant_environment(environment),
         threads=_thread_count(threads if threads is not None else suite.threads),
         effort=effort.value,
         seed=seed,

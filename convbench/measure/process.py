@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -121,15 +122,30 @@ class Worker:
                 why += " (out of memory, or somebody's kill)"
         else:
             why = f"the worker ended with exit code {code}"
-        tail = self.log_tail()
-        return f"{why}: {tail}" if tail else why
+        printed = self._printed()
+        place = _crash_place(printed)
+        if place:
+            return f"{why} ({place})"
+        lines = [line.strip() for line in printed.splitlines() if line.strip()]
+        return ": ".join([why, *([" | ".join(lines[-LOG_TAIL:])[-300:]] if lines else [])])
 
-    def log_tail(self) -> str:
-        """The last lines that the worker printed, on one line."""
+    def _printed(self) -> str:
+        """What the worker wrote to stdout and stderr, its libraries' noise included."""
         self._log.seek(0)
-        text = self._log.read().decode(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return " | ".join(lines[-LOG_TAIL:])[-300:]
+        return self._log.read().decode(errors="replace")
+
+
+FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$', re.MULTILINE)
+
+
+def _crash_place(printed: str) -> str | None:
+    """The innermost frame of the user's own code that faulthandler wrote, `conv.py:12, in f`."""
+    dump = printed.rpartition("Fatal Python error")[2]
+    libraries = (sys.base_prefix, sys.prefix, str(Path(__file__).parents[1]))
+    for frame in FRAME.finditer(dump):
+        if not frame["file"].startswith((*libraries, "<")):
+            return f"{Path(frame['file']).name}:{frame['line']}, in {frame['function']}"
+    return None
 
 
 _LIVE: set[Worker] = set()

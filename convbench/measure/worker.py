@@ -18,9 +18,9 @@ from typing import Any
 
 from convbench import implementations, operands
 from convbench.agreement import checker
+from convbench.calibration import calibrate
 from convbench.implementations.contract import Prepared
 from convbench.implementations.user import describe_exception
-from convbench.calibration import calibrate
 from convbench.machine import blas_libraries
 from convbench.measure import clock
 from convbench.measure.protocol import (

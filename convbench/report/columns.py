@@ -53,7 +53,7 @@ class Plan:
     @property
     def headings(self) -> list[Line]:
         """One line of headings, and one of units where any column has one."""
-        headings = [_heading(slot.column, self.short) for slot in self.slots]
+        headings = [self._fitting_heading(slot) for slot in self.slots]
         units = [slot.column.unit for slot in self.slots]
         lines = [self._joined([_header(headings[i], s, "strong") for i, s in self._numbered()])]
         if any(units):
@@ -72,6 +72,11 @@ class Plan:
             self._joined([part or _blank(self.slots[i]) for i, part in enumerate(parts)])
             for parts in zip_longest(*cells)
         ]
+
+    def _fitting_heading(self, slot: Slot) -> str:
+        whole = _heading(slot.column, short=False)
+        fits = slot.column.align == "left" and width(whole) <= slot.width
+        return whole if fits else _heading(slot.column, self.short)
 
     def _numbered(self) -> Sequence[tuple[int, Slot]]:
         return list(enumerate(self.slots))

@@ -9,7 +9,7 @@ from convbench.report.table import Column, Report, Row, Section, Table, Value
 from convbench.report.typeset import clean
 
 # An underscore inside a word is harmless, and names are full of them.
-_SPECIAL = re.compile(r"[\\`*<>\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_SPECIAL = re.compile(r"[\\`*\[\]|~]|<(?=[A-Za-z/!?])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def render(report: Report) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from convbench.report.table import Column, Interval, Kind, Row, Section, Table, Value
+from convbench.report.typeset import clean
 from convbench.results import Cell, ResultFile, Speedup
 from convbench.summary import FASTEST_KERAS, LOOP
 
@@ -47,8 +48,13 @@ def _bounded(key: str, kind: Kind, raw: float | None, interval: Interval | None)
     return Column(key, has_interval=True), Value(kind, raw, interval)
 
 
-def _yes(truth: bool | None) -> str | None:
-    return None if truth is None else "yes" if truth else "no"
+def _truth(truth: bool | None) -> str | None:
+    return None if truth is None else "true" if truth else "false"
+
+
+def _line(words: str | None) -> str | None:
+    """A reason may be a worker's last words; a row of the table stays one line."""
+    return None if words is None else clean(words)
 
 
 def _identity(cell: Cell) -> Iterator[_Field]:
@@ -56,16 +62,16 @@ def _identity(cell: Cell) -> Iterator[_Field]:
     yield _field("pass", str(cell.pass_), Kind.TEXT)
     yield _field("implementation", cell.implementation, Kind.TEXT)
     yield _field("status", cell.status, Kind.STATUS)
-    yield _field("reason", cell.reason, Kind.TEXT)
+    yield _field("reason", _line(cell.reason), Kind.TEXT)
 
 
 def _agreement(cell: Cell) -> Iterator[_Field]:
     a = cell.agreement
     yield _field("verdict", a.verdict if a else None, Kind.TEXT)
-    yield _field("exact", _yes(a.exact) if a else None, Kind.TEXT)
+    yield _field("exact", _truth(a.exact) if a else None, Kind.TEXT)
     yield _field("error_over_bound", a.error_over_bound if a else None)
     yield _field("max_abs_error", a.max_abs_error if a else None)
-    yield _field("diagnosis", a.diagnosis if a else None, Kind.TEXT)
+    yield _field("diagnosis", _line(a.diagnosis) if a else None, Kind.TEXT)
 
 
 def _time(cell: Cell) -> Iterator[_Field]:
@@ -79,7 +85,7 @@ def _speedup(versus: str, s: Speedup | None) -> Iterator[_Field]:
     key = "speedup_over_" + re.sub(r"\W+", "_", versus)
     yield _bounded(key, Kind.RATIO, s.ratio if s else None, s.ci99 if s else None)
     yield _field(f"{key}_chosen", s.chosen if s else None, Kind.TEXT)
-    yield _field(f"{key}_reliable", _yes(s.reliable) if s else None, Kind.TEXT)
+    yield _field(f"{key}_reliable", _truth(s.reliable) if s else None, Kind.TEXT)
 
 
 def _memory(cell: Cell) -> Iterator[_Field]:
@@ -87,7 +93,7 @@ def _memory(cell: Cell) -> Iterator[_Field]:
     yield _field("peak_bytes", m.peak_bytes if m else None, Kind.BYTES)
     yield _field("held_bytes", m.held_bytes if m else None, Kind.BYTES)
     yield _field("call_peak_bytes", m.call_peak_bytes if m else None, Kind.BYTES)
-    yield _field("memory_exact", _yes(m.exact) if m else None, Kind.TEXT)
+    yield _field("memory_exact", _truth(m.exact) if m else None, Kind.TEXT)
     yield _field("memory_method", m.method if m else None, Kind.TEXT)
     yield _field("predicted_bytes", m.predicted_bytes if m else None, Kind.BYTES)
     yield _field("naive_im2col_bytes", m.naive_im2col_bytes if m else None, Kind.BYTES)

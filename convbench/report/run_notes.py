@@ -6,10 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from convbench.machine import Caution
+from convbench.machine import BlasLibrary, Caution, Software
 from convbench.report import scale
 from convbench.report.table import Fact, Note
-from convbench.results import ResultFile, SummaryRow
+from convbench.results import ResultFile, Speedup, SummaryRow
 from convbench.stats import MIN_ROUNDS
 from convbench.suite import KERAS_WAYS
 from convbench.summary import FASTEST_KERAS, LOOP
@@ -28,40 +28,47 @@ def facts(result: ResultFile) -> tuple[Fact, ...]:
         f"{scale.counted(result.threads, 'thread')}, {result.effort} effort, "
         f"{scale.counted(result.rounds, 'round')}, seed {result.seed}"
     )
-    versions = [f"convbench {software.convbench}", f"Python {software.python}"]
-    versions += [f"{name} {version}" for name, version in software.versions.items()]
     head = [Fact("machine", cpu)]
     if software.blas:
-        head.append(Fact("BLAS", "; ".join(dict.fromkeys(_blas(result)))))
-    return (*head, Fact("run", run), Fact("versions", ", ".join(versions)))
+        head.append(Fact("BLAS", "; ".join(dict.fromkeys(map(blas_line, software.blas)))))
+    return (*head, Fact("run", run), Fact("versions", versions_line(software)))
 
 
-def _blas(result: ResultFile) -> Iterator[str]:
-    for blas in result.software.blas:
-        version = f" {blas.version}" if blas.version else ""
-        kernels = f"{blas.kernels} kernels, " if blas.kernels else ""
-        threads = scale.counted(blas.threads, "thread")
-        yield f"{blas.library}{version} ({kernels}{threads}) in {blas.used_by}"
+def blas_line(blas: BlasLibrary) -> str:
+    version = f" {blas.version}" if blas.version else ""
+    kernels = f"{blas.kernels} kernels, " if blas.kernels else ""
+    threads = scale.counted(blas.threads, "thread")
+    return f"{blas.library}{version} ({kernels}{threads}) in {blas.used_by}"
+
+
+def versions_line(software: Software) -> str:
+    versions = {"convbench": software.convbench, "Python": software.python, **software.versions}
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def notes(result: ResultFile) -> tuple[Note, ...]:
     """What follows the tables; the last note answers the reader's question."""
-    found = [*_legend(result), *_twins(result), *map(_caution, result.warnings)]
+    found = [*_legend(result), *_twins(result), *map(caution_note, result.warnings)]
     counts = _counts(result)
-    if any(cell.status != "ok" for cell in result.cells):
+    if any(cell.time for cell in result.cells) and set(_statuses(result)) != {"ok"}:
         found.append(Note(f"cells: {counts}"))
     return (*found, Note(_answer(result, counts), "strong"))
 
 
 def _counts(result: ResultFile) -> str:
-    counts = Counter(cell.status for cell in result.cells)
-    return ", ".join(f"{number} {status}" for status, number in counts.items()) or "none"
+    return ", ".join(f"{n} {status}" for status, n in _statuses(result).items()) or "no cells"
+
+
+def _statuses(result: ResultFile) -> Counter[str]:
+    return Counter(cell.status for cell in result.cells)
 
 
 def _legend(result: ResultFile) -> Iterator[Note]:
     """The marks that occur, explained."""
     times = [cell.time for cell in result.cells if cell.time]
     marks = []
+    if any(cell.agreement for cell in result.cells):
+        marks.append("check: integers exact, or floats within their rounding bound")
     if result.speedups:
         marks.append("×: times as fast as")
     if any(time.ci99_s for time in times):
@@ -73,11 +80,12 @@ def _legend(result: ResultFile) -> Iterator[Note]:
     if marks:
         yield Note("; ".join(marks), "dim")
     if times and not any(time.ci99_s for time in times):
-        yield Note(f"{_no_interval(result)}; from {MIN_ROUNDS} rounds on there is one", "dim")
+        rounds = max(time.rounds for time in times)
+        yield Note(f"{_no_interval(rounds)}; from {MIN_ROUNDS} rounds on there is one", "dim")
 
 
-def _no_interval(result: ResultFile) -> str:
-    return f"no interval: {scale.counted(result.rounds, 'round')}"
+def _no_interval(rounds: int) -> str:
+    return f"no interval: {scale.counted(rounds, 'round')}"
 
 
 def _twins(result: ResultFile) -> Iterator[Note]:
@@ -108,7 +116,7 @@ def _twins(result: ResultFile) -> Iterator[Note]:
         yield Note(f"{line}; reliable")
 
 
-def _caution(caution: Caution) -> Note:
+def caution_note(caution: Caution) -> Note:
     factor = ""
     if caution.factor is not None:
         factor = f" ({scale.significant(caution.factor)} times as fast without)"
@@ -122,17 +130,18 @@ def _answer(result: ResultFile, counts: str) -> str:
     """One sentence: how fast the reader's implementation is, over loop and the fastest Keras."""
     means = [row for row in result.summary if row.pass_ is None]
     if not any(cell.time for cell in result.cells):
-        return f"Nothing was timed: {counts}."
+        right = _statuses(result)["ok"]
+        agree = f"{right} of {scale.counted(len(result.cells), 'cell')} agree" if right else counts
+        return f"Nothing was timed: {agree}."
     if not means:
         return f"Nothing was timed that could be compared: {counts}."
     subject = _subject(means)
     rows = [row for row in means if row.implementation == subject]
-    clauses = " and ".join(_clause(row) for row in rows)
-    numbers = dict.fromkeys(str(_compared(result, row)) for row in rows)
+    numbers = dict.fromkeys(str(len(_compared(result, row))) for row in rows)
     over = f"geometric means over {' and '.join(numbers)} layer passes"
     if set(numbers) == {"1"}:
         over = "1 layer pass"
-    return f"{subject} {clauses} ({over}, {_intervals(result, rows)})."
+    return f"{subject} {_clauses(rows)} ({over}, {_intervals(result, rows)})."
 
 
 def _subject(means: list[SummaryRow]) -> str:
@@ -146,23 +155,37 @@ def _subject(means: list[SummaryRow]) -> str:
     return max(own or numpy or list(means_of), key=means_of.__getitem__)
 
 
-def _compared(result: ResultFile, row: SummaryRow) -> int:
-    return sum(
-        (s.implementation, s.versus) == (row.implementation, row.versus) for s in result.speedups
-    )
+def _compared(result: ResultFile, row: SummaryRow) -> list[Speedup]:
+    """The speedups that a mean is of."""
+    return [
+        speedup
+        for speedup in result.speedups
+        if (speedup.implementation, speedup.versus) == (row.implementation, row.versus)
+    ]
 
 
-def _clause(row: SummaryRow) -> str:
-    versus = "the fastest Keras" if row.versus == FASTEST_KERAS else row.versus
-    if row.geometric_mean < _SLOWER_FROM:
-        return f"takes {scale.significant(1 / row.geometric_mean)} times as long as {versus}"
-    return f"is {scale.significant(row.geometric_mean)} times as fast as {versus}"
+def _clauses(rows: list[SummaryRow]) -> str:
+    """`is 189 times as fast as loop, and 0.920 times as fast as the fastest Keras`."""
+    clauses, last = [], ""
+    for row in rows:
+        versus = "the fastest Keras" if row.versus == FASTEST_KERAS else row.versus
+        mean = row.geometric_mean
+        verb, times, how = ("takes", 1 / mean, "long") if _is_slow(row) else ("is", mean, "fast")
+        clause = f"{scale.significant(times)} times as {how} as {versus}"
+        clauses.append(clause if verb == last else f"{verb} {clause}")
+        last = verb
+    return ", and ".join(clauses)
+
+
+def _is_slow(row: SummaryRow) -> bool:
+    return row.geometric_mean < _SLOWER_FROM
 
 
 def _intervals(result: ResultFile, rows: list[SummaryRow]) -> str:
     found = [_as_in_clause(row) for row in rows if row.ci99]
     if len(found) < len(rows):
-        return _no_interval(result)
+        rounds = [speedup.rounds for row in rows for speedup in _compared(result, row)]
+        return _no_interval(min(rounds, default=result.rounds))
     word = "interval" if len(found) == 1 else "intervals"
     return f"99 % {word} {' and '.join(found)}"
 
@@ -170,6 +193,6 @@ def _intervals(result: ResultFile, rows: list[SummaryRow]) -> str:
 def _as_in_clause(row: SummaryRow) -> str:
     assert row.ci99 is not None
     low, high = row.ci99
-    if row.geometric_mean < _SLOWER_FROM:
+    if _is_slow(row):
         low, high = 1 / high, 1 / low
     return scale.bounds((low, high))

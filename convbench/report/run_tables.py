@@ -215,7 +215,7 @@ def _summary_table(summary: Iterable[SummaryRow]) -> Table:
         )
         for implementation, versus in dict.fromkeys(key[:2] for key in rows)
     )
-    title = "Times as fast as versus (geometric means over the layers)"
+    title = "Speedups, geometric means over the layers"
     return Table(title, columns, (Section(lines),)).without_empty_columns()
 
 

@@ -79,11 +79,12 @@ def scaled(kind: Kind, number: float) -> str:
 
 
 def compact(value: Value) -> Figure:
-    """A number for a terminal, its interval as a half width. The value must be a number."""
-    tail = half_width(value.interval) if value.interval else ""
-    # `±1.2%?` keeps a mark close to its interval, `62.1 wrong` keeps a word apart.
-    gap = " " if tail and value.after.isalpha() else ""
-    return Figure(value.before + _number(value), tail + gap + value.after)
+    """A number for a terminal, its interval as a half width. The value must be a number.
+
+    A word behind the number (`62.1 wrong`) says enough without an interval; a mark joins it.
+    """
+    tail = half_width(value.interval) if value.interval and not value.after.isalpha() else ""
+    return Figure(value.before + _number(value), tail + value.after)
 
 
 def bounded(value: Value) -> str:

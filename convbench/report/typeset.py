@@ -14,8 +14,13 @@ _GLUED = re.compile(
 _GLUE = "\x00"
 
 
+# A colour or a cursor movement, as a worker's last words on stderr may hold them (ECMA-48, 5.4).
+_CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
 def clean(words: str) -> str:
     """One line without control characters: a name or a reason must not move the cursor."""
+    words = _CONTROL_SEQUENCE.sub("", words)
     return " ".join("".join(c if c.isprintable() else " " for c in words).split())
 
 

@@ -1,0 +1,42 @@
+"""What the machine is and can do, measured before anything else runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+
+from convbench.calibration import neighbour_load, sgemm_rate_in
+from convbench.cautions import cautions, relevant_environment
+from convbench.machine import MachineDescription, fingerprint, software
+from convbench.measure.process import Worker
+from convbench.measure.protocol import Calibrate, Start
+from convbench.schedule.events import Event, PhaseStarted, Progress
+
+TIMEOUT_S = 120.0
+
+
+def describe(
+    environment: Mapping[str, str], threads: int, seconds: float
+) -> Generator[Event, None, MachineDescription]:
+    """The machine with its measured peaks, the BLAS that a worker gets, and what holds it back.
+
+    `environment` is the workers', `seconds` about how long the peaks take.
+    """
+    yield PhaseStarted("machine", 2)
+    yield Progress("machine", "load of other processes")
+    load = neighbour_load()
+    yield Progress("machine", "SGEMM, DGEMM, copies, calls and fresh pages")
+    machine = fingerprint()
+    worker = Worker(Start("numpy", threads, seed=0), environment)
+    counts = tuple(sorted({1, threads, machine.logical_cpus}))
+    try:
+        blas = worker.wait_ready().blas
+        machine = replace(machine, calibration=worker.ask(Calibrate(counts, seconds), TIMEOUT_S))
+    finally:
+        worker.kill()
+    return MachineDescription(
+        machine=machine,
+        software=software(blas),
+        environment=relevant_environment(environment),
+        warnings=cautions(machine, environment, threads, sgemm_rate_in, load=load, blas=blas),
+    )

@@ -1,0 +1,118 @@
+"""Workers: faults cost one answer, a stopped worker stands still, a dead parent leaves none."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from convbench.layer import Layer, Pass
+from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
+from convbench.measure.protocol import Check, Release, Sample, Start, WarmUp
+
+USERS = Path(__file__).parent / "users" / "convolutions.py"
+LAYER = Layer("plain", (9, 8, 3), 4, (3, 2), batch_size=2)
+
+
+@pytest.fixture
+def worker():
+    def start(name):
+        return Worker(Start(f"{USERS}:{name}", 1, 0), os.environ)
+
+    yield start
+    kill_all()
+
+
+def _check(name):
+    return Check(LAYER, Pass.FORWARD, f"{USERS}:{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("raises", "RuntimeError: out of luck (convolutions.py:51, in raises)"),
+        ("out_of_memory", "out of memory"),
+        ("missing", "has no function 'missing'"),
+    ],
+)
+def test_what_a_function_raises_costs_the_cell_only(worker, name, reason):
+    it = worker(name)
+    it.wait_ready()
+    with pytest.raises(CellFailedError) as failed:
+        it.ask(_check(name), 60)
+    assert reason in str(failed.value)
+    assert it.ask(_check("right"), 60).agreement.verdict == "agrees"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("killed", "killed by SIGKILL"), ("segfault", "killed by SIGSEGV")]
+)
+def test_a_crash_says_what_happened(worker, name, reason):
+    it = worker(name)
+    it.wait_ready()
+    with pytest.raises(WorkerLostError, match=reason) as lost:
+        it.ask(_check(name), 60)
+    if name == "segfault":  # faulthandler's words
+        assert "(convolutions.py:63, in segfault)" in str(lost.value)
+
+
+def test_a_hung_worker_is_killed(worker):
+    it = worker("hangs")
+    it.wait_ready()
+    with pytest.raises(WorkerLostError, match=r"no answer for 1 s: killed \(see --timeout\)"):
+        it.ask(_check("hangs"), 1)
+    assert it._process.poll() is not None
+
+
+def test_a_worker_without_the_token_stands_still(worker):
+    it = worker("right")
+    it.wait_ready()
+    it.stop()
+    with it.token():
+        warm = it.ask(WarmUp(LAYER, Pass.FORWARD, f"{USERS}:right", 0.005), 60)
+        assert 0 < it.ask(Sample(f"{USERS}:right", warm.loops), 60) < 1
+    process = psutil.Process(it._process.pid)
+    deadline = time.monotonic() + 5
+    while process.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+        time.sleep(0.01)
+    before = process.cpu_times()
+    time.sleep(0.2)
+    assert process.cpu_times() == before
+    with it.token():
+        assert it.ask(Release(), 60) is None
+
+
+def test_idle_blas_threads_do_not_spin_beside_the_next_arm(worker):
+    """The reason for stopping workers: OpenBLAS's threads wait busily after a call."""
+    it = Worker(Start("numpy", 2, 0), os.environ)
+    it.wait_ready()
+    layer = Layer("gemm", (56, 56, 64), 64, (3, 3), batch_size=2)
+    with it.token():
+        warm = it.ask(WarmUp(layer, Pass.FORWARD, "im2col", 0.02), 60)
+        it.ask(Sample("im2col", warm.loops), 60)
+    used = sum(psutil.Process(it._process.pid).cpu_times()[:2])
+    time.sleep(0.1)
+    assert sum(psutil.Process(it._process.pid).cpu_times()[:2]) - used <= 0.01
+
+
+def test_no_worker_outlives_a_killed_parent(tmp_path):
+    program = (
+        "import os, sys\n"
+        "from convbench.measure.process import Worker\n"
+        "from convbench.measure.protocol import Start\n"
+        "w = Worker(Start('numpy', 1, 0), os.environ)\n"
+        "w.wait_ready(); w.stop()\n"
+        "print(w._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 5
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:  # nobody reaps orphans here
+            return
+        time.sleep(0.05)
+    assert not psutil.pid_exists(pid)
