@@ -205,7 +205,10 @@ DILATED = [
 @pytest.mark.parametrize("pass_", GRADIENTS)
 @pytest.mark.parametrize(
     ("way", "name"),
-    [*product(("keras", "keras-graph"), GROUPED), *product(("keras-xla",), LAYERS)],
+    [
+        *product(("keras", "keras-graph"), ("groups", "float64 groups", "groups dilation")),
+        *product(("keras-xla",), ("plain", "pads", "depthwise", *GROUPED, *DILATED)),
+    ],
 )
 def test_a_compiled_gradient_is_one_convolution(
     way: str, name: str, pass_: Pass, prepared: Any
@@ -258,7 +261,7 @@ def test_ledger_of_pads_that_are_those_of_same(prepared: Any) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_ledger_of_depthwise(way: str, prepared: Any) -> None:
     assert prepared(way, "depthwise", Pass.FORWARD).ledger.inside == ("DepthwiseConv2D, valid",)
-    fallback = prepared(way, "depthwise unequal strides", Pass.FORWARD).ledger
+    fallback = prepared(way, "float64 depthwise unequal strides", Pass.FORWARD).ledger
     assert any("Conv2D with groups=4" in phrase for phrase in fallback.inside)
     gradient = prepared(way, "depthwise", Pass.KERNEL_GRADIENT).ledger
     assert "DepthwiseConv2dNativeBackpropFilter" in gradient.inside[0]

@@ -186,6 +186,18 @@ def test_memory_that_tracemalloc_does_not_see_makes_the_figure_doubtful():
     assert found.method == "memray (tracemalloc sees 4.0 MiB)"
 
 
+def test_garbage_of_preparing_is_not_held():
+    class Untidy(Made):
+        def prepare(self, layer, pass_, threads):
+            cycle = [block(3)]
+            cycle.append(cycle)
+            return super().prepare(layer, pass_, threads)
+
+    implementation = Untidy(held=1)
+    implementation.name = "untidy"
+    assert measure(implementation).held_bytes == pytest.approx(MIB, abs=NOISE)
+
+
 def test_mappings_do_not_count():
     class Mapping(Made):
         def prepare(self, layer, pass_, threads):
@@ -268,6 +280,13 @@ def test_timeline_shows_the_loop_in_few_points():
     assert seconds == sorted(seconds)
     assert found.rss_peak_bytes == max(size for _, size in found.rss_timeline)
     assert found.rss_peak_bytes > 20 * MIB
+
+
+def test_a_thinned_timeline_keeps_its_peak():
+    timeline = tuple((i / 100, 7 if i == 31 else 1) for i in range(45))
+    thinned = memory._thinned(timeline, 20)
+    assert len(thinned) == 15
+    assert (0.31, 7) in thinned
 
 
 def test_timeline_makes_one_long_call_and_sees_its_middle():

@@ -120,7 +120,7 @@ def _deviation(
     with np.errstate(invalid="ignore"):
         error = np.abs(result - expected)
     reached = np.broadcast_to(_reached(layer, pass_), shape)
-    zeros = float(np.mean(expected[reached] == 0)) if reached.any() else 1.0
+    zeros = float(np.mean(expected[reached] == 0)) if reached.any() else 0.0
     unwritten = int(np.count_nonzero(np.isnan(error)))
     if unwritten:
         sentence = f"{unwritten} of {error.size} elements are NaN: never written, or computed so"

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from convbench.errors import ConvbenchError, ExitCode
+from convbench.errors import ConvbenchError, ExitCode, SuiteError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -41,8 +41,11 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except ConvbenchError as error:
             if Traceback.wanted:
                 raise
-            for line in error.message.splitlines():
-                complain(f"error: {line}")
+            if isinstance(error, SuiteError):  # file:line:column, as editors and CI expect it
+                print(error.message, file=sys.stderr)
+            else:
+                for line in error.message.splitlines():
+                    complain(f"error: {line}")
             if error.hint:
                 complain(f"hint: {error.hint}")
             raise SystemExit(error.exit_code) from None

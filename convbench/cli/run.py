@@ -176,7 +176,7 @@ def _selected(
             close = get_close_matches(unknown[0], list(Pass), n=1)
             raise ConvbenchError(
                 f"--pass: there is no pass {unknown[0]!r}",
-                hint=(f"did you mean {close[0]!r}? " if close else "")
+                hint=(f"did you mean '{close[0]}'? " if close else "")
                 + f"Known: {', '.join(Pass)}",
             )
         suite = replace(suite, passes=tuple(p for p in Pass if p in passes))

@@ -32,7 +32,7 @@ def start(threads: int) -> None:
             hint="measure each number of threads in a process of its own",
         )
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no notes on stderr at the start
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # fewer notes on stderr
     import keras
     import tensorflow as tf
 
@@ -77,16 +77,20 @@ def is_dilated(layer: Layer) -> bool:
 
 
 def is_depthwise(layer: Layer) -> bool:
-    """Whether Keras writes it as DepthwiseConv2D: every depthwise layer with equal strides.
+    """Whether Keras writes it as DepthwiseConv2D: every depthwise layer for which that runs.
 
-    TensorFlow refuses unequal strides there, except where oneDNN takes over (float32 on x86).
+    TensorFlow refuses unequal strides in float64; in float32 oneDNN takes over and computes them.
     With dilation Keras convolves with stride 1 and drops rows and columns: any strides will do.
     """
-    return layer.is_depthwise and (len(set(layer.strides)) == 1 or is_dilated(layer))
+    refused = layer.dtype == "float64" and len(set(layer.strides)) > 1 and not is_dilated(layer)
+    return layer.is_depthwise and not refused
 
 
 def is_grouped(layer: Layer) -> bool:
-    """Whether Keras writes it as Conv2D with groups, which it always compiles on the CPU."""
+    """Whether Keras writes it as Conv2D with groups, which it always compiles on the CPU.
+
+    Its gradients are compiled with it (keras/src/backend/tensorflow/nn.py, `conv`).
+    """
     return layer.groups > 1 and not is_depthwise(layer)
 
 

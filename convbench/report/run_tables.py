@@ -70,8 +70,8 @@ def _cell_table(result: ResultFile) -> Table:
             _figures(v, Kind.RATIO, _SPEEDUP_HEADINGS[v][0], _SPEEDUP_HEADINGS[v][1])
             for v in versus
         ),
-        _figures("peak", Kind.BYTES, "peak memory", "memory", optional=2),
-        _figures("rate", Kind.RATE, "rate", optional=1),
+        _figures("peak", Kind.BYTES, "peak memory", "memory", optional=1),
+        _figures("rate", Kind.RATE, "rate", optional=2),
         _figures("of_peak", Kind.FRACTION, "of peak", "peak", optional=3),
     )
     layers = {layer.name: layer for layer in result.suite.layers}

@@ -53,7 +53,6 @@ def svg(report: Report) -> str:
         width=max(SVG_WIDTH, widest),
         force_terminal=True,
         color_system="truecolor",
-        no_color=False,  # the colours of a picture are not the terminal's
         legacy_windows=False,
     )
     _print(report, console, frame)

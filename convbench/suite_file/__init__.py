@@ -1,0 +1,48 @@
+"""YAML -> Suite: finds the file, checks it, and raises all its problems together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convbench.layer import Pass
+from convbench.suite import DEFAULT_IMPLEMENTATIONS, Suite
+from convbench.suite_file.checks import check_model, check_unique, implementations, layers
+from convbench.suite_file.document import json_schema
+from convbench.suite_file.places import Document
+from convbench.suite_file.source import MAX_BYTES, decode, find
+
+__all__ = ["MAX_BYTES", "json_schema", "read_suite"]
+
+
+def read_suite(target: str | Path) -> Suite:
+    """The suite of a file, or of a shipped suite's name; a file wins.
+
+    Raises SuiteError with every problem of the file, one a line, each with its line and column.
+    """
+    path, data = find(target)
+    document = Document(str(path), decode(str(path), data))
+    check_model(document)
+    found_layers = layers(document)
+    found_implementations = implementations(document, path.parent)
+    check_unique(document, "passes", document.items("passes", str))
+    document.raise_problems()
+    value = document.value
+    return Suite(
+        name=value.get("name", path.stem),
+        layers=tuple(found_layers),
+        implementations=tuple(found_implementations) or DEFAULT_IMPLEMENTATIONS,
+        passes=tuple(Pass(p) for p in value.get("passes", Pass)),
+        threads=value.get("threads", "all"),
+        environment=_environment(document),
+        description=value.get("description", ""),
+        source=str(path),
+    )
+
+
+def _environment(document: Document) -> dict[str, str | None]:
+    """Values as they were written: 010 stays 010."""
+    variables = document.value.get("environment", {})
+    return {
+        name: None if value is None else str(document.places["environment", name][1].value)
+        for name, value in variables.items()
+    }

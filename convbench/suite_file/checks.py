@@ -1,0 +1,149 @@
+"""The checks: what the model finds, in our words, and what spans several keys."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from convbench.errors import LayerError
+from convbench.implementations import REGISTRY, is_user_code
+from convbench.layer import Layer
+from convbench.suite_file.document import MODEL, REQUIRED_KEYS
+from convbench.suite_file.messages import (
+    EXPECTED,
+    Keys,
+    quoted,
+    shown,
+    unknown_key,
+    wrong_value,
+)
+from convbench.suite_file.places import Document
+
+Items = list[tuple[int, str]]
+
+
+def check_model(document: Document) -> None:
+    """Notes what the document model finds: types, ranges, unknown and missing keys."""
+    try:
+        MODEL.validate_python(document.value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        # Unknown keys come first: one of them may be meant for the key that is missing.
+        for details in sorted(found, key=lambda details: details["type"] == "missing"):
+            _note(document, details["type"], details["loc"])
+
+
+def _note(document: Document, kind: str, location: Keys) -> None:
+    # A problem inside a field is told at the field: layers.0.strides, not layers.0.strides.1.
+    keys = location[: {"layers": 3, "threads": 1}.get(str(location[0]), 2)]
+    if kind == "extra_forbidden":
+        text, meant = unknown_key(keys)
+        document.problem(keys, text, at=document.places[keys][0])
+        if meant:
+            document.wrong.add((*keys[:-1], meant))
+    elif kind == "missing":  # the layers: what a layer needs can stand in the defaults
+        if keys not in document.wrong:
+            document.problem((), f"found no key layers, expected {EXPECTED['layers']}")
+    elif location[-1] == "[key]":
+        text = f"found {quoted(str(keys[-1]))}, expected {EXPECTED['environment key']}"
+        document.problem(keys, text, at=document.places[keys][0])
+    elif keys not in document.wrong:
+        document.problem(keys, wrong_value(keys, document.places[keys][1]))
+
+
+def check_unique(document: Document, key: str, items: Items) -> None:
+    """Notes what occurs twice in a list."""
+    first: dict[str, int] = {}
+    for i, item in items:
+        if first.setdefault(item, i) != i:
+            line = document.line((key, first[item]))
+            text = f"found {quoted(item)} again, expected it once; the first is on line {line}"
+            document.problem((key, i), text)
+
+
+def implementations(document: Document, folder: Path) -> list[str]:
+    """The names, those of the user's files seen from where convbench runs."""
+    names: Items = []
+    for i, name in document.items("implementations", str):
+        file, _, function = name.rpartition(":")
+        path, problem = os.path.normpath(folder / file), ""
+        if not is_user_code(name):
+            if name not in REGISTRY:
+                close = get_close_matches(name.lower(), REGISTRY, n=1)
+                problem = f"one of {', '.join(REGISTRY)}, or your own FILE.py:NAME"
+                problem += f"; did you mean {close[0]}?" if close else ""
+        elif not file or not function.isidentifier():
+            problem = "FILE.py:NAME, NAME being a function of that file"
+        elif not os.path.isfile(path):
+            problem = f"an existing file; there is no {shown(path)}"
+        if problem:
+            document.problem(("implementations", i), f"found {quoted(name)}, expected {problem}")
+        names.append((i, f"{path}:{function}" if is_user_code(name) else name))
+    check_unique(document, "implementations", names)
+    return [name for _, name in names]
+
+
+def layers(document: Document) -> list[Layer]:
+    """The layers of the entries that nothing was found wrong with so far."""
+    defaults = document.value.get("defaults", {})
+    if not isinstance(defaults, dict):
+        return []
+    result: list[Layer] = []
+    unfit: defaultdict[str, Items] = defaultdict(list)
+    entries = document.items("layers", dict)
+    for i, entry in entries:
+        given = {**defaults, **entry}
+        for key in REQUIRED_KEYS:
+            if key not in given and not document.wrong & {("layers", i, key), ("defaults", key)}:
+                text = f"found no key {key}, expected {EXPECTED[key]}, here or in defaults"
+                document.problem(("layers", i), text)
+        if document.wrong & {("layers", i), ("defaults",)}:
+            continue
+        try:
+            result.append(_layer({"name": f"layer{i + 1}", **given}))
+        except LayerError as error:
+            key, _, text = error.message.partition(": ")
+            if key in entry or key not in defaults:
+                document.problem(("layers", i, key), text)
+            else:
+                unfit[key].append((i, text))
+    for key, cases in unfit.items():
+        i, text = cases[0]
+        more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+        which = f"in layers.{i} on line {document.line(('layers', i))}{more}"
+        document.problem(("defaults", key), f"{text} ({which})")
+    _check_names(document, entries)
+    return result
+
+
+def _check_names(document: Document, entries: list[tuple[int, dict[str, Any]]]) -> None:
+    first: dict[str, int] = {}
+    for i, entry in entries:
+        name = entry.get("name", f"layer{i + 1}")
+        if isinstance(name, str) and first.setdefault(name, i) != i:
+            found = quoted(name) + ("" if "name" in entry else ", the name by position")
+            other = f"layers.{first[name]} on line {document.line(('layers', first[name]))}"
+            text = f"found {found}, expected a unique name; {other} has it too"
+            document.problem(("layers", i, "name"), text)
+
+
+def _layer(given: dict[str, Any]) -> Layer:
+    """The layer of checked keys. Raises LayerError when its numbers do not go together."""
+    height, width, *channels = given["input_shape"]
+    values = {**given, "input_shape": (height, width, *(channels or [1]))}
+    for key in given.keys() & {"kernel_size", "strides", "dilation_rate"}:
+        values[key] = _pair(given[key])
+    padding = given.get("padding", "valid")
+    same_or_valid = isinstance(padding, str)
+    values["padding"] = padding.lower() if same_or_valid else tuple(map(_pair, _pair(padding)))
+    return Layer(**values)
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    first, second = (value, value) if isinstance(value, int) else value
+    return first, second

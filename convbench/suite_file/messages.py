@@ -1,0 +1,158 @@
+"""Our words: what was found, what was expected, and what somebody may have meant."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+import yaml
+
+from convbench.layer import Pass
+from convbench.suite import DEFAULT_IMPLEMENTATIONS
+from convbench.suite_file.document import ENTRY_KEYS, LAYER_KEYS, MAX_INTEGER, SUITE_KEYS
+
+Keys = tuple[str | int, ...]  # ("layers", 2, "kernel_size"): how to reach a value from the top
+
+EXPECTED = {
+    "": "a mapping of keys such as layers and implementations",
+    "name": "text without / and line breaks, of at most 100 characters",
+    "layer name": "text without line breaks",
+    "description": "text",
+    "defaults": "a mapping of layer keys, such as {batch_size: 32}",
+    "layers": "a list with at least one layer",
+    "layers[]": "a mapping such as {input_shape: [28, 28, 1], filters: 8, kernel_size: 3}",
+    "implementations": f"a list of names, such as [{', '.join(DEFAULT_IMPLEMENTATIONS)}]",
+    "implementations[]": "the name of an implementation, or FILE.py:NAME",
+    "passes": f"a list of passes: [{', '.join(Pass)}]",
+    "passes[]": "forward, input-gradient or kernel-gradient",
+    "threads": "all, or an integer of at least 1",
+    "environment": "a mapping of variables, such as {TF_ENABLE_ONEDNN_OPTS: 0}",
+    "environment key": "a variable name of letters, digits and _, with text, an integer or null "
+    "as its value",
+    "environment[]": "text, an integer, or null to unset the variable",
+    "input_shape": "two or three integers of at least 1: [height, width, channels]",
+    "padding": "valid, same, an integer of at least 0, or [[top, bottom], [left, right]]",
+    "use_bias": "true or false",
+    "dtype": "float32 or float64",
+    **dict.fromkeys(
+        ("filters", "groups", "batch_size", "count"), f"an integer from 1 to {MAX_INTEGER}"
+    ),
+    **dict.fromkeys(
+        ("kernel_size", "strides", "dilation_rate"),
+        "an integer of at least 1, or two as [height, width]",
+    ),
+}
+_TEXT_KEYS = ("name", "layer name", "description", "environment[]", "implementations[]", "passes[]")
+
+# What other tools call our keys, where the letters alone do not tell; in lower case, without _.
+_OTHER_NAMES = {
+    "input_shape": "channels inchannels inputchannels height width",
+    "filters": "outchannels outputchannels numfilters numoutput units",
+    "kernel_size": "ksize filtersize window",
+    "strides": "steps subsample",
+    "padding": "pad pads bordermode",
+    "groups": "featuregroupcount",
+    "count": "repeat repeats times",
+    "implementations": "impl backends",
+    "threads": "cores jobs",
+    "environment": "env variables",
+}
+_ADVICE = {
+    "channels": "the input's channels are the third number of input_shape, "
+    "the output's are filters",
+    "inchannels": "channels are the third number of input_shape",
+}
+_SYNTAX_ADVICE = {
+    "mapping values are not allowed": "check the indentation, or quote text that contains ': '",
+    "expected <block end>": "check the indentation, and that lists and keys are not mixed",
+    "could not find expected ':'": "a key needs a colon and a space after it",
+    "expected ',' or": "check for a missing comma or bracket",
+    "found undefined alias": "define it with & above its first use, or quote the text",
+    "cannot start any token": "quote the text",
+    "found unexpected end of stream": "close the quote",
+}
+
+
+def wrong_value(keys: Keys, node: yaml.Node) -> str:
+    """What stands at a node, what was expected there, and, where it can be told, what to do."""
+    field = str(keys[-1])
+    if len(keys) == 2 and keys[0] != "defaults":
+        field = f"{keys[0]}[]"
+    elif len(keys) == 3 and field == "name":
+        field = "layer name"
+    kind = node.tag.rpartition(":")[2] if isinstance(node, yaml.ScalarNode) else ""
+    remedy = ""
+    if field in _TEXT_KEYS:
+        if kind in ("int", "float", "bool"):
+            remedy = f'; write it in quotes: "{shown(node.value)}"'
+    elif kind == "null":
+        remedy = "; give it a value, or remove the key"
+    elif kind == "str" and (node.value.isdigit() or node.value.lower() in ("true", "false")):
+        remedy = "; remove the quotes"
+    return f"found {found(node)}, expected {EXPECTED[field]}{remedy}"
+
+
+def unknown_key(keys: Keys) -> tuple[str, str | None]:
+    """What to say about a key that is not ours, and the key of that place that was meant."""
+    key = "".join(c for c in str(keys[-1]).lower() if c.isalnum())
+    here, elsewhere, home = SUITE_KEYS, ENTRY_KEYS, "in a layer or in defaults"
+    if len(keys) > 1:
+        here = ENTRY_KEYS if keys[0] == "layers" else LAYER_KEYS
+        elsewhere, home = SUITE_KEYS, "at the top level of the file"
+    close = [name for name, others in _OTHER_NAMES.items() if key in others.split()]
+    close += get_close_matches(key, (*here, *elsewhere), n=1)
+    meant = close[0] if close and close[0] in here else None
+    if keys[-1] == "<<":
+        return "found a YAML merge key, expected keys written out; use defaults instead", None
+    if meant:
+        remedy = f"; {_ADVICE.get(key, f'did you mean {meant}?')}"
+    elif close[:1] == ["name"]:
+        remedy = "; each layer has a name of its own"
+    else:
+        remedy = f"; {close[0]} belongs {home}" if close else ""
+    return f"found an unknown key, expected one of {', '.join(here)}{remedy}", meant
+
+
+def syntax(error: yaml.MarkedYAMLError) -> str:
+    """What PyYAML says, with what it means to somebody who does not know its terms."""
+    problem = error.problem or "not YAML"
+    if "'\\t'" in problem:
+        return "found a tab, expected spaces; YAML indents with spaces only"
+    if problem == "but found another document":
+        return "found a second document, expected one; remove the ---"
+    context = f", {error.context}" if error.context else ""
+    if context and error.context_mark:
+        context += f" that starts on line {error.context_mark.line + 1}"
+    advice = next((f"; {a}" for words, a in _SYNTAX_ADVICE.items() if words in problem), "")
+    return f"not valid YAML: {problem}{context}{advice}"
+
+
+def found(node: yaml.Node) -> str:
+    """What stands at a node, as it was written."""
+    if isinstance(node, yaml.CollectionNode):
+        kind = "list" if isinstance(node, yaml.SequenceNode) else "mapping"
+        start, end = node.start_mark, node.end_mark
+        written = (start.buffer or "")[start.pointer : end.pointer]
+        return (
+            f"the {kind} {shown(' '.join(written.split()))}" if node.value else f"an empty {kind}"
+        )
+    kind = node.tag.rpartition(":")[2]
+    if kind == "null":
+        return "nothing"
+    if kind in ("int", "float", "bool"):
+        return f"the {'boolean' if kind == 'bool' else 'number'} {shown(node.value)}"
+    return f"the text {quoted(node.value)}"
+
+
+def shown(text: str) -> str:
+    """Text for a terminal: short, on one line, and without control characters."""
+    short = text if len(text) <= 60 else text[:57] + "..."
+    return short if short.isprintable() else ascii(short)[1:-1]
+
+
+def quoted(text: str) -> str:
+    return f'"{shown(text)}"'
+
+
+def is_whole(text: str) -> bool:
+    """Whether text can be printed and stored: YAML's escapes can write half a character."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

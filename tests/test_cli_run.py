@@ -1,0 +1,365 @@
+"""`convbench run` as a user runs it: what it measures, saves, prints and returns."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from convbench import result_file
+from tests.cli import ROOT, TINY, USERS, cells, command, convbench, run_tiny
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """One finished run, shared by the tests that only look at it."""
+    output = tmp_path_factory.mktemp("tiny") / "tiny.json"
+    done, document = run_tiny(output)
+    return done, document, output
+
+
+def test_a_run_checks_meters_times_and_saves(tiny):
+    done, document, _ = tiny
+    assert done.returncode == 0, done.stderr
+    assert "saved" in done.stderr
+    assert "im2col is" in done.stdout
+    found = cells(document)
+    assert len(found) == 8
+    for cell in found.values():
+        assert cell["status"] == "ok"
+        assert cell["agreement"]["exact"] is True
+        assert 0 <= cell["agreement"]["error_over_bound"] <= 1
+        assert cell["time"]["time_s"] > 0
+        assert cell["time"]["ci99_s"] is None, "one round claims no interval"
+        assert cell["memory"]["exact"] is True
+        memory = cell["memory"]
+        assert memory["peak_bytes"] == memory["held_bytes"] + memory["call_peak_bytes"]
+        assert cell["work"]["gflops_per_s"] > 0
+        assert 0 < cell["work"]["fraction_of_peak"] < 1
+        assert cell["ledger"]["inside"]
+    part = document["convbench"]
+    assert part["machine"]["calibration"]["sgemm"]["1"] > 1e9
+    assert {row["versus"] for row in part["speedups"]} == {"loop"}
+    assert len(part["duplicates"]) == 4
+
+
+def test_every_sample_is_there_with_its_round_and_order(tiny):
+    _, document, _ = tiny
+    names = {b["metadata"]["name"] for b in document["benchmarks"]}
+    assert "a/forward/im2col" in names
+    assert sum(name.endswith("#twin") for name in names) == 4
+    for benchmark in document["benchmarks"]:
+        for run in benchmark["runs"]:
+            assert run["metadata"]["round"] == 1
+            assert len(run["metadata"]["order"].split()) == len(run["values"]) == 3
+            assert run["metadata"]["loops"] >= 1
+            assert run["warmups"]
+
+
+def _pyperf(verb, file):
+    done = subprocess.run(
+        [sys.executable, "-m", "pyperf", verb, str(file)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_pyperf_reads_the_file(tiny):
+    """All of pyperf's readers, and they see every benchmark and our own figures."""
+    _, document, output = tiny
+    names = [b["metadata"]["name"] for b in document["benchmarks"]]
+    shown, stats, check, dump = (
+        _pyperf(verb, output) for verb in ("show", "stats", "check", "dump")
+    )
+    assert f"Number of benchmarks: {len(names)}" in stats
+    for name in names:
+        for text in (shown, stats, dump):
+            assert f"{name}\n{'-' * len(name)}\n" in text
+    assert shown.count("Mean +- std dev:") == len(names)
+    assert stats.count("Total number of values: 3") == len(names)
+    assert dump.count("Run 1: ") == len(names)
+    # With three samples in one round pyperf is right to find most of them unstable.
+    assert "benchmark" in check
+    assert "ERROR" not in check
+
+
+def test_selection(tmp_path):
+    done, document = run_tiny(
+        tmp_path / "r.json", "--impl", "im2col", "--pass", "forward", "--layer", "b*"
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(cells(document)) == [("b", "forward", "im2col")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--impl", "im2cool"], "there is no implementation 'im2cool'"),
+        (["--pass", "forwards"], "did you mean 'forward'?"),
+        (["--layer", "zzz"], "no layer of tiny matches zzz"),
+        (["--threads", "999"], "expected 'all' or a number from 1 to"),
+        (["--impl", "nowhere.py:f"], "there is no file nowhere.py"),
+        (["--impl", f"{USERS}:1f"], "'1f' is not the name of a function"),
+        (["-o", "x.txt"], "a result file ends in .json"),
+    ],
+)
+def test_bad_options_are_usage_errors(arguments, message):
+    done = convbench("run", TINY, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_bad_yaml_is_a_usage_error_with_its_places(tmp_path):
+    suite = tmp_path / "broken.yaml"
+    suite.write_text("layers:\n  - {input_shape: [8, 8, 2], filters: 4.5, kernelsize: 3}\n")
+    done = convbench("run", suite)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{suite}:2:39: layers.0.filters:")
+    assert "did you mean kernel_size?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_traceback_on_request(tmp_path):
+    assert "Traceback" in convbench("--traceback", "run", tmp_path / "none.yaml").stderr
+
+
+def test_a_wrong_function_is_not_timed(tmp_path):
+    name = f"{USERS}:flipped"
+    done, document = run_tiny(tmp_path / "r.json", "--impl", name)
+    assert done.returncode == 5
+    cell = cells(document)["a", "forward", name]
+    assert cell["status"] == "wrong"
+    assert cell["time"] is None
+    assert "elements differ" in cell["reason"]
+    # It takes no pads and gives no gradient, and says so.
+    assert cells(document)["b", "forward", name]["status"] == "unsupported"
+    assert cells(document)["a", "kernel-gradient", name]["status"] == "unsupported"
+
+
+def test_time_wrong_times_it_unranked(tmp_path):
+    name = f"{USERS}:flipped"
+    done, document = run_tiny(
+        tmp_path / "r.json", "--impl", name, "--time-wrong", "--layer", "a", "--pass", "forward"
+    )
+    assert done.returncode == 5
+    assert cells(document)["a", "forward", name]["time"]["time_s"] > 0
+    ranked = {row["implementation"] for row in document["convbench"]["speedups"]}
+    assert ranked == {"im2col"}
+
+
+def test_a_right_function_is_ranked(tmp_path):
+    name = f"{USERS}:right"
+    done, document = run_tiny(tmp_path / "r.json", "--impl", name, "--layer", "a")
+    assert done.returncode == 0, done.stderr
+    ranked = {row["implementation"] for row in document["convbench"]["speedups"]}
+    assert name in ranked
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        ("killed", "killed by SIGKILL"),
+        ("segfault", "killed by SIGSEGV (convolutions.py:63, in segfault)"),
+        ("hangs", "no answer for 3 s"),
+        ("out_of_memory", "out of memory"),
+        ("raises", "RuntimeError: out of luck (convolutions.py:51, in raises)"),
+        ("crashes_when_timed", "killed by SIGSEGV"),
+    ],
+)
+def test_a_fault_costs_its_cell_only(tmp_path, function, reason):
+    name = f"{USERS}:{function}"
+    options = ["--impl", name, "--timeout", 3, "--pass", "forward"]
+    done, document = run_tiny(tmp_path / "r.json", *options)
+    assert done.returncode == 5, done.stderr
+    found = cells(document)
+    assert found["a", "forward", name]["status"] == "failed"
+    assert reason in found["a", "forward", name]["reason"]
+    for layer in ("a", "b"):
+        for other in ("loop", "im2col"):
+            assert found[layer, "forward", other]["time"]["time_s"] > 0
+    assert "Traceback" not in done.stderr
+
+
+def _wait_for_round(process, output, number):
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        if output.exists() and _rounds(output) >= number:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no round {number}: {process.communicate()}")
+
+
+def _rounds(output):
+    runs = json.loads(output.read_text()).get("benchmarks", [])
+    return max((len(b["runs"]) for b in runs), default=0)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_interrupted_and_resumed(tmp_path, number, code):
+    output = tmp_path / "r.json"
+    arguments = ["run", TINY, "--effort", "quick", "-o", output]
+    process = subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for_round(process, output, 2)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == code, stderr
+    if number == signal.SIGINT:
+        assert f"convbench run --resume {output}" in stderr
+        assert "im2col is" in stdout, "what there is is shown"
+    before = result_file.load(output)
+    assert before.result.rounds < 5
+    first = before.benchmarks["a/forward/im2col"][0]
+
+    done = convbench("run", "--resume", output)
+    assert done.returncode in (0, 3), done.stderr
+    after = result_file.load(output)
+    assert after.result.rounds == 5
+    assert after.benchmarks["a/forward/im2col"][0] == first, "what was measured is kept"
+    for runs in after.benchmarks.values():
+        assert [run.round for run in runs] == [1, 2, 3, 4, 5]
+    assert all(cell.time.ci99_s for cell in after.result.cells)
+
+
+def test_resume_refuses_another_machine(tiny, tmp_path):
+    document = json.loads(tiny[2].read_text())
+    document["convbench"]["machine"]["cpu"] = "Another CPU"
+    moved = tmp_path / "moved.json"
+    moved.write_text(json.dumps(document))
+    done = convbench("run", "--resume", moved)
+    assert done.returncode == 4
+    assert "CPU: Another CPU then" in done.stderr
+
+
+def test_resume_takes_no_suite_beside_it(tiny):
+    assert convbench("run", TINY, "--resume", tiny[2]).returncode == 2
+    assert convbench("run").returncode == 2
+
+
+def test_nothing_is_overwritten_without_force(tiny):
+    before = tiny[2].read_text()
+    done = convbench("run", TINY, "-o", tiny[2])
+    assert done.returncode == 2
+    assert "exists already" in done.stderr
+    assert "--force" in done.stderr
+    assert tiny[2].read_text() == before
+
+
+@pytest.mark.parametrize("folder", ["/proc/convbench", "/dev/null/results"])
+def test_a_folder_that_cannot_be_written_is_noticed_before_measuring(folder):
+    started = time.monotonic()
+    done = convbench("run", TINY, "-o", f"{folder}/r.json")
+    assert done.returncode == 2
+    assert f"results cannot be saved in {folder}" in done.stderr
+    assert "calibr" not in done.stderr
+    assert time.monotonic() - started < 10
+
+
+@pytest.fixture
+def full_folder(tmp_path):
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_noticed_before_measuring(full_folder):
+    done = convbench("run", TINY, "-o", full_folder / "r.json")
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+
+
+def test_a_disk_that_fills_up_loses_nothing(tiny, full_folder):
+    saved = result_file.load(tiny[2])
+    (full_folder / "ballast").write_bytes(b"x" * (2**20 - 4096))
+    where = result_file.save(full_folder / "convbench-test-full.json", saved)
+    try:
+        assert where.parent != full_folder
+        assert result_file.load(where) == saved
+    finally:
+        where.unlink()
+
+
+def test_a_layer_that_does_not_fit_is_skipped_with_the_figures(tmp_path):
+    suite = tmp_path / "huge.yaml"
+    suite.write_text(
+        "layers:\n"
+        "  - {name: huge, input_shape: [100000, 100000, 64], filters: 64, kernel_size: 3}\n"
+        "  - {name: small, input_shape: [8, 8, 1], filters: 2, kernel_size: 3}\n"
+        "implementations: [im2col]\npasses: [forward]\nthreads: 1\n"
+    )
+    output = tmp_path / "r.json"
+    done = convbench("run", suite, "--effort", "smoke", "-o", output)
+    assert done.returncode == 0, done.stderr
+    found = cells(json.loads(output.read_text()))
+    assert found["huge", "forward", "im2col"]["status"] == "skipped"
+    assert "GiB are free" in found["huge", "forward", "im2col"]["reason"]
+    assert found["small", "forward", "im2col"]["status"] == "ok"
+
+
+def test_a_small_budget_gives_fewer_rounds_then_fewer_arms(tmp_path):
+    """`slow` sleeps 0.15 s a call: it is what a budget of a few seconds cannot pay for."""
+    name = f"{USERS}:slow"
+    options = ["--impl", name, "--layer", "a", "--pass", "forward", "--effort", "rigorous"]
+    output = tmp_path / "r.json"
+    done = convbench("run", TINY, *options, "--budget", 12, "-o", output)
+    assert done.returncode in (0, 3), done.stderr
+    part = json.loads(output.read_text())["convbench"]
+    assert 3 <= part["rounds"] < 16
+    assert any("the budget allowed" in w["what"] for w in part["warnings"])
+
+    tight = tmp_path / "tight.json"
+    done = convbench("run", TINY, *options, "--budget", 1, "-o", tight)
+    found = cells(json.loads(tight.read_text()))
+    assert found["a", "forward", name]["status"] == "skipped"
+    assert "the budget of 1 s does not allow 3 rounds" in found["a", "forward", name]["reason"]
+    assert any(cell["time"] for cell in found.values())
+
+
+def test_the_suites_environment_reaches_the_workers_and_is_recorded(tmp_path):
+    suite = tmp_path / "pinned.yaml"
+    suite.write_text(
+        TINY.read_text()
+        .replace("name: tiny", "name: pinned")
+        .replace("threads: 1", "threads: 1\nenvironment: {OPENBLAS_CORETYPE: Haswell, OMP_X: null}")
+    )
+    output = tmp_path / "r.json"
+    done = convbench("run", suite, "--effort", "smoke", "-o", output, OMP_X="1")
+    assert done.returncode == 0, done.stderr
+    part = json.loads(output.read_text())["convbench"]
+    assert part["environment"]["OPENBLAS_CORETYPE"] == "Haswell"
+    assert "OMP_X" not in part["environment"]
+    assert [blas["kernels"] for blas in part["software"]["blas"]] == ["Haswell"]
+    warning = next(w for w in part["warnings"] if "OPENBLAS_CORETYPE" in w["what"])
+    assert warning["factor"] > 1
+    assert "OPENBLAS_CORETYPE=Haswell" in done.stdout
+
+
+def test_two_runs_of_one_seed_take_the_same_order(tiny, tmp_path):
+    _, again = run_tiny(tmp_path / "r.json")
+    assert _orders(again) == _orders(tiny[1])
+    _, other = run_tiny(tmp_path / "other.json", "--seed", 7)
+    assert _orders(other) != _orders(tiny[1])
+
+
+def _orders(document):
+    return {
+        b["metadata"]["name"].removesuffix("#twin"): b["runs"][0]["metadata"]["order"]
+        for b in document["benchmarks"]
+        if not b["metadata"]["name"].endswith("#twin")
+    }

@@ -1,0 +1,85 @@
+"""Every registered implementation, in every pass, on every kind of layer: right, or says why not.
+
+The registry is enumerated, so that a new implementation is tested by being there.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from convbench import implementations, operands
+from convbench.agreement.checker import check
+from convbench.layer import Layer, Pass
+from convbench.suite_file import read_suite
+from tests.layers import layers
+
+THREADS = 1
+GEOMETRY = read_suite("configs/geometry.yaml").layers
+TENSORFLOW = [n for n in implementations.REGISTRY if implementations.get(n).runtime == "tensorflow"]
+OTHERS = [n for n in implementations.REGISTRY if n not in TENSORFLOW]
+
+
+def verify(name, layer, pass_):
+    implementation = implementations.get(name)
+    reason = implementation.unsupported(layer, pass_)
+    if reason is not None:
+        # The one thing that Keras refuses; what is not TensorFlow's refuses nothing.
+        assert name in TENSORFLOW, reason
+        assert max(layer.strides) > 1, reason
+        assert max(layer.dilation_rate) > 1, reason
+        return
+    found = check(implementation, layer, pass_, THREADS, seed=1)
+    assert found.verdict == "agrees", f"{name} {pass_} {layer.geometry()}: {found.diagnosis}"
+    assert found.exact is (True if implementation.exact(layer, pass_) else None)
+
+
+@pytest.mark.parametrize("layer", GEOMETRY, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("name", implementations.REGISTRY)
+def test_geometry(name, layer):
+    for pass_ in Pass:
+        verify(name, layer, pass_)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(layer=layers())
+def test_drawn_layers(name, layer):
+    for pass_ in Pass:
+        verify(name, layer, pass_)
+
+
+@pytest.mark.parametrize("name", TENSORFLOW)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(layer=layers())
+def test_drawn_layers_in_tensorflow(name, layer):
+    for pass_ in Pass:
+        verify(name, layer, pass_)
+
+
+LARGER = Layer("larger", (30, 26, 24), 20, (3, 4), padding="same", batch_size=5, groups=2)
+
+
+@pytest.mark.parametrize("name", implementations.REGISTRY)
+@pytest.mark.parametrize("pass_", Pass)
+def test_a_call_repeats_itself(name, pass_):
+    """The same operands give the same bits, and a result is not changed by the next call."""
+    prepared = implementations.get(name).prepare(LARGER, pass_, THREADS)
+    drawn = operands.floats(LARGER, pass_, 3)
+    kept = {what: array.copy() for what, array in vars(drawn).items() if array is not None}
+    prepared.load(drawn)
+    first = np.array(prepared.to_numpy(prepared.run()))
+    again = np.array(prepared.to_numpy(prepared.run()))
+    np.testing.assert_array_equal(first, again)
+    assert first.dtype == np.float32
+    assert first.shape == LARGER.result_shape(pass_)
+    for what, array in kept.items():
+        np.testing.assert_array_equal(getattr(drawn, what), array)
+
+
+@pytest.mark.parametrize("name", implementations.REGISTRY)
+@pytest.mark.parametrize("pass_", Pass)
+def test_a_ledger_says_what_the_clock_sees(name, pass_):
+    prepared = implementations.get(name).prepare(LARGER, pass_, THREADS)
+    assert prepared.ledger.inside
+    assert prepared.ledger.outside
+    assert all(isinstance(phrase, str) and phrase for phrase in prepared.ledger.inside)

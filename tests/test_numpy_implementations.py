@@ -1,0 +1,103 @@
+"""What is particular to `loop` and `im2col`."""
+
+import math
+
+import numpy as np
+import pytest
+
+from convbench import operands
+from convbench.implementations import im2col, loop
+from convbench.layer import Layer, Pass
+from convbench.tuning import CacheSizes
+
+ONE_CHANNEL = Layer("mono", (9, 8, 1), 3, (3, 2), batch_size=4)
+
+
+def test_loop_takes_an_input_without_a_channel_axis():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.random((4, 9, 8)), rng.random((3, 1, 3, 2))
+    error = rng.random((4, 3, 7, 7))
+    np.testing.assert_array_equal(
+        loop.forward(x, kernel, ONE_CHANNEL), loop.forward(x[:, None], kernel, ONE_CHANNEL)
+    )
+    np.testing.assert_array_equal(
+        loop.kernel_gradient(x, error, ONE_CHANNEL),
+        loop.kernel_gradient(x[:, None], error, ONE_CHANNEL),
+    )
+
+
+def test_loop_gradients_are_the_derivatives_of_its_forward_pass():
+    """By central differences: a flipped output gradient would not pass."""
+    layer = Layer("x", (5, 6, 2), 4, (3, 2), strides=(2, 1), padding="same", groups=2, batch_size=2)
+    rng = np.random.default_rng(1)
+    x, kernel = rng.random((2, 2, 5, 6)), rng.random((4, 1, 3, 2))
+    error = rng.random((2, 4, *layer.output_size))
+
+    def loss(x, kernel):
+        return np.sum(loop.forward(x, kernel, layer) * error)
+
+    def differences(of, which):
+        gradient = np.zeros_like(of)
+        for index in np.ndindex(of.shape):
+            step = np.zeros_like(of)
+            step[index] = 1e-4
+            pair = [(x + s, kernel) if which == 0 else (x, kernel + s) for s in (step, -step)]
+            gradient[index] = (loss(*pair[0]) - loss(*pair[1])) / 2e-4
+        return gradient
+
+    np.testing.assert_allclose(
+        loop.input_gradient(error, kernel, layer), differences(x, 0), rtol=1e-7
+    )
+    np.testing.assert_allclose(
+        loop.kernel_gradient(x, error, layer), differences(kernel, 1), rtol=1e-7
+    )
+
+
+LAYERS = [
+    Layer("images", (12, 10, 3), 5, (3, 2), padding="same", batch_size=7),
+    Layer("rows", (31, 12, 6), 4, (3, 3), strides=(2, 1), padding=((2, 0), (1, 3)), groups=2),
+    Layer("deep", (9, 9, 40), 8, (3, 3), dilation_rate=(2, 1), batch_size=3),
+]
+
+
+@pytest.mark.parametrize("l2", [1, 3000, 40_000, 10**9])
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("pass_", Pass)
+def test_im2col_is_the_same_whatever_the_blocks(monkeypatch, layer, pass_, l2):
+    """One row a block, a few rows, some images, everything at once."""
+    drawn = operands.exact_integers(layer, pass_, 2)
+
+    def computed():
+        prepared = im2col.Im2col().prepare(layer, pass_, 1)
+        prepared.load(drawn)
+        for buffer in prepared.buffers:
+            buffer.fill(np.nan)
+        return prepared.to_numpy(prepared.run())
+
+    expected = computed()
+    monkeypatch.setattr(im2col, "cache_bytes", lambda: CacheSizes(l2=l2))
+    np.testing.assert_array_equal(computed(), expected)
+
+
+def test_im2col_blocks_stay_in_the_cache(monkeypatch):
+    monkeypatch.setattr(im2col, "cache_bytes", lambda: CacheSizes(l2=2**20))
+    for batch in (1, 64, 512):
+        layer = Layer("x", (56, 56, 64), 64, (3, 3), padding="same", batch_size=batch)
+        columns = im2col.Im2col().prepare(layer, Pass.FORWARD, 1)._columns
+        assert columns.nbytes <= 2**19
+        images, rows = im2col.block_size(layer)
+        assert columns.shape[1] == images * rows * layer.output_size[1]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("pass_", Pass)
+def test_im2col_predicts_the_buffers_that_it_allocates(layer, pass_):
+    prepared = im2col.Im2col().prepare(layer, pass_, 1)
+    predicted = im2col.Im2col().workspace_bytes(layer, pass_, 1)
+    assert sum(buffer.nbytes for buffer in prepared.buffers) == predicted
+
+
+def test_naive_im2col_is_what_the_whole_matrix_would_take():
+    layer = LAYERS[2]
+    positions = layer.batch_size * math.prod(layer.output_size)
+    assert layer.columns_bytes == positions * 9 * 40 * 4
