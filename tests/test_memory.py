@@ -15,7 +15,8 @@ from convbench import operands
 from convbench.implementations.contract import Ledger
 from convbench.layer import Layer, Pass
 from convbench.measure import memory
-from convbench.measure.memory import ENVIRONMENT, TIMELINE_POINTS, meter, rss_timeline, self_test
+from convbench.measure.memory import ENVIRONMENT, TIMELINE_POINTS, meter, self_test
+from convbench.measure.meters import rss_timeline
 
 MIB = 2**20
 NOISE = 16 * 1024

@@ -6,6 +6,7 @@ TensorFlow is imported inside functions: it costs seconds and hundreds of MB.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -135,3 +136,17 @@ def description(layer: Layer) -> str:
     if layer.groups > 1:
         return f"Conv2D with groups={layer.groups}, {layer.padding}"
     return f"Conv2D, {layer.padding}"
+
+
+def tensor_op(nbytes: int) -> Callable[[], object]:
+    """An op whose result is a new tensor of so many bytes, for whoever tests a memory meter."""
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        zeros = tf.zeros(nbytes // 4)
+
+    def run() -> object:
+        with tf.device("CPU:0"):
+            return tf.math.negative(zeros)
+
+    return run

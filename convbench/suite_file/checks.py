@@ -14,14 +14,7 @@ from convbench.errors import LayerError
 from convbench.implementations import REGISTRY, is_user_code
 from convbench.layer import Layer
 from convbench.suite_file.document import MODEL, REQUIRED_KEYS
-from convbench.suite_file.messages import (
-    EXPECTED,
-    Keys,
-    quoted,
-    shown,
-    unknown_key,
-    wrong_value,
-)
+from convbench.suite_file.messages import EXPECTED, Keys, quoted, shown, unknown_key, wrong_value
 from convbench.suite_file.places import Document
 
 Items = list[tuple[int, str]]
@@ -139,8 +132,8 @@ def _layer(given: dict[str, Any]) -> Layer:
     for key in given.keys() & {"kernel_size", "strides", "dilation_rate"}:
         values[key] = _pair(given[key])
     padding = given.get("padding", "valid")
-    same_or_valid = isinstance(padding, str)
-    values["padding"] = padding.lower() if same_or_valid else tuple(map(_pair, _pair(padding)))
+    named = isinstance(padding, str)
+    values["padding"] = padding.lower() if named else tuple(map(_pair, _pair(padding)))
     return Layer(**values)
 
 

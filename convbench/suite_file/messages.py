@@ -61,6 +61,7 @@ _ADVICE = {
     "the output's are filters",
     "inchannels": "channels are the third number of input_shape",
 }
+_CLOSE = 0.65  # of difflib's ratio: bias is use_bias (0.67), and conv1 is not count (0.60)
 _SYNTAX_ADVICE = {
     "mapping values are not allowed": "check the indentation, or quote text that contains ': '",
     "expected <block end>": "check the indentation, and that lists and keys are not mixed",
@@ -99,7 +100,7 @@ def unknown_key(keys: Keys) -> tuple[str, str | None]:
         here = ENTRY_KEYS if keys[0] == "layers" else LAYER_KEYS
         elsewhere, home = SUITE_KEYS, "at the top level of the file"
     close = [name for name, others in _OTHER_NAMES.items() if key in others.split()]
-    close += get_close_matches(key, (*here, *elsewhere), n=1)
+    close += get_close_matches(key, (*here, *elsewhere), n=1, cutoff=_CLOSE)
     meant = close[0] if close and close[0] in here else None
     if keys[-1] == "<<":
         return "found a YAML merge key, expected keys written out; use defaults instead", None
@@ -130,11 +131,10 @@ def found(node: yaml.Node) -> str:
     """What stands at a node, as it was written."""
     if isinstance(node, yaml.CollectionNode):
         kind = "list" if isinstance(node, yaml.SequenceNode) else "mapping"
-        start, end = node.start_mark, node.end_mark
-        written = (start.buffer or "")[start.pointer : end.pointer]
-        return (
-            f"the {kind} {shown(' '.join(written.split()))}" if node.value else f"an empty {kind}"
-        )
+        if not node.value:
+            return f"an empty {kind}"
+        written = (node.start_mark.buffer or "")[node.start_mark.pointer : node.end_mark.pointer]
+        return f"the {kind} {shown(' '.join(written.split()))}"
     kind = node.tag.rpartition(":")[2]
     if kind == "null":
         return "nothing"

@@ -71,4 +71,5 @@ def decode(file: str, data: bytes) -> str:
 
 def place_after(before: str) -> str:
     """Line and column of the character that follows that text, both from 1."""
-    return f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+    return f"{line}:{column}"
