@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 MIN_ROUNDS = 5
 """With fewer rounds no interval is claimed: Student's t is then too wide to say anything."""
@@ -88,6 +89,7 @@ def t_cdf(t: float, degrees: int) -> float:
     return 1 - tail if t > 0 else tail
 
 
+@cache
 def t_quantile(p: float, degrees: int) -> float:
     """The inverse of `t_cdf`, by bisection; to 1e-12."""
     if p < 0.5:

@@ -13,7 +13,7 @@ from itertools import repeat
 STEADY = 0.05
 """Warm-up ends when the medians of the last two thirds of three samples differ by less."""
 
-WARM_UP_S = 0.25
+WARM_UP_S = 0.1
 """Warm-up ends after this long at the latest."""
 
 SLOW_CALL_S = 0.1

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from convbench.measure.clock import SLOW_CALL_S, WARM_UP_S
-from convbench.schedule.effort import Effort
+from convbench.schedule.effort import ARM_SHARE, Effort
 
 IMPORT_S = {"tensorflow": 4.0}
 """Start of a worker whose runtime is not light: a first guess, scaled by what is seen."""
@@ -33,8 +33,11 @@ class Budget:
 
 
 def blocks_of(effort: Effort, call_s: float) -> int:
-    """In how many blocks of a round an arm takes part: few when a call is slow."""
-    return effort.slow_blocks if call_s >= SLOW_CALL_S else effort.blocks
+    """In how many blocks of a round an arm takes part: few when a call is slow (see Effort)."""
+    if call_s <= effort.sample_s:
+        return effort.blocks
+    fitting = int(ARM_SHARE * effort.blocks * effort.sample_s / call_s)
+    return min(max(fitting, effort.slow_blocks), effort.blocks)
 
 
 def arm_s(effort: Effort, call_s: float) -> float:

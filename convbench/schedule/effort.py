@@ -7,13 +7,16 @@ from dataclasses import dataclass
 MIN_ROUNDS = 3
 """A budget never brings the rounds under this; then the slowest arms are skipped instead."""
 
+ARM_SHARE = 3
+
 
 @dataclass(frozen=True)
 class Effort:
     """`rounds` of fresh processes, `blocks` in each, one sample of `sample_s` an arm and block.
 
-    `slow_blocks` is how many blocks an arm of SLOW_CALL_S a call takes part in: its time is known
-    well enough from few calls, and the width of a speedup comes from the fast arm.
+    An arm takes part in as many blocks as fit ARM_SHARE times the samples' time of a fast one, and
+    in `slow_blocks` at least: a slow arm's time is known well enough from few calls, and the width
+    of a speedup comes from the fast arm.
     """
 
     name: str
@@ -29,8 +32,8 @@ EFFORTS = {
     effort.name: effort
     for effort in (
         Effort("smoke", 1, 3, 1, 0.005, 0.05, 0.6),
-        Effort("quick", 5, 3, 1, 0.005, 0.2, 1.5),
-        Effort("standard", 8, 5, 2, 0.010, 0.2, 1.5),
-        Effort("rigorous", 16, 10, 3, 0.020, 1.0, 3.0),
+        Effort("quick", 5, 4, 1, 0.005, 0.2, 1.5),
+        Effort("standard", 8, 8, 2, 0.010, 0.2, 1.5),
+        Effort("rigorous", 16, 12, 3, 0.020, 1.0, 3.0),
     )
 }
