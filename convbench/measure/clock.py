@@ -16,7 +16,7 @@ STEADY = 0.05
 WARM_UP_S = 0.1
 """Warm-up ends after this long at the latest."""
 
-SLOW_CALL_S = 0.1
+SLOW_CALL_S = 0.03
 """A call this long needs one warm-up only, and few samples: what is left of start-up is nothing
 beside it."""
 

@@ -6,20 +6,26 @@ Nothing is timed here for a result, so that the runtimes work side by side.
 from __future__ import annotations
 
 import queue
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from convbench import implementations
-from convbench.layer import Layer, Pass
 from convbench.machine import available_memory
 from convbench.measure.memory import ENVIRONMENT as METER_ENVIRONMENT
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
 from convbench.measure.protocol import Check, Checked, Meter, Start
-from convbench.results import CellLedger, Memory, Status
+from convbench.results import Cell, CellLedger, Memory, Status
+from convbench.schedule.budget import import_s
 from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress
 from convbench.schedule.options import Options
 from convbench.schedule.session import CellKey, Session
+
+GIB = 2**30
 
 CHECK_COPIES = 7
 """A check holds operands and results some seven times: drawn twice, loaded, and in float64."""
@@ -32,139 +38,207 @@ STATUS_OF_VERDICT: dict[str, Status] = {
 }
 
 
+SLEEPY_BLAS = {"OPENBLAS_THREAD_TIMEOUT": "4"}
+"""Nothing is timed here, so that idle BLAS threads may as well leave the cores to other workers."""
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """What one worker process does after the other: the checks, or the metering, of a runtime."""
+
+    runtime: str
+    metering: bool
+    keys: tuple[CellKey, ...]
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A lane begins a cell."""
+
+    lane: _Lane
+    key: CellKey
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """`answer` is a Checked, a Memory, or the reason why there is none."""
+
+    lane: _Lane
+    key: CellKey
+    answer: object
+
+
 def agree(session: Session, options: Options) -> Iterator[Event]:
     """Checks and meters every pending cell, each runtime in processes of its own."""
     pending = [key for key, cell in session.cells.items() if cell.status == "pending"]
-    yield PhaseStarted("agreement", len(pending))
-    lanes: dict[str, list[CellKey]] = {}
+    yield PhaseStarted("agreement", 2 * len(pending))
+    room = _Room(available_memory())
+    runtimes: dict[str, list[CellKey]] = {}
     for key in pending:
         implementation = implementations.get(key[2])
         layer, pass_ = session.layer(key[0]), key[1]
         reason = implementation.unsupported(layer, pass_)
         if reason is not None:
-            yield _settle(session, key, "unsupported", reason)
-            continue
-        reason = _does_not_fit(layer, pass_, key[2], session.threads)
-        if reason is not None:
-            yield _settle(session, key, "skipped", reason)
-            continue
-        lanes.setdefault(implementation.runtime, []).append(key)
+            yield CellSettled(session.update(key, status="unsupported", reason=reason))
+        elif _needed_bytes(session, key) > room.total:
+            reason = _does_not_fit(session, key, room.total)
+            yield CellSettled(session.update(key, status="skipped", reason=reason))
+        else:
+            runtimes.setdefault(implementation.runtime, []).append(key)
 
-    events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+    # The runtimes that take longest to start come first: others fill the gaps.
+    lanes = [
+        _Lane(runtime, metering, tuple(runtimes[runtime]))
+        for runtime in sorted(runtimes, key=import_s, reverse=True)
+        for metering in (False, True)
+    ]
+    checked: dict[CellKey, Checked | str] = {}
+    metered: dict[CellKey, Memory | str] = {}
+    for step in _side_by_side(session, options, lanes, room):
+        if isinstance(step, _Started):
+            verb = "metering" if step.lane.metering else "checking"
+            yield Progress("agreement", f"{verb} {step.key[0]} {step.key[1]} {step.key[2]}")
+            continue
+        if isinstance(step.answer, Checked | str) and not step.lane.metering:
+            checked[step.key] = step.answer
+        elif isinstance(step.answer, Memory | str):
+            metered[step.key] = step.answer
+        if step.key in checked and step.key in metered:
+            yield CellSettled(_settle(session, step.key, checked[step.key], metered[step.key]))
 
-    def lane(runtime: str, keys: list[CellKey]) -> None:
+
+def _settle(session: Session, key: CellKey, checked: Checked | str, metered: Memory | str) -> Cell:
+    if isinstance(checked, str):
+        return session.update(key, status="failed", reason=checked)
+    session.call_s[key] = checked.call_s
+    agreement = checked.agreement
+    status = STATUS_OF_VERDICT[agreement.verdict]
+    reason = None if status == "ok" else agreement.diagnosis
+    if isinstance(metered, str) and status == "ok":
+        reason = f"memory not metered: {metered}"
+    return session.update(
+        key,
+        status=status,
+        reason=reason,
+        agreement=agreement,
+        ledger=CellLedger(checked.ledger.inside, checked.ledger.outside),
+        memory=metered if isinstance(metered, Memory) else None,
+    )
+
+
+def _side_by_side(
+    session: Session, options: Options, lanes: list[_Lane], room: _Room
+) -> Iterator[_Started | _Answered]:
+    """What the lanes report, as it comes; as many lanes at a time as there are CPUs, or two.
+
+    Closing the iterator stops the lanes: what they have not answered stays as it was.
+    """
+    steps: queue.SimpleQueue[_Started | _Answered | None] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def drive(lane: _Lane) -> None:
         try:
-            for event in _check_lane(session, options, runtime, keys):
-                events.put(event)
-            for event in _meter_lane(session, options, runtime, keys):
-                events.put(event)
+            for step in _each_cell(session, options, lane, room):
+                if stop.is_set():
+                    return
+                steps.put(step)
         finally:
-            events.put(None)
+            steps.put(None)
 
-    with ThreadPoolExecutor(max(1, len(lanes))) as pool:
-        futures = [pool.submit(lane, runtime, keys) for runtime, keys in lanes.items()]
+    with ThreadPoolExecutor(max(2, session.machine.logical_cpus)) as pool:
+        futures = [pool.submit(drive, lane) for lane in lanes]
         try:
-            running = len(futures)
+            running = len(lanes)
             while running:
-                event = events.get()
-                if event is None:
+                step = steps.get()
+                if step is None:
                     running -= 1
                 else:
-                    yield event
+                    yield step
         finally:
-            kill_all()  # so that the pool does not wait for workers that nobody listens to
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(future.done() for future in futures):
+                kill_all()  # those who wait for a worker hear that it is gone
+                time.sleep(0.02)
         for future in futures:
             future.result()
-    for key in pending:
-        yield CellSettled(session.cells[key])
-
-
-def _check_lane(
-    session: Session, options: Options, runtime: str, keys: list[CellKey]
-) -> Iterator[Event]:
-    for key, answer in _each_cell(session, options, runtime, keys, metering=False):
-        if isinstance(answer, str):
-            session.update(key, status="failed", reason=answer)
-        elif answer is None:
-            yield Progress("agreement", f"checking {_label(key)}")
-        elif isinstance(answer, Checked):
-            session.call_s[key] = answer.call_s
-            agreement = answer.agreement
-            status = STATUS_OF_VERDICT[agreement.verdict]
-            session.update(
-                key,
-                status=status,
-                reason=None if status == "ok" else agreement.diagnosis,
-                agreement=agreement,
-                ledger=CellLedger(answer.ledger.inside, answer.ledger.outside),
-            )
-
-
-def _meter_lane(
-    session: Session, options: Options, runtime: str, keys: list[CellKey]
-) -> Iterator[Event]:
-    right = [key for key in keys if session.cells[key].status in ("ok", "wrong")]
-    for key, answer in _each_cell(session, options, runtime, right, metering=True):
-        if answer is None:
-            yield Progress("agreement", f"metering {_label(key)}")
-        elif isinstance(answer, str):
-            # The check went well, so that what failed is the meter or the memory of the machine.
-            session.update(key, reason=f"memory not metered: {answer}")
-        elif isinstance(answer, Memory):
-            session.update(key, memory=answer)
 
 
 def _each_cell(
-    session: Session, options: Options, runtime: str, keys: list[CellKey], metering: bool
-) -> Iterator[tuple[CellKey, object]]:
-    """For each cell None when it starts, then its answer, or a reason (str) when it has none.
-
-    A worker that is lost costs its cell; the next cell gets a new worker.
-    """
-    environment = {**options.environment, **(METER_ENVIRONMENT if metering else {})}
-    start = Start(runtime, session.threads, session.seed)
+    session: Session, options: Options, lane: _Lane, room: _Room
+) -> Iterator[_Started | _Answered]:
+    """Each cell's start, then its answer. A worker that is lost costs its cell; the next cell gets
+    a new one."""
+    environment = {**SLEEPY_BLAS, **options.environment}
+    if lane.metering:
+        environment |= METER_ENVIRONMENT
     worker: Worker | None = None
     try:
-        for key in keys:
-            yield key, None
-            layer, pass_, name = session.layer(key[0]), key[1], key[2]
-            request = (
-                Meter(layer, pass_, name, EFFORTS[session.effort].rss_s)
-                if metering
-                else Check(layer, pass_, name)
-            )
-            try:
-                worker = worker or Worker(start, environment)
-                worker.wait_ready()
-                yield key, worker.ask(request, options.timeout_s)
-            except CellFailedError as failed:
-                yield key, str(failed)
-            except WorkerLostError as lost:
-                worker = None
-                yield key, str(lost)
+        for key in lane.keys:
+            yield _Started(lane, key)
+            answer: object
+            with room.taken(_needed_bytes(session, key)):
+                try:
+                    if worker is None:
+                        start = Start(lane.runtime, session.threads, session.seed)
+                        worker = Worker(start, environment)
+                    worker.wait_ready()
+                    answer = worker.ask(_request(session, lane, key), options.timeout_s)
+                except CellFailedError as failed:
+                    answer = str(failed)
+                except WorkerLostError as lost:
+                    worker = None
+                    answer = str(lost)
+            yield _Answered(lane, key, answer)
     finally:
         if worker is not None:
             worker.kill()
 
 
-def _does_not_fit(layer: Layer, pass_: Pass, name: str, threads: int) -> str | None:
-    """Why a cell cannot be measured in the memory that is free, with the figures; or None."""
+def _request(session: Session, lane: _Lane, key: CellKey) -> Check | Meter:
+    layer, pass_, name = session.layer(key[0]), key[1], key[2]
+    if lane.metering:
+        return Meter(layer, pass_, name, EFFORTS[session.effort].rss_s)
+    return Check(layer, pass_, name)
+
+
+class _Room:
+    """The memory that is free when the phase starts, shared by the lanes."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._free = total
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, nbytes: int) -> Iterator[None]:
+        """Waits until so many bytes are free, and has them inside the `with`."""
+        with self._changed:
+            self._changed.wait_for(lambda: nbytes <= self._free)
+            self._free -= nbytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += nbytes
+                self._changed.notify_all()
+
+
+def _needed_bytes(session: Session, key: CellKey) -> int:
+    layer, pass_ = session.layer(key[0]), key[1]
     arrays = layer.operand_bytes(pass_) + layer.result_bytes(pass_)
-    workspace = implementations.get(name).workspace_bytes(layer, pass_, threads)
-    needed, free = CHECK_COPIES * arrays + workspace, available_memory()
-    if needed <= free:
-        return None
-    gib = 2**30
+    implementation = implementations.get(key[2])
+    return CHECK_COPIES * arrays + implementation.workspace_bytes(layer, pass_, session.threads)
+
+
+def _does_not_fit(session: Session, key: CellKey, free: int) -> str:
+    layer, pass_ = session.layer(key[0]), key[1]
+    arrays = layer.operand_bytes(pass_) + layer.result_bytes(pass_)
+    needed = _needed_bytes(session, key)
+    workspace = needed - CHECK_COPIES * arrays
     return (
-        f"needs about {needed / gib:.1f} GiB ({CHECK_COPIES} times {arrays / gib:.1f} GiB of "
-        f"operands and result while checked, {workspace / gib:.1f} GiB of workspace), "
-        f"{free / gib:.1f} GiB are free"
+        f"needs about {needed / GIB:.1f} GiB ({CHECK_COPIES} times {arrays / GIB:.1f} GiB of "
+        f"operands and result while checked, {workspace / GIB:.1f} GiB of workspace), "
+        f"{free / GIB:.1f} GiB are free"
     )
-
-
-def _settle(session: Session, key: CellKey, status: Status, reason: str) -> CellSettled:
-    return CellSettled(session.update(key, status=status, reason=reason))
-
-
-def _label(key: CellKey) -> str:
-    return f"{key[0]} {key[1]} {key[2]}"
