@@ -124,13 +124,16 @@ def json_schema() -> dict[str, Any]:
 VOLATILE = ("date", "load_avg_1min", "mem_max_rss", "runnable_threads", "uptime")
 """What pyperf collects that is of one moment, and belongs to a run."""
 
+PATHS = ("python_executable", "python_cflags", "python_config_args")
+"""What pyperf collects that tells where things lie on a disk: nobody else's business."""
+
 
 def pyperf_metadata() -> dict[str, str | int | float]:
     """What pyperf records of this machine and this Python, common to every run."""
     import pyperf
 
     collected = pyperf.Run([1.0]).get_metadata()
-    return {name: value for name, value in collected.items() if name not in VOLATILE}
+    return {name: value for name, value in collected.items() if name not in (*VOLATILE, *PATHS)}
 
 
 def load(path: Path) -> Saved:

@@ -12,7 +12,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from convbench.implementations.contract import Ledger
@@ -79,6 +78,11 @@ class PreparedIm2col:
         positions = self._images * self._rows * layer.output_size[1]
         dtype = np.dtype(layer.dtype)
         self._columns = np.empty((groups, positions, self._terms), dtype)
+        # Where the (kw, channels) of a kernel row lie side by side, they are copied as one element:
+        # NumPy does that a fifth to a third faster than the floats that they are made of.
+        self._run: np.dtype[np.void] | None = None
+        if groups == 1 and layer.dilation_rate[1] == 1:
+            self._run = np.dtype((np.void, layer.kernel_size[1] * layer.channels * layer.itemsize))
         self._padded: Array | None = None
         if layer.pads != NO_PADS:
             shape = (self._images, *layer.padded_size, layer.channels)
@@ -127,31 +131,23 @@ class PreparedIm2col:
         self._padded[:, top : top + height, :left] = 0
         self._padded[:, top : top + height, left + width :] = 0
 
-    def _windows(self, source: Array, rows: slice) -> Array:
-        """A view (groups, images, rows, out width, kh, kw, channels) of padded images' windows."""
+    def _windows(self, images: Array, rows: slice) -> Array:
+        """A view (groups, images, rows, out width, kh, kw, channels) of padded images' windows.
+
+        np.ndarray over the buffer is as_strided at a tenth of its cost, paid at every block.
+        """
         layer = self._layer
         per_group = layer.channels // layer.groups
         (stride_h, stride_w), (dilation_h, dilation_w) = layer.strides, layer.dilation_rate
-        image, row, column, channel = source.strides
-        return as_strided(
-            source[:, rows.start * stride_h :],
-            (
-                layer.groups,
-                len(source),
-                rows.stop - rows.start,
-                layer.output_size[1],
-                *layer.kernel_size,
-                per_group,
-            ),
-            (
-                per_group * channel,
-                image,
-                row * stride_h,
-                column * stride_w,
-                row * dilation_h,
-                column * dilation_w,
-                channel,
-            ),
+        image, row, column, channel = images.strides
+        lengths = (layer.groups, len(images), rows.stop - rows.start, layer.output_size[1])
+        steps = (per_group * channel, image, row * stride_h, column * stride_w)
+        return np.ndarray(
+            (*lengths, *layer.kernel_size, per_group),
+            images.dtype,
+            buffer=images,
+            offset=rows.start * stride_h * row,
+            strides=(*steps, row * dilation_h, column * dilation_w, channel),
         )
 
     def _gather(self, x: Array, block: tuple[int, int, int, int]) -> Array:
@@ -164,7 +160,17 @@ class PreparedIm2col:
             source = self._padded[: last - first]
         windows = self._windows(source, slice(row, end))
         columns = self._columns[:, : math.prod(windows.shape[1:4])]
-        columns.reshape(windows.shape)[...] = windows
+        if self._run is None:
+            columns.reshape(windows.shape)[...] = windows
+        else:
+            runs = np.ndarray(
+                windows.shape[1:5],
+                self._run,
+                buffer=source,
+                offset=row * self._layer.strides[0] * source.strides[1],
+                strides=windows.strides[1:5],
+            )
+            columns.view(self._run).reshape(runs.shape)[...] = runs
         return columns
 
     def _kernel_matrix(self, kernel: Array) -> Array:
