@@ -1,0 +1,198 @@
+"""The documentation against the code: examples run, tables match, links and modules exist."""
+
+import re
+import subprocess
+import sys
+import types
+from typing import get_args
+
+import pytest
+
+from convbench import implementations, result_file
+from convbench.agreement.checker import check
+from convbench.errors import ExitCode
+from convbench.layer import Pass
+from convbench.results import Status
+from convbench.schedule.effort import EFFORTS
+from convbench.suite_file import read_suite
+from tests.cli import ROOT, run_tiny
+
+DOCS = ROOT / "docs"
+PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
+MODULES = sorted(p.relative_to(ROOT / "convbench") for p in (ROOT / "convbench").rglob("*.py"))
+LAYERS = read_suite(ROOT / "configs" / "geometry.yaml").layers
+
+
+def _text(page):
+    return (DOCS / page).read_text()
+
+
+def _python_blocks(page):
+    return re.findall(r"^```python\n(.*?)^```$", _text(page), re.MULTILINE | re.DOTALL)
+
+
+def _code_words(page):
+    """Everything between backticks outside of code blocks, split into names."""
+    prose = re.sub(r"^```.*?^```$", "", _text(page), flags=re.MULTILINE | re.DOTALL)
+    return {word for code in re.findall(r"`([^`]+)`", prose) for word in re.split(r"[ .]", code)}
+
+
+# adding-an-implementation.md
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The implementation of the page, registered by the page's own line."""
+    source, line = _python_blocks("adding-an-implementation.md")
+    ((name, place),) = re.findall(r'^ *"(.+)": "(.+)",$', line, re.MULTILINE)
+    module = types.ModuleType(place.partition(":")[0])
+    exec(compile(source, module.__name__, "exec"), module.__dict__)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module.__name__, module)
+        patch.setitem(implementations.REGISTRY, name, place)
+        yield implementations.get(name)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("pass_", Pass)
+def test_the_example_agrees(example, layer, pass_):
+    reason = example.unsupported(layer, pass_)
+    if reason is not None:
+        assert isinstance(reason, str)
+        assert reason
+        return
+    found = check(example, layer, pass_, threads=1, seed=1)
+    assert found.verdict == "agrees", found.diagnosis
+    assert found.exact is (True if example.exact(layer, pass_) else None)
+
+
+def test_the_example_has_all_that_it_must_have(example):
+    assert example.name in implementations.REGISTRY
+    supported = [p for p in Pass if example.unsupported(LAYERS[0], p) is None]
+    assert supported
+    for pass_ in supported:
+        assert example.workspace_bytes(LAYERS[0], pass_, 1) > 0
+        prepared = example.prepare(LAYERS[0], pass_, 1)
+        assert prepared.ledger.inside
+        assert prepared.ledger.outside
+        assert prepared.buffers, "the example shows how a buffer is poisoned"
+
+
+# result-format.md
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    output = tmp_path_factory.mktemp("docs") / "tiny.json"
+    done, document = run_tiny(output)
+    assert done.returncode == 0, done.stderr
+    return output, document
+
+
+def _output_of(block, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", block, *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_json_example_reads_a_result_file(tiny):
+    output, document = tiny
+    printed = _output_of(_python_blocks("result-format.md")[0], output)
+    for cell in document["convbench"]["cells"]:
+        time = f"{cell['time']['time_s'] * 1e3:.3g} ms"
+        assert f"{cell['layer']} {cell['pass']} {cell['implementation']} {time}\n" in printed
+    for row in document["convbench"]["speedups"]:
+        assert f"   {row['ratio']} no interval" in printed
+
+
+def test_the_pyperf_example_reads_a_result_file(tiny):
+    output, document = tiny
+    _, block = _python_blocks("result-format.md")
+    lines = _output_of(block, output).splitlines()
+    assert len(lines) == len(document["benchmarks"])
+    for benchmark, line in zip(document["benchmarks"], lines, strict=True):
+        assert line.startswith(f"{benchmark['metadata']['name']} round 1 ")
+        assert len(line.split()) == 3 + len(benchmark["runs"][0]["values"])
+
+
+def test_every_key_of_a_result_file_is_explained(tiny):
+    schema = result_file.json_schema()
+    objects = [schema, *schema["$defs"].values()]
+    keys = {key for of_object in objects for key in of_object.get("properties", {})}
+    run = tiny[1]["benchmarks"][0]["runs"][0]
+    keys |= {*run, *run["metadata"]}
+    assert keys - _code_words("result-format.md") == set()
+
+
+def test_every_status_and_exit_code_is_explained():
+    text = _text("result-format.md")
+    for status in get_args(Status):
+        assert f"| `{status}` |" in text
+    for code in ExitCode:
+        assert f"| {code.value} |" in text
+
+
+# measuring.md
+
+
+def test_the_table_of_efforts():
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \| (\d+) ms \|", _text("measuring.md"), re.M
+    )
+    assert {name: tuple(map(int, figures)) for name, *figures in rows} == {
+        name: (e.rounds, e.blocks, e.slow_blocks, round(e.sample_s * 1e3))
+        for name, e in EFFORTS.items()
+    }
+
+
+# architecture.md
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_every_module_has_a_place(module):
+    assert f"\n| `{module}` |" in _text("architecture.md")
+
+
+def test_every_package_has_a_place_and_nothing_is_made_up():
+    text = _text("architecture.md")
+    for package in {module.parent for module in MODULES if module.parent.name}:
+        assert f"\n`{package}/` " in text
+    assert set(re.findall(r"^\| `([\w/]+\.py)` \|", text, re.M)) == set(map(str, MODULES))
+
+
+def test_the_direction_of_imports_is_that_of_import_linter():
+    rules = (ROOT / ".importlinter").read_text()
+    lines = re.search(r"^layers =\n(.+?)\ncontainers", rules, re.M | re.S)[1].splitlines()
+    (drawn,) = re.findall(r"^```\n(cli\n.+?)^```$", _text("architecture.md"), re.M | re.S)
+    assert [line.split() for line in drawn.splitlines()] == [
+        line.replace(":", " ").split() for line in lines
+    ]
+
+
+# Links
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        if anchor and file.suffix == ".md":
+            assert anchor in _anchors(file.read_text()), target
+
+
+def _anchors(text):
+    """What GitHub makes of the headings: lower case, spaces to hyphens, nothing else."""
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_there_are_pages_with_links():
+    assert len(PAGES) >= 5
+    assert any("](" in page.read_text() for page in PAGES)
