@@ -72,24 +72,29 @@ def save(path: Path, saved: Saved) -> Path:
     Returns where it is. Raises ResultError when neither can be written.
     """
     text = dumps(saved)
-    fallback = Path(tempfile.gettempdir()) / path.name
-    for target in (path, fallback):
+    try:
+        _write(path, text)
+    except OSError as problem:
         try:
-            _write(target, text)
-        except OSError as error:
-            problem = error
-        else:
-            return target
-    raise ResultError(f"{path} cannot be written: {problem.strerror}")
+            fallback = Path(tempfile.mkdtemp(prefix="convbench-")) / path.name
+            _write(fallback, text)
+        except OSError:
+            raise ResultError(f"{path} cannot be written: {problem.strerror}") from None
+        return fallback
+    return path
 
 
 def _write(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def dumps(saved: Saved) -> str:

@@ -117,13 +117,17 @@ class Speedup:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """The time of an implementation's twin over its own: 1 on a machine that can be trusted."""
+    """The time of an implementation's twin over its own: 1 on a machine that can be trusted.
+
+    Not `reliable`: its interval lies wholly beyond 1 %, all twins of the run considered.
+    """
 
     layer: str
     pass_: Pass
     implementation: str
     ratio: float
     ci99: Interval | None
+    reliable: bool = True
 
     __pydantic_config__ = _CONFIG
 

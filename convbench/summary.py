@@ -76,7 +76,7 @@ def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
 
 def is_unreliable(result: ResultFile) -> bool:
     """Whether a twin disagreed with its arm in some (layer, pass)."""
-    return any(not speedup.reliable for speedup in result.speedups)
+    return any(not duplicate.reliable for duplicate in result.duplicates)
 
 
 def _log_median(run: RoundSamples) -> float:
@@ -141,6 +141,8 @@ def _ratios(cells: Iterable[Cell], rounds: dict[str, Rounds]) -> dict[_Key, _Rat
                 ratios[layer, pass_, name, LOOP] = _Ratio(_logs(arms[LOOP], arm), LOOP)
             if ways:
                 fastest = _over_fastest(ways, arm)
+                if name in ways:  # half of it would be compared with itself where the halves differ
+                    fastest = _Ratio(_logs(ways[fastest.chosen], arm), fastest.chosen)
                 if fastest.chosen != name:
                     ratios[layer, pass_, name, FASTEST_KERAS] = fastest
     return {key: ratio for key, ratio in ratios.items() if ratio.logs}
@@ -204,8 +206,10 @@ def _duplicates(
     for (layer, pass_, _), beyond in zip(estimates, condemned, strict=True):
         reliable[layer, pass_] &= not beyond
     duplicates = tuple(
-        Duplicate(layer, pass_, implementation, e.value, e.interval())
-        for (layer, pass_, implementation), e in estimates.items()
+        Duplicate(layer, pass_, implementation, e.value, e.interval(), not beyond)
+        for ((layer, pass_, implementation), e), beyond in zip(
+            estimates.items(), condemned, strict=True
+        )
     )
     return duplicates, reliable
 

@@ -218,7 +218,7 @@ def full_run() -> ResultFile:
         speedups=speedups,
         duplicates=(
             Duplicate(CONV1.name, FORWARD, "im2col", 1.0121, (0.99, 1.035)),
-            Duplicate(CONV2.name, INPUT, "im2col", 0.9317, (0.921, 0.943)),
+            Duplicate(CONV2.name, INPUT, "im2col", 0.9317, (0.921, 0.943), reliable=False),
         ),
         summary=(
             SummaryRow("im2col", "loop", FORWARD, 183.2, _ci(183.2, 0.0204)),

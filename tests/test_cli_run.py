@@ -240,6 +240,40 @@ def test_resume_refuses_another_machine(tiny, tmp_path):
     assert "CPU: Another CPU then" in done.stderr
 
 
+def test_resume_refuses_another_environment(tiny):
+    done = convbench("run", "--resume", tiny[2], OPENBLAS_CORETYPE="Haswell")
+    assert done.returncode == 4
+    assert "'OPENBLAS_CORETYPE': 'Haswell'" in done.stderr
+
+
+def test_resume_takes_no_other_selection(tiny):
+    done = convbench("run", "--resume", tiny[2], "--layer", "a", "--seed", 3)
+    assert done.returncode == 2
+    assert "--layer, --seed cannot be changed" in done.stderr
+
+
+def test_resume_with_more_to_time_keeps_one_run_a_round(tmp_path):
+    """--time-wrong adds an arm to a (layer, pass) that is done: it is measured anew as a whole."""
+    output = tmp_path / "r.json"
+    name = f"{USERS}:flipped"
+    run_tiny(output, "--impl", name, "--layer", "a", "--pass", "forward")
+    done = convbench("run", "--resume", output, "--time-wrong")
+    assert done.returncode == 5
+    after = result_file.load(output)
+    assert len(after.benchmarks) == 4
+    for runs in after.benchmarks.values():
+        assert [run.round for run in runs] == [1]
+
+
+def test_python_that_cannot_start_is_no_traceback(tmp_path):
+    suite = tmp_path / "broken.yaml"
+    suite.write_text(TINY.read_text() + "environment: {PYTHONHOME: /nonexistent}\n")
+    done = convbench("run", suite, "--effort", "smoke", "-o", tmp_path / "r.json")
+    assert done.returncode == 2
+    assert "no worker can calibrate this machine" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_resume_takes_no_suite_beside_it(tiny):
     assert convbench("run", TINY, "--resume", tiny[2]).returncode == 2
     assert convbench("run").returncode == 2
@@ -326,7 +360,10 @@ def test_a_small_budget_gives_fewer_rounds_then_fewer_arms(tmp_path):
     done = convbench("run", TINY, *options, "--budget", 1, "-o", tight)
     found = cells(json.loads(tight.read_text()))
     assert found["a", "forward", name]["status"] == "skipped"
-    assert "the budget of 1 s does not allow 3 rounds" in found["a", "forward", name]["reason"]
+    assert (
+        "the budget of 1 s does not allow the least of 3 rounds"
+        in found["a", "forward", name]["reason"]
+    )
     assert any(cell["time"] for cell in found.values())
 
 

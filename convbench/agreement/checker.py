@@ -104,7 +104,12 @@ def _compare(
         _deviation(layer, pass_, values, result, exactly)
         for values, result in zip(drawn, results, strict=True)
     ]
-    return max(comparisons, key=lambda c: (c.problem is not None, c.error_over_bound))
+    return _Comparison(
+        problem=next((c.problem for c in comparisons if c.problem is not None), None),
+        max_abs_error=max(c.max_abs_error for c in comparisons),
+        error_over_bound=max(c.error_over_bound for c in comparisons),
+        zeros=max(c.zeros for c in comparisons),
+    )
 
 
 def _deviation(

@@ -59,7 +59,9 @@ def run(
         float | None,
         typer.Option(help="Seconds for the whole run: fewer rounds, then fewer arms.", min=1),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of operands and of the order.", min=0)] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of operands and of the order.  [default: 0]", min=0)
+    ] = None,
     timeout: Annotated[
         float,
         typer.Option(help="Seconds after which a cell that does not answer is given up.", min=1),
@@ -98,6 +100,21 @@ def run(
             hint="convbench run configs/mnist.yaml",
         )
     if resume is not None:
+        chosen = {
+            "--impl": impl,
+            "--pass": pass_,
+            "--layer": layer,
+            "--threads": threads,
+            "--seed": seed,
+            "--output": output,
+        }
+        given = [option for option, value in chosen.items() if value is not None]
+        if given:
+            raise ConvbenchError(
+                f"--resume goes on with what {resume} was started with: {', '.join(given)} "
+                "cannot be changed",
+                hint="--effort, --budget, --timeout and --time-wrong can",
+            )
         session = _resumed(resume, effort)
         result_file.reserve(session.path, force=True)
     else:
@@ -106,7 +123,7 @@ def run(
         if path.suffix != ".json":
             raise ConvbenchError(f"{path}: a result file ends in .json")
         result_file.reserve(path, force)
-        session = _session(suite, threads, effort or EffortName.STANDARD, seed, path)
+        session = _session(suite, threads, effort or EffortName.STANDARD, seed or 0, path)
     options = Options(
         environment=worker_environment(os.environ, session.suite.environment),
         budget_s=budget,
@@ -234,25 +251,30 @@ def _thread_count(asked: str | int) -> int:
 def _resumed(path: Path, effort: EffortName | None) -> Session:
     """The session of a result file. Raises for a file of another machine or other software."""
     from convbench import machine, result_file
+    from convbench.cautions import relevant_environment
     from convbench.errors import ResultError
     from convbench.schedule import Session
+    from convbench.schedule.options import worker_environment
 
     saved = result_file.load(path)
     session = Session.resume(saved, path)
     here, there = machine.fingerprint(), session.machine
+    environment = relevant_environment(worker_environment(os.environ, session.suite.environment))
     differences = [
         f"{what}: {then} then, {now} now"
         for what, then, now in (
             ("CPU", there.cpu, here.cpu),
             ("CPUs", there.logical_cpus, here.logical_cpus),
             ("versions", session.software.versions, machine.software().versions),
+            ("variables", session.environment, environment),
         )
         if then != now
     ]
     if differences:
         error = ResultError(
             f"{path} cannot be resumed here: {'; '.join(differences)}",
-            hint="rounds of two machines or versions do not belong together: start a new run",
+            hint="rounds of two machines, versions or settings do not belong together: start a "
+            "new run",
         )
         error.exit_code = ExitCode.INCOMPARABLE
         raise error

@@ -52,8 +52,7 @@ class Prepared(Protocol):
 class Implementation(Protocol):
     """One way to compute the passes of a layer.
 
-    Implementations of one `runtime` share a worker process. `error_bound` is for those that are
-    not `exact`: a factor on the bound of a direct sum (see agreement/bound.py), with its source.
+    Implementations of one `runtime` share a worker process.
     """
 
     name: str

@@ -80,7 +80,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Release:
-    """Forget what was prepared; answered by None."""
+    """Forget what was prepared; answered by the worker's largest resident memory so far, bytes."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,12 @@ import ctypes
 import faulthandler
 import gc
 import os
+import re
+import resource
 import signal
 import sys
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from convbench import implementations, operands
@@ -64,7 +67,7 @@ class Server:
                 return clock.sample(prepared.run, loops, warm.call_s)
             case Release():
                 self._arms.clear()
-                return None
+                return _max_rss()
         raise TypeError(f"not a request: {request!r}")
 
     def _check(self, request: Check) -> Checked:
@@ -98,6 +101,18 @@ class Server:
         warm = clock.warm_up(prepared.run, request.sample_s)
         self._arms[request.implementation] = prepared, warm
         return warm
+
+
+def _max_rss() -> int:
+    """The largest resident memory of this process so far, in bytes.
+
+    Not getrusage's where it can be helped: that one counts what the parent held before the fork.
+    """
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text()
+        if found := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):
+            return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _start_runtime(runtime: str, threads: int) -> None:

@@ -101,9 +101,7 @@ def _twins(result: ResultFile) -> Iterator[Note]:
         f"A/A check: {scale.counted(len(twins), 'twin')}, "
         f"largest deviation {scale.percent(deviation)} %"
     )
-    unreliable = dict.fromkeys(
-        f"{speedup.layer} {speedup.pass_}" for speedup in result.speedups if not speedup.reliable
-    )
+    unreliable = dict.fromkeys(f"{twin.layer} {twin.pass_}" for twin in twins if not twin.reliable)
     if unreliable:
         yield Note(
             f"{line}; not reliable: {', '.join(unreliable)}",

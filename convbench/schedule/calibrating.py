@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from convbench.calibration import neighbour_load, sgemm_rate_in
 from convbench.cautions import cautions, relevant_environment
+from convbench.errors import ConvbenchError
 from convbench.machine import MachineDescription, fingerprint, software
-from convbench.measure.process import Worker
+from convbench.measure.process import CellFailedError, Worker, WorkerLostError
 from convbench.measure.protocol import Calibrate, Start
 from convbench.schedule.events import Event, PhaseStarted, Progress
 
@@ -27,11 +28,17 @@ def describe(
     load = neighbour_load()
     yield Progress("machine", "SGEMM, DGEMM, copies, calls and fresh pages")
     machine = fingerprint()
-    worker = Worker(Start("numpy", threads, seed=0), environment)
     counts = tuple(sorted({1, threads, machine.logical_cpus}))
+    worker = Worker(Start("numpy", threads, seed=0), environment)
     try:
         blas = worker.wait_ready().blas
         machine = replace(machine, calibration=worker.ask(Calibrate(counts, seconds), TIMEOUT_S))
+    except (CellFailedError, WorkerLostError) as error:
+        raise ConvbenchError(
+            f"no worker can calibrate this machine: {error}",
+            hint="the suite's `environment`, or a variable of yours, may keep Python or NumPy "
+            "from starting",
+        ) from None
     finally:
         worker.kill()
     return MachineDescription(

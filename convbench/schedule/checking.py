@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from convbench import implementations
-from convbench.machine import available_memory
+from convbench.machine import Caution, available_memory
 from convbench.measure.memory import ENVIRONMENT as METER_ENVIRONMENT
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
 from convbench.measure.protocol import Check, Checked, Meter, Start
@@ -24,6 +24,7 @@ from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress
 from convbench.schedule.options import Options
 from convbench.schedule.session import CellKey, Session
+from convbench.suite import KERAS_WAYS
 
 GIB = 2**30
 
@@ -86,6 +87,7 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
         else:
             runtimes.setdefault(implementation.runtime, []).append(key)
 
+    session.caution(*_depthwise_cautions(session))
     # The runtimes that take longest to start come first: others fill the gaps.
     lanes = [
         _Lane(runtime, metering, tuple(runtimes[runtime]))
@@ -105,6 +107,20 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
             metered[step.key] = step.answer
         if step.key in checked and step.key in metered:
             yield CellSettled(_settle(session, step.key, checked[step.key], metered[step.key]))
+
+
+def _depthwise_cautions(session: Session) -> list[Caution]:
+    """What a Keras user must know who writes such a layer as Conv2D with groups."""
+    names = [layer.name for layer in session.suite.layers if layer.is_depthwise]
+    if not names or not set(KERAS_WAYS) & set(session.suite.implementations):
+        return []
+    return [
+        Caution(
+            f"{', '.join(names)}: Keras is run as DepthwiseConv2D, not as Conv2D with groups",
+            "on the CPU Conv2D with groups=channels computes the same tens of times slower: write "
+            "DepthwiseConv2D in your model",
+        )
+    ]
 
 
 def _settle(session: Session, key: CellKey, checked: Checked | str, metered: Memory | str) -> Cell:

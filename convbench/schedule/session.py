@@ -51,7 +51,7 @@ class Session:
     def resume(cls, saved: result_file.Saved, path: Path) -> Session:
         """The session that wrote a result file, ready to go on."""
         result = saved.result
-        cells = {(c.layer, c.pass_, c.implementation): c for c in result.cells}
+        cells = {(c.layer, c.pass_, c.implementation): _retried(c) for c in result.cells}
         session = cls(
             suite=result.suite,
             machine=result.machine,
@@ -89,7 +89,10 @@ class Session:
         self.cautions = (*self.cautions, *new)
 
     def add(self, name: str, samples: RoundSamples) -> None:
-        self.benchmarks[name] = (*self.benchmarks.get(name, ()), samples)
+        """Keeps a benchmark's samples of a round; a round that is measured again replaces itself,
+        since its arms belong together."""
+        others = [run for run in self.benchmarks.get(name, ()) if run.round != samples.round]
+        self.benchmarks[name] = tuple(sorted([*others, samples], key=lambda run: run.round))
 
     def rounds_of(self, benchmark: str) -> set[int]:
         return {run.round for run in self.benchmarks.get(benchmark, ())}
@@ -115,3 +118,9 @@ class Session:
         saved = result_file.Saved(self.result(), self.benchmarks, self.metadata)
         self.path = result_file.save(self.path, saved)
         return self.path
+
+
+def _retried(cell: Cell) -> Cell:
+    """A cell of a resumed file: one that is right, and was skipped for want of time, is due."""
+    agrees = cell.agreement is not None and cell.agreement.verdict == "agrees"
+    return replace(cell, status="ok", reason=None) if cell.status == "skipped" and agrees else cell

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -138,8 +137,8 @@ def _drop_slowest(
                 del units[unit]
         call_s = session.call_s.get(slowest.key, 0.0)
         reason = (
-            f"the budget of {budget.seconds:g} s does not allow {MIN_ROUNDS} rounds of it "
-            f"({call_s * 1e3:.3g} ms a call)"
+            f"the budget of {budget.seconds:g} s does not allow the least of "
+            f"{min(MIN_ROUNDS, effort.rounds)} rounds with it ({call_s * 1e3:.3g} ms a call)"
         )
         yield CellSettled(session.update(slowest.key, status="skipped", reason=reason))
 
@@ -221,13 +220,12 @@ class _Round:
                 else:
                     del samples[arm]
                     yield from self._fail(arm, value)
+        max_rss = {name: self._release(worker) for name, worker in self._workers.items()}
         for arm, taken in samples.items():
             if taken.values:
-                self._session.add(arm.name, self._run_of(taken))
+                self._session.add(arm.name, self._run_of(taken, max_rss[arm.worker]))
                 if not arm.twin:
                     self._session.call_s[arm.key] = taken.warm.call_s
-        for worker in self._workers.values():
-            self._release(worker)
 
     def _shuffled(self, arms: list[Arm]) -> list[Arm]:
         return self._random.sample(arms, len(arms))
@@ -277,14 +275,16 @@ class _Round:
         if not arm.twin:
             yield CellSettled(self._session.update(arm.key, status="failed", reason=reason))
 
-    def _release(self, worker: Worker) -> None:
+    def _release(self, worker: Worker) -> int | None:
+        """Bytes of memory that the worker had at the most, so far."""
         try:
             with worker.token():
-                worker.ask(Release(), self._options.timeout_s)
+                max_rss: int = worker.ask(Release(), self._options.timeout_s)
         except (CellFailedError, WorkerLostError):
-            return  # dead already: the next request finds out and replaces it
+            return None  # dead already: the next request finds out and replaces it
+        return max_rss
 
-    def _run_of(self, taken: _Samples) -> RoundSamples:
+    def _run_of(self, taken: _Samples, max_rss: int | None) -> RoundSamples:
         return RoundSamples(
             round=self._number,
             order=tuple(taken.order),
@@ -294,6 +294,6 @@ class _Round:
             metadata={
                 "date": datetime.now().isoformat(" "),
                 "load_avg_1min": round(os.getloadavg()[0], 2),
-                "mem_max_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                **({} if max_rss is None else {"mem_max_rss": max_rss}),
             },
         )
