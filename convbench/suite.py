@@ -14,9 +14,14 @@ KERAS_WAYS = ("keras", "keras-graph", "keras-xla")
 """The ways to run Keras Conv2D; `fastest-keras` is the fastest of those that a suite has."""
 
 
+EffortName = Literal["smoke", "quick", "standard", "rigorous"]
+
+
 @dataclass(frozen=True)
 class Suite:
-    """What one YAML file asks for. `environment` maps variables to values, None unsets one.
+    """What one YAML file asks for; `effort` and `threads` are what the command line leaves open.
+
+    `environment` maps variables to values, None unsets one.
 
     `source` is the file as the user named it, for messages and for provenance.
     """
@@ -26,6 +31,7 @@ class Suite:
     implementations: tuple[str, ...] = DEFAULT_IMPLEMENTATIONS
     passes: tuple[Pass, ...] = tuple(Pass)
     threads: int | Literal["all"] = "all"
+    effort: EffortName = "standard"
     environment: dict[str, str | None] = field(default_factory=dict)
     description: str = ""
     source: str = ""

@@ -27,7 +27,7 @@ LAYER_KEYS = (
     "input_shape, filters, kernel_size, strides, padding, dilation_rate, groups, use_bias, "
     "batch_size, dtype, count"
 )
-SUITE_KEYS = "name, description, defaults, layers, implementations, passes, threads, environment"
+SUITE_KEYS = "name, description, defaults, layers, implementations, passes, threads, effort, environment"
 ENTRY = "{input_shape: [8, 8, 3], filters: 4, kernel_size: 3}"
 
 
@@ -728,3 +728,15 @@ def test_any_text_is_a_suite_or_an_error_in_one_line_a_problem(text: str) -> Non
         message = error.message
     assert all(line.startswith("suite.yaml:") for line in message.splitlines())
     assert message.replace("\n", "").isprintable()
+
+
+def test_effort_is_the_suites_unless_it_says_nothing(tmp_path: Path) -> None:
+    layer = "layers: [{input_shape: [8, 8, 1], filters: 2, kernel_size: 3}]\n"
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(layer)
+    assert read_suite(suite).effort == "standard"
+    suite.write_text(layer + "effort: quick\n")
+    assert read_suite(suite).effort == "quick"
+    suite.write_text(layer + "effort: quik\n")
+    with pytest.raises(SuiteError, match="expected smoke, quick, standard or rigorous"):
+        read_suite(suite)

@@ -53,7 +53,8 @@ def run(
         str | None, typer.Option(help="Threads for every implementation: 'all' or a number.")
     ] = None,
     effort: Annotated[
-        EffortName | None, typer.Option(help="How much is measured.  [default: standard]")
+        EffortName | None,
+        typer.Option(help="How much is measured.  [default: the suite's, or standard]"),
     ] = None,
     budget: Annotated[
         float | None,
@@ -123,7 +124,7 @@ def run(
         if path.suffix != ".json":
             raise ConvbenchError(f"{path}: a result file ends in .json")
         result_file.reserve(path, force)
-        session = _session(suite, threads, effort or EffortName.STANDARD, seed or 0, path)
+        session = _session(suite, threads, effort, seed or 0, path)
     options = Options(
         environment=worker_environment(os.environ, session.suite.environment),
         budget_s=budget,
@@ -214,7 +215,7 @@ def _selected(
 
 
 def _session(
-    suite: Suite, threads: str | None, effort: EffortName, seed: int, path: Path
+    suite: Suite, threads: str | None, effort: EffortName | None, seed: int, path: Path
 ) -> Session:
     from convbench import cautions, machine, result_file
     from convbench.schedule import Session
@@ -227,7 +228,7 @@ def _session(
         software=machine.software(),
         environment=cautions.relevant_environment(environment),
         threads=_thread_count(threads if threads is not None else suite.threads),
-        effort=effort.value,
+        effort=effort.value if effort is not None else suite.effort,
         seed=seed,
         path=path,
         metadata=result_file.pyperf_metadata(),

@@ -33,6 +33,7 @@ def read_suite(target: str | Path) -> Suite:
         implementations=tuple(found_implementations) or DEFAULT_IMPLEMENTATIONS,
         passes=tuple(Pass(p) for p in value.get("passes", Pass)),
         threads=value.get("threads", "all"),
+        effort=value.get("effort", "standard"),
         environment=_environment(document),
         description=value.get("description", ""),
         source=str(path),

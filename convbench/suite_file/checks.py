@@ -33,7 +33,7 @@ def check_model(document: Document) -> None:
 
 def _note(document: Document, kind: str, location: Keys) -> None:
     # A problem inside a field is told at the field: layers.0.strides, not layers.0.strides.1.
-    keys = location[: {"layers": 3, "threads": 1}.get(str(location[0]), 2)]
+    keys = location[: {"layers": 3, "threads": 1, "effort": 1}.get(str(location[0]), 2)]
     if kind == "extra_forbidden":
         text, meant = unknown_key(keys)
         document.problem(keys, text, at=document.places[keys][0])

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 
 from convbench.implementations import REGISTRY
 from convbench.layer import Dtype, Layer, Pass
-from convbench.suite import DEFAULT_IMPLEMENTATIONS
+from convbench.suite import DEFAULT_IMPLEMENTATIONS, EffortName
 
 MAX_INTEGER = 2**31 - 1  # TensorFlow takes strides and dilations as 32-bit integers
 
@@ -117,6 +117,9 @@ class SuiteDocument(TypedDict, total=False):
     ]
     threads: Annotated[
         Literal["all"] | Size, _about("Threads that every implementation gets.", default="all")
+    ]
+    effort: Annotated[
+        EffortName, _about("How much is measured, unless --effort says.", default="standard")
     ]
     environment: Annotated[
         dict[Variable, VariableValue],

@@ -25,6 +25,7 @@ EXPECTED = {
     "passes": f"a list of passes: [{', '.join(Pass)}]",
     "passes[]": "forward, input-gradient or kernel-gradient",
     "threads": "all, or an integer of at least 1",
+    "effort": "smoke, quick, standard or rigorous",
     "environment": "a mapping of variables, such as {TF_ENABLE_ONEDNN_OPTS: 0}",
     "environment key": "a variable name of letters, digits and _, with text, an integer or null "
     "as its value",
