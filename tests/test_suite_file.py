@@ -27,7 +27,9 @@ LAYER_KEYS = (
     "input_shape, filters, kernel_size, strides, padding, dilation_rate, groups, use_bias, "
     "batch_size, dtype, count"
 )
-SUITE_KEYS = "name, description, defaults, layers, implementations, passes, threads, effort, environment"
+SUITE_KEYS = (
+    "name, description, defaults, layers, implementations, passes, threads, effort, environment"
+)
 ENTRY = "{input_shape: [8, 8, 3], filters: 4, kernel_size: 3}"
 
 

@@ -64,7 +64,7 @@ def measure_rounds(session: Session, options: Options, started: float) -> Iterat
     budget = Budget(options.budget_s, started)
     units = {unit: _arms(session, unit, options) for unit in session.units}
     units = {unit: arms for unit, arms in units.items() if arms}
-    yield PhaseStarted("timing", effort.rounds * len(units))
+    yield PhaseStarted("timing", effort.rounds * (1 + sum(map(len, units.values()))))
     for number in range(1, effort.rounds + 1):
         if number <= MIN_ROUNDS:
             needed = min(MIN_ROUNDS, effort.rounds) - number + 1
