@@ -138,6 +138,13 @@ def test_a_terminal_of_80_columns_is_not_overrun(tiny):
     assert all(f"{time:.3g}"[:4].rstrip("0") in plain for time in times)
 
 
+@pytest.mark.parametrize("name", ["mnist", "mnist-conv2"])
+def test_a_real_standard_run_fits_80_columns(name):
+    """With intervals, three passes and speedups of a hundredth: wider than any smoke run."""
+    plain = ESCAPES.sub("", _in_a_terminal(80, "show", f"results/{name}.json"))
+    assert max(map(len, plain.splitlines())) <= 80
+
+
 def test_no_color_is_honoured_in_a_terminal(tiny):
     printed = _in_a_terminal(80, "show", tiny[2], NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", printed)

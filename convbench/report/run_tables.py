@@ -57,6 +57,7 @@ def report(result: ResultFile) -> Report:
 
 # Cells
 
+_SHORT_VERSUS = {FASTEST_KERAS: "Keras"}  # as the narrow heading of the cells' column has it
 _SPEEDUP_HEADINGS = {LOOP: ("× loop", None), FASTEST_KERAS: ("× fastest Keras", "× Keras")}
 
 
@@ -209,7 +210,7 @@ def _summary_table(summary: Iterable[SummaryRow]) -> Table:
         Row(
             (
                 text(implementation),
-                text(versus),
+                text(versus, short=_SHORT_VERSUS.get(versus)),
                 *(_mean(rows.get((implementation, versus, p))) for p in _PASS_HEADINGS),
             )
         )
