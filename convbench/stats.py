@@ -19,16 +19,22 @@ MARGIN = math.log1p(0.01)
 """Differences within 1 % are never called differences."""
 
 
+NORMAL_FROM = 1e7
+"""Degrees of freedom from which Student's t is the normal distribution, to 1e-7."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A positive quantity from rounds: geometric mean, and the mean and error of the logs.
 
-    `error` is the standard error of the mean of the logs, 0 with one round.
+    `error` is the standard error of the mean of the logs, 0 with one round; `degrees` its degrees
+    of freedom, rounds - 1 where nothing else is said.
     """
 
     log: float
     error: float
     rounds: int
+    degrees: float
 
     @property
     def value(self) -> float:
@@ -38,8 +44,25 @@ class Estimate:
         """The two-sided interval of the quantity, or None with fewer than five rounds."""
         if self.rounds < MIN_ROUNDS:
             return None
-        half = t_quantile(0.5 + confidence / 2, self.rounds - 1) * self.error
-        return math.exp(self.log - half), math.exp(self.log + half)
+        alpha = (1 - confidence) / 2
+        return self.lower(alpha), self.upper(alpha)
+
+    def lower(self, alpha: float) -> float:
+        """The bound that the quantity is above, but for a probability of `alpha`."""
+        return math.exp(self.log - t_quantile(1 - alpha, self.degrees) * self.error)
+
+    def upper(self, alpha: float) -> float:
+        """The bound that the quantity is below, but for a probability of `alpha`."""
+        return math.exp(self.log + t_quantile(1 - alpha, self.degrees) * self.error)
+
+    def p_above(self, margin: float) -> float:
+        """p value of "the log is at most `margin`", one-sided; 1 with fewer than five rounds."""
+        if self.rounds < MIN_ROUNDS:
+            return 1.0
+        excess = self.log - margin
+        if self.error == 0:
+            return float(excess <= 0)
+        return 1 - t_cdf(excess / self.error, self.degrees)
 
     def p_beyond(self, margin: float = MARGIN) -> float:
         """p value of "the quantity is within `margin` (of logs) of 1", two-sided; 1 without error.
@@ -51,7 +74,7 @@ class Estimate:
             return 1.0
         if self.error == 0:
             return 0.0
-        return 2 * (1 - t_cdf(excess / self.error, self.rounds - 1))
+        return 2 * (1 - t_cdf(excess / self.error, self.degrees))
 
 
 def estimate(logs: Sequence[float]) -> Estimate:
@@ -59,7 +82,30 @@ def estimate(logs: Sequence[float]) -> Estimate:
     if not logs:
         raise ValueError("an estimate needs at least one round")
     error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0
-    return Estimate(statistics.fmean(logs), error, len(logs))
+    return Estimate(statistics.fmean(logs), error, len(logs), len(logs) - 1)
+
+
+def quotient(
+    above: Estimate, below: Estimate, deviation: float, deviation_degrees: float = math.inf
+) -> Estimate:
+    """`above` / `below` of two sessions that differ by `deviation` (of logs) between themselves.
+
+    SE^2 is the sum of the three variances; the degrees of freedom are Welch's and Satterthwaite's
+    (Biometrika 34:28, 1947). `deviation_degrees` says how well the deviation itself is known.
+    """
+    parts = [
+        (above.error**2, above.degrees),
+        (below.error**2, below.degrees),
+        (deviation**2, deviation_degrees),
+    ]
+    variance = sum(part for part, _ in parts)
+    spread = sum(part**2 / degrees for part, degrees in parts if part)
+    return Estimate(
+        log=above.log - below.log,
+        error=math.sqrt(variance),
+        rounds=min(above.rounds, below.rounds),
+        degrees=variance**2 / spread if spread else math.inf,
+    )
 
 
 def geometric_mean(per_round: Sequence[Sequence[float]]) -> Estimate:
@@ -83,14 +129,17 @@ def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
     return fallen
 
 
-def t_cdf(t: float, degrees: int) -> float:
-    """Student's t distribution function, from the incomplete beta function."""
+def t_cdf(t: float, degrees: float) -> float:
+    """Student's t distribution function, from the incomplete beta function; the normal one for
+    infinite degrees of freedom."""
+    if degrees > NORMAL_FROM:
+        return 0.5 * math.erfc(-t / math.sqrt(2))
     tail = 0.5 * _incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t))
     return 1 - tail if t > 0 else tail
 
 
 @cache
-def t_quantile(p: float, degrees: int) -> float:
+def t_quantile(p: float, degrees: float) -> float:
     """The inverse of `t_cdf`, by bisection; to 1e-12."""
     if p < 0.5:
         return -t_quantile(1 - p, degrees)
@@ -100,6 +149,24 @@ def t_quantile(p: float, degrees: int) -> float:
     while high - low > 1e-12 * max(high, 1.0):
         middle = (low + high) / 2
         low, high = (middle, high) if t_cdf(middle, degrees) < p else (low, middle)
+    return (low + high) / 2
+
+
+def proportion_upper(hits: int, trials: int, confidence: float = 0.95) -> float:
+    """The one-sided upper bound of a rate seen `hits` times: Clopper and Pearson (1934).
+
+    Raises ValueError without trials.
+    """
+    if trials < 1:
+        raise ValueError("a rate needs at least one trial")
+    if hits >= trials:
+        return 1.0
+    low, high = hits / trials, 1.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        # P(X <= hits) falls as the rate grows.
+        at_most = 1 - _incomplete_beta(hits + 1, trials - hits, middle)
+        low, high = (middle, high) if at_most > 1 - confidence else (low, middle)
     return (low + high) / 2
 
 

@@ -18,10 +18,36 @@ EffortName = Literal["smoke", "quick", "standard", "rigorous"]
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A floor of a gate: exactly one of `at_least`, `at_most_bytes` and `per_cent_of_peak`.
+
+    `at_least` is a speedup over `versus`, of each matching cell or of their geometric mean;
+    `at_most_bytes` a peak memory; `per_cent_of_peak` a rate over the measured peak. `pass_` None is
+    every pass, `layer` a pattern as shells have them.
+    """
+
+    implementation: str
+    versus: str | None = None
+    pass_: Pass | None = None
+    layer: str = "*"
+    of: Literal["each", "geometric_mean"] = "each"
+    at_least: float | None = None
+    at_most_bytes: int | None = None
+    per_cent_of_peak: float | None = None
+
+    __pydantic_config__ = {  # noqa: RUF012 - as in results.py
+        "alias_generator": lambda name: name.rstrip("_"),
+        "populate_by_name": True,
+    }
+
+
+@dataclass(frozen=True)
 class Suite:
     """What one YAML file asks for; `effort` and `threads` are what the command line leaves open.
 
     `environment` maps variables to values, None unsets one.
+
+    `gate` are the floors that `convbench gate` holds a run to.
 
     `source` is the file as the user named it, for messages and for provenance.
     """
@@ -35,6 +61,7 @@ class Suite:
     environment: dict[str, str | None] = field(default_factory=dict)
     description: str = ""
     source: str = ""
+    gate: tuple[Rule, ...] = ()
 
 
 def shipped_suites() -> dict[str, Path]:

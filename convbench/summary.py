@@ -23,7 +23,6 @@ from convbench.results import (
     Benchmarks,
     Cell,
     Duplicate,
-    Interval,
     NetworkLayer,
     NetworkRow,
     ResultFile,
@@ -44,29 +43,33 @@ TWIN_ALPHA = 0.001
 
 Logs = dict[int, float]  # by round
 Rounds = dict[int, RoundSamples]
+RatioKey = tuple[str, Pass, str, str]  # layer, pass, implementation, versus
 
 
 @dataclass(frozen=True)
-class _Ratio:
+class Ratio:
     """Logs of T_versus / T_arm by round, and which arm `versus` turned out to be."""
 
     logs: Logs
     chosen: str
 
+    @property
+    def estimate(self) -> stats.Estimate:
+        return stats.estimate(list(self.logs.values()))
+
 
 def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
     """The result file with every derived figure made anew from the raw samples."""
-    rounds = {name: {run.round: run for run in runs} for name, runs in benchmarks.items()}
+    rounds = _by_round(benchmarks)
     duplicates, reliable = _duplicates(result.cells, rounds)
     cells = tuple(_with_figures(cell, result, rounds) for cell in result.cells)
     ratios = _ratios(cells, rounds)
-    speedups = tuple(
-        _speedup(key, ratio, reliable[key[0], key[1]]) for key, ratio in ratios.items()
-    )
     return replace(
         result,
         cells=cells,
-        speedups=speedups,
+        speedups=tuple(
+            _speedup(key, ratio, reliable[key[0], key[1]]) for key, ratio in ratios.items()
+        ),
         duplicates=duplicates,
         summary=tuple(_summary(ratios)),
         network=tuple(_network(cells, result.suite.layers)),
@@ -77,6 +80,46 @@ def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
 def is_unreliable(result: ResultFile) -> bool:
     """Whether a twin disagreed with its arm in some (layer, pass)."""
     return any(not duplicate.reliable for duplicate in result.duplicates)
+
+
+def speedups(result: ResultFile, benchmarks: Benchmarks) -> dict[RatioKey, Ratio]:
+    """Every speedup of a result, round by round: over loop and over the fastest Keras."""
+    return _ratios(result.cells, _by_round(benchmarks))
+
+
+def speedup_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> Ratio | None:
+    """One speedup, over any implementation of the suite; None where either was not timed."""
+    layer, pass_, implementation, versus = key
+    if versus in (LOOP, FASTEST_KERAS):
+        return speedups(result, benchmarks).get(key)
+    rounds = _by_round(benchmarks)
+    timed = {
+        cell.implementation: rounds[cell.time.benchmark]
+        for cell in result.cells
+        if (cell.layer, cell.pass_, cell.status) == (layer, pass_, "ok") and cell.time is not None
+    }
+    if implementation not in timed or versus not in timed:
+        return None
+    logs = _logs(timed[versus], timed[implementation])
+    return Ratio(logs, versus) if logs else None
+
+
+def time_of(benchmarks: Benchmarks, name: str) -> stats.Estimate:
+    """The time of a benchmark in seconds. Raises KeyError for one that was not timed."""
+    return stats.estimate([_log_median(run) for run in benchmarks[name]])
+
+
+def mean_over(ratios: Iterable[Ratio]) -> stats.Estimate | None:
+    """Geometric mean of speedups over the rounds that all of them have; None without such."""
+    logs = [ratio.logs for ratio in ratios]
+    shared = set.intersection(*(set(of_one) for of_one in logs)) if logs else set()
+    if not shared:
+        return None
+    return stats.geometric_mean([[of_one[r] for r in sorted(shared)] for of_one in logs])
+
+
+def _by_round(benchmarks: Benchmarks) -> dict[str, Rounds]:
+    return {name: {run.round: run for run in runs} for name, runs in benchmarks.items()}
 
 
 def _log_median(run: RoundSamples) -> float:
@@ -123,26 +166,23 @@ def _peak(calibration: Calibration | None, layer: Layer, threads: int) -> float 
     return rates.get(threads)
 
 
-_Key = tuple[str, Pass, str, str]  # layer, pass, implementation, versus
-
-
-def _ratios(cells: Iterable[Cell], rounds: dict[str, Rounds]) -> dict[_Key, _Ratio]:
+def _ratios(cells: Iterable[Cell], rounds: dict[str, Rounds]) -> dict[RatioKey, Ratio]:
     """T_versus / T_implementation of every cell that is right, over loop and the fastest Keras."""
     groups: dict[tuple[str, Pass], dict[str, Rounds]] = {}
     for cell in cells:
         if cell.status == "ok" and cell.time is not None:
             arms = groups.setdefault((cell.layer, cell.pass_), {})
             arms[cell.implementation] = rounds[cell.time.benchmark]
-    ratios: dict[_Key, _Ratio] = {}
+    ratios: dict[RatioKey, Ratio] = {}
     for (layer, pass_), arms in groups.items():
         ways = {name: arm for name, arm in arms.items() if name in KERAS_WAYS}
         for name, arm in arms.items():
             if LOOP in arms and name != LOOP:
-                ratios[layer, pass_, name, LOOP] = _Ratio(_logs(arms[LOOP], arm), LOOP)
+                ratios[layer, pass_, name, LOOP] = Ratio(_logs(arms[LOOP], arm), LOOP)
             if ways:
                 fastest = _over_fastest(ways, arm)
                 if name in ways:  # half of it would be compared with itself where the halves differ
-                    fastest = _Ratio(_logs(ways[fastest.chosen], arm), fastest.chosen)
+                    fastest = Ratio(_logs(ways[fastest.chosen], arm), fastest.chosen)
                 if fastest.chosen != name:
                     ratios[layer, pass_, name, FASTEST_KERAS] = fastest
     return {key: ratio for key, ratio in ratios.items() if ratio.logs}
@@ -152,7 +192,7 @@ def _logs(versus: Rounds, arm: Rounds) -> Logs:
     return {r: _log_ratio(versus[r], arm[r]) for r in sorted(versus.keys() & arm.keys())}
 
 
-def _over_fastest(ways: dict[str, Rounds], arm: Rounds) -> _Ratio:
+def _over_fastest(ways: dict[str, Rounds], arm: Rounds) -> Ratio:
     """The fastest Keras way over an arm, without the bias of picking a minimum by its noise.
 
     The even rounds pick the way that the odd rounds are compared with, and the other way round,
@@ -170,12 +210,12 @@ def _over_fastest(ways: dict[str, Rounds], arm: Rounds) -> _Ratio:
         logs |= {r: _log_ratio(ways[way][r], arm[r]) for r in estimated if r in arm}
         picked[way] += len(estimated)
     chosen = picked.most_common(1)[0][0] if picked else ""
-    return _Ratio(dict(sorted(logs.items())), chosen)
+    return Ratio(dict(sorted(logs.items())), chosen)
 
 
-def _speedup(key: _Key, ratio: _Ratio, reliable: bool) -> Speedup:
+def _speedup(key: RatioKey, ratio: Ratio, reliable: bool) -> Speedup:
     layer, pass_, implementation, versus = key
-    estimate = stats.estimate(list(ratio.logs.values()))
+    estimate = ratio.estimate
     return Speedup(
         layer=layer,
         pass_=pass_,
@@ -214,28 +254,18 @@ def _duplicates(
     return duplicates, reliable
 
 
-def _summary(ratios: dict[_Key, _Ratio]) -> Iterable[SummaryRow]:
+def _summary(ratios: dict[RatioKey, Ratio]) -> Iterable[SummaryRow]:
     """Geometric means over the layers, a pass and over all passes."""
     pairs = dict.fromkeys((key[2], key[3]) for key in ratios)
     for implementation, versus in pairs:
         for pass_ in (*Pass, None):
-            chosen = [
-                ratio.logs
+            mean = mean_over(
+                ratio
                 for key, ratio in ratios.items()
                 if key[2:] == (implementation, versus) and pass_ in (key[1], None)
-            ]
-            mean, interval = _geometric_mean(chosen)
+            )
             if mean is not None:
-                yield SummaryRow(implementation, versus, pass_, mean, interval)
-
-
-def _geometric_mean(ratios: list[Logs]) -> tuple[float | None, Interval | None]:
-    """Over the rounds that all have; None without such a round."""
-    rounds = set.intersection(*(set(logs) for logs in ratios)) if ratios else set()
-    if not rounds:
-        return None, None
-    estimate = stats.geometric_mean([[logs[r] for r in sorted(rounds)] for logs in ratios])
-    return estimate.value, estimate.interval()
+                yield SummaryRow(implementation, versus, pass_, mean.value, mean.interval())
 
 
 def _network(cells: Iterable[Cell], layers: tuple[Layer, ...]) -> Iterable[NetworkRow]:

@@ -145,12 +145,40 @@ class Note:
     details: str = ""
 
 
+Outcome = Literal["passed", "failed", "inconclusive", "left-out"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a command checked, as continuous integration counts them.
+
+    `name` is unique in the report; `message` is one line, `evidence` may have several.
+    """
+
+    name: str
+    outcome: Outcome
+    message: str
+    evidence: str = ""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One figure for a chart over time, where smaller is better: `conv1 forward im2col`, 1.2 ms."""
+
+    name: str
+    unit: str
+    value: float
+    interval: Interval | None = None
+    extra: str = ""
+
+
 @dataclass(frozen=True)
 class Report:
     """What one command has to say.
 
     `flat` is the same as one table for spreadsheets (a column a field, raw values), `document`
-    the dataclass that it all came from, for JSON.
+    the dataclass that it all came from, for JSON. `checks` and `points` are the same again for
+    what stands on the other side of continuous integration.
     """
 
     title: str
@@ -159,3 +187,5 @@ class Report:
     notes: tuple[Note, ...]
     flat: Table
     document: object
+    checks: tuple[Check, ...] = ()
+    points: tuple[Point, ...] = ()
