@@ -11,7 +11,10 @@ from convbench.layer import Layer, Pass
 DEFAULT_IMPLEMENTATIONS = ("loop", "im2col", "keras", "keras-graph")
 
 KERAS_WAYS = ("keras", "keras-graph", "keras-xla")
-"""The ways to run Keras Conv2D; `fastest-keras` is the fastest of those that a suite has."""
+"""The ways to run Keras Conv2D."""
+
+FASTEST_KERAS = "fastest-keras"
+"""What `versus` calls the fastest of the Keras ways that a suite has."""
 
 
 EffortName = Literal["smoke", "quick", "standard", "rigorous"]

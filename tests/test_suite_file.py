@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from convbench.errors import LayerError, SuiteError
 from convbench.implementations import REGISTRY
 from convbench.layer import Layer, Pass
-from convbench.suite import DEFAULT_IMPLEMENTATIONS, shipped_suites
-from convbench.suite_file import MAX_BYTES, json_schema, read_suite
+from convbench.suite import DEFAULT_IMPLEMENTATIONS, FASTEST_KERAS, KERAS_WAYS, Rule, shipped_suites
+from convbench.suite_file import MAX_BYTES, json_schema, read_rules, read_suite
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SIZE = "an integer from 1 to 2147483647"
@@ -28,8 +28,10 @@ LAYER_KEYS = (
     "batch_size, dtype, count"
 )
 SUITE_KEYS = (
-    "name, description, defaults, layers, implementations, passes, threads, effort, environment"
+    "name, description, defaults, layers, implementations, passes, threads, effort, environment, "
+    "gate"
 )
+RULE_KEYS = "implementation, versus, pass, layer, of, at_least, at_most_bytes, per_cent_of_peak"
 ENTRY = "{input_shape: [8, 8, 3], filters: 4, kernel_size: 3}"
 
 
@@ -413,6 +415,40 @@ passes: [x]
             "kernel-gradient",
         ],
     ),
+    "a gate that is no list": (
+        f"layers: [{ENTRY}]\ngate: {{implementation: im2col}}",
+        [
+            "2:7: gate: found the mapping {implementation: im2col}, expected a list with at least "
+            "one rule"
+        ],
+    ),
+    "an empty gate": (
+        f"layers: [{ENTRY}]\ngate: []",
+        ["2:7: gate: found an empty list, expected a list with at least one rule"],
+    ),
+    "a misspelt gate": (
+        f"layers: [{ENTRY}]\nrules: []",
+        [f"2:1: rules: found an unknown key, expected one of {SUITE_KEYS}; did you mean gate?"],
+    ),
+    "rules beside wrong lists": (
+        f"""\
+layers: [{{name: conv, {ENTRY[1:-1]}, groups: 0}}]
+implementations: [loop, imcol]
+passes: [backward]
+gate:
+  - {{implementation: im2col, pass: forward, layer: dense, at_most_bytes: 1}}
+  - {{implementation: imcol, at_most_bytes: 1}}
+""",
+        [
+            f"1:83: layers.0.groups: found the number 0, expected {SIZE}",
+            f'2:25: implementations.1: found "imcol", expected one of {", ".join(REGISTRY)}, or '
+            "your own FILE.py:NAME; did you mean im2col?",
+            '3:10: passes.0: found the text "backward", expected forward, input-gradient or '
+            "kernel-gradient",
+            f'6:22: gate.1.implementation: found "imcol", expected one of {", ".join(REGISTRY)}, '
+            "or your own FILE.py:NAME; did you mean im2col?",
+        ],
+    ),
     # Not a document at all
     "empty": (
         "",
@@ -466,6 +502,13 @@ passes: [x]
             "or quote the text"
         ],
     ),
+    "a pattern without quotes": (
+        "gate:\n- {layer: *}\n",
+        [
+            "2:12: not valid YAML: expected alphabetic or numeric character, but found '}', while "
+            "scanning an alias that starts on line 2; quote text that starts with * or &"
+        ],
+    ),
     "two documents": (
         "a: 1\n---\nb: 1\n",
         ["2:1: found a second document, expected one; remove the ---"],
@@ -509,7 +552,7 @@ BYTES = {
     b"abc\n\0": "suite.yaml:2:1: found a binary file, expected YAML text",
     "layers: []".encode("utf-16"): "suite.yaml:1:1: found UTF-16 text, expected UTF-8; "
     "save the file as UTF-8",
-    b"#" * (10 * MAX_BYTES): "suite.yaml: found more than 1 MB, expected a suite file",
+    b"#" * (10 * MAX_BYTES): "suite.yaml: found more than 1 MB, expected a suite",
 }
 
 
@@ -559,6 +602,287 @@ def test_a_suite_that_is_not_there(target: str, hint: str) -> None:
     assert caught.value.hint == hint
 
 
+# The gate
+
+IN_SUITE = "expected one of the suite's implementations: "
+SUITE = f"""\
+layers:
+  - {{name: conv1, {ENTRY[1:]}
+  - {{name: conv2, {ENTRY[1:]}
+implementations: [loop, im2col, keras, own.py:conv]
+passes: [forward, kernel-gradient]
+gate:
+"""
+
+
+def gate_of(*rules: str, suite: str = SUITE) -> str:
+    Path("own.py").touch()
+    return suite + "".join(f"- {{{rule}}}\n" for rule in rules)
+
+
+def test_the_rules_of_a_gate_arrive() -> None:
+    suite = read(
+        gate_of(
+            'implementation: im2col, versus: loop, pass: forward, layer: "conv*", at_least: 20',
+            "implementation: im2col, versus: fastest-keras, of: geometric_mean, at_least: 0.5",
+            "implementation: im2col, layer: conv1, at_most_bytes: 4194304",
+            "implementation: im2col, pass: kernel-gradient, per_cent_of_peak: 110",
+            "implementation: keras, versus: own.py:conv, of: each, at_least: 1_000",
+        )
+    )
+    assert suite.gate == (
+        Rule("im2col", "loop", Pass.FORWARD, "conv*", at_least=20.0),
+        Rule("im2col", FASTEST_KERAS, of="geometric_mean", at_least=0.5),
+        Rule("im2col", layer="conv1", at_most_bytes=4194304),
+        Rule("im2col", pass_=Pass.KERNEL_GRADIENT, per_cent_of_peak=110.0),
+        Rule("keras", "own.py:conv", at_least=1000.0),
+    )
+    assert isinstance(suite.gate[0].at_least, float)
+    assert isinstance(suite.gate[3].per_cent_of_peak, float)
+
+
+def test_a_suite_without_lists_has_rules_for_its_defaults() -> None:
+    rule = "implementation: im2col, versus: keras-graph, pass: input-gradient, at_least: 1"
+    (found,) = read(gate_of(rule, suite=f"layers: [{ENTRY}]\ngate:\n")).gate
+    assert found == Rule("im2col", "keras-graph", Pass.INPUT_GRADIENT, at_least=1.0)
+
+
+def test_users_files_in_rules_are_those_of_the_implementations(folder: Path) -> None:
+    (folder / "suites").mkdir()
+    (folder / "code.py").touch()
+    suite = folder / "suites" / "a.yaml"
+    start = f"layers: [{ENTRY}]\nimplementations: [loop, ../code.py:conv]\n"
+    suite.write_text(
+        f"{start}gate: [{{implementation: ./../code.py:conv, versus: loop, at_least: 2}}]"
+    )
+    assert read_suite("suites/a.yaml").gate == (Rule("code.py:conv", "loop", at_least=2.0),)
+    suite.write_text(f"{start}gate: [{{implementation: code.py:conv, at_most_bytes: 2}}]")
+    with pytest.raises(SuiteError) as caught:
+        read_suite("suites/a.yaml")
+    assert caught.value.message == (  # names are shown as the file writes them
+        'suites/a.yaml:3:25: gate.0.implementation: found "code.py:conv", '
+        f"{IN_SUITE}loop, ../code.py:conv; did you mean ../code.py:conv?"
+    )
+
+
+WRONG_RULES = {
+    # The figure
+    "implementation: im2col": [
+        "3: gate.0: found no figure, expected one of at_least, at_most_bytes, per_cent_of_peak"
+    ],
+    "implementation: im2col, at_least: 2, at_most_bytes: 3, per_cent_of_peak: 4": [
+        "3: gate.0: found at_least and at_most_bytes and per_cent_of_peak, expected one of them; "
+        "write a rule for each"
+    ],
+    "implementation: im2col, at_most_bytes: x, per_cent_of_peak: 4": [
+        "3: gate.0: found at_most_bytes and per_cent_of_peak, expected one of them; "
+        "write a rule for each",
+        '43: gate.0.at_most_bytes: found the text "x", expected an integer of at least 1; '
+        "4 MiB are 4194304",
+    ],
+    **{
+        f"implementation: im2col, per_cent_of_peak: {written}": [
+            f"46: gate.0.per_cent_of_peak: found {found}, expected a finite number above 0{remedy}"
+        ]
+        for written, found, remedy in (
+            ("0", "the number 0", ""),
+            ("-2.5", "the number -2.5", ""),
+            (".nan", "the number .nan", ""),
+            (".inf", "the number .inf", ""),
+            ("1.0e+999", "the number 1.0e+999", ""),
+            ("true", "the boolean true", ""),
+            ('"10"', 'the text "10"', "; remove the quotes"),
+            ('"0.5"', 'the text "0.5"', "; remove the quotes"),
+            ("10 %", 'the text "10 %"', ""),
+            ("[10]", "the list [10]", ""),
+        )
+    },
+    "implementation: im2col, per_cent_of_peak:": [
+        "45: gate.0.per_cent_of_peak: found nothing, expected a finite number above 0; "
+        "give it a value, or remove the key"
+    ],
+    "implementation: im2col, versus: loop, at_least: yes": [
+        "52: gate.0.at_least: found the boolean yes, expected a finite number above 0"
+    ],
+    **{
+        f"implementation: im2col, at_most_bytes: {written}": [
+            f"43: gate.0.at_most_bytes: found the {found}, expected an integer of at least 1; "
+            "4 MiB are 4194304"
+        ]
+        for written, found in (
+            ("0", "number 0"),
+            ("1.0", "number 1.0"),
+            ("true", "boolean true"),
+            ("4 MiB", 'text "4 MiB"'),
+        )
+    },
+    # Whose
+    "at_most_bytes: 2": [
+        "3: gate.0: found no key implementation, expected the name of an implementation, or "
+        "FILE.py:NAME"
+    ],
+    "implementation: 8, at_most_bytes: 2": [
+        "20: gate.0.implementation: found the number 8, expected the name of an implementation, "
+        "or FILE.py:NAME"
+    ],
+    "implementation: Im2Col, at_most_bytes: 2": [
+        f'20: gate.0.implementation: found "Im2Col", {IN_SUITE}loop, im2col, keras, own.py:conv; '
+        "did you mean im2col?"
+    ],
+    "implementation: keras-xla, at_most_bytes: 2": [
+        f'20: gate.0.implementation: found "keras-xla", {IN_SUITE}loop, im2col, keras, '
+        "own.py:conv; add keras-xla to implementations"
+    ],
+    "implementation: fastest-keras, at_most_bytes: 2": [
+        f'20: gate.0.implementation: found "fastest-keras", {IN_SUITE}loop, im2col, keras, '
+        "own.py:conv"
+    ],
+    # Over what
+    "implementation: im2col, at_least: 2": [
+        "3: gate.0: found no key versus, expected the name of an implementation, FILE.py:NAME, or "
+        "fastest-keras; at_least is a speedup over it"
+    ],
+    "implementation: im2col, versus: loop, at_most_bytes: 2": [
+        '36: gate.0.versus: found "loop", expected no versus beside at_most_bytes; remove the key'
+    ],
+    "implementation: im2col, versus: zzz, per_cent_of_peak: 2": [
+        '36: gate.0.versus: found "zzz", expected no versus beside per_cent_of_peak; remove the key'
+    ],
+    "implementation: im2col, versus: im2col, at_least: 2": [
+        '36: gate.0.versus: found "im2col", expected another implementation than the rule\'s own'
+    ],
+    "implementation: own.py:conv, versus: ./own.py:conv, at_least: 2": [
+        '41: gate.0.versus: found "./own.py:conv", expected another implementation than the '
+        "rule's own"
+    ],
+    "implementation: im2col, versus: fastest, at_least: 2": [
+        f'36: gate.0.versus: found "fastest", {IN_SUITE}loop, keras, own.py:conv, fastest-keras; '
+        "did you mean fastest-keras?"
+    ],
+    "implementation: im2col, versus: keras-xla, at_least: 2": [
+        f'36: gate.0.versus: found "keras-xla", {IN_SUITE}loop, keras, own.py:conv, '
+        "fastest-keras; add keras-xla to implementations"
+    ],
+    "implementation: keras, versus: fastest-keras, at_least: 2": [
+        f'35: gate.0.versus: found "fastest-keras", {IN_SUITE}loop, im2col, own.py:conv; '
+        "add one of keras-graph, keras-xla to implementations"
+    ],
+    "implementation: im2col, versus: [loop], at_least: 2": [
+        "36: gate.0.versus: found the list [loop], expected the name of an implementation, "
+        "FILE.py:NAME, or fastest-keras"
+    ],
+    # Where
+    "implementation: im2col, pass: input-gradient, at_most_bytes: 2": [
+        '34: gate.0.pass: found "input-gradient", expected one of the suite\'s passes: forward, '
+        "kernel-gradient; add it to passes"
+    ],
+    "implementation: im2col, pass: backward, at_most_bytes: 2": [
+        '34: gate.0.pass: found the text "backward", expected forward, input-gradient or '
+        "kernel-gradient"
+    ],
+    "implementation: im2col, layer: Conv*, at_most_bytes: 2": [
+        '35: gate.0.layer: found "Conv*", expected a pattern of one of the layers: conv1, conv2; '
+        "did you mean conv2?"
+    ],
+    "implementation: im2col, layer: 5, at_most_bytes: 2": [
+        "35: gate.0.layer: found the number 5, expected a pattern of layer names, such as conv*; "
+        'write it in quotes: "5"'
+    ],
+    'implementation: im2col, layer: "", at_most_bytes: 2': [
+        '35: gate.0.layer: found the text "", expected a pattern of layer names, such as conv*'
+    ],
+    # Of what
+    "implementation: im2col, of: mean, at_most_bytes: 2": [
+        '32: gate.0.of: found the text "mean", expected each or geometric_mean'
+    ],
+    "implementation: im2col, of: geometric_mean, per_cent_of_peak: 2": [
+        '32: gate.0.of: found "geometric_mean", expected each beside per_cent_of_peak; only a '
+        "speedup, at_least, has a mean"
+    ],
+    # Several, each told once
+    "implementation: im2col, vs: loop, atleast: 2": [
+        f"28: gate.0.vs: found an unknown key, expected one of {RULE_KEYS}; did you mean versus?",
+        f"38: gate.0.atleast: found an unknown key, expected one of {RULE_KEYS}; "
+        "did you mean at_least?",
+    ],
+    "implementations: im2col, passes: forward, layers: conv1, memory: 2": [
+        f"4: gate.0.implementations: found an unknown key, expected one of {RULE_KEYS}; "
+        "did you mean implementation?",
+        f"29: gate.0.passes: found an unknown key, expected one of {RULE_KEYS}; did you mean pass?",
+        f"46: gate.0.layers: found an unknown key, expected one of {RULE_KEYS}; "
+        "did you mean layer?",
+        f"61: gate.0.memory: found an unknown key, expected one of {RULE_KEYS}; "
+        "did you mean at_most_bytes?",
+    ],
+    "implementation: im2col, at_most_bytes: 2, threads: 1, strides: 2, zzz: 3": [
+        f"46: gate.0.threads: found an unknown key, expected one of {RULE_KEYS}; "
+        "threads belongs at the top level of the file",
+        f"58: gate.0.strides: found an unknown key, expected one of {RULE_KEYS}; "
+        "strides belongs in a layer or in defaults",
+        f"70: gate.0.zzz: found an unknown key, expected one of {RULE_KEYS}",
+    ],
+    "<<: {implementation: im2col}, implementation: im2col, at_most_bytes: 2": [
+        "4: gate.0.<<: found a YAML merge key, expected keys written out"
+    ],
+    "implementation: im2co, versus: lop, pass: x, layer: y, of: z, at_least: w": [
+        f'20: gate.0.implementation: found "im2co", {IN_SUITE}loop, im2col, keras, own.py:conv; '
+        "did you mean im2col?",
+        f'35: gate.0.versus: found "lop", {IN_SUITE}loop, im2col, keras, own.py:conv, '
+        "fastest-keras; did you mean loop?",
+        '46: gate.0.pass: found the text "x", expected forward, input-gradient or kernel-gradient',
+        '56: gate.0.layer: found "y", expected a pattern of one of the layers: conv1, conv2',
+        '63: gate.0.of: found the text "z", expected each or geometric_mean',
+        '76: gate.0.at_least: found the text "w", expected a finite number above 0',
+    ],
+}
+
+
+@pytest.mark.parametrize("rule", WRONG_RULES)
+def test_a_wrong_rule(rule: str) -> None:
+    assert problems(gate_of(rule)) == [f"suite.yaml:7:{text}" for text in WRONG_RULES[rule]]
+
+
+def test_rules_that_are_none_or_occur_twice() -> None:
+    rule = "implementation: im2col, versus: loop, at_least: 2"
+    again = 'at_least: 2.0, versus: loop, implementation: im2col, layer: "*", of: each'
+    text = gate_of(rule, rule.replace(": 2", ": 3"), again) + "- im2col\n-\n"
+    such = "expected a mapping such as {implementation: im2col, versus: loop, at_least: 20}"
+    assert problems(text) == [
+        "suite.yaml:9:3: gate.2: found this rule again, expected it once; the first is on line 7",
+        f'suite.yaml:10:3: gate.3: found the text "im2col", {such}',
+        f"suite.yaml:11:2: gate.4: found nothing, {such}; give it a value, or remove the key",
+    ]
+
+
+def test_what_a_rule_compares_with_must_be_in_the_suite() -> None:
+    start = f"layers: [{ENTRY}]\nimplementations: [im2col]\ngate:\n"
+    none = f"{IN_SUITE}there is no other"
+    rule = "implementation: im2col, at_least: 2, versus:"
+    assert problems(gate_of(f"{rule} loop", f"{rule} fastest-keras", suite=start)) == [
+        f'suite.yaml:4:49: gate.0.versus: found "loop", {none}; add loop to implementations',
+        f'suite.yaml:5:49: gate.1.versus: found "fastest-keras", {none}; '
+        "add one of keras, keras-graph, keras-xla to implementations",
+    ]
+
+
+def test_a_layer_name_that_is_a_pattern_of_others() -> None:
+    start = f'layers: [{{name: "conv[1]", {ENTRY[1:]}]\ngate:\n'
+    (line,) = problems(
+        gate_of('implementation: im2col, layer: "conv[1]", at_most_bytes: 2', suite=start)
+    )
+    assert line == (
+        'suite.yaml:3:35: gate.0.layer: found "conv[1]", expected a pattern of one of the layers: '
+        "conv[1]; did you mean conv[[]1]?"
+    )
+
+
+def test_only_some_of_many_layers_are_listed() -> None:
+    text = f"layers: [{', '.join([ENTRY] * 12)}]\ngate:\n"
+    (line,) = problems(gate_of("implementation: im2col, layer: x, at_most_bytes: 2", suite=text))
+    names = ", ".join(f"layer{i}" for i in range(1, 11))
+    assert line.endswith(f'found "x", expected a pattern of one of the layers: {names} and 2 more')
+
+
 # The schema
 
 SCHEMA = json_schema()
@@ -575,9 +899,10 @@ def test_the_shipped_schema_is_the_current_one() -> None:
 
 def test_the_schema_is_valid_and_explains_every_key() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    for model in (SCHEMA, SCHEMA["$defs"]["LayerKeys"], SCHEMA["$defs"]["LayerEntry"]):
+    models = [SCHEMA, *(SCHEMA["$defs"][name] for name in ("LayerKeys", "LayerEntry", "RuleEntry"))]
+    for model in models:
         for key, value in model["properties"].items():
-            assert value["title"], key
+            assert "$ref" in value or value["title"], key
             assert value["description"], key
 
 
@@ -593,6 +918,23 @@ def test_the_schema_is_valid_and_explains_every_key() -> None:
         f"layers: [{ENTRY}]\nenvironment: {{A B: 1}}",
         f"defaults: {{padding: full}}\nlayers: [{ENTRY}]",
         'layers: [{input_shape: [8, 8], filters: "4", kernel_size: 3}]',
+        f"layers: [{ENTRY}]\ngate: []",
+        f"layers: [{ENTRY}]\ngate: [{{at_most_bytes: 1}}]",
+        f"layers: [{ENTRY}]\ngate: [{{implementation: im2col}}]",
+        f"layers: [{ENTRY}]\ngate: [{{implementation: im2col, zzz: 1, at_most_bytes: 1}}]",
+        f"layers: [{ENTRY}]\ngate: [{{implementation: im2col, at_least: 1}}]",
+        f"layers: [{ENTRY}]\ngate: [{{implementation: imcol, at_most_bytes: 1}}]",
+        f"layers: [{ENTRY}]\ngate: [{{implementation: im2col, at_most_bytes: 0}}]",
+        f"layers: [{ENTRY}]\ngate: [{{implementation: im2col, per_cent_of_peak: 0}}]",
+        f"layers: [{ENTRY}]\ngate: [{{implementation: im2col, at_most_bytes: 1, pass: all}}]",
+        f"layers: [{ENTRY}]\n"
+        "gate: [{implementation: im2col, at_most_bytes: 1, per_cent_of_peak: 1}]",
+        f"layers: [{ENTRY}]\ngate: [{{implementation: im2col, at_most_bytes: 1, versus: loop}}]",
+        f"layers: [{ENTRY}]\n"
+        "gate: [{implementation: im2col, at_most_bytes: 1, of: geometric_mean}]",
+        f"layers: [{ENTRY}]\n"
+        "gate: [{implementation: im2col, at_most_bytes: 1}, "
+        "{implementation: im2col, at_most_bytes: 1}]",
     ],
 )
 def test_the_schema_refuses_what_read_suite_refuses(text: str) -> None:
@@ -701,9 +1043,92 @@ def test_an_entry_becomes_the_layer_it_describes(entry: dict[str, Any], shared: 
         assert read(text).layers == (layer,)
 
 
+# Any gate
+
+above_0 = st.floats(0, exclude_min=True, allow_infinity=False)
+figures = st.one_of(
+    st.fixed_dictionaries(
+        {"at_least": st.one_of(st.integers(1, 10**6), above_0), "versus": st.none()},
+        optional={"of": st.sampled_from(["each", "geometric_mean"])},
+    ),
+    st.fixed_dictionaries({"at_most_bytes": st.integers(1, 2**63)}),
+    st.fixed_dictionaries({"per_cent_of_peak": st.one_of(st.integers(1, 200), above_0)}),
+)
+wheres = st.fixed_dictionaries(
+    {},
+    optional={
+        "pass": st.sampled_from(list(map(str, Pass))),
+        "layer": st.sampled_from(["*", "layer1", "layer?", "[kl]ayer1"]),
+    },
+)
+
+
+@st.composite
+def gates(draw: st.DrawFn) -> dict[str, Any]:
+    """A suite's implementations and rules that hold of them."""
+    names = draw(st.lists(st.sampled_from(list(REGISTRY)), min_size=2, unique=True))
+    rules = []
+    for _ in range(draw(st.integers(1, 4))):
+        own = draw(st.sampled_from(names))
+        rule = {"implementation": own, **draw(figures), **draw(wheres)}
+        if "versus" in rule:
+            others = [name for name in names if name != own]
+            keras = [FASTEST_KERAS] if {*others} & {*KERAS_WAYS} else []
+            rule["versus"] = draw(st.sampled_from(others + keras))
+        rules.append(rule)
+    return {"implementations": names, "gate": rules}
+
+
+def ruled(rule: dict[str, Any]) -> Rule:
+    """The rule of an entry, said a second time and independently of the reader."""
+    values = {("pass_" if key == "pass" else key): value for key, value in rule.items()}
+    return Rule(**values)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(lists=gates())
+def test_a_gate_becomes_the_rules_it_describes(lists: dict[str, Any]) -> None:
+    """In a suite and in a file of its own; what occurs twice is refused."""
+    expected = tuple(map(ruled, lists["gate"]))
+    document = {"layers": [yaml.safe_load(ENTRY)], **lists}
+    text = yaml.safe_dump(document)
+    Path("rules.yaml").write_text(yaml.safe_dump({"gate": lists["gate"]}))
+    if len(set(expected)) < len(expected):
+        assert all("found this rule again" in line for line in problems(text))
+    else:
+        validate(document)
+        assert read(text).gate == expected
+        assert read_rules("rules.yaml") == expected
+
+
+values = st.one_of(
+    st.sampled_from(["im2col", "keras", "own.py:f", FASTEST_KERAS, "forward", "*", "each", "a]["]),
+    st.one_of(st.integers(), st.floats(), st.booleans(), st.none(), st.just([1]), st.text()),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(rules=st.lists(st.dictionaries(st.sampled_from(RULE_KEYS.split(", ")), values), max_size=3))
+def test_any_rules_are_a_gate_that_the_schema_allows_or_an_error(
+    rules: list[dict[str, Any]],
+) -> None:
+    document = {"layers": [yaml.safe_load(ENTRY)], "gate": rules}
+    message = ""
+    try:
+        gate = read(yaml.safe_dump(document)).gate
+    except SuiteError as error:
+        message = error.message
+    else:
+        assert len(gate) == len(rules)
+        validate(document)
+    assert all(line.startswith("suite.yaml:") for line in message.splitlines())
+    assert message.replace("\n", "").isprintable()
+
+
 scraps = st.lists(
     st.one_of(
         st.sampled_from(["layers", "defaults", "name", "padding", "environment", "passes", "ab"]),
+        st.sampled_from(["gate", "implementation", "versus", "pass", "layer", "at_least"]),
         st.sampled_from(
             [": ", "- ", "\n", "\n  ", "[", "]", "{", "}", ", ", "? ", "&a ", "*a", "<<"]
         ),

@@ -1,17 +1,18 @@
-"""YAML -> Suite: finds the file, checks it, and raises all its problems together."""
+"""YAML -> Suite or rules: finds the file, checks it, and raises all its problems together."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from convbench.layer import Pass
-from convbench.suite import DEFAULT_IMPLEMENTATIONS, Suite
+from convbench.suite import DEFAULT_IMPLEMENTATIONS, Rule, Suite
 from convbench.suite_file.checks import check_model, check_unique, implementations, layers
-from convbench.suite_file.document import json_schema
+from convbench.suite_file.document import RULES, SUITE, Kind, json_schema
 from convbench.suite_file.places import Document
+from convbench.suite_file.rules import Lists, lists_of, rules
 from convbench.suite_file.source import MAX_BYTES, decode, find
 
-__all__ = ["MAX_BYTES", "json_schema", "read_suite"]
+__all__ = ["MAX_BYTES", "json_schema", "read_rules", "read_suite"]
 
 
 def read_suite(target: str | Path) -> Suite:
@@ -19,12 +20,11 @@ def read_suite(target: str | Path) -> Suite:
 
     Raises SuiteError with every problem of the file, one a line, each with its line and column.
     """
-    path, data = find(target)
-    document = Document(str(path), decode(str(path), data))
-    check_model(document)
+    path, document = _read(target, SUITE)
     found_layers = layers(document)
     found_implementations = implementations(document, path.parent)
     check_unique(document, "passes", document.items("passes", str))
+    gate = rules(document, path.parent, lists_of(document, found_layers, found_implementations))
     document.raise_problems()
     value = document.value
     return Suite(
@@ -37,7 +37,28 @@ def read_suite(target: str | Path) -> Suite:
         environment=_environment(document),
         description=value.get("description", ""),
         source=str(path),
+        gate=gate,
     )
+
+
+def read_rules(path: str | Path) -> tuple[Rule, ...]:
+    """The rules of a file that has nothing but them, under `gate`: for runs of any suite.
+
+    Raises SuiteError as `read_suite` does. What depends on a suite, such as whether it has the
+    implementation that a rule names, is not checked, nor whether the user's files exist.
+    """
+    file, document = _read(path, RULES)
+    found = rules(document, file.parent, Lists())
+    document.raise_problems()
+    return found
+
+
+def _read(target: str | Path, kind: Kind) -> tuple[Path, Document]:
+    """A file, checked for types, ranges and keys."""
+    path, data = find(target, kind)
+    document = Document(str(path), decode(str(path), data, kind), kind)
+    check_model(document)
+    return path, document
 
 
 def _environment(document: Document) -> dict[str, str | None]:

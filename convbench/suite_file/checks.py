@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from difflib import get_close_matches
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,16 @@ from pydantic import ValidationError
 from convbench.errors import LayerError
 from convbench.implementations import REGISTRY, is_user_code
 from convbench.layer import Layer
-from convbench.suite_file.document import MODEL, REQUIRED_KEYS
-from convbench.suite_file.messages import EXPECTED, Keys, quoted, shown, unknown_key, wrong_value
+from convbench.suite_file.document import REQUIRED_KEYS
+from convbench.suite_file.messages import (
+    EXPECTED,
+    Keys,
+    did_you_mean,
+    quoted,
+    shown,
+    unknown_key,
+    wrong_value,
+)
 from convbench.suite_file.places import Document
 
 Items = list[tuple[int, str]]
@@ -23,7 +31,7 @@ Items = list[tuple[int, str]]
 def check_model(document: Document) -> None:
     """Notes what the document model finds: types, ranges, unknown and missing keys."""
     try:
-        MODEL.validate_python(document.value)
+        document.kind.model.validate_python(document.value)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         # Unknown keys come first: one of them may be meant for the key that is missing.
@@ -33,15 +41,16 @@ def check_model(document: Document) -> None:
 
 def _note(document: Document, kind: str, location: Keys) -> None:
     # A problem inside a field is told at the field: layers.0.strides, not layers.0.strides.1.
-    keys = location[: {"layers": 3, "threads": 1, "effort": 1}.get(str(location[0]), 2)]
+    keys = location[: {"layers": 3, "gate": 3, "threads": 1, "effort": 1}.get(str(location[0]), 2)]
     if kind == "extra_forbidden":
-        text, meant = unknown_key(keys)
+        text, meant = unknown_key(keys, document.kind)
         document.problem(keys, text, at=document.places[keys][0])
         if meant:
             document.wrong.add((*keys[:-1], meant))
-    elif kind == "missing":  # the layers: what a layer needs can stand in the defaults
+    elif kind == "missing":  # not in a layer: what it needs can stand in the defaults
         if keys not in document.wrong:
-            document.problem((), f"found no key layers, expected {EXPECTED['layers']}")
+            text = f"found no key {keys[-1]}, expected {EXPECTED[str(keys[-1])]}"
+            document.problem(keys[:-1], text)
     elif location[-1] == "[key]":
         text = f"found {quoted(str(keys[-1]))}, expected {EXPECTED['environment key']}"
         document.problem(keys, text, at=document.places[keys][0])
@@ -59,26 +68,38 @@ def check_unique(document: Document, key: str, items: Items) -> None:
             document.problem((key, i), text)
 
 
-def implementations(document: Document, folder: Path) -> list[str]:
-    """The names, those of the user's files seen from where convbench runs."""
+def implementations(document: Document, folder: Path) -> dict[str, str]:
+    """The names as seen from where convbench runs, each with how the file writes it."""
     names: Items = []
+    written: dict[str, str] = {}
     for i, name in document.items("implementations", str):
-        file, _, function = name.rpartition(":")
-        path, problem = os.path.normpath(folder / file), ""
-        if not is_user_code(name):
-            if name not in REGISTRY:
-                close = get_close_matches(name.lower(), REGISTRY, n=1)
-                problem = f"one of {', '.join(REGISTRY)}, or your own FILE.py:NAME"
-                problem += f"; did you mean {close[0]}?" if close else ""
-        elif not file or not function.isidentifier():
-            problem = "FILE.py:NAME, NAME being a function of that file"
-        elif not os.path.isfile(path):
-            problem = f"an existing file; there is no {shown(path)}"
-        if problem:
-            document.problem(("implementations", i), f"found {quoted(name)}, expected {problem}")
-        names.append((i, f"{path}:{function}" if is_user_code(name) else name))
+        seen = seen_from_here(name, folder)
+        names.append((i, seen))
+        written[seen] = name
+        expected, path = expected_name(name, REGISTRY), seen.rpartition(":")[0]
+        if not expected and path and not os.path.isfile(path):
+            expected = f"an existing file; there is no {shown(path)}"
+        if expected:
+            document.problem(("implementations", i), f"found {quoted(name)}, expected {expected}")
     check_unique(document, "implementations", names)
-    return [name for _, name in names]
+    return written
+
+
+def expected_name(name: str, known: Collection[str]) -> str:
+    """What stands for an implementation, if `name` cannot: it is neither known nor user code."""
+    if not is_user_code(name):
+        if name in known:
+            return ""
+        return f"one of {', '.join(known)}, or your own FILE.py:NAME{did_you_mean(name, known)}"
+    file, _, function = name.rpartition(":")
+    is_right = file and function.isidentifier()
+    return "" if is_right else "FILE.py:NAME, NAME being a function of that file"
+
+
+def seen_from_here(name: str, folder: Path) -> str:
+    """The name of an implementation, the user's file seen from where convbench runs."""
+    file, _, function = name.rpartition(":")
+    return f"{os.path.normpath(folder / file)}:{function}" if is_user_code(name) else name
 
 
 def layers(document: Document) -> list[Layer]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, Literal, Required
 
 from pydantic import ConfigDict, Field, TypeAdapter, WithJsonSchema, with_config
@@ -10,12 +10,23 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 
 from convbench.implementations import REGISTRY
 from convbench.layer import Dtype, Layer, Pass
-from convbench.suite import DEFAULT_IMPLEMENTATIONS, EffortName
+from convbench.suite import DEFAULT_IMPLEMENTATIONS, FASTEST_KERAS, EffortName
 
 MAX_INTEGER = 2**31 - 1  # TensorFlow takes strides and dilations as 32-bit integers
+FIGURES = ("at_least", "at_most_bytes", "per_cent_of_peak")  # a rule has exactly one
+TOP = "at the top level of the file"
 
 _PADDING = "^([Vv][Aa][Ll][Ii][Dd]|[Ss][Aa][Mm][Ee])$"  # JSON Schema has no (?i)
 _STRICT = ConfigDict(strict=True, extra="forbid")
+_RULE = ConfigDict(
+    **_STRICT,
+    json_schema_extra={
+        "oneOf": [{"required": [figure]} for figure in FIGURES],
+        "dependentRequired": {"at_least": ["versus"], "versus": ["at_least"]},
+        "if": {"properties": {"of": {"const": "geometric_mean"}}, "required": ["of"]},
+        "then": {"required": ["at_least"]},
+    },
+)
 
 Size = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 Pad = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
@@ -32,12 +43,19 @@ PaddingName = Annotated[
 ]
 LayerName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
 SuiteName = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f\x7f]+$", max_length=100)]
-ImplementationName = Annotated[
-    str,
-    WithJsonSchema({"anyOf": [{"enum": list(REGISTRY)}, {"pattern": ":", "type": "string"}]}),
-]
+PassName = Annotated[Pass, Field(strict=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 VariableValue = Annotated[str, Field(pattern=r"^[^\x00]*$")] | int | None
+
+
+def _one_of(*names: str) -> WithJsonSchema:
+    """In the schema: one of these names, or the user's own code."""
+    return WithJsonSchema({"anyOf": [{"enum": list(names)}, {"pattern": ":", "type": "string"}]})
+
+
+ImplementationName = Annotated[str, _one_of(*REGISTRY)]
+VersusName = Annotated[str, _one_of(*REGISTRY, FASTEST_KERAS)]
 
 
 def _about(description: str, **more: Any) -> Any:
@@ -87,6 +105,52 @@ class LayerEntry(LayerKeys, total=False):
     ]
 
 
+@with_config(_RULE)
+class RuleEntry(TypedDict, total=False):
+    """What `convbench gate` holds the cells of an implementation to: one figure."""
+
+    implementation: Required[
+        Annotated[
+            ImplementationName,
+            _about("Whose cells: one of the suite's implementations.", title="Implementation"),
+        ]
+    ]
+    versus: Annotated[
+        VersusName,
+        _about(
+            "What at_least is a speedup over: another of the suite's implementations, or "
+            f"{FASTEST_KERAS}.",
+            title="Versus",
+        ),
+    ]
+    pass_: Annotated[
+        PassName,
+        Field(alias="pass"),
+        _about("The pass that the rule is for. Left out: every pass."),
+    ]
+    layer: Annotated[
+        LayerName, _about("The layers that the rule is for: a pattern such as conv*.", default="*")
+    ]
+    of: Annotated[
+        Literal["each", "geometric_mean"],
+        _about("Whether at_least holds for each cell or for their geometric mean.", default="each"),
+    ]
+    at_least: Annotated[Positive, _about("The least speedup over versus.")]
+    at_most_bytes: Annotated[
+        int, Field(ge=1), _about("The most bytes of memory at the peak, operands excluded.")
+    ]
+    per_cent_of_peak: Annotated[
+        Positive, _about("The least rate, in per cent of the machine's measured peak.")
+    ]
+
+
+Gate = Annotated[
+    list[RuleEntry],
+    Field(min_length=1),
+    _about("The rules that `convbench gate` holds a run to.", uniqueItems=True),
+]
+
+
 @with_config(_STRICT)
 class SuiteDocument(TypedDict, total=False):
     """Layers to measure, and with what."""
@@ -111,7 +175,7 @@ class SuiteDocument(TypedDict, total=False):
         ),
     ]
     passes: Annotated[
-        list[Annotated[Pass, Field(strict=False)]],
+        list[PassName],
         Field(min_length=1),
         _about("The computations to measure.", default=list(map(str, Pass)), uniqueItems=True),
     ]
@@ -128,18 +192,47 @@ class SuiteDocument(TypedDict, total=False):
             additionalProperties=False,
         ),
     ]
+    gate: Gate
 
 
-MODEL = TypeAdapter(SuiteDocument)
+@with_config(_STRICT)
+class RulesDocument(TypedDict):
+    """Rules in a file of their own, for runs of any suite."""
+
+    gate: Gate
+
+
 LAYER_KEYS = tuple(LayerKeys.__annotations__)
 ENTRY_KEYS = ("name", *LAYER_KEYS)
+RULE_KEYS = tuple(key.rstrip("_") for key in RuleEntry.__annotations__)
 SUITE_KEYS = tuple(SuiteDocument.__annotations__)
 REQUIRED_KEYS = tuple(f.name for f in fields(Layer) if f.default is MISSING and f.name != "name")
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: what it is called, its model, and the keys of each place in it."""
+
+    name: str
+    model: TypeAdapter[Any]
+    homes: dict[str, tuple[str, ...]]
+
+
+SUITE = Kind(
+    "suite",
+    TypeAdapter(SuiteDocument),
+    {TOP: SUITE_KEYS, "in a layer or in defaults": ENTRY_KEYS, "in a rule of gate": RULE_KEYS},
+)
+RULES = Kind(
+    "rules file",
+    TypeAdapter(RulesDocument),
+    {TOP: tuple(RulesDocument.__annotations__), "in a rule of gate": RULE_KEYS},
+)
+
+
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a suite document, for editors and for other programs."""
-    schema = MODEL.json_schema()
+    schema = SUITE.model.json_schema()
     defaults = {f.name: f.default for f in fields(Layer) if f.default is not MISSING}
     for model in ("LayerKeys", "LayerEntry"):
         for key, default in defaults.items():

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from difflib import get_close_matches
 
 import yaml
 
 from convbench.layer import Pass
-from convbench.suite import DEFAULT_IMPLEMENTATIONS
-from convbench.suite_file.document import ENTRY_KEYS, LAYER_KEYS, MAX_INTEGER, SUITE_KEYS
+from convbench.suite import DEFAULT_IMPLEMENTATIONS, FASTEST_KERAS
+from convbench.suite_file.document import (
+    ENTRY_KEYS,
+    LAYER_KEYS,
+    MAX_INTEGER,
+    RULE_KEYS,
+    TOP,
+    Kind,
+)
 
 Keys = tuple[str | int, ...]  # ("layers", 2, "kernel_size"): how to reach a value from the top
 
 EXPECTED = {
-    "": "a mapping of keys such as layers and implementations",
+    "suite": "a mapping of keys such as layers and implementations",
+    "rules file": "a mapping with the key gate, a list of rules",
     "name": "text without / and line breaks, of at most 100 characters",
     "layer name": "text without line breaks",
     "description": "text",
@@ -21,15 +30,19 @@ EXPECTED = {
     "layers": "a list with at least one layer",
     "layers[]": "a mapping such as {input_shape: [28, 28, 1], filters: 8, kernel_size: 3}",
     "implementations": f"a list of names, such as [{', '.join(DEFAULT_IMPLEMENTATIONS)}]",
-    "implementations[]": "the name of an implementation, or FILE.py:NAME",
     "passes": f"a list of passes: [{', '.join(Pass)}]",
-    "passes[]": "forward, input-gradient or kernel-gradient",
     "threads": "all, or an integer of at least 1",
     "effort": "smoke, quick, standard or rigorous",
     "environment": "a mapping of variables, such as {TF_ENABLE_ONEDNN_OPTS: 0}",
     "environment key": "a variable name of letters, digits and _, with text, an integer or null "
     "as its value",
     "environment[]": "text, an integer, or null to unset the variable",
+    "gate": "a list with at least one rule",
+    "gate[]": "a mapping such as {implementation: im2col, versus: loop, at_least: 20}",
+    "versus": f"the name of an implementation, FILE.py:NAME, or {FASTEST_KERAS}",
+    "layer": "a pattern of layer names, such as conv*",
+    "of": "each or geometric_mean",
+    "at_most_bytes": "an integer of at least 1; 4 MiB are 4194304",
     "input_shape": "two or three integers of at least 1: [height, width, channels]",
     "padding": "valid, same, an integer of at least 0, or [[top, bottom], [left, right]]",
     "use_bias": "true or false",
@@ -41,8 +54,21 @@ EXPECTED = {
         ("kernel_size", "strides", "dilation_rate"),
         "an integer of at least 1, or two as [height, width]",
     ),
+    **dict.fromkeys(
+        ("implementations[]", "implementation"), "the name of an implementation, or FILE.py:NAME"
+    ),
+    **dict.fromkeys(("passes[]", "pass"), "forward, input-gradient or kernel-gradient"),
+    **dict.fromkeys(("at_least", "per_cent_of_peak"), "a finite number above 0"),
 }
-_TEXT_KEYS = ("name", "layer name", "description", "environment[]", "implementations[]", "passes[]")
+_TEXT_KEYS = (
+    *("name", "layer name", "layer", "description"),
+    *("environment[]", "implementations[]", "passes[]"),
+)
+SHORTER = {
+    "suite": "write the layers out, and what they share under defaults",
+    "rules file": "write the rules out",
+}
+MAX_LISTED = 10
 
 # What other tools call our keys, where the letters alone do not tell; in lower case, without _.
 _OTHER_NAMES = {
@@ -54,6 +80,14 @@ _OTHER_NAMES = {
     "groups": "featuregroupcount",
     "count": "repeat repeats times",
     "implementations": "impl backends",
+    "implementation": "impl backend",
+    "versus": "vs against baseline over reference",
+    "layer": "pattern",
+    "of": "aggregate statistic",
+    "at_least": "minimum min floor speedup",
+    "at_most_bytes": "bytes maxbytes memory peakbytes",
+    "per_cent_of_peak": "percent peak",
+    "gate": "rules gates",
     "threads": "cores jobs",
     "environment": "env variables",
 }
@@ -70,6 +104,7 @@ _SYNTAX_ADVICE = {
     "expected ',' or": "check for a missing comma or bracket",
     "found undefined alias": "define it with & above its first use, or quote the text",
     "cannot start any token": "quote the text",
+    "expected alphabetic or numeric character": "quote text that starts with * or &",
     "found unexpected end of stream": "close the quote",
 }
 
@@ -88,30 +123,37 @@ def wrong_value(keys: Keys, node: yaml.Node) -> str:
             remedy = f'; write it in quotes: "{shown(node.value)}"'
     elif kind == "null":
         remedy = "; give it a value, or remove the key"
-    elif kind == "str" and (node.value.isdigit() or node.value.lower() in ("true", "false")):
+    elif kind == "str" and _needs_no_quotes(node.value):
         remedy = "; remove the quotes"
     return f"found {found(node)}, expected {EXPECTED[field]}{remedy}"
 
 
-def unknown_key(keys: Keys) -> tuple[str, str | None]:
+def _needs_no_quotes(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit() or text.lower() in ("true", "false")
+
+
+def unknown_key(keys: Keys, kind: Kind) -> tuple[str, str | None]:
     """What to say about a key that is not ours, and the key of that place that was meant."""
     key = "".join(c for c in str(keys[-1]).lower() if c.isalnum())
-    here, elsewhere, home = SUITE_KEYS, ENTRY_KEYS, "in a layer or in defaults"
+    here = kind.homes[TOP]
     if len(keys) > 1:
-        here = ENTRY_KEYS if keys[0] == "layers" else LAYER_KEYS
-        elsewhere, home = SUITE_KEYS, "at the top level of the file"
-    close = [name for name, others in _OTHER_NAMES.items() if key in others.split()]
-    close += get_close_matches(key, (*here, *elsewhere), n=1, cutoff=_CLOSE)
-    meant = close[0] if close and close[0] in here else None
+        here = {"layers": ENTRY_KEYS, "defaults": LAYER_KEYS, "gate": RULE_KEYS}[str(keys[0])]
+    home_of = {name: home for home, names in reversed(kind.homes.items()) for name in names}
+    close = [name for name in home_of if key in _OTHER_NAMES.get(name, "").split()]
+    for names in (here, home_of):
+        close += get_close_matches(key, names, n=1, cutoff=_CLOSE)
+    meant = next((name for name in close if name in here), None)
     if keys[-1] == "<<":
-        return "found a YAML merge key, expected keys written out; use defaults instead", None
+        remedy = "" if keys[0] == "gate" else "; use defaults instead"
+        return f"found a YAML merge key, expected keys written out{remedy}", None
     if meant:
         remedy = f"; {_ADVICE.get(key, f'did you mean {meant}?')}"
-    elif close[:1] == ["name"]:
+    elif keys[0] == "defaults" and close[:1] == ["name"]:
         remedy = "; each layer has a name of its own"
     else:
-        remedy = f"; {close[0]} belongs {home}" if close else ""
-    return f"found an unknown key, expected one of {', '.join(here)}{remedy}", meant
+        remedy = f"; {close[0]} belongs {home_of[close[0]]}" if close else ""
+    expected = f"one of {', '.join(here)}" if len(here) > 1 else f"{here[0]} and nothing else"
+    return f"found an unknown key, expected {expected}{remedy}", meant
 
 
 def syntax(error: yaml.MarkedYAMLError) -> str:
@@ -152,6 +194,19 @@ def shown(text: str) -> str:
 
 def quoted(text: str) -> str:
     return f'"{shown(text)}"'
+
+
+def listed(names: Collection[str]) -> str:
+    """Names for a message, not more than MAX_LISTED."""
+    more = len(names) - MAX_LISTED
+    some = ", ".join(map(shown, [*names][:MAX_LISTED])) or "there is no other"
+    return f"{some} and {more} more" if more > 0 else some
+
+
+def did_you_mean(name: str, names: Collection[str]) -> str:
+    """The remedy for a name that is none of `names`; empty where none is close."""
+    close = get_close_matches(name.lower(), names, n=1)
+    return f"; did you mean {shown(close[0])}?" if close else ""
 
 
 def is_whole(text: str) -> bool:

@@ -7,7 +7,16 @@ from typing import Any, TypeVar
 import yaml
 
 from convbench.errors import SuiteError
-from convbench.suite_file.messages import EXPECTED, Keys, found, is_whole, shown, syntax
+from convbench.suite_file.document import Kind
+from convbench.suite_file.messages import (
+    EXPECTED,
+    SHORTER,
+    Keys,
+    found,
+    is_whole,
+    shown,
+    syntax,
+)
 from convbench.suite_file.source import place_after
 
 MAX_VALUES = 50_000  # every use of an alias counts, so that aliases of aliases cannot explode
@@ -20,10 +29,10 @@ _TEXTS = {_YAML + kind for kind in ("str", "timestamp", "value", "merge")}
 Item = TypeVar("Item")
 
 
-def _too_much(mark: yaml.Mark, text: str) -> SuiteError:
+def _too_much(mark: yaml.Mark, text: str, kind: Kind) -> SuiteError:
     return SuiteError(
-        f"{mark.name}:{mark.line + 1}:{mark.column + 1}: found {text}, expected a suite",
-        hint="write the layers out, and what they share under defaults",
+        f"{mark.name}:{mark.line + 1}:{mark.column + 1}: found {text}, expected a {kind.name}",
+        hint=SHORTER[kind.name],
     )
 
 
@@ -33,6 +42,11 @@ class _Loader(yaml.SafeLoader):
     depth = 0
     values = 0
 
+    def __init__(self, file: str, text: str, kind: Kind) -> None:
+        super().__init__(text)
+        self.name = file
+        self.kind = kind
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
         self.values += 1
@@ -40,18 +54,16 @@ class _Loader(yaml.SafeLoader):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             deep = self.depth > MAX_DEPTH
             what = f"{MAX_DEPTH} levels of nesting" if deep else f"{MAX_VALUES} keys and values"
-            raise _too_much(mark, f"more than {what}")
+            raise _too_much(mark, f"more than {what}", self.kind)
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
 
-def _compose(file: str, text: str) -> yaml.Node:
+def _compose(file: str, text: str, kind: Kind) -> yaml.Node:
     """The one document of a file as nodes. Raises SuiteError for what is not YAML."""
     try:
-        loader = _Loader(text)
-        loader.name = file
-        root = loader.get_single_node()
+        root = _Loader(file, text, kind).get_single_node()
     except yaml.reader.ReaderError as error:
         place = place_after(text[: error.position])
         code = ord(text[error.position])
@@ -64,7 +76,7 @@ def _compose(file: str, text: str) -> yaml.Node:
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
         raise SuiteError(f"{file}:{place}: {syntax(error)}") from None
     if root is None:
-        raise SuiteError(f"{file}:1:1: found an empty file, expected {EXPECTED['']}")
+        raise SuiteError(f"{file}:1:1: found an empty file, expected {EXPECTED[kind.name]}")
     return root
 
 
@@ -76,16 +88,17 @@ class Document:
     Raises SuiteError at once where there is no mapping to go on with.
     """
 
-    def __init__(self, file: str, text: str) -> None:
+    def __init__(self, file: str, text: str, kind: Kind) -> None:
         self.file = file
+        self.kind = kind
         self.problems: set[tuple[int, int, str, str]] = set()
         self.places: dict[Keys, tuple[yaml.Node, yaml.Node]] = {}
         self.wrong: set[Keys] = set()
-        root = _compose(file, text)
+        root = _compose(file, text, kind)
         self.value: dict[str, Any] = self._value(root, root, ())
         if not isinstance(self.value, dict):
             if not self.problems:
-                self.problem((), f"found {found(root)}, expected {EXPECTED['']}")
+                self.problem((), f"found {found(root)}, expected {EXPECTED[kind.name]}")
             self.raise_problems()
 
     def problem(self, keys: Keys, text: str, at: yaml.Node | None = None) -> None:
@@ -120,9 +133,9 @@ class Document:
         self.places[keys] = key, node
         if len(self.places) > MAX_VALUES:
             many = f"more than {MAX_VALUES} keys and values, aliases included"
-            raise _too_much(node.start_mark, many)
+            raise _too_much(node.start_mark, many, self.kind)
         if len(keys) >= MAX_DEPTH:
-            raise _too_much(node.start_mark, "an alias inside what it stands for")
+            raise _too_much(node.start_mark, "an alias inside what it stands for", self.kind)
         if isinstance(node, yaml.SequenceNode) and node.tag == _Loader.DEFAULT_SEQUENCE_TAG:
             return [self._value(item, item, (*keys, i)) for i, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode) and node.tag == _Loader.DEFAULT_MAPPING_TAG:

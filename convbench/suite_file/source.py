@@ -8,14 +8,15 @@ from pathlib import Path
 
 from convbench.errors import SuiteError
 from convbench.suite import shipped_suites
+from convbench.suite_file.document import SUITE, Kind
 from convbench.suite_file.messages import quoted
 
 MAX_BYTES = 1_000_000  # thousands of layers
 
 
-def find(target: str | Path) -> tuple[Path, bytes]:
+def find(target: str | Path, kind: Kind) -> tuple[Path, bytes]:
     """The file that `target` names, and up to MAX_BYTES + 1 bytes of it."""
-    shipped = shipped_suites()
+    shipped = shipped_suites() if kind is SUITE else {}
     path = Path(target)
     if str(target) in shipped and not os.path.isfile(path):
         path = shipped[str(target)]
@@ -29,33 +30,36 @@ def find(target: str | Path) -> tuple[Path, bytes]:
             f"{path}: found a folder, expected a YAML file", hint="name a file in it"
         ) from None
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
-        raise _not_found(str(target), shipped) from None
+        raise _not_found(str(target), kind, shipped) from None
     except OSError as error:
         raise SuiteError(
             f"{path}: cannot be read: {error.strerror}", hint="check the path and its permissions"
         ) from None
 
 
-def _not_found(target: str, shipped: dict[str, Path]) -> SuiteError:
+def _not_found(target: str, kind: Kind, shipped: dict[str, Path]) -> SuiteError:
     try:
         beside = [str(p) for p in Path(target).parent.iterdir() if p.suffix in (".yaml", ".yml")]
     except (OSError, ValueError):
         beside = []
     # Half of the letters: that is what own.yaml has in common with own.
     close = get_close_matches(target, [*shipped, *beside], cutoff=0.5)
+    message = f"there is no {kind.name} {quoted(target)}"
+    if kind is SUITE:
+        names = ", ".join(shipped) or "none"
+        message += f": neither a file of that name nor one of the shipped suites ({names})"
     return SuiteError(
-        f"there is no suite {quoted(target)}: neither a file of that name nor one of the "
-        f"shipped suites ({', '.join(shipped) or 'none'})",
+        message,
         hint=f"did you mean {' or '.join(close)}?" if close else "name a YAML file",
     )
 
 
-def decode(file: str, data: bytes) -> str:
+def decode(file: str, data: bytes, kind: Kind) -> str:
     """The text of a file. Raises SuiteError for what is too large, or is no UTF-8 text."""
     if len(data) > MAX_BYTES:
         raise SuiteError(
-            f"{file}: found more than {MAX_BYTES // 1_000_000} MB, expected a suite file",
-            hint="check that this is the file you mean, or split the suite",
+            f"{file}: found more than {MAX_BYTES // 1_000_000} MB, expected a {kind.name}",
+            hint="check that this is the file you mean, or split it",
         )
     try:
         return data.decode("utf-8-sig")
