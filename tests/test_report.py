@@ -90,7 +90,7 @@ def test_no_golden_file_is_left_over() -> None:
         for run, hows in VIEWS.items()
         for how in hows
     }
-    assert {path.name for path in GOLDEN.iterdir()} == names
+    assert {path.name for path in GOLDEN.iterdir() if path.is_file()} == names
 
 
 # The registry
@@ -99,9 +99,13 @@ def test_no_golden_file_is_left_over() -> None:
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("run", RUNS)
 def test_every_format_renders_every_run(run: str, format: str) -> None:
-    rendered = render(report(RUNS[run]()), format)
+    shown = report(RUNS[run]())
+    rendered = render(shown, format)
     assert rendered.endswith("\n")
-    assert RUNS[run]().cells[0].implementation in rendered
+    if format == "customSmallerIsBetter" and not shown.points:
+        assert rendered == "[]\n"  # its entries are times, and nothing was timed
+    else:
+        assert RUNS[run]().cells[0].implementation in rendered
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def write(text: str, output: Path | None) -> None:
         return
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text)
+        output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConvbenchError(
             f"{output} cannot be written: {error.strerror}", hint="name another file with -o"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convbench.cli.console import guarded, write
+from convbench.cli.console import complain, guarded, write
 
 if TYPE_CHECKING:
     from convbench.report.table import Report
@@ -20,6 +21,9 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
     CSV = "csv"
     JSON = "json"
+    GITHUB = "github"
+    JUNIT = "junit"
+    SMALLER = "customSmallerIsBetter"
 
 
 @guarded
@@ -28,7 +32,7 @@ def show(
     format_: Annotated[Format, typer.Option("--format", help="How it is printed.")] = Format.TABLE,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg; - is stdout."),
+        typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg .xml; - is stdout."),
     ] = None,
 ) -> None:
     """Print the tables of a result file; always exit code 0 when it can be read."""
@@ -55,5 +59,36 @@ def print_report(report: Report, format_: Format, output: Path | None) -> None:
         from convbench.report.terminal import print_report as print_on_terminal
 
         print_on_terminal(report)
+    elif format_ is Format.GITHUB:
+        _print_for_github(report)
     else:
         write(formats.render(report, format_.value), output)
+
+
+def _print_for_github(report: Report) -> None:
+    """In a step of GitHub Actions the summary goes to the step's file, the rest to stdout."""
+    from convbench.report import github
+
+    file = os.environ.get("GITHUB_STEP_SUMMARY")
+    if os.environ.get("GITHUB_ACTIONS") != "true" or not file:
+        complain("this is not a step of GitHub Actions: its summary goes to stdout too")
+    elif _appended(report, Path(file)):
+        write(github.annotations(report), None)
+        return
+    write(github.render(report), None)
+
+
+def _appended(report: Report, file: Path) -> bool:
+    """Whether the step's summary could be written; what other commands wrote there stays."""
+    from convbench.report import github
+
+    try:
+        with file.open("ab") as stream:
+            stream.write(github.summary(report, github.SUMMARY_BYTES - stream.tell()).encode())
+    except OSError as error:
+        complain(
+            f"warning: the step summary {file} cannot be written ({error.strerror or error}): "
+            "it goes to stdout instead"
+        )
+        return False
+    return True

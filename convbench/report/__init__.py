@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Format(NamedTuple):
-    """`renderer` is `module:function`, imported when first used."""
+    """`renderer` is `module:function`, imported when first used; `suffixes` may be none."""
 
     renderer: str
     suffixes: tuple[str, ...]
@@ -29,6 +29,9 @@ FORMATS: dict[str, Format] = {
     "csv": Format("convbench.report.csv_:render", (".csv",)),
     "json": Format("convbench.report.json_:render", (".json",)),
     "svg": Format("convbench.report.terminal:svg", (".svg",)),
+    "github": Format("convbench.report.github:render", ()),
+    "junit": Format("convbench.report.junit:render", (".xml",)),
+    "customSmallerIsBetter": Format("convbench.report.benchmark_action:render", ()),
 }
 
 

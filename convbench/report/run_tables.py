@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from convbench.layer import Layer, Pass
 from convbench.report import scale
+from convbench.report.run_checks import checks, points
 from convbench.report.run_flat import flat_table
 from convbench.report.run_notes import facts, notes
 from convbench.report.table import (
@@ -25,7 +26,7 @@ from convbench.summary import FASTEST_KERAS, LOOP
 
 HEAVIEST_LAYERS = 3
 
-_TONE_OF_STATUS: dict[str, Tone] = {
+TONE_OF_STATUS: dict[str, Tone] = {
     "ok": "plain",
     "wrong": "bad",
     "failed": "bad",
@@ -52,6 +53,8 @@ def report(result: ResultFile) -> Report:
         notes=notes(result),
         flat=flat_table(result),
         document=result,
+        checks=checks(result),
+        points=points(result),
     )
 
 
@@ -66,14 +69,11 @@ def _cell_table(result: ResultFile) -> Table:
     columns = (
         Column("implementation", "implementation", short="", fit="shorten"),
         Column("check", "check"),
-        _figures("time", Kind.TIME_S, "time", optional=0),
-        *(
-            _figures(v, Kind.RATIO, _SPEEDUP_HEADINGS[v][0], _SPEEDUP_HEADINGS[v][1])
-            for v in versus
-        ),
-        _figures("peak", Kind.BYTES, "peak memory", "memory", optional=1),
-        _figures("rate", Kind.RATE, "rate", optional=2),
-        _figures("of_peak", Kind.FRACTION, "of peak", "peak", optional=3),
+        figures("time", Kind.TIME_S, "time", optional=0),
+        *(figures(v, Kind.RATIO, _SPEEDUP_HEADINGS[v][0], _SPEEDUP_HEADINGS[v][1]) for v in versus),
+        figures("peak", Kind.BYTES, "peak memory", "memory", optional=1),
+        figures("rate", Kind.RATE, "rate", optional=2),
+        figures("of_peak", Kind.FRACTION, "of peak", "peak", optional=3),
     )
     layers = {layer.name: layer for layer in result.suite.layers}
     speedups = {(s.layer, s.pass_, s.implementation, s.versus): s for s in result.speedups}
@@ -97,9 +97,10 @@ def _cell_table(result: ResultFile) -> Table:
     return Table("Layers", columns, tuple(sections)).without_empty_columns()
 
 
-def _figures(
+def figures(
     key: str, kind: Kind, heading: str, short: str | None = None, optional: int = 0
 ) -> Column:
+    """A column of numbers in the unit of their kind."""
     return Column(key, heading, scale.unit(kind), "decimal", short, optional=optional)
 
 
@@ -114,7 +115,7 @@ def _details(layer: Layer) -> str:
 def _cell_row(cell: Cell, speedups: list[Speedup | None], is_fastest_keras: bool) -> Row:
     name = text(cell.implementation)
     timed_wrong = cell.status == "wrong" and cell.time is not None
-    tone = _TONE_OF_STATUS[cell.status]
+    tone = TONE_OF_STATUS[cell.status]
     reason = _reason(cell)
     if cell.status != "ok" and not timed_wrong:
         return Row((name,), Value(Kind.STATUS, reason, tone=tone))
@@ -188,7 +189,7 @@ def _memory_and_work(cell: Cell) -> tuple[Value, Value, Value]:
 
 # Summary
 
-_PASS_HEADINGS: dict[Pass | None, tuple[str, str | None]] = {
+PASS_HEADINGS: dict[Pass | None, tuple[str, str | None]] = {
     Pass.FORWARD: ("forward", None),
     Pass.INPUT_GRADIENT: ("input-gradient", "input-grad"),
     Pass.KERNEL_GRADIENT: ("kernel-gradient", "kernel-grad"),
@@ -202,8 +203,8 @@ def _summary_table(summary: Iterable[SummaryRow]) -> Table:
         Column("implementation", "implementation", short="", fit="shorten"),
         Column("versus", "versus", fit="shorten"),
         *(
-            _figures(str(pass_ or "all"), Kind.RATIO, heading, short)
-            for pass_, (heading, short) in _PASS_HEADINGS.items()
+            figures(str(pass_ or "all"), Kind.RATIO, heading, short)
+            for pass_, (heading, short) in PASS_HEADINGS.items()
         ),
     )
     lines = tuple(
@@ -211,7 +212,7 @@ def _summary_table(summary: Iterable[SummaryRow]) -> Table:
             (
                 text(implementation),
                 text(versus, short=_SHORT_VERSUS.get(versus)),
-                *(_mean(rows.get((implementation, versus, p))) for p in _PASS_HEADINGS),
+                *(_mean(rows.get((implementation, versus, p))) for p in PASS_HEADINGS),
             )
         )
         for implementation, versus in dict.fromkeys(key[:2] for key in rows)
@@ -234,7 +235,7 @@ def _network_table(network: Iterable[NetworkRow]) -> Table:
     columns = (
         Column("implementation", "implementation", short="", fit="shorten"),
         Column("pass", "pass"),
-        _figures("total", Kind.TIME_S, "total"),
+        figures("total", Kind.TIME_S, "total"),
         Column("heaviest", "heaviest layers", fit="wrap"),
     )
     rows = tuple(
