@@ -10,7 +10,7 @@ from convbench.report.typeset import clean
 from convbench.results import Cell, ResultFile, Speedup
 from convbench.summary import FASTEST_KERAS, LOOP
 
-_Field = tuple[Column, Value]
+Field = tuple[Column, Value]
 
 
 def flat_table(result: ResultFile) -> Table:
@@ -40,15 +40,15 @@ def flat_table(result: ResultFile) -> Table:
     return Table("cells", columns, (Section(rows),))
 
 
-def _field(key: str, raw: float | str | None, kind: Kind = Kind.NUMBER) -> _Field:
+def field(key: str, raw: float | str | None, kind: Kind = Kind.NUMBER) -> Field:
     return Column(key), Value(kind, raw)
 
 
-def _bounded(key: str, kind: Kind, raw: float | None, interval: Interval | None) -> _Field:
+def bounded(key: str, kind: Kind, raw: float | None, interval: Interval | None) -> Field:
     return Column(key, has_interval=True), Value(kind, raw, interval)
 
 
-def _truth(truth: bool | None) -> str | None:
+def truth(truth: bool | None) -> str | None:
     return None if truth is None else "true" if truth else "false"
 
 
@@ -57,52 +57,52 @@ def _line(words: str | None) -> str | None:
     return None if words is None else clean(words)
 
 
-def _identity(cell: Cell) -> Iterator[_Field]:
-    yield _field("layer", cell.layer, Kind.TEXT)
-    yield _field("pass", str(cell.pass_), Kind.TEXT)
-    yield _field("implementation", cell.implementation, Kind.TEXT)
-    yield _field("status", cell.status, Kind.STATUS)
-    yield _field("reason", _line(cell.reason), Kind.TEXT)
+def _identity(cell: Cell) -> Iterator[Field]:
+    yield field("layer", cell.layer, Kind.TEXT)
+    yield field("pass", str(cell.pass_), Kind.TEXT)
+    yield field("implementation", cell.implementation, Kind.TEXT)
+    yield field("status", cell.status, Kind.STATUS)
+    yield field("reason", _line(cell.reason), Kind.TEXT)
 
 
-def _agreement(cell: Cell) -> Iterator[_Field]:
+def _agreement(cell: Cell) -> Iterator[Field]:
     a = cell.agreement
-    yield _field("verdict", a.verdict if a else None, Kind.TEXT)
-    yield _field("exact", _truth(a.exact) if a else None, Kind.TEXT)
-    yield _field("error_over_bound", a.error_over_bound if a else None)
-    yield _field("max_abs_error", a.max_abs_error if a else None)
-    yield _field("diagnosis", _line(a.diagnosis) if a else None, Kind.TEXT)
+    yield field("verdict", a.verdict if a else None, Kind.TEXT)
+    yield field("exact", truth(a.exact) if a else None, Kind.TEXT)
+    yield field("error_over_bound", a.error_over_bound if a else None)
+    yield field("max_abs_error", a.max_abs_error if a else None)
+    yield field("diagnosis", _line(a.diagnosis) if a else None, Kind.TEXT)
 
 
-def _time(cell: Cell) -> Iterator[_Field]:
+def _time(cell: Cell) -> Iterator[Field]:
     t = cell.time
-    yield _bounded("time_s", Kind.TIME_S, t.time_s if t else None, t.ci99_s if t else None)
-    yield _field("rounds", t.rounds if t else None)
-    yield _field("samples", t.samples if t else None)
+    yield bounded("time_s", Kind.TIME_S, t.time_s if t else None, t.ci99_s if t else None)
+    yield field("rounds", t.rounds if t else None)
+    yield field("samples", t.samples if t else None)
 
 
-def _speedup(versus: str, s: Speedup | None) -> Iterator[_Field]:
+def _speedup(versus: str, s: Speedup | None) -> Iterator[Field]:
     key = "speedup_over_" + re.sub(r"\W+", "_", versus)
-    yield _bounded(key, Kind.RATIO, s.ratio if s else None, s.ci99 if s else None)
-    yield _field(f"{key}_chosen", s.chosen if s else None, Kind.TEXT)
-    yield _field(f"{key}_reliable", _truth(s.reliable) if s else None, Kind.TEXT)
+    yield bounded(key, Kind.RATIO, s.ratio if s else None, s.ci99 if s else None)
+    yield field(f"{key}_chosen", s.chosen if s else None, Kind.TEXT)
+    yield field(f"{key}_reliable", truth(s.reliable) if s else None, Kind.TEXT)
 
 
-def _memory(cell: Cell) -> Iterator[_Field]:
+def _memory(cell: Cell) -> Iterator[Field]:
     m = cell.memory
-    yield _field("peak_bytes", m.peak_bytes if m else None, Kind.BYTES)
-    yield _field("held_bytes", m.held_bytes if m else None, Kind.BYTES)
-    yield _field("call_peak_bytes", m.call_peak_bytes if m else None, Kind.BYTES)
-    yield _field("memory_exact", _truth(m.exact) if m else None, Kind.TEXT)
-    yield _field("memory_method", m.method if m else None, Kind.TEXT)
-    yield _field("predicted_bytes", m.predicted_bytes if m else None, Kind.BYTES)
-    yield _field("naive_im2col_bytes", m.naive_im2col_bytes if m else None, Kind.BYTES)
-    yield _field("rss_peak_bytes", m.rss_peak_bytes if m else None, Kind.BYTES)
+    yield field("peak_bytes", m.peak_bytes if m else None, Kind.BYTES)
+    yield field("held_bytes", m.held_bytes if m else None, Kind.BYTES)
+    yield field("call_peak_bytes", m.call_peak_bytes if m else None, Kind.BYTES)
+    yield field("memory_exact", truth(m.exact) if m else None, Kind.TEXT)
+    yield field("memory_method", m.method if m else None, Kind.TEXT)
+    yield field("predicted_bytes", m.predicted_bytes if m else None, Kind.BYTES)
+    yield field("naive_im2col_bytes", m.naive_im2col_bytes if m else None, Kind.BYTES)
+    yield field("rss_peak_bytes", m.rss_peak_bytes if m else None, Kind.BYTES)
 
 
-def _work(cell: Cell) -> Iterator[_Field]:
+def _work(cell: Cell) -> Iterator[Field]:
     w = cell.work
-    yield _field("flops", w.flops if w else None)
-    yield _field("flops_in_bounds", w.flops_in_bounds if w else None)
-    yield _field("gflops_per_s", w.gflops_per_s if w else None)
-    yield _field("fraction_of_peak", w.fraction_of_peak if w else None, Kind.FRACTION)
+    yield field("flops", w.flops if w else None)
+    yield field("flops_in_bounds", w.flops_in_bounds if w else None)
+    yield field("gflops_per_s", w.gflops_per_s if w else None)
+    yield field("fraction_of_peak", w.fraction_of_peak if w else None, Kind.FRACTION)

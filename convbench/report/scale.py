@@ -64,7 +64,25 @@ def half_width(interval: Interval) -> str:
     low, high = interval
     if not (0 < low <= high < math.inf):
         return "±?"
-    width = (math.sqrt(high / low) - 1) * 100
+    return _plus_minus((math.sqrt(high / low) - 1) * 100)
+
+
+def change(ratio: float, interval: Interval | None = None) -> str:
+    """New over old: `+12% ±3.1%`, `-3.4%`; from a factor of 10 on `×25.0 ±1.2%`, `×0.0400`.
+
+    Behind a change in per cent stands the half of its interval towards 0, in per cent of old: it is
+    less than the change just where the interval excludes 1.
+    """
+    if not 0.1 < ratio < 10:
+        return f"×{significant(ratio)}" + (f" {half_width(interval)}" if interval else "")
+    shown = f"{'-' if ratio < 1 else '+'}{percent(abs(ratio - 1))}%"
+    if interval is None:
+        return shown
+    nearer = interval[0] if ratio > 1 else interval[1]
+    return f"{shown} {_plus_minus(abs(ratio - nearer) * 100)}"
+
+
+def _plus_minus(width: float) -> str:
     # A width of exactly 1.2 must not become 1.3 by its last bit.
     if width > 9.9:
         return f"±{math.ceil(width - 1e-9)}%"

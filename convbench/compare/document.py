@@ -1,0 +1,147 @@
+"""What a diff says, as values: one figure a file, one change a new file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from convbench.layer import Pass
+from convbench.results import Cell, Interval, Status
+
+if TYPE_CHECKING:
+    pass
+
+Quantity = Literal["time", "speedup", "peak_memory", "fraction_of_peak"]
+Verdict = Literal["up", "down", "equal", "unclear", "no_interval", "estimated"]
+
+# As the result file has them: `pass`, not `pass_`.
+_CONFIG = Cell.__pydantic_config__
+
+
+@dataclass(frozen=True)
+class Deviations:
+    """How much the same code differs between two sessions, as standard deviations of logs.
+
+    `degrees` of freedom say how well that is known. `source` is the noise file that it comes from;
+    None: assumed.
+    """
+
+    speedup: float = 0.02
+    time: float = 0.10
+    degrees: float = math.inf
+    source: str | None = None
+
+
+ASSUMED = Deviations()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One cell in one file. `value` None: its status says why, or it was not measured.
+
+    `chosen` is what a speedup is over; the cell's own implementation where it is the fastest Keras
+    itself. `reliable` is of a speedup, `exact` of memory.
+    """
+
+    status: Status
+    value: float | None = None
+    ci99: Interval | None = None
+    rounds: int | None = None
+    chosen: str | None = None
+    reliable: bool = True
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Change:
+    """New over old, of one cell or of the geometric mean of several `cells`.
+
+    `verdict` is `unclear` where the interval contains 1, and `rounds_to_show` then the rounds of
+    both files for which its half width is below 5 %, None where MOST_ROUNDS are too few. Memory
+    has no interval: exact, or `estimated`.
+    """
+
+    ratio: float
+    ci99: Interval | None
+    verdict: Verdict
+    rounds_to_show: int | None = None
+    reliable: bool = True
+    cells: int = 1
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """A cell: one figure a file, None where a file does not have it, and one change a new file."""
+
+    layer: str
+    pass_: Pass
+    implementation: str
+    figures: tuple[Figure | None, ...]
+    changes: tuple[Change | None, ...]
+
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class MeanRow:
+    """Geometric means of an implementation's changes, one a new file; pass None: all passes."""
+
+    implementation: str
+    pass_: Pass | None
+    changes: tuple[Change | None, ...]
+
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One quantity in all files: seconds, a speedup over `versus`, bytes, or a fraction."""
+
+    quantity: Quantity
+    versus: str | None
+    rows: tuple[CellRow, ...]
+    means: tuple[MeanRow, ...]
+
+
+@dataclass(frozen=True)
+class CellName:
+    layer: str
+    pass_: Pass
+    implementation: str
+
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where the figures of a file come from. `date` is when its first sample was taken."""
+
+    path: str
+    suite: str
+    date: str | None
+    cpu: str
+    threads: int
+    effort: str
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What sets one new file apart from the old one, besides its figures."""
+
+    incomparable: tuple[str, ...]
+    environment: tuple[str, ...]
+    other_geometry: dict[str, tuple[str, str]]
+    only_in_old: tuple[CellName, ...]
+    only_in_new: tuple[CellName, ...]
+
+
+@dataclass(frozen=True)
+class Diff:
+    """`files` are the old one and the new ones; `differences` and all changes one a new file."""
+
+    files: tuple[Session, ...]
+    deviations: Deviations
+    differences: tuple[Difference, ...]
+    compared: tuple[Compared, ...]

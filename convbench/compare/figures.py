@@ -1,0 +1,192 @@
+"""The figures of files side by side, made anew from the raw samples, and their changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
+
+from convbench.compare.changes import CONFIDENCE, change_of
+from convbench.compare.document import (
+    CellRow,
+    Change,
+    Compared,
+    Deviations,
+    Figure,
+    MeanRow,
+    Quantity,
+    Verdict,
+)
+from convbench.layer import Pass
+from convbench.results import Benchmarks, Cell
+from convbench.summary import FASTEST_KERAS, LOOP, Ratio, mean_over, speedups, summarise, time_of
+
+if TYPE_CHECKING:
+    from convbench.result_file import Saved
+
+
+CellKey = tuple[str, Pass, str]  # layer, pass, implementation
+
+
+class Subject(NamedTuple):
+    """What one table is about."""
+
+    quantity: Quantity
+    versus: str | None = None
+
+
+TIME, MEMORY, FRACTION = Subject("time"), Subject("peak_memory"), Subject("fraction_of_peak")
+SUBJECTS = (TIME, Subject("speedup", LOOP), Subject("speedup", FASTEST_KERAS), MEMORY, FRACTION)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A file's cells that can be compared, and what was timed of them, log by log and round."""
+
+    cells: dict[CellKey, Cell]
+    timed: dict[Subject, dict[CellKey, Ratio]]
+    fastest: frozenset[CellKey]  # the Keras ways that others are compared with
+    unreliable: frozenset[tuple[str, Pass]]
+
+
+def measured_of(saved: Saved, without: Collection[str] = ()) -> Measured:
+    """The file without the layers named in `without`, its figures made anew."""
+    result, benchmarks = summarise(saved.result, saved.benchmarks), saved.benchmarks
+    cells = {
+        (cell.layer, cell.pass_, cell.implementation): cell
+        for cell in result.cells
+        if cell.layer not in without
+    }
+    timed: dict[Subject, dict[CellKey, Ratio]] = {subject: {} for subject in SUBJECTS}
+    for key, cell in cells.items():
+        if cell.status == "ok" and cell.time is not None:
+            timed[TIME][key] = Ratio(_log_times(benchmarks, cell.time.benchmark), "")
+    for (layer, pass_, implementation, versus), ratio in speedups(result, benchmarks).items():
+        timed[Subject("speedup", versus)][layer, pass_, implementation] = ratio
+    keras = (s for s in result.speedups if s.versus == FASTEST_KERAS)
+    return Measured(
+        cells,
+        timed,
+        fastest=frozenset((s.layer, s.pass_, s.chosen) for s in keras),
+        unreliable=frozenset((s.layer, s.pass_) for s in result.speedups if not s.reliable),
+    )
+
+
+def _log_times(benchmarks: Benchmarks, name: str) -> dict[int, float]:
+    return {run.round: time_of({name: (run,)}, name).log for run in benchmarks[name]}
+
+
+def compared_of(
+    subject: Subject, old: Measured, news: Sequence[Measured], deviations: Deviations
+) -> Compared:
+    rows = [
+        CellRow(
+            *key,
+            figures=tuple(_figure(subject, measured, key) for measured in (old, *news)),
+            changes=tuple(_change(subject, old, new, [key], deviations) for new in news),
+        )
+        for key in old.cells
+        if any(key in new.cells for new in news)
+    ]
+    shown = tuple(row for row in rows if _says_something(subject, row))
+    return Compared(*subject, shown, tuple(_means(subject, shown, old, news, deviations)))
+
+
+def _says_something(subject: Subject, row: CellRow) -> bool:
+    """Statuses without any figure are shown once, among the times."""
+    figures = [figure for figure in row.figures if figure]
+    return any(figure.value is not None for figure in figures) or (
+        subject == TIME and any(figure.status != "ok" for figure in figures)
+    )
+
+
+def _means(
+    subject: Subject,
+    rows: Iterable[CellRow],
+    old: Measured,
+    news: Sequence[Measured],
+    deviations: Deviations,
+) -> Iterator[MeanRow]:
+    keys = [(row.layer, row.pass_, row.implementation) for row in rows]
+    for implementation in dict.fromkeys(key[2] for key in keys):
+        for pass_ in (*Pass, None):
+            of_mean = [k for k in keys if k[2] == implementation and pass_ in (k[1], None)]
+            changes = tuple(_change(subject, old, new, of_mean, deviations) for new in news)
+            if any(changes):
+                yield MeanRow(implementation, pass_, changes)
+
+
+def _figure(subject: Subject, measured: Measured, key: CellKey) -> Figure | None:
+    cell = measured.cells.get(key)
+    if cell is None:
+        return None
+    if cell.status != "ok":
+        return Figure(cell.status)
+    if subject == MEMORY and cell.memory is not None:
+        return Figure("ok", cell.memory.peak_bytes, exact=cell.memory.exact)
+    if subject == FRACTION and cell.work is not None:
+        return Figure("ok", cell.work.fraction_of_peak)
+    ratio = measured.timed[subject].get(key)
+    if ratio is None:
+        is_fastest = subject.versus == FASTEST_KERAS and key in measured.fastest
+        return Figure("ok", chosen=key[2] if is_fastest else None)
+    estimate = ratio.estimate
+    return Figure(
+        "ok",
+        estimate.value,
+        estimate.interval(CONFIDENCE),
+        estimate.rounds,
+        ratio.chosen or None,
+        reliable=_is_reliable(subject, key, measured),
+    )
+
+
+def _is_reliable(subject: Subject, key: CellKey, measured: Measured) -> bool:
+    return subject.quantity != "speedup" or key[:2] not in measured.unreliable
+
+
+def _change(
+    subject: Subject,
+    old: Measured,
+    new: Measured,
+    keys: Iterable[CellKey],
+    deviations: Deviations,
+) -> Change | None:
+    """New over old, in the geometric mean of those cells that have a figure in both files."""
+    if subject == MEMORY:
+        return _change_of_memory(
+            [(old.cells[key], new.cells[key]) for key in keys if key in new.cells]
+        )
+    below, above = old.timed[subject], new.timed[subject]
+    shared = [key for key in keys if key in below and key in above and key in new.cells]
+    then, now = (mean_over(timed[key] for key in shared) for timed in (below, above))
+    if then is None or now is None:
+        return None
+    tau = deviations.time if subject == TIME else deviations.speedup
+    reliable = all(_is_reliable(subject, key, m) for key in shared for m in (old, new))
+    change = change_of(now, then, tau, deviations.degrees)
+    return replace(change, reliable=reliable, cells=len(shared))
+
+
+def _change_of_memory(pairs: Iterable[tuple[Cell, Cell]]) -> Change | None:
+    known = [
+        (then.memory, now.memory)
+        for then, now in pairs
+        if then.status == now.status == "ok" and then.memory and now.memory
+    ]
+    logs = [
+        math.log(now.peak_bytes / then.peak_bytes)
+        for then, now in known
+        if then.peak_bytes and now.peak_bytes
+    ]
+    if not logs:
+        return None
+    ratio = math.exp(fmean(logs))
+    verdict: Verdict = "up" if ratio > 1 else "down"
+    if not any(logs):
+        verdict = "equal"
+    if not all(then.exact and now.exact for then, now in known):
+        verdict = "estimated"
+    return Change(ratio, None, verdict, cells=len(logs))

@@ -1,0 +1,117 @@
+"""What sets two result files apart besides their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from convbench.compare.document import CellName, Difference, Session
+from convbench.layer import Layer
+from convbench.machine import BlasLibrary
+from convbench.results import ResultFile
+
+if TYPE_CHECKING:
+    from convbench.result_file import Saved
+
+
+def incomparable(old: ResultFile, new: ResultFile) -> tuple[str, ...]:
+    """Why figures of the two say nothing about the code; hostname and kernel do not matter."""
+    then, now = old.machine, new.machine
+    return _changed(
+        ("CPU", then.cpu, now.cpu),
+        # Virtual machines often give no model; what a kernel is chosen by tells CPUs apart, too.
+        ("ISA", " ".join(then.isa), " ".join(now.isa)),
+        ("caches", _words(then.caches), _words(now.caches)),
+        ("logical CPUs", then.logical_cpus, now.logical_cpus),
+        ("CPU quota", then.cpu_quota or "none", now.cpu_quota or "none"),
+        ("BLAS", _blas(old), _blas(new)),
+        ("threads", old.threads, new.threads),
+    )
+
+
+def _words(caches: dict[str, int]) -> str:
+    return " ".join(f"{name}={size}" for name, size in caches.items())
+
+
+def changes_of_environment(old: ResultFile, new: ResultFile) -> tuple[str, ...]:
+    """Versions, variables, effort and seed that differ: worth knowing, no obstacle."""
+    then, now = old.software, new.software
+    return _changed(
+        ("convbench", then.convbench, now.convbench),
+        ("Python", then.python, now.python),
+        *_entries(then.versions, now.versions, "absent"),
+        *_entries(old.environment, new.environment, "unset"),
+        ("effort", old.effort, new.effort),
+        ("seed", old.seed, new.seed),
+    )
+
+
+def other_geometry(old: ResultFile, new: ResultFile) -> dict[str, tuple[str, str]]:
+    """Layers of one name that are different convolutions: both geometries, in words."""
+    then = {layer.name: layer for layer in old.suite.layers}
+    return {
+        now.name: (then[now.name].geometry(), now.geometry())
+        for now in new.suite.layers
+        if now.name in then and _convolution(then[now.name]) != _convolution(now)
+    }
+
+
+def _convolution(layer: Layer) -> Layer:
+    """The layer without what makes no other convolution of it: name, count, how pads are said."""
+    return replace(layer, name="", count=1, padding=layer.pads)
+
+
+def _changed(*triples: tuple[str, object, object]) -> tuple[str, ...]:
+    return tuple(f"{name}: {then} then, {now} now" for name, then, now in triples if then != now)
+
+
+def _entries(
+    then: dict[str, str], now: dict[str, str], nothing: str
+) -> Iterator[tuple[str, str, str]]:
+    for name in dict.fromkeys([*then, *now]):
+        yield name, then.get(name, nothing), now.get(name, nothing)
+
+
+def _blas(result: ResultFile) -> str:
+    """The BLAS libraries that NumPy uses, in a word each."""
+    of_numpy = (blas for blas in result.software.blas if blas.used_by == "numpy")
+    return "; ".join(dict.fromkeys(map(_blas_words, of_numpy))) or "none known"
+
+
+def _blas_words(blas: BlasLibrary) -> str:
+    known = (blas.library, blas.version, blas.kernels, f"{blas.threads} threads")
+    return " ".join(part for part in known if part)
+
+
+def difference(old: ResultFile, new: ResultFile) -> Difference:
+    geometry = other_geometry(old, new)
+    then, now = (
+        [
+            CellName(c.layer, c.pass_, c.implementation)
+            for c in result.cells
+            if c.layer not in geometry
+        ]
+        for result in (old, new)
+    )
+    return Difference(
+        incomparable(old, new),
+        changes_of_environment(old, new),
+        geometry,
+        only_in_old=tuple(name for name in then if name not in set(now)),
+        only_in_new=tuple(name for name in now if name not in set(then)),
+    )
+
+
+def session(path: str, saved: Saved) -> Session:
+    result = saved.result
+    dates = (run.metadata.get("date") for runs in saved.benchmarks.values() for run in runs)
+    return Session(
+        path=path,
+        suite=result.suite.name,
+        date=min((str(date) for date in dates if date), default=None),
+        cpu=result.machine.cpu,
+        threads=result.threads,
+        effort=result.effort,
+        rounds=result.rounds,
+    )
