@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from convbench.errors import ImplementationError
 from convbench.implementations.contract import Implementation
+
+if TYPE_CHECKING:
+    from convbench.implementations.variants import Variant
 
 REGISTRY: dict[str, str] = {
     "loop": "convbench.implementations.loop:Loop",
@@ -19,6 +23,18 @@ REGISTRY: dict[str, str] = {
     "keras-graph": "convbench.implementations.keras_graph:KerasGraph",
     "keras-xla": "convbench.implementations.keras_xla:KerasXla",
 }
+
+_variants: dict[str, Variant] = {}
+"""What this process knows beside the registry; a worker is told when it starts."""
+
+
+def add_variants(*added: Variant) -> None:
+    """Makes implementations known under further names, for as long as this process lives."""
+    _variants.update((variant.name, variant) for variant in added)
+
+
+def known_variants() -> tuple[Variant, ...]:
+    return tuple(_variants.values())
 
 
 def is_user_code(name: str) -> bool:
@@ -32,6 +48,10 @@ def get(name: str) -> Implementation:
     `FILE.py:NAME` does not import the file: that happens in `prepare`, in the worker.
     Raises ImplementationError for a name that is neither registered nor of that form.
     """
+    if name in _variants:
+        from convbench.implementations.variants import VariantImplementation
+
+        return VariantImplementation(_variants[name], get(_variants[name].of))
     if is_user_code(name):
         from convbench.implementations.user import UserFunction
 

@@ -101,14 +101,28 @@ class PreparedFunction:
         return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
+def import_path(file: Path) -> list[str]:
+    """Where a file's own imports are looked for first: its folder, the folder of the package that
+    it belongs to, and the top of its repository (and `src` there).
+
+    So each of two checkouts imports what is its own, whichever of them is installed.
+    """
+    folders = [file.parent]
+    while (folders[-1] / "__init__.py").is_file():
+        folders.append(folders[-1].parent)
+    top = next((folder for folder in file.parents if (folder / ".git").exists()), None)
+    tops = [] if top is None else [folder for folder in (top / "src", top) if folder.is_dir()]
+    return list(dict.fromkeys(str(folder) for folder in (folders[0], folders[-1], *tops)))
+
+
 def _import_file(file: Path) -> Any:
-    """The module of a file, imported once a process, with its folder on the import path."""
+    """The module of a file, imported once a process."""
     path = file.resolve()
     key = f"convbench_user_{path.stem}"
     known = sys.modules.get(key)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
-    sys.path.insert(0, str(path.parent))
+    sys.path[:0] = import_path(path)
     spec = importlib.util.spec_from_file_location(key, path)
     if spec is None or spec.loader is None:
         raise ImplementationError(f"{file} is not a Python file")

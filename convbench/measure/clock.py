@@ -14,7 +14,9 @@ STEADY = 0.05
 """Warm-up ends when the medians of the last two thirds of three samples differ by less."""
 
 WARM_UP_S = 0.1
-"""Warm-up ends after this long at the latest."""
+"""Warm-up ends after this long at the latest, or after WARM_UP_SAMPLES times a sample's time."""
+
+WARM_UP_SAMPLES = 10
 
 SLOW_CALL_S = 0.03
 """A call this long needs one warm-up only, and few samples: what is left of start-up is nothing
@@ -36,7 +38,7 @@ class Warm:
 
 def warm_up(run: Callable[[], object], sample_s: float) -> Warm:
     """Calls `run` until its time is steady, and finds how many calls fill `sample_s`."""
-    deadline = time.perf_counter() + WARM_UP_S
+    deadline = time.perf_counter() + longest_warm_up_s(sample_s)
     first = clock(run, 1)
     warmups = [(1, first)]
     if first >= SLOW_CALL_S:
@@ -52,6 +54,10 @@ def warm_up(run: Callable[[], object], sample_s: float) -> Warm:
             break
     call_s = statistics.median(value for _, value in warmups[-3:])
     return Warm(max(1, math.ceil(sample_s / call_s)), call_s, tuple(warmups))
+
+
+def longest_warm_up_s(sample_s: float) -> float:
+    return min(WARM_UP_S, WARM_UP_SAMPLES * sample_s)
 
 
 def sample(run: Callable[[], object], loops: int, call_s: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from convbench.implementations.contract import Ledger
+from convbench.implementations.variants import Variant
 from convbench.layer import Layer, Pass
 from convbench.machine import BlasLibrary
 from convbench.results import Agreement
@@ -12,11 +13,16 @@ from convbench.results import Agreement
 
 @dataclass(frozen=True)
 class Start:
-    """The first message. `implementations` are those of one runtime."""
+    """The first message. `variants` are the names that the registry does not know.
+
+    `cpus` are those that the worker may use, empty for all that its parent may.
+    """
 
     runtime: str
     threads: int
     seed: int
+    variants: tuple[Variant, ...] = ()
+    cpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Release:
-    """Forget what was prepared; answered by the worker's largest resident memory so far, bytes."""
+    """Forget what was prepared; answered by a Released."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """The worker's largest resident memory so far in bytes, and by implementation the delay that
+    a slowed one came out with (see implementations.variants)."""
+
+    max_rss: int
+    delays: dict[str, float]
 
 
 @dataclass(frozen=True)

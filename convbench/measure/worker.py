@@ -24,6 +24,7 @@ from convbench.agreement import checker
 from convbench.calibration import calibrate
 from convbench.implementations.contract import Prepared
 from convbench.implementations.user import describe_exception
+from convbench.implementations.variants import Delayed
 from convbench.machine import blas_libraries
 from convbench.measure import clock
 from convbench.measure.protocol import (
@@ -34,6 +35,7 @@ from convbench.measure.protocol import (
     Meter,
     Ready,
     Release,
+    Released,
     Request,
     Sample,
     Start,
@@ -49,6 +51,9 @@ class Server:
     def __init__(self, start: Start) -> None:
         self._threads = start.threads
         self._seed = start.seed
+        implementations.add_variants(*start.variants)
+        if start.cpus:
+            os.sched_setaffinity(0, start.cpus)
         self._arms: dict[str, tuple[Prepared, clock.Warm]] = {}
         _start_runtime(start.runtime, start.threads)
 
@@ -66,8 +71,13 @@ class Server:
                 prepared, warm = self._arms[implementation]
                 return clock.sample(prepared.run, loops, warm.call_s)
             case Release():
+                delays = {
+                    name: prepared.seen_delay
+                    for name, (prepared, _) in self._arms.items()
+                    if isinstance(prepared, Delayed)
+                }
                 self._arms.clear()
-                return _max_rss()
+                return Released(_max_rss(), delays)
         raise TypeError(f"not a request: {request!r}")
 
     def _check(self, request: Check) -> Checked:

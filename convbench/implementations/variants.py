@@ -1,0 +1,94 @@
+"""An implementation once more under another name, in a process of its own.
+
+As it is (A against A), as another version of its file, or slowed by a known part of its own time:
+what a gate compares, and what shows whether a gate can be trusted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.implementations.contract import Implementation, Ledger, Prepared
+from convbench.layer import Layer, Pass
+from convbench.operands import Operands
+
+
+@dataclass(frozen=True)
+class Variant:
+    """`of` is what runs: a registered name, or FILE.py:NAME. `delay` is a part of its own time."""
+
+    name: str
+    of: str
+    delay: float = 0.0
+
+
+class VariantImplementation:
+    """The implementation that a variant stands for; its runtime is the variant's alone."""
+
+    def __init__(self, variant: Variant, inner: Implementation) -> None:
+        self.name = variant.name
+        self.runtime = variant.name
+        self._delay = variant.delay
+        self._inner = inner
+
+    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+        return self._inner.unsupported(layer, pass_)
+
+    def exact(self, layer: Layer, pass_: Pass) -> bool:
+        return self._inner.exact(layer, pass_)
+
+    def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
+        return self._inner.workspace_bytes(layer, pass_, threads)
+
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Prepared:
+        prepared = self._inner.prepare(layer, pass_, threads)
+        return Delayed(prepared, self._delay) if self._delay else prepared
+
+
+class Delayed:
+    """Waits after each call, busily, for `delay` times as long as the call took."""
+
+    def __init__(
+        self, inner: Prepared, delay: float, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._inner = inner
+        self._delay = delay
+        self._clock = clock
+        self._own_s = 0.0
+        self._whole_s = 0.0
+        self.buffers = inner.buffers
+        self.ledger = Ledger(
+            (*inner.ledger.inside, f"a wait of {delay:.3g} times its own time"),
+            inner.ledger.outside,
+        )
+
+    @property
+    def seen_delay(self) -> float:
+        """The delay as it came out, over all calls since `load`; 0 before the first."""
+        return self._whole_s / self._own_s - 1 if self._own_s else 0.0
+
+    def load(self, operands: Operands) -> None:
+        self._inner.load(operands)
+        self._own_s = self._whole_s = 0.0
+
+    def run(self) -> object:
+        clock = self._clock
+        start = clock()
+        result = self._inner.run()
+        own_s = clock() - start
+        until = start + own_s * (1 + self._delay)
+        now = clock()
+        while now < until:
+            now = clock()
+        self._own_s += own_s
+        self._whole_s += now - start
+        return result
+
+    def to_numpy(self, result: object) -> NDArray[np.floating[Any]]:
+        return self._inner.to_numpy(result)

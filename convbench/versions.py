@@ -1,0 +1,108 @@
+"""Another version of the user's file: beside it, in another folder, or at a git ref.
+
+A ref is checked out with `git worktree` of the repository that holds the file, into a temporary
+folder that is removed again; nothing in the user's own checkout is touched.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from convbench import implementations
+from convbench.errors import ConvbenchError, ImplementationError
+from convbench.implementations.variants import Variant
+
+NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
+"""A checkout runs the repository's hooks, which have no business with a measurement."""
+
+
+@contextmanager
+def other_version(name: str, against: str) -> Iterator[str]:
+    """The name of the other version of FILE.py:NAME, known as an implementation inside the `with`.
+
+    `against` is a file, FILE.py:NAME, a folder that holds the same file, or a git ref. Raises
+    ConvbenchError, which says what was looked for.
+    """
+    file, _, function = name.rpartition(":")
+    found = _beside(Path(file), function, against)
+    if found is None:
+        with _checked_out(Path(file), against) as path:
+            variant = Variant(f"{name}@{against}", f"{path}:{function}")
+            implementations.add_variants(variant)
+            yield variant.name
+        return
+    path, function = found
+    label = f"{path}:{function}"
+    if (path.resolve(), function) == (Path(file).resolve(), name.rpartition(":")[2]):
+        raise ConvbenchError(
+            f"--against {against}: that is {name} itself",
+            hint="name another file, or a git ref such as main",
+        )
+    variant = Variant(label, label)
+    implementations.get(label)  # raises for what cannot be
+    yield variant.name
+
+
+def _beside(file: Path, function: str, against: str) -> tuple[Path, str] | None:
+    """The file and function that `against` names as a path; None where it is no path."""
+    path = Path(against)
+    if path.is_file():
+        return path, function
+    if path.is_dir():
+        inside = [path / file.name]
+        if not file.is_absolute():
+            inside.insert(0, path / file)
+        there = next((candidate for candidate in inside if candidate.is_file()), None)
+        if there is None:
+            raise ImplementationError(
+                f"--against {against}: that folder has no {' and no '.join(map(str, inside))}"
+            )
+        return there, function
+    other, _, other_function = against.rpartition(":")
+    if other and Path(other).is_file():
+        return Path(other), other_function
+    return None
+
+
+@contextmanager
+def _checked_out(file: Path, ref: str) -> Iterator[Path]:
+    """The file as it was at a ref of its repository."""
+    folder = file.resolve().parent
+    top = Path(_git(folder, ref, "rev-parse", "--show-toplevel"))
+    if ref.startswith("-"):
+        raise ConvbenchError(f"--against {ref}: neither a path nor a git ref")
+    commit = _git(folder, ref, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+    inside = file.resolve().relative_to(top.resolve())
+    with tempfile.TemporaryDirectory(prefix="convbench-version-") as temporary:
+        tree = Path(temporary) / "tree"
+        _git(top, ref, *NO_HOOKS, "worktree", "add", "--quiet", "--detach", str(tree), commit)
+        try:
+            if not (tree / inside).is_file():
+                raise ConvbenchError(
+                    f"--against {ref}: {inside} does not exist there ({commit[:12]})",
+                    hint="name a ref that has it, or the old file's path",
+                )
+            yield tree / inside
+        finally:
+            _git(top, ref, "worktree", "remove", "--force", str(tree))
+
+
+def _git(folder: Path, ref: str, *arguments: str) -> str:
+    """What git prints. Raises ConvbenchError with what it complains about."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise ConvbenchError(f"--against {ref}: git cannot be run: {error.strerror}") from None
+    if done.returncode != 0:
+        complaint = " ".join(done.stderr.split()) or f"{folder} has no such ref"
+        raise ConvbenchError(
+            f"--against {ref}: neither a path nor a git ref: {complaint}",
+            hint="a shallow clone has no other refs: fetch them (actions/checkout: fetch-depth: 0)",
+        )
+    return done.stdout.strip()
