@@ -73,18 +73,19 @@ def save(path: Path, saved: Saved) -> Path:
     """
     text = dumps(saved)
     try:
-        _write(path, text)
+        write_atomically(path, text)
     except OSError as problem:
         try:
             fallback = Path(tempfile.mkdtemp(prefix="convbench-")) / path.name
-            _write(fallback, text)
+            write_atomically(fallback, text)
         except OSError:
             raise ResultError(f"{path} cannot be written: {problem.strerror}") from None
         return fallback
     return path
 
 
-def _write(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
+    """Whatever happens, the file is the old one or the new one, whole. Raises OSError."""
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("w") as file:
@@ -161,6 +162,7 @@ def load(path: Path) -> Saved:
         ]
         raise ResultError("\n".join(problems), hint="the file was edited, or is damaged") from None
     benchmarks = _benchmarks(path, document.get("benchmarks", []))
+    _check_references(path, result, benchmarks)
     return Saved(result, benchmarks, document.get("metadata", {}))
 
 
@@ -192,6 +194,22 @@ def _check_schema(path: Path, schema: object) -> None:
             f"{path}: written as {schema}, this convbench reads up to {SCHEMA}",
             hint="update convbench: pip install --upgrade convbench",
         )
+
+
+def _check_references(path: Path, result: ResultFile, benchmarks: Benchmarks) -> None:
+    """Every cell is of a layer of the suite, and a time of a benchmark of the file."""
+    layers = {layer.name for layer in result.suite.layers}
+    for index, cell in enumerate(result.cells):
+        problem = ""
+        if cell.layer not in layers:
+            problem = f"layer: the suite has no layer {cell.layer!r}"
+        elif cell.time is not None and cell.time.benchmark not in benchmarks:
+            problem = f"time.benchmark: there is no benchmark {cell.time.benchmark!r}"
+        if problem:
+            raise ResultError(
+                f"{path}: convbench.cells.{index}.{problem}",
+                hint="the file was edited, or is damaged",
+            )
 
 
 def _benchmarks(path: Path, found: Any) -> Benchmarks:

@@ -184,6 +184,9 @@ Benchmarks = dict[str, tuple[RoundSamples, ...]]
 
 TWIN = "#twin"
 
+SEEN_DELAY = "seen_delay"
+"""Metadata of a round: the part of its own time by which a slowed arm was slowed in fact."""
+
 
 def benchmark_name(layer: str, pass_: Pass, implementation: str) -> str:
     """`layer/pass/implementation`; the duplicate arm's has `#twin` behind it."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from convbench import stats
@@ -33,16 +33,20 @@ from convbench.results import (
     Work,
     benchmark_name,
 )
+from convbench.suite import FASTEST_KERAS as FASTEST_KERAS
 from convbench.suite import KERAS_WAYS
 
-FASTEST_KERAS = "fastest-keras"
 LOOP = "loop"
 
 TWIN_ALPHA = 0.001
 """A twin that differs condemns a run at this family-wise error (research/measurement.md, 5)."""
 
+QUICKEST_PART = 8
+"""An eighth of a round's samples are its quickest ones."""
+
 Logs = dict[int, float]  # by round
 Rounds = dict[int, RoundSamples]
+LogRatio = Callable[[RoundSamples, RoundSamples], float]
 RatioKey = tuple[str, Pass, str, str]  # layer, pass, implementation, versus
 
 
@@ -61,7 +65,7 @@ class Ratio:
 def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
     """The result file with every derived figure made anew from the raw samples."""
     rounds = _by_round(benchmarks)
-    duplicates, reliable = _duplicates(result.cells, rounds)
+    duplicates, reliable = _duplicates(result.cells, rounds, _log_ratio)
     cells = tuple(_with_figures(cell, result, rounds) for cell in result.cells)
     ratios = _ratios(cells, rounds)
     return replace(
@@ -75,6 +79,11 @@ def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
         network=tuple(_network(cells, result.suite.layers)),
         rounds=max((max(of_arm) for of_arm in rounds.values() if of_arm), default=0),
     )
+
+
+def quickest_twins(result: ResultFile, benchmarks: Benchmarks) -> tuple[Duplicate, ...]:
+    """The twins as `quickest_over` compares arms: by each round's quickest samples."""
+    return _duplicates(result.cells, _by_round(benchmarks), _quickest)[0]
 
 
 def is_unreliable(result: ResultFile) -> bool:
@@ -92,16 +101,50 @@ def speedup_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> R
     layer, pass_, implementation, versus = key
     if versus in (LOOP, FASTEST_KERAS):
         return speedups(result, benchmarks).get(key)
-    rounds = _by_round(benchmarks)
-    timed = {
-        cell.implementation: rounds[cell.time.benchmark]
-        for cell in result.cells
-        if (cell.layer, cell.pass_, cell.status) == (layer, pass_, "ok") and cell.time is not None
-    }
+    timed = _timed(result, _by_round(benchmarks), layer, pass_)
     if implementation not in timed or versus not in timed:
         return None
     logs = _logs(timed[versus], timed[implementation])
     return Ratio(logs, versus) if logs else None
+
+
+def quickest_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> Ratio | None:
+    """One speedup from each round's quickest samples; None where either was not timed.
+
+    What disturbs a sample slows it (Chen and Revels, arXiv:1608.04295), and on a shared host most
+    of a round can be disturbed; two arms of the same kind are told apart best by the samples that
+    were not. (Measured on a busy VM, ten pairs, 32 samples of 2.5 ms a round: the worst round-to-
+    round deviation of an A/A ratio is 2.2 % so, and 8.4 % for the median of the paired ratios.)
+    Both arms give as many samples, or the one with more of them would be favoured.
+    """
+    layer, pass_, implementation, versus = key
+    rounds = _by_round(benchmarks)
+    timed = _timed(result, rounds, layer, pass_)
+    if implementation not in timed or versus not in timed:
+        return None
+    logs = _logs(timed[versus], timed[implementation], _quickest)
+    return Ratio(logs, versus) if logs else None
+
+
+def _quickest(versus: RoundSamples, arm: RoundSamples) -> float:
+    count = min(len(versus.values), len(arm.values))
+    return _log_of_quickest(versus.values[:count]) - _log_of_quickest(arm.values[:count])
+
+
+def _log_of_quickest(values: Sequence[float]) -> float:
+    """Mean of the logs of the quickest samples, an eighth of all and one at least."""
+    return statistics.fmean(map(math.log, sorted(values)[: max(1, len(values) // QUICKEST_PART)]))
+
+
+def _timed(
+    result: ResultFile, rounds: dict[str, Rounds], layer: str, pass_: Pass
+) -> dict[str, Rounds]:
+    """The right and timed cells of a (layer, pass), by implementation."""
+    return {
+        cell.implementation: rounds[cell.time.benchmark]
+        for cell in result.cells
+        if (cell.layer, cell.pass_, cell.status) == (layer, pass_, "ok") and cell.time is not None
+    }
 
 
 def time_of(benchmarks: Benchmarks, name: str) -> stats.Estimate:
@@ -188,8 +231,9 @@ def _ratios(cells: Iterable[Cell], rounds: dict[str, Rounds]) -> dict[RatioKey, 
     return {key: ratio for key, ratio in ratios.items() if ratio.logs}
 
 
-def _logs(versus: Rounds, arm: Rounds) -> Logs:
-    return {r: _log_ratio(versus[r], arm[r]) for r in sorted(versus.keys() & arm.keys())}
+def _logs(versus: Rounds, arm: Rounds, log_ratio: LogRatio | None = None) -> Logs:
+    ratio = log_ratio or _log_ratio
+    return {r: ratio(versus[r], arm[r]) for r in sorted(versus.keys() & arm.keys())}
 
 
 def _over_fastest(ways: dict[str, Rounds], arm: Rounds) -> Ratio:
@@ -230,7 +274,7 @@ def _speedup(key: RatioKey, ratio: Ratio, reliable: bool) -> Speedup:
 
 
 def _duplicates(
-    cells: Iterable[Cell], rounds: dict[str, Rounds]
+    cells: Iterable[Cell], rounds: dict[str, Rounds], log_ratio: LogRatio
 ) -> tuple[tuple[Duplicate, ...], dict[tuple[str, Pass], bool]]:
     """The twins' ratios, and for every (layer, pass) whether its twin agrees with its arm."""
     estimates: dict[tuple[str, Pass, str], stats.Estimate] = {}
@@ -238,7 +282,7 @@ def _duplicates(
     for cell in cells:
         reliable.setdefault((cell.layer, cell.pass_), True)
         name = benchmark_name(cell.layer, cell.pass_, cell.implementation)
-        both = _logs(rounds.get(name + TWIN, {}), rounds.get(name, {}))
+        both = _logs(rounds.get(name + TWIN, {}), rounds.get(name, {}), log_ratio)
         if both:
             key = (cell.layer, cell.pass_, cell.implementation)
             estimates[key] = stats.estimate(list(both.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from convbench.cli import machine, run, schema, show
+from convbench.cli import diff, gate, machine, noise, run, schema, show
 from convbench.cli.console import Traceback
 
 app = typer.Typer(
@@ -37,6 +37,9 @@ def root(
 
 app.command("run")(run.run)
 app.command("show")(show.show)
+app.command("diff")(diff.diff)
+app.command("gate")(gate.gate)
+app.command("noise")(noise.noise)
 app.command("machine")(machine.machine)
 app.command("schema")(schema.schema)
 

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convbench.cli.console import Watcher, complain, guarded
+from convbench.cli.measuring import (
+    BudgetOption,
+    EffortName,
+    EffortOption,
+    Force,
+    Impls,
+    InterruptedRun,
+    Layers,
+    Passes,
+    Quiet,
+    ResultPath,
+    SeedOption,
+    Threads,
+    Timeout,
+    any_wrong,
+    new_session,
+    options_of,
+    result_path,
+    selected,
+    watched,
+)
 from convbench.cli.show import Format, print_result
 from convbench.errors import PRECEDENCE, ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
     from convbench.results import ResultFile
     from convbench.schedule import Session
-    from convbench.suite import Suite
-
-
-class EffortName(StrEnum):
-    SMOKE = "smoke"
-    QUICK = "quick"
-    STANDARD = "standard"
-    RIGOROUS = "rigorous"
 
 
 @guarded
@@ -34,54 +46,26 @@ def run(
             help="A suite: a YAML file, or a shipped one by name (mnist).", metavar="SUITE"
         ),
     ] = None,
-    impl: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--impl",
-            help="Only these implementations; FILE.py:NAME adds your own f(x, kernel), NCHW. "
-            "Repeatable.",
-        ),
-    ] = None,
-    pass_: Annotated[
-        list[str] | None, typer.Option("--pass", help="Only these passes. Repeatable.")
-    ] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option("--layer", help="Only layers whose name matches, e.g. 'conv*'. Repeatable."),
-    ] = None,
-    threads: Annotated[
-        str | None, typer.Option(help="Threads for every implementation: 'all' or a number.")
-    ] = None,
-    effort: Annotated[
-        EffortName | None,
-        typer.Option(help="How much is measured.  [default: the suite's, or standard]"),
-    ] = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(help="Seconds for the whole run: fewer rounds, then fewer arms.", min=1),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of operands and of the order.  [default: 0]", min=0)
-    ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(help="Seconds after which a cell that does not answer is given up.", min=1),
-    ] = 300.0,
+    impl: Impls = None,
+    pass_: Passes = None,
+    layer: Layers = None,
+    threads: Threads = None,
+    effort: EffortOption = None,
+    budget: BudgetOption = None,
+    seed: SeedOption = None,
+    timeout: Timeout = 300.0,
     time_wrong: Annotated[
         bool, typer.Option("--time-wrong", help="Time wrong cells too; they are not ranked.")
     ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="The result file.  [default: results/SUITE-TIME.json]"),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the result file.")] = False,
+    output: ResultPath = None,
+    force: Force = False,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this result file.", metavar="FILE")
     ] = None,
     format_: Annotated[
         Format, typer.Option("--format", help="How the tables are printed.")
     ] = Format.TABLE,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check, time and meter a suite; print the tables; save one result file.
 
@@ -89,10 +73,7 @@ def run(
     5 when a cell is wrong or crashed.
     """
     from convbench import result_file
-    from convbench.schedule import Options
     from convbench.schedule import run as run_schedule
-    from convbench.schedule.events import Saved
-    from convbench.schedule.options import worker_environment
     from convbench.suite_file import read_suite
 
     if (target is None) == (resume is None):
@@ -119,33 +100,17 @@ def run(
         session = _resumed(resume, effort)
         result_file.reserve(session.path, force=True)
     else:
-        suite = _selected(read_suite(str(target)), impl, pass_, layer)
-        path = output or result_file.default_path(suite.name)
-        if path.suffix != ".json":
-            raise ConvbenchError(f"{path}: a result file ends in .json")
-        result_file.reserve(path, force)
-        session = _session(suite, threads, effort, seed or 0, path)
-    options = Options(
-        environment=worker_environment(os.environ, session.suite.environment),
-        budget_s=budget,
-        timeout_s=timeout,
-        time_wrong=time_wrong,
-    )
+        suite = selected(read_suite(str(target)), impl, pass_, layer)
+        path = result_path(output, suite.name, force)
+        session = new_session(suite, threads, effort, seed or 0, path)
+    options = options_of(session, budget, timeout, time_wrong)
 
     interrupted = False
-    asked_for = session.path
-    events = run_schedule(session, options)
     with Watcher(quiet) as watcher:
         try:
-            for event in events:
-                watcher.show(event)
-                if isinstance(event, Saved) and event.path != asked_for:
-                    asked_for = event.path
-                    complain(f"warning: results now go to {event.path}: the folder failed")
-        except KeyboardInterrupt:
+            watched(session, run_schedule(session, options), watcher)
+        except InterruptedRun:
             interrupted = True
-            events.close()
-            session.save()
 
     result = session.result()
     print_result(result, format_)
@@ -161,92 +126,11 @@ def exit_code(result: ResultFile) -> ExitCode:
     from convbench.summary import is_unreliable
 
     found = {ExitCode.FINE}
-    if any(cell.status in ("wrong", "failed") for cell in result.cells):
+    if any_wrong(result):
         found.add(ExitCode.WRONG)
     if is_unreliable(result):
         found.add(ExitCode.INCONCLUSIVE)
     return next(code for code in PRECEDENCE if code in found)
-
-
-def _selected(
-    suite: Suite, impl: list[str] | None, passes: list[str] | None, layers: list[str] | None
-) -> Suite:
-    """The suite with only what the options name; the user's own code is added to it."""
-    from dataclasses import replace
-    from difflib import get_close_matches
-    from fnmatch import fnmatchcase
-
-    from convbench import implementations
-    from convbench.layer import Pass
-
-    if impl:
-        own = [name for name in impl if implementations.is_user_code(name)]
-        named = [name for name in impl if name not in own] or list(suite.implementations)
-        names = tuple(dict.fromkeys([*named, *own]))
-        for name in names:
-            implementations.get(
-                name
-            )  # raises for a name that is not known, a file that is not there
-        suite = replace(suite, implementations=names)
-    if passes:
-        unknown = [name for name in passes if name not in list(Pass)]
-        if unknown:
-            close = get_close_matches(unknown[0], list(Pass), n=1)
-            raise ConvbenchError(
-                f"--pass: there is no pass {unknown[0]!r}",
-                hint=(f"did you mean '{close[0]}'? " if close else "")
-                + f"Known: {', '.join(Pass)}",
-            )
-        suite = replace(suite, passes=tuple(p for p in Pass if p in passes))
-    if layers:
-        kept = tuple(
-            layer
-            for layer in suite.layers
-            if any(fnmatchcase(layer.name, pattern) for pattern in layers)
-        )
-        if not kept:
-            names_of_all = ", ".join(layer.name for layer in suite.layers)
-            raise ConvbenchError(
-                f"--layer: no layer of {suite.name} matches {' or '.join(layers)}",
-                hint=f"its layers: {names_of_all}",
-            )
-        suite = replace(suite, layers=kept)
-    return suite
-
-
-def _session(
-    suite: Suite, threads: str | None, effort: EffortName | None, seed: int, path: Path
-) -> Session:
-    from convbench import cautions, machine, result_file
-    from convbench.schedule import Session
-    from convbench.schedule.options import worker_environment
-
-    environment = worker_environment(os.environ, suite.environment)
-    return Session(
-        suite=suite,
-        machine=machine.fingerprint(),
-        software=machine.software(),
-        environment=cautions.relevant_environment(environment),
-        threads=_thread_count(threads if threads is not None else suite.threads),
-        effort=effort.value if effort is not None else suite.effort,
-        seed=seed,
-        path=path,
-        metadata=result_file.pyperf_metadata(),
-    )
-
-
-def _thread_count(asked: str | int) -> int:
-    from convbench.machine import usable_cpus
-
-    usable = len(usable_cpus())
-    if asked == "all":
-        return usable
-    if not str(asked).isdigit() or not 1 <= int(asked) <= usable:
-        raise ConvbenchError(
-            f"threads: found {asked!r}, expected 'all' or a number from 1 to {usable}, "
-            "the CPUs that this process may use"
-        )
-    return int(asked)
 
 
 def _resumed(path: Path, effort: EffortName | None) -> Session:

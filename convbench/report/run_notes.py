@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from convbench.machine import BlasLibrary, Caution, Software
 from convbench.report import scale
 from convbench.report.table import Fact, Note
-from convbench.results import ResultFile, Speedup, SummaryRow
+from convbench.results import Duplicate, ResultFile, Speedup, SummaryRow
 from convbench.stats import MIN_ROUNDS
 from convbench.suite import KERAS_WAYS
 from convbench.summary import FASTEST_KERAS, LOOP
@@ -48,7 +48,11 @@ def versions_line(software: Software) -> str:
 
 def notes(result: ResultFile) -> tuple[Note, ...]:
     """What follows the tables; the last note answers the reader's question."""
-    found = [*_legend(result), *_twins(result), *map(caution_note, result.warnings)]
+    found = [
+        *_legend(result),
+        *twins_notes(result.duplicates, bool(result.speedups), result.rounds),
+        *map(caution_note, result.warnings),
+    ]
     counts = _counts(result)
     if any(cell.time for cell in result.cells) and set(_statuses(result)) != {"ok"}:
         found.append(Note(f"cells: {counts}"))
@@ -88,11 +92,13 @@ def _no_interval(rounds: int) -> str:
     return f"no interval: {scale.counted(rounds, 'round')}"
 
 
-def _twins(result: ResultFile) -> Iterator[Note]:
-    """Whether the machine told two runs of the same code apart (the duplicate arms)."""
-    twins = result.duplicates
+def twins_notes(twins: Sequence[Duplicate], compared: bool, rounds: int) -> Iterator[Note]:
+    """Whether the machine told two runs of the same code apart (the duplicate arms).
+
+    `compared` says whether anything was, that they should vouch for.
+    """
     if not twins:
-        if result.speedups:
+        if compared:
             yield Note("A/A check: no twins, so nothing says whether the machine was calm")
         return
     worst = max(twins, key=lambda twin: abs(math.log(twin.ratio)))
@@ -109,7 +115,7 @@ def _twins(result: ResultFile) -> Iterator[Note]:
             details="two runs of the same code differed there: quiet the machine and run again",
         )
     elif all(twin.ci99 is None for twin in twins):
-        yield Note(f"{line}; too few rounds to tell ({result.rounds})")
+        yield Note(f"{line}; too few rounds to tell ({rounds})")
     else:
         yield Note(f"{line}; reliable")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from convbench.measure.clock import SLOW_CALL_S, WARM_UP_S
+from convbench.measure.clock import SLOW_CALL_S, longest_warm_up_s
 from convbench.schedule.effort import ARM_SHARE, Effort
 
 IMPORT_S = {"tensorflow": 4.0}
@@ -42,7 +42,8 @@ def blocks_of(effort: Effort, call_s: float) -> int:
 
 def arm_s(effort: Effort, call_s: float) -> float:
     """Predicted time of one arm in one round of one (layer, pass)."""
-    warm_up = call_s if call_s >= SLOW_CALL_S else WARM_UP_S / 2 + call_s
+    longest_s = longest_warm_up_s(effort.sample_s)
+    warm_up = call_s if call_s >= SLOW_CALL_S else longest_s / 2 + call_s
     return warm_up + blocks_of(effort, call_s) * max(effort.sample_s, call_s)
 
 

@@ -197,7 +197,12 @@ def _each_cell(
             with room.taken(_needed_bytes(session, key)):
                 try:
                     if worker is None:
-                        start = Start(lane.runtime, session.threads, session.seed)
+                        start = Start(
+                            lane.runtime,
+                            session.threads,
+                            session.seed,
+                            implementations.known_variants(),
+                        )
                         worker = Worker(start, environment)
                     worker.wait_ready()
                     answer = worker.ask(_request(session, lane, key), options.timeout_s)

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Options:
     """`environment` is the workers', whole. `budget_s` is for everything, `timeout_s` for one
-    answer of a worker. `time_wrong` times wrong cells too; they are never ranked.
+    answer of a worker. `time_wrong` times wrong cells too; they are never ranked. `rounds` is how
+    many there shall be in the end, None as many as the effort has. `short_samples` spends the same
+    time on more and shorter samples.
     """
 
     environment: Mapping[str, str]
     budget_s: float | None = None
     timeout_s: float = 300.0
     time_wrong: bool = False
+    rounds: int | None = None
+    short_samples: bool = False
 
 
 def worker_environment(

@@ -113,10 +113,13 @@ class Session:
         )
         return summarise(bare, self.benchmarks)
 
+    def saved(self) -> result_file.Saved:
+        """What the result file has."""
+        return result_file.Saved(self.result(), self.benchmarks, self.metadata)
+
     def save(self) -> Path:
         """Writes the result file; returns where it went (see result_file.save)."""
-        saved = result_file.Saved(self.result(), self.benchmarks, self.metadata)
-        self.path = result_file.save(self.path, saved)
+        self.path = result_file.save(self.path, self.saved())
         return self.path
 
 

@@ -15,18 +15,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from convbench import implementations
-from convbench.machine import Caution
+from convbench.machine import Caution, usable_cpus
 from convbench.measure.clock import Warm
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError
-from convbench.measure.protocol import Release, Sample, Start, WarmUp
-from convbench.results import TWIN, RoundSamples, benchmark_name
+from convbench.measure.protocol import Release, Released, Sample, Start, WarmUp
+from convbench.results import SEEN_DELAY, TWIN, RoundSamples, benchmark_name
 from convbench.schedule.budget import Budget, arm_s, blocks_of, import_s
 from convbench.schedule.effort import EFFORTS, MIN_ROUNDS, Effort
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress, Saved
 from convbench.schedule.options import Options
 from convbench.schedule.session import CellKey, Session, Unit
-
-NUMPY = "numpy"
+from convbench.suite import KERAS_WAYS
 
 
 @dataclass(frozen=True)
@@ -59,30 +58,29 @@ class _Samples:
 
 
 def measure_rounds(session: Session, options: Options, started: float) -> Iterator[Event]:
-    """As many rounds as the effort asks for and the budget allows."""
+    """As many rounds as are asked for and the budget allows."""
     effort = EFFORTS[session.effort]
+    if options.short_samples:
+        effort = effort.in_short_samples
+    asked = options.rounds or effort.rounds
     budget = Budget(options.budget_s, started)
     units = {unit: _arms(session, unit, options) for unit in session.units}
     units = {unit: arms for unit, arms in units.items() if arms}
-    yield PhaseStarted("timing", effort.rounds * (1 + sum(map(len, units.values()))))
-    for number in range(1, effort.rounds + 1):
+    yield PhaseStarted("timing", asked * (1 + sum(map(len, units.values()))))
+    for number in range(1, asked + 1):
+        if not _missing(session, units, number):  # a resumed session has this round already
+            continue
         if number <= MIN_ROUNDS:
-            needed = min(MIN_ROUNDS, effort.rounds) - number + 1
+            needed = min(MIN_ROUNDS, asked) - number + 1
             yield from _drop_slowest(session, units, effort, budget, needed)
         predicted_s = _round_s(session, units, effort)
         if number > MIN_ROUNDS and not budget.allows(predicted_s):
-            session.caution(_shortened(number - 1, effort.rounds))
+            session.caution(_shortened(number - 1, asked))
             yield Saved(session.save())
             return
-        missing = {
-            unit: arms
-            for unit, arms in units.items()
-            if any(number not in session.rounds_of(arm.name) for arm in arms)
-        }
-        if not missing:  # a resumed session has this round already
-            continue
+        missing = _missing(session, units, number)
         began = time.monotonic()
-        later_s = (effort.rounds - number) * predicted_s
+        later_s = (asked - number) * predicted_s
         for event in _Round(session, options, effort, number, missing).run():
             if isinstance(event, Progress):
                 left_s = max(predicted_s * budget.scale - (time.monotonic() - began), 0.0)
@@ -90,6 +88,15 @@ def measure_rounds(session: Session, options: Options, started: float) -> Iterat
             yield event
         if len(missing) == len(units):
             budget.learn(predicted_s, time.monotonic() - began)
+
+
+def _missing(session: Session, units: dict[Unit, list[Arm]], number: int) -> dict[Unit, list[Arm]]:
+    """The (layer, pass)es that lack an arm of this round: all their arms are due, together."""
+    return {
+        unit: arms
+        for unit, arms in units.items()
+        if any(number not in session.rounds_of(arm.name) for arm in arms)
+    }
 
 
 def _arms(session: Session, unit: Unit, options: Options) -> list[Arm]:
@@ -108,11 +115,14 @@ def _arms(session: Session, unit: Unit, options: Options) -> list[Arm]:
 
 
 def _twin_key(session: Session, keys: list[CellKey]) -> CellKey:
-    """The fastest NumPy arm; without one the fastest of all. A resumed session keeps its own."""
+    """The fastest arm that is not Keras; without one the fastest of all.
+
+    A resumed session keeps its own.
+    """
     for key in keys:
         if session.rounds_of(benchmark_name(*key) + TWIN):
             return key
-    numpy = [key for key in keys if implementations.get(key[2]).runtime == NUMPY]
+    numpy = [key for key in keys if key[2] not in KERAS_WAYS]
     return min(numpy or keys, key=session.call_s.__getitem__)
 
 
@@ -138,7 +148,7 @@ def _drop_slowest(
         call_s = session.call_s.get(slowest.key, 0.0)
         reason = (
             f"the budget of {budget.seconds:g} s does not allow the least of "
-            f"{min(MIN_ROUNDS, effort.rounds)} rounds with it ({call_s * 1e3:.3g} ms a call)"
+            f"{rounds} rounds with it ({call_s * 1e3:.3g} ms a call)"
         )
         yield CellSettled(session.update(slowest.key, status="skipped", reason=reason))
 
@@ -169,6 +179,7 @@ class _Round:
         self._workers: dict[str, Worker] = {}
         # Another order in every round, the same for the same seed.
         self._random = random.Random(f"{session.seed} {number}")
+        self._cpus = self._same_cpus() if options.short_samples else ()
 
     def run(self) -> Iterator[Event]:
         yield Progress("timing", f"round {self._number}: starting workers")
@@ -185,8 +196,18 @@ class _Round:
             for worker in self._workers.values():
                 worker.kill()
 
+    def _same_cpus(self) -> tuple[int, ...]:
+        """As many CPUs as there are threads, the same for all arms, others in every round.
+
+        On a shared host one CPU can be slower than the next for seconds on end; an arm that the
+        system happened to put there would seem slower than the other.
+        """
+        return tuple(sorted(self._random.sample(usable_cpus(), self._session.threads)))
+
     def _start(self, arm: Arm) -> Worker:
-        start = Start(arm.runtime, self._session.threads, self._session.seed)
+        session = self._session
+        known = implementations.known_variants()
+        start = Start(arm.runtime, session.threads, session.seed, known, self._cpus)
         return Worker(start, self._options.environment)
 
     def _wait_ready(self, worker: Worker) -> None:
@@ -220,10 +241,10 @@ class _Round:
                 else:
                     del samples[arm]
                     yield from self._fail(arm, value)
-        max_rss = {name: self._release(worker) for name, worker in self._workers.items()}
+        released = {name: self._release(worker) for name, worker in self._workers.items()}
         for arm, taken in samples.items():
             if taken.values:
-                self._session.add(arm.name, self._run_of(taken, max_rss[arm.worker]))
+                self._session.add(arm.name, self._run_of(arm, taken, released[arm.worker]))
                 if not arm.twin:
                     self._session.call_s[arm.key] = taken.warm.call_s
 
@@ -275,16 +296,20 @@ class _Round:
         if not arm.twin:
             yield CellSettled(self._session.update(arm.key, status="failed", reason=reason))
 
-    def _release(self, worker: Worker) -> int | None:
-        """Bytes of memory that the worker had at the most, so far."""
+    def _release(self, worker: Worker) -> Released | None:
         try:
             with worker.token():
-                max_rss: int = worker.ask(Release(), self._options.timeout_s)
+                released: Released = worker.ask(Release(), self._options.timeout_s)
         except (CellFailedError, WorkerLostError):
             return None  # dead already: the next request finds out and replaces it
-        return max_rss
+        return released
 
-    def _run_of(self, taken: _Samples, max_rss: int | None) -> RoundSamples:
+    def _run_of(self, arm: Arm, taken: _Samples, released: Released | None) -> RoundSamples:
+        seen: dict[str, float] = {}
+        if released is not None:
+            seen["mem_max_rss"] = released.max_rss
+            if arm.key[2] in released.delays:
+                seen[SEEN_DELAY] = released.delays[arm.key[2]]
         return RoundSamples(
             round=self._number,
             order=tuple(taken.order),
@@ -294,6 +319,6 @@ class _Round:
             metadata={
                 "date": datetime.now().isoformat(" "),
                 "load_avg_1min": round(os.getloadavg()[0], 2),
-                **({} if max_rss is None else {"mem_max_rss": max_rss}),
+                **seen,
             },
         )

@@ -1,0 +1,295 @@
+"""`convbench gate`: run a suite, or take a result file, and hold it to its rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from convbench.cli.console import Watcher, complain, guarded
+from convbench.cli.measuring import (
+    BudgetOption,
+    EffortOption,
+    Force,
+    InterruptedRun,
+    Layers,
+    Passes,
+    Quiet,
+    ResultPath,
+    SeedOption,
+    Threads,
+    Timeout,
+    any_wrong,
+    new_session,
+    options_of,
+    result_path,
+    selected,
+    watched,
+)
+from convbench.cli.show import Format, print_report
+from convbench.errors import ConvbenchError, ExitCode
+from convbench.suite import FASTEST_KERAS, KERAS_WAYS
+
+if TYPE_CHECKING:
+    from convbench.gate import Terms
+    from convbench.schedule import Judged, Options, Session
+    from convbench.suite import Rule, Suite
+
+
+class OnInconclusive(StrEnum):
+    FAIL = "fail"
+    PASS = "pass"
+
+
+@guarded
+def gate(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A suite, which is run and judged, or a result file (.json), which is judged."
+        ),
+    ],
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="A YAML file with the floors (key `gate`), in place of the suite's."),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="A saved result: has any speedup fallen since?", metavar="OLD.json"),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Another version of --impl, run in turn with it: a file, a folder or a git ref.",
+            metavar="PATH_OR_GIT_REF",
+        ),
+    ] = None,
+    impl: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--impl",
+            help="Only these implementations; with --against the one FILE.py:NAME. Repeatable.",
+        ),
+    ] = None,
+    pass_: Passes = None,
+    layer: Layers = None,
+    tolerance: Annotated[
+        str | None,
+        typer.Option(
+            help="A slowdown that is none.  [default: 1% against a baseline or version, 0% for "
+            "floors]",
+            metavar="PER CENT",
+        ),
+    ] = None,
+    noise: Annotated[
+        Path | None,
+        typer.Option(help="What `convbench noise` saved about this machine.", metavar="FILE"),
+    ] = None,
+    allow_different_machine: Annotated[
+        bool,
+        typer.Option(
+            "--allow-different-machine",
+            help="Judge a baseline of another machine, BLAS or thread count, with wider bounds.",
+        ),
+    ] = False,
+    inconclusive: Annotated[
+        OnInconclusive | None,
+        typer.Option(
+            help="What a verdict that cannot be reached does.  [default: pass against a baseline "
+            "or version, fail for floors]"
+        ),
+    ] = None,
+    threads: Threads = None,
+    effort: EffortOption = None,
+    budget: BudgetOption = None,
+    seed: SeedOption = None,
+    timeout: Timeout = 300.0,
+    output: ResultPath = None,
+    force: Force = False,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Write the verdicts to a file too: .txt .md .csv .json .xml .svg. Repeatable.",
+            metavar="FILE",
+        ),
+    ] = None,
+    format_: Annotated[
+        Format, typer.Option("--format", help="How the verdicts are printed.")
+    ] = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Hold a suite or a result to floors, to an earlier result, or to another version of the code.
+
+    Exit code 0 when everything holds, 1 when something regressed, 3 when it cannot be told or the
+    timings cannot be trusted, 4 when the baseline cannot be compared, 5 when a cell is wrong.
+    """
+    from convbench import report as formats
+    from convbench.compare import Deviations
+    from convbench.gate import Judgement, Terms, exit_code, look_alpha
+    from convbench.machine import fingerprint
+    from convbench.noise_file import deviations_of
+    from convbench.report.gate_tables import report as tables
+    from convbench.result_file import load
+    from convbench.schedule import Judged
+    from convbench.suite_file import read_rules, read_suite
+    from convbench.versions import other_version
+
+    for path in report or ():
+        formats.format_of(path)  # raises before anything is measured
+    rules_given = None if rules is None else read_rules(rules)
+    terms = Terms(
+        baseline=None if baseline is None else load(baseline),
+        tolerance=None if tolerance is None else part(tolerance, "--tolerance"),
+        deviations=Deviations() if noise is None else deviations_of(noise, fingerprint()),
+        allow_different_machine=allow_different_machine,
+    )
+    if target.endswith(".json"):
+        _only_judged(
+            target,
+            {
+                "--against": against,
+                "--impl": impl,
+                "--pass": pass_,
+                "--layer": layer,
+                "--threads": threads,
+                "--effort": effort,
+                "--budget": budget,
+                "--seed": seed,
+                "--output": output,
+            },
+        )
+        saved = load(Path(target))
+        suite = saved.result.suite
+        terms, notes = _with_rules(terms, rules_given or suite.gate, suite, suite)
+        judged = Judged(tuple(terms.verdicts(saved, look_alpha(1))), 1)
+        alpha = look_alpha(1)
+    else:
+        with ExitStack() as stack:
+            whole = read_suite(target)
+            rules_of = whole.gate if rules_given is None else rules_given
+            if against is not None:
+                new = _one_of_yours(impl)
+                old = stack.enter_context(other_version(new, against))
+                whole = _versions_only(whole, new, old, rules_of)
+                terms = replace(terms, versions=(new, old))
+            suite = selected(whole, impl if against is None else None, pass_, layer)
+            terms, notes = _with_rules(terms, rules_of, whole, suite)
+            path = result_path(output, suite.name, force)
+            session = new_session(suite, threads, effort, seed or 0, path)
+            options = options_of(session, budget, timeout, short_samples=against is not None)
+            judged = _measured(session, terms, options, quiet)
+            saved = session.saved()
+            complain(f"saved {session.path}")
+        alpha = look_alpha()
+
+    policy: Literal["fail", "pass"] | None = None
+    if inconclusive is not None:
+        policy = "fail" if inconclusive is OnInconclusive.FAIL else "pass"
+    code = exit_code(judged.verdicts, policy, any_wrong(saved.result))
+    told = tables(
+        Judgement(
+            target=target,
+            verdicts=judged.verdicts,
+            looks=judged.looks,
+            alpha=alpha,
+            exit_code=code,
+            on_inconclusive=policy,
+            baseline=None if baseline is None else str(baseline),
+            version=terms.versions and terms.versions[1],
+            deviations=None if baseline is None else terms.deviations,
+            twins=terms.twins(saved),
+            notes=notes,
+        ),
+        saved.result,
+    )
+    for path in report or ():
+        print_report(told, format_, path)
+    print_report(told, format_, None)
+    raise SystemExit(code)
+
+
+def part(text: str, option: str) -> float:
+    """`3%` as 0.03. Raises ConvbenchError for what is no percentage."""
+    number = text.strip().removesuffix("%").strip()
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not text.strip().endswith("%") or not 0 <= value < 1000:
+        raise ConvbenchError(f"{option}: found {text!r}, expected a percentage such as 3%")
+    return value / 100
+
+
+def _only_judged(target: str, options: dict[str, object]) -> None:
+    given = [option for option, value in options.items() if value is not None]
+    if given:
+        raise ConvbenchError(
+            f"{target} is a result file, which is judged and not run: {', '.join(given)} cannot "
+            "be given",
+            hint="name a suite to run it",
+        )
+
+
+def _one_of_yours(impl: list[str] | None) -> str:
+    from convbench.implementations import is_user_code
+
+    if impl is None or len(impl) != 1 or not is_user_code(impl[0]):
+        raise ConvbenchError(
+            "--against compares two versions of one file: name it with one --impl FILE.py:NAME",
+            hint="convbench gate SUITE --impl my_conv.py:convolve --against main",
+        )
+    return impl[0]
+
+
+def _versions_only(suite: Suite, new: str, old: str, rules: Sequence[Rule]) -> Suite:
+    """The suite with the two versions, and what its floors need to be judged."""
+    needed = {name for rule in rules for name in (rule.implementation, rule.versus)}
+    if FASTEST_KERAS in needed:
+        needed |= set(KERAS_WAYS)
+    others = [name for name in suite.implementations if name in needed]
+    return replace(suite, implementations=tuple(dict.fromkeys([new, old, *others])))
+
+
+def _with_rules(
+    terms: Terms, rules: Sequence[Rule], whole: Suite, suite: Suite
+) -> tuple[Terms, tuple[str, ...]]:
+    """The terms with those rules that concern the selected suite, and a note on the others.
+
+    Raises ConvbenchError for a rule that concerns nothing, and where there is nothing to judge.
+    """
+    from convbench.gate import why_not_of
+
+    misses = [why for rule in rules if (why := why_not_of(rule, whole)) is not None]
+    if misses:
+        raise ConvbenchError(
+            "\n".join(f"a rule concerns nothing of {whole.name}: {why}" for why in misses),
+            hint="a rule that nothing matches would pass whatever happens: correct or remove it",
+        )
+    kept = tuple(rule for rule in rules if why_not_of(rule, suite) is None)
+    left = len(rules) - len(kept)
+    notes = () if not left else (f"{left} of {len(rules)} floors concern what was not selected",)
+    terms = replace(terms, rules=kept)
+    if not kept and terms.baseline is None and terms.versions is None:
+        raise ConvbenchError(
+            f"there is nothing to hold {suite.name} to" + (f": {notes[0]}" if notes else ""),
+            hint="give it floors (key `gate` of the suite, or --rules FILE), a --baseline OLD.json "
+            "or --against another version",
+        )
+    return terms, notes
+
+
+def _measured(session: Session, terms: Terms, options: Options, quiet: bool) -> Judged:
+    from convbench.schedule import run_and_judge
+
+    with Watcher(quiet) as watcher:
+        try:
+            return watched(session, run_and_judge(session, options, terms.verdicts), watcher)
+        except InterruptedRun:
+            complain(f"interrupted: nothing was judged; what was measured is in {session.path}")
+            raise SystemExit(ExitCode.INTERRUPTED) from None

@@ -1,0 +1,212 @@
+"""What the commands that measure share: their options, the session, and watching it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from convbench.cli.console import Watcher, complain
+from convbench.errors import ConvbenchError
+
+if TYPE_CHECKING:
+    from convbench.results import ResultFile
+    from convbench.schedule import Options, Session
+    from convbench.schedule.events import Event
+    from convbench.suite import Suite
+
+Outcome = TypeVar("Outcome")
+
+
+class EffortName(StrEnum):
+    SMOKE = "smoke"
+    QUICK = "quick"
+    STANDARD = "standard"
+    RIGOROUS = "rigorous"
+
+
+Impls = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--impl",
+        help="Only these implementations; FILE.py:NAME adds your own f(x, kernel), NCHW. "
+        "Repeatable.",
+    ),
+]
+Passes = Annotated[list[str] | None, typer.Option("--pass", help="Only these passes. Repeatable.")]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option("--layer", help="Only layers whose name matches, e.g. 'conv*'. Repeatable."),
+]
+Threads = Annotated[
+    str | None, typer.Option(help="Threads for every implementation: 'all' or a number.")
+]
+EffortOption = Annotated[
+    EffortName | None,
+    typer.Option("--effort", help="How much is measured.  [default: the suite's, or standard]"),
+]
+BudgetOption = Annotated[
+    float | None,
+    typer.Option(
+        "--budget", help="Seconds for the whole run: fewer rounds, then fewer arms.", min=1
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", help="Seed of operands and of the order.  [default: 0]", min=0),
+]
+Timeout = Annotated[
+    float,
+    typer.Option(help="Seconds after which a cell that does not answer is given up.", min=1),
+]
+ResultPath = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="The result file.  [default: results/SUITE-TIME.json]"),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the result file.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+class InterruptedRun(Exception):  # noqa: N818 - it is no error: what was measured is saved
+    """Ctrl-C came while a session was measured; the session is saved."""
+
+
+def watched(session: Session, events: Generator[Event, None, Outcome], watcher: Watcher) -> Outcome:
+    """What the generator returns; its events are shown. Raises InterruptedRun on Ctrl-C."""
+    from convbench.schedule.events import Saved
+
+    asked_for = session.path
+    try:
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as done:
+                outcome: Outcome = done.value
+                return outcome
+            watcher.show(event)
+            if isinstance(event, Saved) and event.path != asked_for:
+                asked_for = event.path
+                complain(f"warning: results now go to {event.path}: the folder failed")
+    except KeyboardInterrupt:
+        events.close()
+        session.save()
+        raise InterruptedRun from None
+
+
+def result_path(output: Path | None, suite: str, force: bool) -> Path:
+    """Where the result goes; made sure of before anything is measured."""
+    from convbench import result_file
+
+    path = output or result_file.default_path(suite)
+    if path.suffix != ".json":
+        raise ConvbenchError(f"{path}: a result file ends in .json")
+    result_file.reserve(path, force)
+    return path
+
+
+def options_of(
+    session: Session,
+    budget: float | None,
+    timeout: float,
+    time_wrong: bool = False,
+    short_samples: bool = False,
+) -> Options:
+    from convbench.schedule import Options
+    from convbench.schedule.options import worker_environment
+
+    return Options(
+        environment=worker_environment(os.environ, session.suite.environment),
+        budget_s=budget,
+        timeout_s=timeout,
+        time_wrong=time_wrong,
+        short_samples=short_samples,
+    )
+
+
+def any_wrong(result: ResultFile) -> bool:
+    return any(cell.status in ("wrong", "failed") for cell in result.cells)
+
+
+def selected(
+    suite: Suite, impl: list[str] | None, passes: list[str] | None, layers: list[str] | None
+) -> Suite:
+    """The suite with only what the options name; the user's own code is added to it."""
+    from dataclasses import replace
+    from difflib import get_close_matches
+    from fnmatch import fnmatchcase
+
+    from convbench import implementations
+    from convbench.layer import Pass
+
+    if impl:
+        own = [name for name in impl if implementations.is_user_code(name)]
+        named = [name for name in impl if name not in own] or list(suite.implementations)
+        names = tuple(dict.fromkeys([*named, *own]))
+        for name in names:
+            implementations.get(
+                name
+            )  # raises for a name that is not known, a file that is not there
+        suite = replace(suite, implementations=names)
+    if passes:
+        unknown = [name for name in passes if name not in list(Pass)]
+        if unknown:
+            close = get_close_matches(unknown[0], list(Pass), n=1)
+            raise ConvbenchError(
+                f"--pass: there is no pass {unknown[0]!r}",
+                hint=(f"did you mean '{close[0]}'? " if close else "")
+                + f"Known: {', '.join(Pass)}",
+            )
+        suite = replace(suite, passes=tuple(p for p in Pass if p in passes))
+    if layers:
+        kept = tuple(
+            layer
+            for layer in suite.layers
+            if any(fnmatchcase(layer.name, pattern) for pattern in layers)
+        )
+        if not kept:
+            names_of_all = ", ".join(layer.name for layer in suite.layers)
+            raise ConvbenchError(
+                f"--layer: no layer of {suite.name} matches {' or '.join(layers)}",
+                hint=f"its layers: {names_of_all}",
+            )
+        suite = replace(suite, layers=kept)
+    return suite
+
+
+def new_session(
+    suite: Suite, threads: str | None, effort: EffortName | None, seed: int, path: Path
+) -> Session:
+    from convbench import cautions, machine, result_file
+    from convbench.schedule import Session
+    from convbench.schedule.options import worker_environment
+
+    environment = worker_environment(os.environ, suite.environment)
+    return Session(
+        suite=suite,
+        machine=machine.fingerprint(),
+        software=machine.software(),
+        environment=cautions.relevant_environment(environment),
+        threads=_thread_count(threads if threads is not None else suite.threads),
+        effort=effort.value if effort is not None else suite.effort,
+        seed=seed,
+        path=path,
+        metadata=result_file.pyperf_metadata(),
+    )
+
+
+def _thread_count(asked: str | int) -> int:
+    from convbench.machine import usable_cpus
+
+    usable = len(usable_cpus())
+    if asked == "all":
+        return usable
+    if not str(asked).isdigit() or not 1 <= int(asked) <= usable:
+        raise ConvbenchError(
+            f"threads: found {asked!r}, expected 'all' or a number from 1 to {usable}, "
+            "the CPUs that this process may use"
+        )
+    return int(asked)

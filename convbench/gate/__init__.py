@@ -1,0 +1,45 @@
+"""The gate: rules and result files -> questions -> verdicts -> one exit code. Measures nothing."""
+
+from __future__ import annotations
+
+from convbench.gate.decision import (
+    ALPHA,
+    LOOKS,
+    TOLERANCE,
+    Evidence,
+    Margins,
+    OnInconclusive,
+    Outcome,
+    Question,
+    Subject,
+    Verdict,
+    after_second_look,
+    decide,
+    exit_code,
+    fails,
+    is_open,
+    look_alpha,
+)
+from convbench.gate.terms import Judgement, Terms, why_not_of
+
+__all__ = [
+    "ALPHA",
+    "LOOKS",
+    "TOLERANCE",
+    "Evidence",
+    "Judgement",
+    "Margins",
+    "OnInconclusive",
+    "Outcome",
+    "Question",
+    "Subject",
+    "Terms",
+    "Verdict",
+    "after_second_look",
+    "decide",
+    "exit_code",
+    "fails",
+    "is_open",
+    "look_alpha",
+    "why_not_of",
+]

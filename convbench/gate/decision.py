@@ -1,0 +1,227 @@
+"""Rules -> verdicts: has a speedup fallen, does a floor hold, or can nobody tell.
+
+Rules come as questions (see questions.py): each with an estimate of how much too slow something is.
+Here they are decided together (research/measurement.md, 4): *regressed* when
+the lower bound of the slowdown is beyond a margin, Holm over all questions; *holds* when its upper
+bound is below a second, wider margin; else *inconclusive*. With one margin for both, a clean run
+would rarely hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from convbench import stats
+from convbench.errors import PRECEDENCE, ExitCode
+from convbench.layer import Pass
+
+ALPHA = 0.01
+"""Probability of a false alarm that a whole job may have, all rules and looks together."""
+
+LOOKS = 2
+"""A run that is still open is measured on once; each look has its share of ALPHA."""
+
+TOLERANCE = 0.01
+"""M: a slowdown within 1 % is none."""
+
+ROOM = 0.04
+"""A rule holds when the slowdown is credibly under M + 4 %."""
+
+POWER = 0.9
+"""The minimum detectable effect is what would be found with this probability."""
+
+Against = Literal["floor", "baseline", "version"]
+Outcome = Literal["regressed", "holds", "inconclusive", "unreliable", "incomparable"]
+Interval = tuple[float, float]
+OnInconclusive = Literal["pass", "fail"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a verdict is about; `layer` None is the geometric mean over those that match."""
+
+    implementation: str
+    versus: str | None
+    layer: str | None
+    pass_: Pass | None
+
+    __pydantic_config__ = {  # noqa: RUF012 - as in results.py
+        "alias_generator": lambda name: name.rstrip("_"),
+        "populate_by_name": True,
+    }
+
+
+@dataclass(frozen=True)
+class Margins:
+    """In parts: regressed when credibly beyond `fails_above`, holds when under `holds_under`."""
+
+    fails_above: float
+    holds_under: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to decide. `slowdown` is measured time over allowed time, above 1 is too slow.
+
+    `found` and `limit` are the two figures as the rule has them (a speedup, bytes, a part of the
+    peak). Where nothing can be estimated, `settled` is the outcome and `reason` says why; where the
+    timings cannot be trusted (a twin that disagreed), `distrust` does.
+    """
+
+    against: Against
+    subject: Subject
+    rule: str
+    margins: Margins
+    slowdown: stats.Estimate | None = None
+    found: float | None = None
+    limit: float | None = None
+    settled: Outcome | None = None
+    reason: str | None = None
+    distrust: str | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on: slowdowns as ratios, 1.05 is 5 % slower.
+
+    `lower_bound` is one-sided at the level `alpha` that Holm's correction left for this question,
+    `upper_bound` at that of the look; `minimum_detectable` is the slowdown that would have been
+    reported in nine of ten such runs.
+    """
+
+    estimate: float
+    ci99: Interval | None
+    lower_bound: float
+    upper_bound: float
+    alpha: float
+    rounds: int
+    minimum_detectable: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    question: Question
+    outcome: Outcome
+    evidence: Evidence | None = None
+    reason: str | None = None
+
+
+def look_alpha(looks: int = LOOKS) -> float:
+    """The false alarms that one of so many looks may make."""
+    return ALPHA / looks
+
+
+def decide(questions: Sequence[Question], alpha: float) -> list[Verdict]:
+    """A verdict for each question, at family-wise error `alpha`."""
+    open_ = [q for q in questions if q.settled is None and q.slowdown is not None]
+    levels = dict(zip(map(id, open_), _levels(open_, alpha), strict=True))
+    return [_verdict(q, levels.get(id(q)), alpha) for q in questions]
+
+
+def is_open(verdict: Verdict) -> bool:
+    """Whether more rounds could decide it."""
+    return verdict.outcome == "inconclusive" and verdict.evidence is not None
+
+
+def after_second_look(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Verdict]:
+    """What stands after both looks, question by question.
+
+    A verdict once reached stands, but for one that more rounds turn into a regression, or a run
+    that they show not to be reliable.
+    """
+    return [
+        now if is_open(then) or now.outcome in ("regressed", "unreliable") else then
+        for then, now in zip(first, second, strict=True)
+    ]
+
+
+def _levels(questions: Sequence[Question], alpha: float) -> list[float]:
+    """The level at which Holm's procedure tests each question: ever less strict, until one stands.
+
+    Holm (1979), Scand. J. Statist. 6:65. All that come after the first that stands stand as well.
+    """
+    p_values = [_p_value(question) for question in questions]
+    levels = [alpha] * len(questions)
+    level = alpha / max(len(questions), 1)
+    stopped = False
+    for rank, index in enumerate(sorted(range(len(questions)), key=p_values.__getitem__)):
+        if not stopped:
+            level = alpha / (len(questions) - rank)
+            stopped = p_values[index] > level
+        levels[index] = level
+    return levels
+
+
+def _p_value(question: Question) -> float:
+    assert question.slowdown is not None
+    return question.slowdown.p_above(math.log1p(question.margins.fails_above))
+
+
+def _verdict(question: Question, level: float | None, alpha: float) -> Verdict:
+    slowdown = question.slowdown
+    if question.settled is not None or slowdown is None:
+        return Verdict(question, question.settled or "inconclusive", None, question.reason)
+    if slowdown.rounds < stats.MIN_ROUNDS:
+        rounds = f"{slowdown.rounds} of at least {stats.MIN_ROUNDS} rounds"
+        return Verdict(question, "inconclusive", None, f"too few rounds to tell: {rounds}")
+    assert level is not None
+    evidence = _evidence(slowdown, question.margins, level, alpha)
+    if question.distrust is not None:
+        return Verdict(question, "unreliable", evidence, question.distrust)
+    if evidence.lower_bound > 1 + question.margins.fails_above:
+        return Verdict(question, "regressed", evidence, question.reason)
+    if evidence.upper_bound <= 1 + question.margins.holds_under:
+        return Verdict(question, "holds", evidence, question.reason)
+    return Verdict(question, "inconclusive", evidence, question.reason)
+
+
+def _evidence(slowdown: stats.Estimate, margins: Margins, level: float, alpha: float) -> Evidence:
+    found_above = stats.t_quantile(1 - level, slowdown.degrees)
+    found_above += stats.t_quantile(POWER, slowdown.degrees)
+    return Evidence(
+        estimate=slowdown.value,
+        ci99=slowdown.interval(),
+        lower_bound=slowdown.lower(level),
+        upper_bound=slowdown.upper(alpha),
+        alpha=level,
+        rounds=slowdown.rounds,
+        minimum_detectable=(1 + margins.fails_above) * math.exp(found_above * slowdown.error),
+    )
+
+
+def exit_code(
+    verdicts: Sequence[Verdict], on_inconclusive: OnInconclusive | None, any_wrong: bool
+) -> ExitCode:
+    """One code for all verdicts, in the order of errors.PRECEDENCE.
+
+    `on_inconclusive` None: passes against a baseline or a version, fails for a floor.
+    """
+    found = {ExitCode.FINE}
+    if any_wrong:
+        found.add(ExitCode.WRONG)
+    for verdict in verdicts:
+        found.add(_code(verdict, on_inconclusive))
+    return next(code for code in PRECEDENCE if code in found)
+
+
+def fails(verdict: Verdict, on_inconclusive: OnInconclusive | None) -> bool:
+    """Whether this verdict alone makes the gate's exit code another than 0."""
+    return _code(verdict, on_inconclusive) is not ExitCode.FINE
+
+
+def _code(verdict: Verdict, on_inconclusive: OnInconclusive | None) -> ExitCode:
+    match verdict.outcome:
+        case "holds":
+            return ExitCode.FINE
+        case "regressed":
+            return ExitCode.GATE_FAILED
+        case "incomparable":
+            return ExitCode.INCOMPARABLE
+        case "unreliable":
+            return ExitCode.INCONCLUSIVE
+    default = "fail" if verdict.question.against == "floor" else "pass"
+    failing = (on_inconclusive or default) == "fail"
+    return ExitCode.INCONCLUSIVE if failing else ExitCode.FINE

@@ -1,0 +1,273 @@
+"""What a gate asks of result files: the floors of a suite, a saved result, another version."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from convbench import stats, summary
+from convbench.compare import Deviations, incomparable, other_geometry
+from convbench.gate.decision import ROOM, TOLERANCE, Margins, Question, Subject
+from convbench.results import Cell, Duplicate, ResultFile, benchmark_name
+from convbench.suite import KERAS_WAYS, Rule
+from convbench.summary import LOOP, RatioKey
+
+if TYPE_CHECKING:
+    from convbench.result_file import Saved
+
+OTHER_MACHINE = 0.10
+"""Standard deviation (of logs) assumed of a speedup between two machines: a choice, not a
+measurement. Caches and cores differ, and ratios with them."""
+
+_LEFT_OUT = "unsupported"
+
+
+def floors(rules: Iterable[Rule], saved: Saved, tolerance: float | None = None) -> list[Question]:
+    """A question for each cell that a rule matches, or one for their geometric mean.
+
+    A floor has no room beyond it: it holds when it is credibly reached, and fails when it is
+    credibly missed, by more than `tolerance` where one is given.
+    """
+    margins = Margins(tolerance or 0.0, tolerance or 0.0)
+    distrust = why_unreliable(saved.result.duplicates)
+    return [
+        replace(question, distrust=distrust)
+        for rule in rules
+        for question in _floor(rule, saved, margins)
+    ]
+
+
+def _floor(rule: Rule, saved: Saved, margins: Margins) -> Iterator[Question]:
+    cells = _matching(rule, saved.result)
+    if not cells:
+        subject = Subject(rule.implementation, rule.versus, rule.layer, rule.pass_)
+        reason = "nothing of this run matches the rule"
+        yield Question(
+            "floor", subject, _words(rule), margins, settled="inconclusive", reason=reason
+        )
+    elif rule.of == "geometric_mean":
+        yield _mean_floor(rule, saved, cells, margins)
+    else:
+        for cell in cells:
+            yield _cell_floor(rule, saved, cell, margins)
+
+
+def _matching(rule: Rule, result: ResultFile) -> list[Cell]:
+    """Cells that a rule is about. What an implementation cannot do, no rule asks of it."""
+    return [
+        cell
+        for cell in result.cells
+        if cell.implementation == rule.implementation
+        and rule.pass_ in (None, cell.pass_)
+        and fnmatchcase(cell.layer, rule.layer)
+        and cell.status != _LEFT_OUT
+    ]
+
+
+def _cell_floor(rule: Rule, saved: Saved, cell: Cell, margins: Margins) -> Question:
+    subject = Subject(cell.implementation, rule.versus, cell.layer, cell.pass_)
+    question = Question("floor", subject, _words(rule), margins)
+    if cell.status != "ok":
+        reason = f"the cell is {cell.status}" + (f": {cell.reason}" if cell.reason else "")
+        return replace(question, settled="inconclusive", reason=reason)
+    if rule.at_most_bytes is not None:
+        return _memory_floor(question, cell, rule.at_most_bytes)
+    if rule.per_cent_of_peak is not None:
+        return _peak_floor(question, saved, cell, rule.per_cent_of_peak / 100)
+    assert rule.at_least is not None
+    assert rule.versus is not None
+    key = (cell.layer, cell.pass_, cell.implementation, rule.versus)
+    ratio = summary.speedup_over(saved.result, saved.benchmarks, key)
+    if ratio is None:
+        return _unmeasured(question, f"no speedup over {rule.versus} was measured")
+    return _speedup_floor(question, ratio.estimate, rule.at_least)
+
+
+def _mean_floor(rule: Rule, saved: Saved, cells: list[Cell], margins: Margins) -> Question:
+    assert rule.at_least is not None
+    assert rule.versus is not None
+    subject = Subject(rule.implementation, rule.versus, None, rule.pass_)
+    question = Question("floor", subject, _words(rule), margins)
+    ratios = [
+        summary.speedup_over(
+            saved.result, saved.benchmarks, (c.layer, c.pass_, c.implementation, rule.versus)
+        )
+        for c in cells
+    ]
+    # A mean over the cells that happened to be measured would be another mean.
+    missing = sum(ratio is None for ratio in ratios)
+    mean = summary.mean_over(ratio for ratio in ratios if ratio is not None)
+    if mean is None or missing:
+        return _unmeasured(question, f"{missing} of {len(ratios)} speedups were not measured")
+    return _speedup_floor(question, mean, rule.at_least)
+
+
+def _speedup_floor(question: Question, speedup: stats.Estimate, at_least: float) -> Question:
+    slowdown = replace(speedup, log=math.log(at_least) - speedup.log)
+    return replace(question, slowdown=slowdown, found=speedup.value, limit=at_least)
+
+
+def _peak_floor(question: Question, saved: Saved, cell: Cell, at_least: float) -> Question:
+    fraction = cell.work.fraction_of_peak if cell.work else None
+    if cell.time is None or not fraction:
+        return _unmeasured(question, "no rate and no peak were measured")
+    time = summary.time_of(saved.benchmarks, cell.time.benchmark)
+    slowdown = replace(time, log=math.log(at_least / fraction))
+    return replace(question, slowdown=slowdown, found=fraction, limit=at_least)
+
+
+def _memory_floor(question: Question, cell: Cell, at_most: int) -> Question:
+    """Bytes are counted, not estimated: no interval, no margin."""
+    if cell.memory is None:
+        return _unmeasured(question, cell.reason or "memory was not metered")
+    found = cell.memory.peak_bytes
+    return replace(
+        question,
+        found=found,
+        limit=at_most,
+        settled="regressed" if found > at_most else "holds",
+        reason=None if cell.memory.exact else f"the figure is not exact: {cell.memory.method}",
+    )
+
+
+def _unmeasured(question: Question, reason: str) -> Question:
+    return replace(question, settled="inconclusive", reason=reason)
+
+
+def _words(rule: Rule) -> str:
+    if rule.at_most_bytes is not None:
+        return f"at most {rule.at_most_bytes} bytes"
+    if rule.per_cent_of_peak is not None:
+        return f"at least {rule.per_cent_of_peak:g} % of peak"
+    mean = "geometric mean " if rule.of == "geometric_mean" else ""
+    return f"{mean}at least {rule.at_least:g} times as fast as {rule.versus}"
+
+
+def _margins(tolerance: float | None) -> Margins:
+    fails_above = TOLERANCE if tolerance is None else tolerance
+    return Margins(fails_above, fails_above + ROOM)
+
+
+def against_baseline(
+    old: Saved,
+    new: Saved,
+    tolerance: float | None = None,
+    deviations: Deviations = Deviations(),  # noqa: B008 - frozen
+    allow_different_machine: bool = False,
+) -> list[Question]:
+    """Whether any speedup that both results have has fallen.
+
+    What is judged are the speedups of NumPy and user code; those of `loop` and of Keras, the
+    yardsticks, only where there is nothing else.
+    """
+    distrust = why_unreliable(new.result.duplicates)
+    if distrusted := why_unreliable(old.result.duplicates):
+        distrust = f"in the baseline {distrusted}"
+    obstacles = incomparable(old.result, new.result)
+    if obstacles and allow_different_machine:
+        deviations = replace(deviations, speedup=max(deviations.speedup, OTHER_MACHINE))
+        obstacles = ()
+    changed = other_geometry(old.result, new.result)
+    before = summary.speedups(old.result, old.benchmarks)
+    now = summary.speedups(new.result, new.benchmarks)
+    asked = {(c.layer, c.pass_, c.implementation) for c in new.result.cells}
+    questions = []
+    for key in _judged([key for key in before if key[:3] in asked]):
+        question = Question("baseline", _subject(key), "no slower than before", _margins(tolerance))
+        if obstacles:
+            question = replace(question, settled="incomparable", reason="; ".join(obstacles))
+        elif key[0] in changed:
+            was, is_ = changed[key[0]]
+            reason = f"another convolution: {was} then, {is_} now"
+            question = replace(question, settled="incomparable", reason=reason)
+        elif key not in now:
+            question = _unmeasured(question, _why_missing(new.result, key))
+        else:
+            question = replace(
+                question,
+                slowdown=stats.quotient(
+                    before[key].estimate,
+                    now[key].estimate,
+                    deviations.speedup,
+                    deviations.degrees,
+                ),
+                found=now[key].estimate.value,
+                limit=before[key].estimate.value,
+                reason=_other_yardstick(before[key].chosen, now[key].chosen),
+                distrust=distrust,
+            )
+        questions.append(question)
+    return questions
+
+
+def _judged(keys: Sequence[RatioKey]) -> Sequence[RatioKey]:
+    return [key for key in keys if key[2] not in (*KERAS_WAYS, LOOP)] or keys
+
+
+def _subject(key: RatioKey) -> Subject:
+    layer, pass_, implementation, versus = key
+    return Subject(implementation, versus, layer, pass_)
+
+
+def _why_missing(result: ResultFile, key: RatioKey) -> str:
+    layer, pass_, implementation, versus = key
+    of = {c.implementation: c for c in result.cells if (c.layer, c.pass_) == (layer, pass_)}
+    cell = of.get(implementation)
+    if cell is not None and cell.status != "ok":
+        return f"the cell is {cell.status} now" + (f": {cell.reason}" if cell.reason else "")
+    return f"no speedup over {versus} was measured now"
+
+
+def _other_yardstick(then: str, now: str) -> str | None:
+    return None if then == now else f"the fastest Keras was {then} then and is {now} now"
+
+
+def against_version(
+    saved: Saved, new: str, old: str, tolerance: float | None = None
+) -> list[Question]:
+    """Whether an implementation is slower than its other version, measured in the same run."""
+    distrust = why_unreliable(summary.quickest_twins(saved.result, saved.benchmarks))
+    questions = []
+    for cell in saved.result.cells:
+        if cell.implementation != new or cell.status == _LEFT_OUT:
+            continue
+        key = (cell.layer, cell.pass_, new, old)
+        question = Question("version", _subject(key), "no slower", _margins(tolerance))
+        ratio = summary.quickest_over(saved.result, saved.benchmarks, key)
+        if ratio is None:
+            question = _unmeasured(question, _why_not_compared(saved.result, key))
+        else:
+            estimate = ratio.estimate
+            slowdown = replace(estimate, log=-estimate.log)
+            question = replace(
+                question, slowdown=slowdown, found=estimate.value, limit=1.0, distrust=distrust
+            )
+        questions.append(question)
+    return questions
+
+
+def _why_not_compared(result: ResultFile, key: RatioKey) -> str:
+    layer, pass_, new, old = key
+    reasons = [
+        f"{cell.implementation} is {cell.status}" + (f": {cell.reason}" if cell.reason else "")
+        for cell in result.cells
+        if (cell.layer, cell.pass_) == (layer, pass_)
+        and cell.implementation in (new, old)
+        and cell.status != "ok"
+    ]
+    return "; ".join(reasons) or "not timed"
+
+
+def why_unreliable(twins: Iterable[Duplicate]) -> str | None:
+    """Why timings cannot be trusted, or None: two runs of the same code differed."""
+    bad = [twin for twin in twins if not twin.reliable]
+    if not bad:
+        return None
+    where = ", ".join(
+        f"{benchmark_name(twin.layer, twin.pass_, twin.implementation)} ({twin.ratio:.3f})"
+        for twin in bad
+    )
+    return f"the same code twice differed: {where}"

@@ -1,0 +1,183 @@
+"""A run of the gate on pairs of arms whose difference is known: how `convbench noise` measures.
+
+Every (layer, pass) of a suite has an implementation, the same once more, and the same slowed by
+known parts of its own time, each in a process of its own. The verdicts come from `gate`, by way of
+the looks that a gate's run has.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from convbench import gate, implementations, summary
+from convbench.calibration import neighbour_load
+from convbench.gate import Terms, Verdict
+from convbench.implementations.variants import Variant
+from convbench.noise import Level, NoiseRun, Trial
+from convbench.result_file import Saved
+from convbench.results import SEEN_DELAY, benchmark_name
+from convbench.schedule.events import Event
+from convbench.schedule.looks import run_and_judge
+from convbench.schedule.options import Options
+from convbench.schedule.session import Session, Unit
+from convbench.suite import Suite
+from convbench.summary import summarise
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """`subject` against `slowed`: by the part that it was slowed, 0 for A against A."""
+
+    subject: str
+    slowed: dict[float, str]
+
+    @classmethod
+    def register(cls, subject: str, injected: Sequence[float]) -> Pairs:
+        """Makes the pairs known as implementations."""
+        names = {0.0: f"{subject} again"}
+        names |= {part: f"{subject} +{part * 100:g}%" for part in injected}
+        implementations.add_variants(
+            *(Variant(name, subject, part) for part, name in names.items())
+        )
+        return cls(subject, names)
+
+    def suite(self, suite: Suite) -> Suite:
+        """The suite with the pairs; what else it has is kept, to see how sessions differ."""
+        names = (self.subject, *self.slowed.values(), *suite.implementations)
+        return replace(suite, implementations=tuple(dict.fromkeys(names)))
+
+
+def campaign_run(
+    session: Session, options: Options, pairs: Pairs, together: bool = True
+) -> Generator[Event, None, NoiseRun]:
+    """One run, first to last round, and what the gate said of each pair.
+
+    Each pair is a job of one rule; `together` judges all of them as one job, too.
+    """
+    started, date = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    load = neighbour_load().share
+    jury = _Jury(session, pairs, together)
+    yield from run_and_judge(session, options, jury.judge)
+    saved = session.saved()
+    return NoiseRun(
+        date=date,
+        first_look_s=jury.times[0] - started,
+        seconds=time.monotonic() - started,
+        rounds=saved.result.rounds,
+        load=load,
+        trials=tuple(jury.trials(saved)),
+        speedups=tuple(_speedups(saved, pairs)),
+        times=tuple(_times(saved, pairs)),
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The rule on `unit`, whose arm is slowed by `injected`, alone or among all clean ones."""
+
+    unit: Unit
+    injected: float
+    rules: int
+
+
+@dataclass
+class _Jury:
+    """Judges every job at every look; a job that was decided at the first has no second."""
+
+    session: Session
+    pairs: Pairs
+    together: bool
+    looks: list[dict[_Job, list[Verdict]]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    def judge(self, saved: Saved, alpha: float) -> list[Verdict]:
+        self.times.append(time.monotonic())
+        found = {**self._alone(saved, alpha), **self._together(saved, alpha)}
+        self.looks.append(found)
+        return [verdict for verdicts in found.values() for verdict in verdicts]
+
+    def _alone(self, saved: Saved, alpha: float) -> dict[_Job, list[Verdict]]:
+        """Each pair as if nothing else had been run."""
+        return {
+            _Job(unit, part, 1): Terms(versions=(name, self.pairs.subject)).verdicts(
+                _only(saved, unit), alpha
+            )
+            for unit in self.session.units
+            for part, name in self.pairs.slowed.items()
+        }
+
+    def _together(self, saved: Saved, alpha: float) -> dict[_Job, list[Verdict]]:
+        """All pairs in one job, all clean or one of them slowed. The verdict in question is first;
+        with all clean every verdict is one in question, and the job is listed under each."""
+        units = self.session.units
+        if len(units) == 1 or not self.together:
+            return {}
+        questions = {
+            part: Terms(versions=(name, self.pairs.subject)).questions(saved)
+            for part, name in self.pairs.slowed.items()
+        }
+        jobs = {}
+        for part, slowed in questions.items():
+            for i, unit in enumerate(units):
+                others = [question for j, question in enumerate(questions[0.0]) if j != i]
+                verdicts = gate.decide([slowed[i], *others], alpha)
+                jobs[_Job(unit, part, len(units))] = verdicts
+        return jobs
+
+    def trials(self, saved: Saved) -> list[Trial]:
+        return [self._trial(job, saved) for job in self.looks[0]]
+
+    def _trial(self, job: _Job, saved: Saved) -> Trial:
+        first = self.looks[0][job]
+        looked_again = len(self.looks) > 1 and any(map(gate.is_open, first))
+        last = gate.after_second_look(first, self.looks[1][job]) if looked_again else first
+        verdict, evidence, before = last[0], last[0].evidence, first[0].evidence
+        layer, pass_ = job.unit
+        name = benchmark_name(layer.name, pass_, self.pairs.slowed[job.injected])
+        seen = [
+            float(run.metadata[SEEN_DELAY])
+            for run in saved.benchmarks.get(name, ())
+            if SEEN_DELAY in run.metadata
+        ]
+        return Trial(
+            layer=layer.name,
+            pass_=pass_,
+            injected=job.injected,
+            seen=statistics.median(seen) if seen else 0.0,
+            rules=job.rules,
+            outcome=verdict.outcome,
+            looks=2 if looked_again else 1,
+            slowdown=None if evidence is None else evidence.estimate,
+            faster=evidence is not None and evidence.upper_bound < 1,
+            detects=None if before is None else before.minimum_detectable,
+        )
+
+
+def _only(saved: Saved, unit: Unit) -> Saved:
+    """The result as it would be of this (layer, pass) alone."""
+    layer, pass_ = unit
+    cells = tuple(c for c in saved.result.cells if (c.layer, c.pass_) == (layer.name, pass_))
+    result = summarise(replace(saved.result, cells=cells), saved.benchmarks)
+    return replace(saved, result=result)
+
+
+def _speedups(saved: Saved, pairs: Pairs) -> list[Level]:
+    """Of the subject, over whatever else the suite has."""
+    return [
+        Level("/".join(key), ratio.estimate.log, ratio.estimate.error)
+        for key, ratio in summary.speedups(saved.result, saved.benchmarks).items()
+        if key[2] == pairs.subject
+    ]
+
+
+def _times(saved: Saved, pairs: Pairs) -> list[Level]:
+    levels = []
+    for cell in saved.result.cells:
+        if cell.implementation == pairs.subject and cell.time is not None:
+            estimate = summary.time_of(saved.benchmarks, cell.time.benchmark)
+            levels.append(Level(cell.time.benchmark, estimate.log, estimate.error))
+    return levels

@@ -1,0 +1,51 @@
+"""A run that is judged: one look at its rounds and, where that leaves something open, a second.
+
+The looks share the false alarms that a job may have (gate.look_alpha). More is measured because a
+verdict is open, never because one is close to what somebody hopes for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+
+from convbench import gate
+from convbench.gate import Verdict
+from convbench.result_file import Saved
+from convbench.schedule.effort import EFFORTS
+from convbench.schedule.events import Event
+from convbench.schedule.options import Options
+from convbench.schedule.running import run
+from convbench.schedule.session import Session
+
+Judge = Callable[[Saved, float], list[Verdict]]
+"""Verdicts on a result at a level of false alarms; the same questions in the same order."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    verdicts: tuple[Verdict, ...]
+    looks: int
+
+
+def run_and_judge(
+    session: Session, options: Options, judge: Judge
+) -> Generator[Event, None, Judged]:
+    """Measures, judges and, where that is worth it, measures as many rounds more and judges anew.
+
+    `options.budget_s` is for both looks.
+    """
+    started = time.monotonic()
+    yield from run(session, options)
+    first = judge(session.saved(), gate.look_alpha())
+    left_s = None
+    if options.budget_s is not None:
+        left_s = options.budget_s - (time.monotonic() - started)
+    rounds = EFFORTS[session.effort].rounds
+    cut_short = session.result().rounds < rounds
+    if not any(map(gate.is_open, first)) or cut_short or (left_s is not None and left_s <= 0):
+        return Judged(tuple(first), 1)
+    yield from run(session, replace(options, rounds=gate.LOOKS * rounds, budget_s=left_s))
+    second = judge(session.saved(), gate.look_alpha())
+    return Judged(tuple(gate.after_second_look(first, second)), gate.LOOKS)

@@ -1,0 +1,431 @@
+"""`convbench gate` through the real command line: every exit code, every kind of rule, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from tests.cli import ROOT, TINY, USERS, command, convbench, run_tiny
+
+QUICK = ("--effort", "quick", "--quiet")
+ONE = ("--layer", "a", "--pass", "forward")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("gate")
+
+
+@pytest.fixture(scope="module")
+def saved(folder):
+    """A run of the tiny suite with enough rounds for intervals."""
+    done, document = run_tiny(folder / "saved.json", *QUICK)
+    assert done.returncode in (0, 3), done.stderr
+    return document
+
+
+@pytest.fixture
+def result(folder, saved, tmp_path):
+    """Its file, reliable whatever the machine did: the twins are taken out."""
+    kept = [b for b in saved["benchmarks"] if not b["metadata"]["name"].endswith("#twin")]
+    part = {**saved["convbench"], "duplicates": []}
+    return _write(tmp_path / "result.json", {**saved, "benchmarks": kept, "convbench": part})
+
+
+def _write(path, document):
+    path.write_text(json.dumps(document))
+    return path
+
+
+def rules(folder, *written):
+    path = folder / "rules.yaml"
+    path.write_text("gate:\n" + "".join(f"  - {{{rule}}}\n" for rule in written))
+    return path
+
+
+def floor(at_least, **more):
+    keys = {"implementation": "im2col", "versus": "loop", "at_least": at_least, **more}
+    return ", ".join(f"{key}: {value}" for key, value in keys.items())
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(("at_least", "code", "word"), [(0.01, 0, "holds"), (1e6, 1, "regressed")])
+def test_a_floor_of_a_result_file(result, tmp_path, at_least, code, word):
+    done = convbench("gate", result, "--rules", rules(tmp_path, floor(at_least)))
+    assert done.returncode == code, done.stderr
+    assert done.stdout.count(word) >= 4  # two layers, two passes
+    assert f"(exit code {code})" in done.stdout
+
+
+def test_a_suite_is_run_and_judged_by_its_own_floors(tmp_path):
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(TINY.read_text() + f"gate:\n  - {{{floor(0.01)}}}\n")
+    done = convbench("gate", suite, *QUICK, *ONE, "-o", tmp_path / "new.json")
+    assert done.returncode in (0, 3), done.stderr
+    assert "a forward" in done.stdout
+    again = json.loads((tmp_path / "new.json").read_text())
+    assert again["convbench"]["suite"]["gate"][0]["at_least"] == 0.01
+    # The file carries its floors.
+    assert convbench("gate", tmp_path / "new.json").returncode == done.returncode
+
+
+@pytest.mark.parametrize(("policy", "code"), [((), 3), (("--inconclusive", "pass"), 0)])
+def test_too_few_rounds_are_inconclusive(tmp_path, policy, code):
+    given = rules(tmp_path, floor(0.01))
+    done = convbench(
+        *("gate", TINY, "--rules", given, "--effort", "smoke", *ONE, *policy, "--quiet"),
+        *("-o", tmp_path / "new.json"),
+    )
+    assert done.returncode == code, done.stderr
+    assert "1 of at least 5 rounds" in done.stdout
+
+
+def test_an_inconclusive_baseline_passes_unless_told_otherwise(result):
+    done = convbench("gate", result, "--baseline", result)
+    assert done.returncode == 0, done.stderr
+    assert "2 % is assumed" in done.stdout
+    assert "inconclusive" in done.stdout
+    failing = convbench("gate", result, "--baseline", result, "--inconclusive", "fail")
+    assert failing.returncode == 3
+
+
+def test_a_speedup_that_fell(result, saved, tmp_path):
+    for benchmark in saved["benchmarks"]:
+        if benchmark["metadata"]["name"].endswith("im2col"):
+            for run in benchmark["runs"]:
+                run["values"] = [value * 50 for value in run["values"]]
+    slow = _write(tmp_path / "slow.json", saved)
+    done = convbench("gate", slow, "--baseline", result)
+    assert done.returncode in (1, 3), done.stderr  # 3: the twins differed on this machine
+    reverse = convbench("gate", result, "--baseline", slow)
+    assert reverse.returncode in (0, 3), reverse.stdout
+
+
+def test_twins_that_differ_make_the_run_unreliable(saved, result, tmp_path):
+    part = json.loads(result.read_text())
+    twins = [b for b in saved["benchmarks"] if b["metadata"]["name"].endswith("#twin")]
+    for benchmark in twins:
+        name = benchmark["metadata"]["name"].removesuffix("#twin")
+        arm = next(b for b in part["benchmarks"] if b["metadata"]["name"] == name)
+        for twin, run in zip(benchmark["runs"], arm["runs"], strict=True):
+            twin["values"] = [value * 3 for value in run["values"]]
+    part["benchmarks"] += twins
+    part["convbench"]["duplicates"] = [
+        {
+            "layer": "a",
+            "pass": "forward",
+            "implementation": "im2col",
+            "ratio": 3.0,
+            "ci99": [2.9, 3.1],
+            "reliable": False,
+        }
+    ]
+    unreliable = _write(tmp_path / "unreliable.json", part)
+    given = rules(tmp_path, floor(1e6))
+    done = convbench("gate", unreliable, "--rules", given)
+    assert done.returncode == 3, done.stderr
+    assert "the same code twice differed: a/forward/im2col (3.000)" in done.stdout
+
+
+def test_another_machine_is_incomparable(result, tmp_path):
+    document = json.loads(result.read_text())
+    document["convbench"]["machine"]["cpu"] = "Z80"
+    other = _write(tmp_path / "other.json", document)
+    done = convbench("gate", result, "--baseline", other)
+    assert done.returncode == 4, done.stderr
+    assert "CPU: Z80 then" in done.stdout
+    allowed = convbench("gate", result, "--baseline", other, "--allow-different-machine")
+    assert allowed.returncode == 0, allowed.stderr
+
+
+def test_a_wrong_cell_comes_before_any_verdict(tmp_path):
+    given = rules(tmp_path, floor(0.01))
+    done = convbench(
+        *("gate", TINY, "--rules", given, "--effort", "smoke", *ONE, "--quiet"),
+        *(
+            "--impl",
+            "loop",
+            "--impl",
+            "im2col",
+            "--impl",
+            f"{USERS}:flipped",
+            "-o",
+            tmp_path / "new.json",
+        ),
+    )
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "is wrong" in done.stdout
+
+
+def test_ctrl_c_saves_what_there_is(tmp_path):
+    given = rules(tmp_path, floor(0.01))
+    process = subprocess.Popen(
+        command("gate", TINY, "--rules", given, "--effort", "rigorous", "-o", tmp_path / "n.json"),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "n.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "nothing was judged" in said
+    assert json.loads((tmp_path / "n.json").read_text())["convbench"]["cells"]
+
+
+# Against another version
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A repository whose last commit made a convolution slower, and whose first had none."""
+    folder = tmp_path_factory.mktemp("repository")
+
+    def git(*arguments):
+        who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+        subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+    git("init", "--quiet", "--initial-branch=main")
+    (folder / "README").write_text("empty\n")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "nothing yet")
+    git("tag", "empty")
+    package = folder / "src" / "mine"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "times.py").write_text("TIMES = 1\n")
+    (package / "conv.py").write_text(
+        "from mine.times import TIMES\n\n"
+        "from numpy.lib.stride_tricks import sliding_window_view\n"
+        "import numpy as np\n\n\n"
+        "def conv(x, kernel):\n"
+        "    windows = sliding_window_view(x, kernel.shape[2:], (2, 3))\n"
+        "    for _ in range(TIMES):\n"
+        "        result = np.einsum('bcijpq,fcpq->bfij', windows, kernel)\n"
+        "    return result\n"
+    )
+    git("add", ".")
+    git("commit", "--quiet", "-m", "a convolution")
+    git("tag", "fast")
+    (package / "times.py").write_text("TIMES = 3\n")
+    git("commit", "--quiet", "-am", "slower")
+    return folder
+
+
+def against(repository, ref, tmp_path, *more):
+    return convbench(
+        *("gate", TINY, *ONE, *QUICK, "--impl", "src/mine/conv.py:conv", "--against", ref),
+        *("-o", tmp_path / "new.json", *more),
+        cwd=repository,
+    )
+
+
+def test_a_slower_version_fails(repository, tmp_path):
+    """What changed is a module that the file imports, and each version imports its own."""
+    done = against(repository, "fast", tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "src/mine/conv.py:conv@fast, in the same run" in done.stdout
+    document = json.loads((tmp_path / "new.json").read_text())
+    names = document["convbench"]["suite"]["implementations"]
+    assert names == ["src/mine/conv.py:conv", "src/mine/conv.py:conv@fast"]
+    listed = subprocess.run(
+        ["git", "worktree", "list"], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert len(listed.stdout.splitlines()) == 1  # ours is gone again
+
+
+def test_the_same_version_does_not_fail(repository, tmp_path):
+    done = against(repository, "HEAD", tmp_path)
+    assert done.returncode in (0, 3), done.stdout + done.stderr
+    assert "regressed" not in done.stdout
+
+
+def test_a_file_beside_it(repository, tmp_path):
+    old = tmp_path / "old.py"
+    old.write_text((repository / "src/mine/conv.py").read_text().replace("TIMES)", "1)"))
+    done = against(repository, old, tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ref", "said"),
+    [
+        ("nowhere", "neither a path nor a git ref"),
+        ("empty", "src/mine/conv.py does not exist there"),
+        ("src/mine/conv.py", "that is src/mine/conv.py:conv itself"),
+        (".git", "that folder has no"),
+        ("--upload-pack=x", "neither a path nor a git ref"),
+    ],
+)
+def test_an_other_version_that_cannot_be(repository, tmp_path, ref, said):
+    done = convbench(
+        *("gate", TINY, *ONE, *QUICK, "--impl", "src/mine/conv.py:conv", f"--against={ref}"),
+        *("-o", tmp_path / "new.json"),
+        cwd=repository,
+    )
+    assert done.returncode == 2, done.stdout
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("RESULT",), "there is nothing to hold tiny to"),
+        (("RESULT", "--effort", "quick"), "is judged and not run: --effort cannot be given"),
+        (("RESULT", "--against", "main"), "is judged and not run: --against cannot be given"),
+        (("RESULT", "--baseline", "none.json"), "No such file"),
+        (
+            ("RESULT", "--baseline", "RESULT", "--tolerance", "3"),
+            "expected a percentage such as 3%",
+        ),
+        (("RESULT", "--baseline", "RESULT", "--tolerance", "-3%"), "expected a percentage"),
+        (("RESULT", "--baseline", "RESULT", "--noise", "RESULT"), "found schema None"),
+        (("RESULT", "--baseline", "RESULT", "--report", "x.doc"), "not the suffix of a report"),
+        (("tiny.yaml", "--against", "main"), "name it with one --impl FILE.py:NAME"),
+        (("tiny.yaml", "--impl", "im2col", "--against", "main"), "one --impl FILE.py:NAME"),
+        (("tiny.yaml",), "there is nothing to hold tiny to"),
+    ],
+)
+def test_what_cannot_be_asked(result, tmp_path, arguments, said):
+    (tmp_path / "tiny.yaml").write_text(TINY.read_text())
+    words = [str(result) if word == "RESULT" else word for word in arguments]
+    done = convbench("gate", *words, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_rule_that_nothing_matches_is_an_error(result, tmp_path):
+    done = convbench("gate", result, "--rules", rules(tmp_path, floor(1, layer="zz*")))
+    assert done.returncode == 2
+    assert "no layer matches zz*" in done.stderr
+
+
+def test_floors_of_what_was_not_selected_are_left_out_and_said_so(tmp_path):
+    given = rules(tmp_path, floor(0.01, layer="a"), floor(0.01, layer="b"))
+    done = convbench(
+        *("gate", TINY, "--rules", given, "--effort", "smoke", *ONE, "--quiet"),
+        *("-o", tmp_path / "new.json", "--inconclusive", "pass"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 floors concern what was not selected" in done.stdout
+
+
+EDITS = {
+    "a missing key": (lambda d: d["convbench"].pop("threads"), "convbench.threads"),
+    "a newer schema": (
+        lambda d: d["convbench"].update(schema="convbench-result/9"),
+        "reads up to convbench-result/1",
+    ),
+    "a sample of zero": (
+        lambda d: d["benchmarks"][0]["runs"][0].update(values=[0.0]),
+        "samples must be positive",
+    ),
+    "a sample that is no number": (
+        lambda d: d["benchmarks"][0]["runs"][0].update(values=[float("nan")]),
+        "samples must be positive",
+    ),
+    "a cell of no layer": (
+        lambda d: d["convbench"]["cells"][0].update(layer="zz"),
+        "the suite has no layer 'zz'",
+    ),
+    "a time of no benchmark": (
+        lambda d: d["convbench"]["cells"][0]["time"].update(benchmark="zz"),
+        "there is no benchmark 'zz'",
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("how", ["target", "baseline", "diff"])
+def test_a_file_edited_by_hand_is_refused(result, tmp_path, edit, how):
+    change, said = EDITS[edit]
+    document = json.loads(result.read_text())
+    change(document)
+    edited = _write(tmp_path / "edited.json", document)
+    words = {
+        "target": ("gate", edited, "--rules", rules(tmp_path, floor(0.01))),
+        "baseline": ("gate", result, "--baseline", edited),
+        "diff": ("diff", result, edited),
+    }[how]
+    done = convbench(*words)
+    assert done.returncode == 2, done.stdout
+    assert "edited.json" in done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_truncated_file_is_refused(result, tmp_path):
+    cut = tmp_path / "cut.json"
+    cut.write_text(result.read_text()[:-200])
+    done = convbench("gate", result, "--baseline", cut)
+    assert done.returncode == 2
+    assert "this is not JSON" in done.stderr
+
+
+# For continuous integration
+
+
+def test_reports_beside_what_is_printed(result, tmp_path):
+    files = [tmp_path / f"gate.{suffix}" for suffix in ("xml", "md", "json", "csv", "txt", "svg")]
+    options = [word for file in files for word in ("--report", file)]
+    given = rules(tmp_path, floor(1e6), floor(0.01, layer="a"))
+    done = convbench("gate", result, "--rules", given, *options, "--format", "junit")
+    assert done.returncode == 1, done.stderr
+    suite = ET.fromstring(done.stdout)
+    assert len(list(suite.iter("failure"))) == 4
+    assert len(list(suite.iter("testcase"))) == 6
+    assert files[0].read_text() == done.stdout
+    assert json.loads(files[2].read_text())["exit_code"] == 1
+    assert all(file.stat().st_size for file in files)
+
+
+def test_in_github_actions(result, tmp_path):
+    summary = tmp_path / "summary.md"
+    summary.touch()
+    environment = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+    done = convbench(
+        *("gate", result, "--rules", rules(tmp_path, floor(1e6)), "--format", "github"),
+        **environment,
+    )
+    assert done.returncode == 1
+    assert done.stdout.count("::error title=") == 4
+    assert "regressed" in summary.read_text()
+
+
+def test_for_benchmark_action(result, tmp_path):
+    done = convbench(
+        *("gate", result, "--rules", rules(tmp_path, floor(0.01))),
+        *("--format", "customSmallerIsBetter"),
+    )
+    points = json.loads(done.stdout)
+    assert {point["unit"] for point in points} == {"time of loop"}
+    assert all(point["value"] > 0 for point in points)
+
+
+def test_help_loads_nothing_heavy():
+    program = (
+        "import sys; sys.argv = ['convbench', 'gate', '--help']\n"
+        "from convbench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('LOADED', *[m for m in ('numpy', 'tensorflow', 'pydantic') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert done.stdout.rstrip().endswith("LOADED")

@@ -1,0 +1,258 @@
+"""`convbench noise`: delays that are what they claim, what trials come to, the file, the command."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from convbench import implementations, operands
+from convbench.errors import ExitCode, ResultError
+from convbench.implementations.variants import Delayed, Variant
+from convbench.layer import Pass
+from convbench.noise import LEAST_DEVIATION, SCHEMA, Level, NoiseFile, NoiseRun, Trial, figures
+from convbench.noise_file import deviations_of, load, save
+from convbench.report import render
+from convbench.report.noise_tables import report
+from tests.cli import ROOT, TINY, convbench
+from tests.report_fixture import CONV1, MACHINE, SOFTWARE
+
+# Variants
+
+
+class Clock:
+    """A clock that a call of the kernel moves by `call`, and a look at it by `look`."""
+
+    def __init__(self, call, look=1e-7):
+        self.now, self.call, self.look = 0.0, call, look
+
+    def __call__(self):
+        self.now += self.look
+        return self.now
+
+
+class Kernel:
+    buffers, ledger = (), implementations.contract.Ledger(("everything",))
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def load(self, operands):
+        pass
+
+    def run(self):
+        self.clock.now += self.clock.call
+        return self.clock.call
+
+    def to_numpy(self, result):
+        return np.array(result)
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.05, 0.1, 1.0])
+@pytest.mark.parametrize("call", [1e-5, 1e-3, 0.2])
+def test_a_delay_is_a_part_of_the_calls_own_time(delay, call):
+    clock = Clock(call)
+    delayed = Delayed(Kernel(clock), delay, clock)
+    before = clock.now
+    for _ in range(10):
+        assert delayed.run() == call
+    assert (clock.now - before) / (10 * call) == pytest.approx(1 + delay, abs=0.05)
+    assert delayed.seen_delay == pytest.approx(delay, abs=0.04 if call < 1e-4 else 0.002)
+    delayed.load(None)
+    assert delayed.seen_delay == 0.0
+
+
+def test_a_variant_computes_what_it_stands_for(monkeypatch):
+    monkeypatch.setattr(implementations, "_variants", {})
+    implementations.add_variants(Variant("slow", "im2col", 0.5), Variant("again", "im2col"))
+    results = []
+    for name in ("im2col", "slow", "again"):
+        prepared = implementations.get(name).prepare(CONV1, Pass.FORWARD, 1)
+        prepared.load(operands.floats(CONV1, Pass.FORWARD, 0))
+        results.append(prepared.to_numpy(prepared.run()).copy())
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+    assert implementations.get("slow").runtime == "slow"  # a process of its own
+    assert [v.name for v in implementations.known_variants()] == ["slow", "again"]
+
+
+# What trials come to
+
+
+def trial(outcome, *, injected=0.0, rules=1, faster=False, layer="a"):
+    return Trial(layer, Pass.FORWARD, injected, injected, rules, outcome, 1, 1.0, faster, 1.03)
+
+
+def run(*trials, speedup=0.0, error=0.01, time=0.0):
+    return NoiseRun(
+        "2026-11-23T10:00:00+00:00",
+        8.0,
+        12.0,
+        8,
+        0.02,
+        trials,
+        (Level("a/forward/im2col/loop", speedup, error),),
+        (Level("a/forward/im2col", time, error),),
+    )
+
+
+def file(*runs):
+    return NoiseFile(SCHEMA, MACHINE, SOFTWARE, {}, "noise", "im2col", 2, "standard", tuple(runs))
+
+
+def test_false_alarms_and_power():
+    one = run(
+        trial("holds"),
+        trial("regressed", layer="b"),
+        trial("regressed", injected=0.05),
+        trial("inconclusive", injected=0.05, layer="b"),
+        trial("holds", rules=2),
+        trial("regressed", rules=2, layer="b"),
+    )
+    two = run(
+        trial("holds"),
+        trial("inconclusive", layer="b"),
+        trial("regressed", injected=0.05, faster=True),
+        trial("holds", injected=0.05, layer="b"),
+        trial("holds", rules=2),
+        trial("holds", rules=2, layer="b"),
+    )
+    found = figures(file(one, two))
+    alone, together = found.alarms
+    assert (alone.jobs, alone.false_alarms, alone.held, alone.inconclusive) == (4, 1, 2, 1)
+    # With two rules a run is one job, and one regression in it a false alarm.
+    assert (together.jobs, together.false_alarms, together.held) == (2, 1, 1)
+    (power,) = found.power
+    assert (power.trials, power.found, power.inconclusive, power.missed) == (4, 2, 1, 1)
+    assert power.faster == 1
+    assert found.detects == pytest.approx(1.03)
+
+
+def test_the_upper_bound_is_that_of_the_issue():
+    """0 of 299, or 1 of 473, is what shows a rate of at most 1 %."""
+    from convbench.stats import proportion_upper
+
+    assert proportion_upper(0, 299) < 0.01 < proportion_upper(0, 298)
+    assert proportion_upper(1, 473) < 0.01 < proportion_upper(1, 472)
+
+
+def test_the_deviation_between_sessions_is_what_rounds_do_not_explain():
+    draw = np.random.default_rng(3)
+    apart, error = 0.03, 0.01
+    runs = [
+        run(speedup=draw.normal(0, math.hypot(apart, error)), error=error, time=draw.normal(0, 0.1))
+        for _ in range(400)
+    ]
+    found = file(*runs).deviations
+    assert found.speedup == pytest.approx(apart, rel=0.15)
+    assert found.time == pytest.approx(0.1, rel=0.15)
+    assert found.degrees == 399
+
+
+def test_sessions_are_never_taken_to_agree_entirely():
+    assert file(run(), run(), run()).deviations.speedup == LEAST_DEVIATION
+    assert file(run(), run()).deviations is None
+
+
+# The file
+
+
+def test_round_trip(tmp_path):
+    saved = file(run(trial("holds"), trial("regressed", injected=0.05)), run(trial("unreliable")))
+    save(tmp_path / "noise.json", saved)
+    assert load(tmp_path / "noise.json") == saved
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.update(schema="convbench-noise/9"), "found schema 'convbench-noise/9'"),
+        (lambda d: d["runs"][0].pop("seconds"), "runs.0.seconds"),
+        (lambda d: d["runs"][0]["trials"][0].update(outcome="fine"), "runs.0.trials.0.outcome"),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path, change, said):
+    path = tmp_path / "noise.json"
+    save(path, file(run(trial("holds"))))
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(ResultError, match=said):
+        load(path)
+
+
+def test_what_a_gate_takes_from_it(tmp_path):
+    path = tmp_path / "noise.json"
+    save(path, file(run(), run()))
+    with pytest.raises(ResultError, match="2 runs are too few"):
+        deviations_of(path, MACHINE)
+    save(path, file(run(), run(), run()))
+    assert deviations_of(path, MACHINE).source == str(path)
+    with pytest.raises(ResultError, match="of another machine") as raised:
+        deviations_of(path, replace(MACHINE, cpu="Z80"))
+    assert raised.value.exit_code is ExitCode.INCOMPARABLE
+
+
+@pytest.mark.parametrize("format_", ["text", "markdown", "csv", "json", "svg"])
+def test_every_format(format_):
+    made = file(
+        run(trial("holds"), trial("holds", rules=2), trial("regressed", injected=0.05)),
+        run(trial("holds"), trial("regressed", rules=2), trial("regressed", injected=0.05)),
+    )
+    assert "noise" in render(report(made), format_)
+
+
+# The command
+
+
+def test_noise_measures_and_goes_on(tmp_path):
+    path = tmp_path / "noise.json"
+    options = ("--effort", "quick", "--layer", "a", "--pass", "forward", "--quiet", "-o", path)
+    done = convbench("noise", TINY, "--runs", 2, "--inject", "50%", *options)
+    assert done.returncode == 0, done.stderr
+    assert "slowed by" in done.stdout
+    document = json.loads(path.read_text())
+    assert len(document["runs"]) == 2
+    slowed = [t for r in document["runs"] for t in r["trials"] if t["injected"]]
+    assert {t["injected"] for t in slowed} == {0.5}
+    assert all(0.48 < t["seen"] < 0.6 for t in slowed)
+    assert document["runs"][0]["speedups"]  # over loop: how sessions differ
+    more = convbench("noise", TINY, "--runs", 1, "--inject", "", *options)
+    assert more.returncode == 0, more.stderr
+    assert len(json.loads(path.read_text())["runs"]) == 3
+    assert "between sessions speedups deviate by" in more.stdout
+    other = convbench("noise", TINY, "--runs", 1, "--impl", "loop", *options)
+    assert other.returncode == 4
+    assert "implementation: im2col then, loop now" in other.stderr
+    used = convbench(
+        *("gate", ROOT / "results" / "mnist.json", "--baseline", ROOT / "results" / "mnist.json"),
+        *("--noise", path),
+    )
+    assert str(path) in used.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--inject", "5"), "expected a percentage such as 3%"),
+        (("--impl", "im2cool"), "did you mean 'im2col'?"),
+        (("-o", "noise.txt"), "a noise file ends in .json"),
+        (("--runs", "0"), "--runs"),
+    ],
+)
+def test_what_cannot_be_asked(tmp_path, arguments, said):
+    done = convbench("noise", "noise", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_budget_ends_the_campaign(tmp_path):
+    done = convbench(
+        *("noise", TINY, "--runs", 50, "--effort", "smoke", "--layer", "a", "--pass", "forward"),
+        *("--budget", 8, "--quiet", "-o", tmp_path / "noise.json"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert 1 <= len(json.loads((tmp_path / "noise.json").read_text())["runs"]) < 50
+    assert "the budget allowed" in done.stderr
