@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process returns; where several hold, the first of `worst` wins."""
+    """What the process returns; where several hold, the first of PRECEDENCE wins."""
 
     FINE = 0
     GATE_FAILED = 1

@@ -26,7 +26,11 @@ LEAST_DEVIATION = 0.005
 LEAST_SESSIONS = 3
 """With fewer sessions nothing is said about how they differ."""
 
-_CONFIG = {"alias_generator": lambda name: name.rstrip("_"), "populate_by_name": True}
+_CONFIG = {
+    "alias_generator": lambda name: name.rstrip("_"),
+    "populate_by_name": True,
+    "allow_inf_nan": False,
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Level:
     log: float
     error: float
 
+    __pydantic_config__ = _CONFIG
+
 
 @dataclass(frozen=True)
 class NoiseRun:
@@ -75,6 +81,8 @@ class NoiseRun:
     trials: tuple[Trial, ...]
     speedups: tuple[Level, ...]
     times: tuple[Level, ...]
+
+    __pydantic_config__ = _CONFIG
 
 
 @dataclass(frozen=True)
@@ -95,17 +103,14 @@ class NoiseFile:
 
     @property
     def deviations(self) -> Deviations | None:
-        """How much sessions differ here; None with fewer than three of them."""
+        """How much sessions differ here; None with fewer than three that have figures in common."""
         if len(self.runs) < LEAST_SESSIONS:
             return None
         speedup = _between_sessions([run.speedups for run in self.runs])
         time = _between_sessions([run.times for run in self.runs])
-        assumed = Deviations()
-        return Deviations(
-            speedup=assumed.speedup if speedup is None else speedup,
-            time=assumed.time if time is None else time,
-            degrees=len(self.runs) - 1,
-        )
+        if speedup is None or time is None:
+            return None
+        return Deviations(speedup=speedup, time=time, degrees=len(self.runs) - 1)
 
 
 @dataclass(frozen=True)
@@ -159,14 +164,13 @@ def figures(file: NoiseFile) -> Figures:
     """Raises ValueError for a file without runs."""
     trials = [trial for run in file.runs for trial in run.trials]
     sizes = sorted({trial.rules for trial in trials})
-    injected = sorted({trial.injected for trial in trials if trial.injected})
+    slowed = sorted({(trial.injected, trial.rules) for trial in trials if trial.injected})
     detects = [t.detects for t in trials if t.rules == 1 and not t.injected and t.detects]
     return Figures(
         alarms=tuple(_alarms(rules, list(_clean_jobs(file.runs, rules))) for rules in sizes),
         power=tuple(
             _power(part, rules, [t for t in trials if (t.injected, t.rules) == (part, rules)])
-            for part in injected
-            for rules in sizes
+            for part, rules in slowed
         ),
         detects=statistics.median(detects) if detects else None,
         first_look_s=statistics.median(run.first_look_s for run in file.runs),

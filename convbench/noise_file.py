@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from convbench.compare import Deviations
 from convbench.errors import ExitCode, ResultError
 from convbench.machine import Machine
-from convbench.noise import SCHEMA, NoiseFile
-from convbench.result_file import write_atomically
+from convbench.noise import LEAST_SESSIONS, SCHEMA, NoiseFile
+from convbench.result_file import read_json, write_atomically
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -31,13 +31,8 @@ def load(path: Path) -> NoiseFile:
     """Raises ResultError, which says what is wrong and where."""
     from pydantic import ValidationError
 
-    try:
-        data = json.loads(path.read_text())
-    except OSError as error:
-        raise ResultError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise ResultError(f"{path}: this is not JSON: {error}") from None
-    schema = data.get("schema") if isinstance(data, dict) else None
+    data = read_json(path)
+    schema = data.get("schema")
     if schema != SCHEMA:
         raise ResultError(
             f"{path}: found schema {schema!r}, expected {SCHEMA!r}",
@@ -53,21 +48,28 @@ def load(path: Path) -> NoiseFile:
     return file
 
 
-def deviations_of(path: Path, here: Machine) -> Deviations:
-    """What a noise file knows of a machine. Raises ResultError for another machine's, and for one
-    with too few sessions."""
+def deviations_of(path: Path, here: Machine, threads: int) -> Deviations:
+    """What a noise file knows of a machine with so many threads. Raises ResultError for another
+    machine's, for other threads, and for one with too few sessions."""
     file = load(path)
     then = file.machine
-    if (then.cpu, then.isa, then.logical_cpus) != (here.cpu, here.isa, here.logical_cpus):
+    if (then.cpu, then.isa, then.logical_cpus, file.threads) != (
+        here.cpu,
+        here.isa,
+        here.logical_cpus,
+        threads,
+    ):
         error = ResultError(
-            f"{path} is of another machine: {then.cpu}, {then.logical_cpus} CPUs",
-            hint="convbench noise measures this one",
+            f"{path} is of another machine or other threads: {then.cpu}, {then.logical_cpus} CPUs, "
+            f"{file.threads} threads; here {here.cpu}, {here.logical_cpus} CPUs, {threads} threads",
+            hint=f"convbench noise --threads {threads} measures this one",
         )
         error.exit_code = ExitCode.INCOMPARABLE
         raise error
     if file.deviations is None:
         raise ResultError(
-            f"{path}: {len(file.runs)} runs are too few to tell how sessions differ",
+            f"{path}: {len(file.runs)} runs are too few to tell how sessions differ, or have no "
+            f"figures in common (at least {LEAST_SESSIONS} runs of the same layers)",
             hint="convbench noise goes on with the file: run it again",
         )
     return replace(file.deviations, source=str(path))

@@ -7,7 +7,6 @@ a refusal that names the file, the place in it, and what was expected.
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 
 PYPERF_FORMAT = "1.0"
 MAJOR = int(SCHEMA.rpartition("/")[2])
+SHORTEST_S, LONGEST_S = 1e-12, 1e7
+"""A sample beyond these was not measured."""
+
 ROOM_BYTES = 4 * 2**20
 """A disk with less than this left is full: a file of 5,000 cells takes about as much."""
 
@@ -144,7 +146,7 @@ def pyperf_metadata() -> dict[str, str | int | float]:
 
 def load(path: Path) -> Saved:
     """Raises ResultError, which says what is wrong and where."""
-    document = _read(path)
+    document = read_json(path)
     part = document.get("convbench")
     if not isinstance(part, dict):
         raise ResultError(
@@ -166,7 +168,8 @@ def load(path: Path) -> Saved:
     return Saved(result, benchmarks, document.get("metadata", {}))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a file holds. Raises ResultError for anything else."""
     try:
         document = json.loads(path.read_text())
     except OSError as error:
@@ -178,6 +181,8 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}:{error.lineno}:{error.colno}: this is not JSON: {error.msg}",
             hint="a result file that was cut short or edited by hand cannot be used",
         ) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise ResultError(f"{path}: this is not JSON that can be read: {error}") from None
     except RecursionError:
         raise ResultError(f"{path}: nested far too deeply for a result file") from None
     if not isinstance(document, dict):
@@ -218,15 +223,17 @@ def _benchmarks(path: Path, found: Any) -> Benchmarks:
         for benchmark in found:
             name = benchmark["metadata"]["name"]
             runs = tuple(_round_samples(run) for run in benchmark["runs"])
+            if not runs:
+                raise ResultError(f"{path}: benchmark {name!r} has no rounds")
             for run in runs:
-                if not run.values or not all(math.isfinite(v) and v > 0 for v in run.values):
+                if not run.values or not all(SHORTEST_S < v < LONGEST_S for v in run.values):
                     raise ResultError(
                         f"{path}: benchmark {name!r}, round {run.round}: samples must be positive "
                         f"seconds, found {list(run.values)}",
                         hint="the file was edited, or is damaged",
                     )
             benchmarks[name] = runs
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ResultError(
             f"{path}: benchmarks: not as convbench writes them ({type(error).__name__}: {error})",
             hint="pyperf drops what it does not know when it writes a file: keep the original",

@@ -65,9 +65,9 @@ class Estimate:
         return 1 - t_cdf(excess / self.error, self.degrees)
 
     def p_beyond(self, margin: float = MARGIN) -> float:
-        """p value of "the quantity is within `margin` (of logs) of 1", two-sided; 1 without error.
+        """p value of "the quantity is within `margin` (of logs) of 1", two-sided.
 
-        Small when the interval lies wholly beyond the margin.
+        1 with fewer than five rounds. Small when the interval lies wholly beyond the margin.
         """
         excess = abs(self.log) - margin
         if self.rounds < MIN_ROUNDS or excess <= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -42,6 +43,18 @@ class Rule:
         "alias_generator": lambda name: name.rstrip("_"),
         "populate_by_name": True,
     }
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no file that was checked can hold."""
+        figures = [self.at_least, self.at_most_bytes, self.per_cent_of_peak]
+        given = [figure for figure in figures if figure is not None]
+        if len(given) != 1 or not 0 < given[0] < math.inf:
+            raise ValueError(
+                "a rule has one positive at_least, at_most_bytes or per_cent_of_peak, "
+                f"found {given or 'none'}"
+            )
+        if (self.at_least is None) != (self.versus is None):
+            raise ValueError("a rule has versus beside at_least, and only there")
 
 
 @dataclass(frozen=True)

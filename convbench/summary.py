@@ -97,10 +97,8 @@ def speedups(result: ResultFile, benchmarks: Benchmarks) -> dict[RatioKey, Ratio
 
 
 def speedup_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> Ratio | None:
-    """One speedup, over any implementation of the suite; None where either was not timed."""
+    """One speedup over another implementation of the suite; None where either was not timed."""
     layer, pass_, implementation, versus = key
-    if versus in (LOOP, FASTEST_KERAS):
-        return speedups(result, benchmarks).get(key)
     timed = _timed(result, _by_round(benchmarks), layer, pass_)
     if implementation not in timed or versus not in timed:
         return None
@@ -150,6 +148,12 @@ def _timed(
 def time_of(benchmarks: Benchmarks, name: str) -> stats.Estimate:
     """The time of a benchmark in seconds. Raises KeyError for one that was not timed."""
     return stats.estimate([_log_median(run) for run in benchmarks[name]])
+
+
+def ratio_of(benchmarks: Benchmarks, arm: str, versus: str) -> Ratio:
+    """Time of one benchmark over another's, of cells that shared no block: by their medians."""
+    ours, theirs = ({run.round: _log_median(run) for run in benchmarks[n]} for n in (arm, versus))
+    return Ratio({r: theirs[r] - ours[r] for r in sorted(ours.keys() & theirs.keys())}, versus)
 
 
 def mean_over(ratios: Iterable[Ratio]) -> stats.Estimate | None:

@@ -6,10 +6,11 @@ folder that is removed again; nothing in the user's own checkout is touched.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convbench import implementations
@@ -35,16 +36,15 @@ def other_version(name: str, against: str) -> Iterator[str]:
             implementations.add_variants(variant)
             yield variant.name
         return
-    path, function = found
-    label = f"{path}:{function}"
-    if (path.resolve(), function) == (Path(file).resolve(), name.rpartition(":")[2]):
+    path, other_function = found
+    if (path.resolve(), other_function) == (Path(file).resolve(), function):
         raise ConvbenchError(
             f"--against {against}: that is {name} itself",
             hint="name another file, or a git ref such as main",
         )
-    variant = Variant(label, label)
-    implementations.get(label)  # raises for what cannot be
-    yield variant.name
+    other = f"{path}:{other_function}"
+    implementations.get(other)  # raises for what cannot be
+    yield other
 
 
 def _beside(file: Path, function: str, against: str) -> tuple[Path, str] | None:
@@ -59,7 +59,8 @@ def _beside(file: Path, function: str, against: str) -> tuple[Path, str] | None:
         there = next((candidate for candidate in inside if candidate.is_file()), None)
         if there is None:
             raise ImplementationError(
-                f"--against {against}: that folder has no {' and no '.join(map(str, inside))}"
+                f"--against {against}: that folder has no {' and no '.join(map(str, inside))}",
+                hint=f"for a branch of that name: --against refs/heads/{against}",
             )
         return there, function
     other, _, other_function = against.rpartition(":")
@@ -79,8 +80,8 @@ def _checked_out(file: Path, ref: str) -> Iterator[Path]:
     inside = file.resolve().relative_to(top.resolve())
     with tempfile.TemporaryDirectory(prefix="convbench-version-") as temporary:
         tree = Path(temporary) / "tree"
-        _git(top, ref, *NO_HOOKS, "worktree", "add", "--quiet", "--detach", str(tree), commit)
         try:
+            _git(top, ref, *NO_HOOKS, "worktree", "add", "--quiet", "--detach", str(tree), commit)
             if not (tree / inside).is_file():
                 raise ConvbenchError(
                     f"--against {ref}: {inside} does not exist there ({commit[:12]})",
@@ -88,14 +89,24 @@ def _checked_out(file: Path, ref: str) -> Iterator[Path]:
                 )
             yield tree / inside
         finally:
-            _git(top, ref, "worktree", "remove", "--force", str(tree))
+            # What was found stands, whatever becomes of the folder.
+            with suppress(ConvbenchError):
+                _git(top, ref, "worktree", "remove", "--force", str(tree))
+            with suppress(ConvbenchError):
+                _git(top, ref, "worktree", "prune")
 
 
 def _git(folder: Path, ref: str, *arguments: str) -> str:
     """What git prints. Raises ConvbenchError with what it complains about."""
+    # A hook, and whoever runs one, sets GIT_DIR, GIT_INDEX_FILE and others: of its own repository.
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
         )
     except OSError as error:
         raise ConvbenchError(f"--against {ref}: git cannot be run: {error.strerror}") from None

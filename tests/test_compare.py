@@ -366,11 +366,18 @@ def test_no_memory_at_all_has_no_ratio():
     assert one.changes == (None,)
 
 
-def test_per_cent_of_peak_is_figures_alone():
-    for one in compared(of_pair(old(), new()), "fraction_of_peak").rows:
-        assert all(0 < figure.value < 1 for figure in one.figures)
-        assert one.changes == (None,)
-    assert compared(of_pair(old(), new()), "fraction_of_peak").means == ()
+def test_per_cent_of_peak_changes_as_the_time_does():
+    """The peak is the same in both files, so that one change is the inverse of the other."""
+    pair = of_pair(old(), new())
+    times = {(r.layer, r.pass_, r.implementation): r for r in compared(pair, "time").rows}
+    for row in compared(pair, "fraction_of_peak").rows:
+        assert all(0 < figure.value < 1 for figure in row.figures)
+        (change,), (of_time,) = (
+            row.changes,
+            times[row.layer, row.pass_, row.implementation].changes,
+        )
+        assert change.ratio == pytest.approx(1 / of_time.ratio)
+        assert change.ci99 == pytest.approx(tuple(1 / bound for bound in of_time.ci99[::-1]))
 
 
 # What sets files apart

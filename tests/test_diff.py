@@ -229,7 +229,8 @@ def test_csv_has_a_row_a_change_with_raw_numbers() -> None:
     failed = next(row for row in rows if row["new_status"] == "failed")
     assert (failed["new"], failed["change"]) == ("", "")
     of_all = [row for row in rows if not row["layer"] and not row["pass"]]
-    assert {row["quantity"] for row in of_all} == {"time", "speedup", "peak_memory"}
+    quantities = {"time", "speedup", "peak_memory", "fraction_of_peak"}
+    assert {row["quantity"] for row in of_all} == quantities
 
 
 def test_csv_of_three_files_names_each_pair() -> None:

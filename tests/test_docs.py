@@ -1,21 +1,27 @@
 """The documentation against the code: examples run, tables match, links and modules exist."""
 
+import dataclasses
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import types
 from typing import get_args
 
 import pytest
+import yaml
 
 from convbench import implementations, result_file
 from convbench.agreement.checker import check
 from convbench.errors import ExitCode
+from convbench.gate import Outcome
 from convbench.layer import Pass
 from convbench.results import Status
 from convbench.schedule.effort import EFFORTS
-from convbench.suite_file import read_suite
-from tests.cli import ROOT, run_tiny
+from convbench.suite import Rule
+from convbench.suite_file import read_rules, read_suite
+from tests.cli import ROOT, convbench, run_tiny
 
 DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
@@ -145,6 +151,61 @@ def test_the_table_of_efforts():
         name: (e.rounds, e.blocks, e.slow_blocks, round(e.sample_s * 1e3))
         for name, e in EFFORTS.items()
     }
+
+
+# ci.md
+
+
+def _yaml_blocks(page):
+    return re.findall(r"^```yaml\n(.*?)^```$", _text(page), re.MULTILINE | re.DOTALL)
+
+
+def test_the_workflow_does_what_it_says(tmp_path):
+    """Its steps are those of GitHub Actions, and its gate runs as it stands in a clone."""
+    workflow = yaml.safe_load(_yaml_blocks("ci.md")[0])
+    (job,) = workflow["jobs"].values()
+    assert workflow[True] == "pull_request"  # YAML 1.1 reads `on` as a truth value
+    assert all(("uses" in step) != ("run" in step) for step in job["steps"])
+    (gate,) = [step["run"] for step in job["steps"] if step.get("run", "").startswith("convbench")]
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for words in (["init", "--initial-branch=main"], ["add", "."], ["commit", "-m", "all"]):
+        git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org", *words]
+        subprocess.run(git, cwd=tmp_path, check=True, capture_output=True)
+    summary = tmp_path / "summary.md"
+    summary.touch()
+    command = shlex.split(gate.replace("origin/${{ github.base_ref }}", "main"))
+    done = convbench(
+        *(*command[1:], "--effort", "smoke", "--layer", "small"),
+        cwd=tmp_path,
+        GITHUB_ACTIONS="true",
+        GITHUB_STEP_SUMMARY=str(summary),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "my_conv.py:convolve@main" in summary.read_text()
+    assert (tmp_path / "gate.xml").read_text().startswith("<?xml")
+
+
+def test_the_floors_shown_can_be_read(tmp_path):
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(_yaml_blocks("ci.md")[1])
+    assert len(read_rules(rules)) == 4
+
+
+def test_every_verdict_and_rule_key_is_explained():
+    text = _text("ci.md")
+    for outcome in get_args(Outcome):
+        assert f"| {outcome} |" in text
+    for field in dataclasses.fields(Rule):
+        assert f"`{field.name.rstrip('_')}`" in text
+
+
+def test_the_noise_command_of_the_page(tmp_path):
+    (line,) = re.findall(r"^\$ convbench (noise .*)$", _text("ci.md"), re.MULTILINE)
+    done = convbench(
+        *shlex.split(line), "--effort", "smoke", "--layer", "small", "--quiet", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results" / "noise.json").exists()
 
 
 # architecture.md

@@ -1,4 +1,4 @@
-"""`convbench gate` through the real command line: every exit code, every kind of rule, bad input."""
+"""`convbench gate` through the real command line: exit codes, kinds of rules, bad input."""
 
 import json
 import os
@@ -97,6 +97,7 @@ def test_an_inconclusive_baseline_passes_unless_told_otherwise(result):
 
 
 def test_a_speedup_that_fell(result, saved, tmp_path):
+    saved = json.loads(json.dumps(saved))
     for benchmark in saved["benchmarks"]:
         if benchmark["metadata"]["name"].endswith("im2col"):
             for run in benchmark["runs"]:
@@ -244,6 +245,24 @@ def test_a_slower_version_fails(repository, tmp_path):
     assert len(listed.stdout.splitlines()) == 1  # ours is gone again
 
 
+def test_an_old_version_that_cannot_run_does_not_pass_for_ever(repository, tmp_path):
+    old = tmp_path / "old.py"
+    old.write_text("import no_such_module\n")
+    done = against(repository, old, tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "no_such_module" in done.stdout
+
+
+def test_what_the_new_version_cannot_compute_is_an_error(repository, tmp_path):
+    done = convbench(
+        *("gate", TINY, "--pass", "kernel-gradient", "--impl", "src/mine/conv.py:conv"),
+        *("--against", "fast", "-o", tmp_path / "new.json"),
+        cwd=repository,
+    )
+    assert done.returncode == 2
+    assert "computes nothing of tiny as selected" in done.stderr
+
+
 def test_the_same_version_does_not_fail(repository, tmp_path):
     done = against(repository, "HEAD", tmp_path)
     assert done.returncode in (0, 3), done.stdout + done.stderr
@@ -298,11 +317,15 @@ def test_an_other_version_that_cannot_be(repository, tmp_path, ref, said):
         (("tiny.yaml", "--against", "main"), "name it with one --impl FILE.py:NAME"),
         (("tiny.yaml", "--impl", "im2col", "--against", "main"), "one --impl FILE.py:NAME"),
         (("tiny.yaml",), "there is nothing to hold tiny to"),
+        (("tiny.yaml", "--pass", "forward", "--baseline", "OTHER"), "has no speedup of anything"),
+        (("RESULT", "--noise", "x.json"), "concern a --baseline"),
+        (("RESULT", "--baseline", "RESULT", "--report", "/proc/none/x.md"), "cannot be saved in"),
     ],
 )
 def test_what_cannot_be_asked(result, tmp_path, arguments, said):
     (tmp_path / "tiny.yaml").write_text(TINY.read_text())
-    words = [str(result) if word == "RESULT" else word for word in arguments]
+    files = {"RESULT": str(result), "OTHER": str(ROOT / "results" / "mnist.json")}
+    words = [files.get(word, word) for word in arguments]
     done = convbench("gate", *words, cwd=tmp_path)
     assert done.returncode == 2, done.stdout
     assert said in done.stderr
@@ -342,6 +365,22 @@ EDITS = {
     "a cell of no layer": (
         lambda d: d["convbench"]["cells"][0].update(layer="zz"),
         "the suite has no layer 'zz'",
+    ),
+    "an order that is none": (
+        lambda d: d["benchmarks"][0]["runs"][0]["metadata"].update(order=3),
+        "not as convbench writes them",
+    ),
+    "a benchmark without rounds": (
+        lambda d: d["benchmarks"][0].update(runs=[]),
+        "has no rounds",
+    ),
+    "a sample of a billion years": (
+        lambda d: d["benchmarks"][0]["runs"][0].update(values=[1e300]),
+        "samples must be positive",
+    ),
+    "a floor of nothing": (
+        lambda d: d["convbench"]["suite"].update(gate=[{"implementation": "im2col"}]),
+        "a rule has one positive at_least",
     ),
     "a time of no benchmark": (
         lambda d: d["convbench"]["cells"][0]["time"].update(benchmark="zz"),

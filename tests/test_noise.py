@@ -1,4 +1,4 @@
-"""`convbench noise`: delays that are what they claim, what trials come to, the file, the command."""
+"""`convbench noise`: delays that are what they claim, what trials come to, file and command."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from convbench.noise import LEAST_DEVIATION, SCHEMA, Level, NoiseFile, NoiseRun,
 from convbench.noise_file import deviations_of, load, save
 from convbench.report import render
 from convbench.report.noise_tables import report
-from tests.cli import ROOT, TINY, convbench
+from tests.cli import ROOT, TINY, convbench, run_tiny
 from tests.report_fixture import CONV1, MACHINE, SOFTWARE
 
 # Variants
@@ -186,12 +186,29 @@ def test_what_a_gate_takes_from_it(tmp_path):
     path = tmp_path / "noise.json"
     save(path, file(run(), run()))
     with pytest.raises(ResultError, match="2 runs are too few"):
-        deviations_of(path, MACHINE)
+        deviations_of(path, MACHINE, 2)
     save(path, file(run(), run(), run()))
-    assert deviations_of(path, MACHINE).source == str(path)
-    with pytest.raises(ResultError, match="of another machine") as raised:
-        deviations_of(path, replace(MACHINE, cpu="Z80"))
-    assert raised.value.exit_code is ExitCode.INCOMPARABLE
+    assert deviations_of(path, MACHINE, 2).source == str(path)
+    for machine, threads in ((replace(MACHINE, cpu="Z80"), 2), (MACHINE, 1)):
+        with pytest.raises(ResultError, match="another machine or other threads") as raised:
+            deviations_of(path, machine, threads)
+        assert raised.value.exit_code is ExitCode.INCOMPARABLE
+
+
+def test_sessions_without_a_figure_in_common_tell_nothing(tmp_path):
+    others = replace(run(), speedups=(Level("b/forward/im2col/loop", 0.0, 0.01),))
+    assert file(run(), run(), others).deviations is None
+
+
+def test_files_of_different_jobs_add_up():
+    """--each first, then all together with another slowdown: no group of trials is made up."""
+    found = figures(
+        file(
+            run(trial("holds"), trial("regressed", injected=0.05)),
+            run(trial("holds"), trial("holds", rules=2), trial("regressed", injected=0.1, rules=2)),
+        )
+    )
+    assert [(p.injected, p.rules) for p in found.power] == [(0.05, 1), (0.1, 2)]
 
 
 @pytest.mark.parametrize("format_", ["text", "markdown", "csv", "json", "svg"])
@@ -225,11 +242,14 @@ def test_noise_measures_and_goes_on(tmp_path):
     other = convbench("noise", TINY, "--runs", 1, "--impl", "loop", *options)
     assert other.returncode == 4
     assert "implementation: im2col then, loop now" in other.stderr
-    used = convbench(
-        *("gate", ROOT / "results" / "mnist.json", "--baseline", ROOT / "results" / "mnist.json"),
-        *("--noise", path),
-    )
-    assert str(path) in used.stdout
+    saved = tmp_path / "saved.json"
+    assert run_tiny(saved, *options[2:6], "--force")[0].returncode == 0
+    used = convbench("gate", saved, "--baseline", saved, "--noise", path)
+    assert str(path) in used.stdout, used.stderr
+    old = ROOT / "results" / "mnist.json"
+    refused = convbench("gate", old, "--baseline", old, "--noise", path)
+    assert refused.returncode == 4
+    assert "another machine or other threads" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -246,6 +266,17 @@ def test_what_cannot_be_asked(tmp_path, arguments, said):
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_subject_that_cannot_compute_all(tmp_path):
+    """One's own f(x, kernel) has no gradients and no padding: the rest is tried."""
+    done = convbench(
+        *("noise", TINY, "--runs", 1, "--impl", "examples/my_conv.py:convolve", "--inject", "20%"),
+        *("--effort", "smoke", "--quiet", "-o", tmp_path / "noise.json"),
+    )
+    assert done.returncode == 0, done.stderr
+    trials = json.loads((tmp_path / "noise.json").read_text())["runs"][0]["trials"]
+    assert {(t["layer"], t["pass"], t["rules"]) for t in trials} == {("a", "forward", 1)}
 
 
 def test_a_budget_ends_the_campaign(tmp_path):

@@ -89,26 +89,43 @@ def test_the_second_command_finds_the_tests(clone):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the tour's commands run: its files, and a result file made here."""
+    """Where the tour's commands run: its files, in a repository."""
     folder = tmp_path_factory.mktemp("tour")
     for name in ("configs", "examples", "docs", "results"):
         shutil.copytree(ROOT / name, folder / name)
-    arguments = ["--effort", "smoke", "--force", "--layer", "conv1", "-o", "results/mnist.json"]
+    who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "all"]):
+        subprocess.run(["git", *who, *arguments], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def resumable(tmp_path_factory):
+    """A folder with a result file that was made here."""
+    folder = tmp_path_factory.mktemp("resumable")
+    arguments = ["--effort", "smoke", "--layer", "conv1", "-o", "results/mnist.json"]
     done = convbench("run", "mnist", *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
 
+def _measures(words):
+    """Whether a command of the tour measures anything, so that its effort matters."""
+    return words[1] in ("run", "gate", "noise") and not any(w.endswith(".json") for w in words[2:3])
+
+
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_of_the_tour(line, folder):
+def test_a_command_of_the_tour(line, folder, request):
     words = shlex.split(line)
     if words[0] == "python":
         done = subprocess.run([sys.executable, *words[1:]], cwd=folder, capture_output=True)
         assert done.returncode == 0, done.stderr
         return
     assert words[0] == "convbench"
-    effort = ["--effort", "smoke"] if words[1] == "run" and "--resume" not in words else []
-    done = convbench(*words[1:], *effort, cwd=folder)
+    here, effort = folder, ["--effort", "smoke"] if _measures(words) else []
+    if "--resume" in words:
+        here, effort = request.getfixturevalue("resumable"), []
+    done = convbench(*words[1:], *effort, cwd=here)
     expected = next((code for start, code in EXIT_CODES.items() if line.startswith(start)), 0)
     assert done.returncode == expected, done.stderr
     assert done.stdout or "-o" in words
@@ -118,6 +135,9 @@ def test_the_tour_has_every_command():
     assert {shlex.split(line)[1] for line in COMMANDS if line.startswith("convbench")} == {
         "run",
         "show",
+        "diff",
+        "gate",
+        "noise",
         "machine",
         "schema",
     }

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from convbench.cli.console import guarded
-from convbench.cli.show import Format, print_report
+from convbench.cli.show import Format, print_report, refuse_checks
 
 
 @guarded
@@ -38,8 +38,10 @@ def diff(
     from convbench.report.diff_tables import report
     from convbench.result_file import load
 
+    refuse_checks(format_, "diff")
     files = [(str(path), load(path)) for path in (old, new, *(more or ()))]
-    deviations = (
-        Deviations() if noise is None else deviations_of(noise, files[-1][1].result.machine)
-    )
+    deviations = Deviations()
+    if noise is not None:
+        newest = files[-1][1].result
+        deviations = deviations_of(noise, newest.machine, newest.threads)
     print_report(report(compare(files, deviations)), format_, output)

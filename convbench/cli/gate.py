@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -38,6 +38,7 @@ from convbench.suite import FASTEST_KERAS, KERAS_WAYS
 
 if TYPE_CHECKING:
     from convbench.gate import Terms
+    from convbench.result_file import Saved
     from convbench.schedule import Judged, Options, Session
     from convbench.suite import Rule, Suite
 
@@ -130,23 +131,22 @@ def gate(
     timings cannot be trusted, 4 when the baseline cannot be compared, 5 when a cell is wrong.
     """
     from convbench import report as formats
-    from convbench.compare import Deviations
-    from convbench.gate import Judgement, Terms, exit_code, look_alpha
-    from convbench.machine import fingerprint
-    from convbench.noise_file import deviations_of
+    from convbench.gate import Judgement, Terms, exit_code
     from convbench.report.gate_tables import report as tables
-    from convbench.result_file import load
-    from convbench.schedule import Judged
-    from convbench.suite_file import read_rules, read_suite
-    from convbench.versions import other_version
+    from convbench.result_file import load, reserve
+    from convbench.suite_file import read_rules
 
-    for path in report or ():
-        formats.format_of(path)  # raises before anything is measured
-    rules_given = None if rules is None else read_rules(rules)
+    for path in report or ():  # raises before anything is measured
+        formats.format_of(path)
+        reserve(path, force=True)
+    if baseline is None and (noise is not None or allow_different_machine):
+        raise ConvbenchError(
+            "--noise and --allow-different-machine concern a --baseline, and none was given"
+        )
+    given = None if rules is None else read_rules(rules)
     terms = Terms(
         baseline=None if baseline is None else load(baseline),
         tolerance=None if tolerance is None else part(tolerance, "--tolerance"),
-        deviations=Deviations() if noise is None else deviations_of(noise, fingerprint()),
         allow_different_machine=allow_different_machine,
     )
     if target.endswith(".json"):
@@ -164,54 +164,126 @@ def gate(
                 "--output": output,
             },
         )
-        saved = load(Path(target))
-        suite = saved.result.suite
-        terms, notes = _with_rules(terms, rules_given or suite.gate, suite, suite)
-        judged = Judged(tuple(terms.verdicts(saved, look_alpha(1))), 1)
-        alpha = look_alpha(1)
+        held = _file_held_to(terms, Path(target), given, noise)
     else:
         with ExitStack() as stack:
-            whole = read_suite(target)
-            rules_of = whole.gate if rules_given is None else rules_given
-            if against is not None:
-                new = _one_of_yours(impl)
-                old = stack.enter_context(other_version(new, against))
-                whole = _versions_only(whole, new, old, rules_of)
-                terms = replace(terms, versions=(new, old))
-            suite = selected(whole, impl if against is None else None, pass_, layer)
-            terms, notes = _with_rules(terms, rules_of, whole, suite)
+            suite, terms, notes = _to_run(stack, target, terms, given, impl, against, pass_, layer)
             path = result_path(output, suite.name, force)
             session = new_session(suite, threads, effort, seed or 0, path)
-            options = options_of(session, budget, timeout, short_samples=against is not None)
-            judged = _measured(session, terms, options, quiet)
-            saved = session.saved()
-            complain(f"saved {session.path}")
-        alpha = look_alpha()
+            options = options_of(session, budget, timeout, comparing=against is not None)
+            terms = _measured_here(terms, noise, session.threads)
+            held = _run_held_to(terms, session, options, quiet, notes)
 
     policy: Literal["fail", "pass"] | None = None
     if inconclusive is not None:
         policy = "fail" if inconclusive is OnInconclusive.FAIL else "pass"
-    code = exit_code(judged.verdicts, policy, any_wrong(saved.result))
+    result, old_version = held.saved.result, terms.versions and terms.versions[1]
+    code = exit_code(held.judged.verdicts, policy, any_wrong(result, old_version))
     told = tables(
         Judgement(
             target=target,
-            verdicts=judged.verdicts,
-            looks=judged.looks,
-            alpha=alpha,
+            verdicts=held.judged.verdicts,
+            looks=held.judged.looks,
+            alpha=held.alpha,
             exit_code=code,
             on_inconclusive=policy,
             baseline=None if baseline is None else str(baseline),
-            version=terms.versions and terms.versions[1],
-            deviations=None if baseline is None else terms.deviations,
-            twins=terms.twins(saved),
-            notes=notes,
+            version=old_version,
+            deviations=held.terms.deviations_for(held.saved),
+            twins=held.terms.twins(held.saved),
+            notes=held.notes,
         ),
-        saved.result,
+        result,
     )
+    print_report(told, format_, None)
     for path in report or ():
         print_report(told, format_, path)
-    print_report(told, format_, None)
     raise SystemExit(code)
+
+
+class _Held(NamedTuple):
+    """A result, what it was held to, and what came of it."""
+
+    saved: Saved
+    terms: Terms
+    judged: Judged
+    alpha: float
+    notes: tuple[str, ...]
+
+
+def _file_held_to(
+    terms: Terms, path: Path, rules: tuple[Rule, ...] | None, noise: Path | None
+) -> _Held:
+    from convbench.gate import look_alpha
+    from convbench.noise_file import deviations_of
+    from convbench.result_file import load
+    from convbench.schedule import Judged
+
+    saved = load(path)
+    suite = saved.result.suite
+    if rules is None:  # its own, of which a narrower run may have left some out
+        terms, notes = _with_rules(terms, suite.gate, None, suite)
+    else:
+        terms, notes = _with_rules(terms, rules, suite, suite)
+    if noise is not None:
+        here = saved.result
+        terms = replace(terms, deviations=deviations_of(noise, here.machine, here.threads))
+    alpha = look_alpha(1)
+    return _Held(saved, terms, Judged(tuple(terms.verdicts(saved, alpha)), 1), alpha, notes)
+
+
+def _measured_here(terms: Terms, noise: Path | None, threads: int) -> Terms:
+    from convbench.machine import fingerprint
+    from convbench.noise_file import deviations_of
+
+    if noise is None:
+        return terms
+    return replace(terms, deviations=deviations_of(noise, fingerprint(), threads))
+
+
+def _to_run(
+    stack: ExitStack,
+    target: str,
+    terms: Terms,
+    rules: tuple[Rule, ...] | None,
+    impl: list[str] | None,
+    against: str | None,
+    passes: list[str] | None,
+    layers: list[str] | None,
+) -> tuple[Suite, Terms, tuple[str, ...]]:
+    """The suite as selected, what its run is held to, and a note on rules that were left out."""
+    from convbench.suite_file import read_suite
+    from convbench.versions import other_version
+
+    whole = read_suite(target)
+    rules = whole.gate if rules is None else rules
+    if against is not None:
+        new = _one_of_yours(impl)
+        old = stack.enter_context(other_version(new, against))
+        suite = selected(_versions_only(whole, new, old, rules), None, passes, layers)
+        _supports_something(new, suite)
+        terms = replace(terms, versions=(new, old))
+    else:
+        suite = selected(whole, impl, passes, layers)
+    known = tuple(dict.fromkeys([*whole.implementations, *suite.implementations]))
+    terms, notes = _with_rules(terms, rules, replace(whole, implementations=known), suite)
+    return suite, terms, notes
+
+
+def _run_held_to(
+    terms: Terms, session: Session, options: Options, quiet: bool, notes: tuple[str, ...]
+) -> _Held:
+    from convbench.gate import look_alpha
+    from convbench.schedule import run_and_judge
+
+    with Watcher(quiet) as watcher:
+        try:
+            judged = watched(session, run_and_judge(session, options, terms.verdicts), watcher)
+        except InterruptedRun:
+            complain(f"interrupted: nothing was judged; what was measured is in {session.path}")
+            raise SystemExit(ExitCode.INTERRUPTED) from None
+    complain(f"saved {session.path}")
+    return _Held(session.saved(), terms, judged, look_alpha(), notes)
 
 
 def part(text: str, option: str) -> float:
@@ -256,40 +328,57 @@ def _versions_only(suite: Suite, new: str, old: str, rules: Sequence[Rule]) -> S
     return replace(suite, implementations=tuple(dict.fromkeys([new, old, *others])))
 
 
+def _supports_something(name: str, suite: Suite) -> None:
+    """Raises ConvbenchError where an implementation can compute nothing of the suite."""
+    from convbench import implementations
+
+    implementation = implementations.get(name)
+    reasons = [
+        implementation.unsupported(layer, pass_) for layer in suite.layers for pass_ in suite.passes
+    ]
+    if all(reasons):
+        raise ConvbenchError(
+            f"{name} computes nothing of {suite.name} as selected: {reasons[0]}",
+            hint="name another suite, or other layers and passes",
+        )
+
+
 def _with_rules(
-    terms: Terms, rules: Sequence[Rule], whole: Suite, suite: Suite
+    terms: Terms, rules: Sequence[Rule], whole: Suite | None, suite: Suite
 ) -> tuple[Terms, tuple[str, ...]]:
-    """The terms with those rules that concern the selected suite, and a note on the others.
+    """The terms with those rules that concern the selected suite, and notes on what is left out.
 
-    Raises ConvbenchError for a rule that concerns nothing, and where there is nothing to judge.
+    Raises ConvbenchError for a rule that concerns nothing of the whole suite (None: any may), and
+    where there is nothing to judge.
     """
-    from convbench.gate import why_not_of
+    from convbench.gate import in_common, why_not_of
 
-    misses = [why for rule in rules if (why := why_not_of(rule, whole)) is not None]
-    if misses:
+    misses = []
+    if whole is not None:
+        misses = [why for rule in rules if (why := why_not_of(rule, whole)) is not None]
+    if whole is not None and misses:
         raise ConvbenchError(
             "\n".join(f"a rule concerns nothing of {whole.name}: {why}" for why in misses),
             hint="a rule that nothing matches would pass whatever happens: correct or remove it",
         )
     kept = tuple(rule for rule in rules if why_not_of(rule, suite) is None)
-    left = len(rules) - len(kept)
-    notes = () if not left else (f"{left} of {len(rules)} floors concern what was not selected",)
+    notes = []
+    if left := len(rules) - len(kept):
+        notes.append(f"{left} of {len(rules)} floors concern what was not selected")
     terms = replace(terms, rules=kept)
+    if terms.baseline is not None:
+        shared = in_common(terms.baseline, suite)
+        if not shared:
+            raise ConvbenchError(
+                f"the baseline has no speedup of anything that {suite.name} has as selected",
+                hint="a speedup needs loop or a Keras way in both; see convbench show",
+            )
+        if left := len(in_common(terms.baseline, terms.baseline.result.suite)) - len(shared):
+            notes.append(f"{left} speedups of the baseline are not of this run, and not judged")
     if not kept and terms.baseline is None and terms.versions is None:
         raise ConvbenchError(
             f"there is nothing to hold {suite.name} to" + (f": {notes[0]}" if notes else ""),
             hint="give it floors (key `gate` of the suite, or --rules FILE), a --baseline OLD.json "
             "or --against another version",
         )
-    return terms, notes
-
-
-def _measured(session: Session, terms: Terms, options: Options, quiet: bool) -> Judged:
-    from convbench.schedule import run_and_judge
-
-    with Watcher(quiet) as watcher:
-        try:
-            return watched(session, run_and_judge(session, options, terms.verdicts), watcher)
-        except InterruptedRun:
-            complain(f"interrupted: nothing was judged; what was measured is in {session.path}")
-            raise SystemExit(ExitCode.INTERRUPTED) from None
+    return terms, tuple(notes)

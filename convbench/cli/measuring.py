@@ -113,7 +113,7 @@ def options_of(
     budget: float | None,
     timeout: float,
     time_wrong: bool = False,
-    short_samples: bool = False,
+    comparing: bool = False,
 ) -> Options:
     from convbench.schedule import Options
     from convbench.schedule.options import worker_environment
@@ -123,12 +123,16 @@ def options_of(
         budget_s=budget,
         timeout_s=timeout,
         time_wrong=time_wrong,
-        short_samples=short_samples,
+        comparing=comparing,
     )
 
 
-def any_wrong(result: ResultFile) -> bool:
-    return any(cell.status in ("wrong", "failed") for cell in result.cells)
+def any_wrong(result: ResultFile, but_for: str | None = None) -> bool:
+    """Whether a cell is wrong or crashed; an old version may be, and the new one mend it."""
+    return any(
+        cell.status in ("wrong", "failed") and cell.implementation != but_for
+        for cell in result.cells
+    )
 
 
 def selected(

@@ -29,7 +29,7 @@ from convbench.cli.measuring import (
     selected,
     watched,
 )
-from convbench.cli.show import Format, print_report
+from convbench.cli.show import Format, print_report, refuse_checks
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def noise(
     from convbench.schedule import Pairs
     from convbench.suite_file import read_suite
 
+    refuse_checks(format_, "noise")
     injected = sorted({part(text, "--inject") for text in inject.split(",") if text.strip()} - {0})
     suite = selected(read_suite(target), None, pass_, layer)
     subject = _subject(suite, impl)
@@ -109,10 +110,11 @@ def noise(
             pairs.suite(suite), threads, effort, seed or 0, Path(folder) / "run.json"
         )
         file = _begun(path, force, first, subject)
-        options = options_of(first, None, timeout, short_samples=True)
-        interrupted = False
+        options = options_of(first, None, timeout, comparing=True)
+        interrupted = wrong = False
         try:
-            for done in _runs(first, options, (pairs, not each), runs, deadline, shown):
+            for session, done in _runs(first, options, (pairs, not each), runs, deadline, shown):
+                wrong |= any_wrong(session.result())
                 file = replace(file, machine=first.machine, software=first.software)
                 file = replace(file, runs=(*file.runs, done))
                 save(path, file)
@@ -124,7 +126,7 @@ def noise(
     if interrupted:
         complain(f"interrupted after {len(file.runs)} runs; the next command goes on with the file")
         raise SystemExit(ExitCode.INTERRUPTED)
-    if any_wrong(first.result()):
+    if wrong:
         raise SystemExit(ExitCode.WRONG)
 
 
@@ -195,7 +197,7 @@ def _runs(
     number: int,
     deadline: float | None,
     watcher: Watcher,
-) -> Generator[NoiseRun, None, None]:
+) -> Generator[tuple[Session, NoiseRun], None, None]:
     """One run after the other, as many as are asked for and fit before the deadline.
 
     What the first run found right is not checked again; every run has processes of its own.
@@ -213,7 +215,7 @@ def _runs(
         began = time.monotonic()
         found = watched(session, _labelled(events, run, number), watcher)
         longest = max(longest, time.monotonic() - began)
-        yield found
+        yield session, found
 
 
 def _again(first: Session, run: int) -> Session:

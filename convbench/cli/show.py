@@ -49,6 +49,17 @@ def print_result(result: ResultFile, format_: Format) -> None:
     print_report(report(result), format_, None)
 
 
+def refuse_checks(format_: Format, command: str) -> None:
+    """Raises ConvbenchError for a format that holds checks or points, of a command without any."""
+    from convbench.errors import ConvbenchError
+
+    if format_ in (Format.JUNIT, Format.SMALLER):
+        raise ConvbenchError(
+            f"--format {format_.value}: {command} checks nothing, so there is nothing to write",
+            hint="run, show and gate have checks",
+        )
+
+
 def print_report(report: Report, format_: Format, output: Path | None) -> None:
     """On a terminal tables fit its width; the suffix of `output` chooses the format."""
     from convbench import report as formats

@@ -5,13 +5,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from convbench import stats
-
-if TYPE_CHECKING:
-    pass
-
 from convbench.compare.document import Change
 
 CONFIDENCE = 0.99

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from convbench.layer import Pass
 from convbench.results import Cell, Interval, Status
-
-if TYPE_CHECKING:
-    pass
 
 Quantity = Literal["time", "speedup", "peak_memory", "fraction_of_peak"]
 Verdict = Literal["up", "down", "equal", "unclear", "no_interval", "estimated"]

@@ -62,7 +62,12 @@ def measured_of(saved: Saved, without: Collection[str] = ()) -> Measured:
     timed: dict[Subject, dict[CellKey, Ratio]] = {subject: {} for subject in SUBJECTS}
     for key, cell in cells.items():
         if cell.status == "ok" and cell.time is not None:
-            timed[TIME][key] = Ratio(_log_times(benchmarks, cell.time.benchmark), "")
+            logs = _log_times(benchmarks, cell.time.benchmark)
+            timed[TIME][key] = Ratio(logs, "")
+            if cell.work is not None and cell.work.fraction_of_peak:
+                at_peak = math.log(cell.work.fraction_of_peak * cell.time.time_s)
+                of_peak = {number: at_peak - log for number, log in logs.items()}
+                timed[FRACTION][key] = Ratio(of_peak, "")
     for (layer, pass_, implementation, versus), ratio in speedups(result, benchmarks).items():
         timed[Subject("speedup", versus)][layer, pass_, implementation] = ratio
     keras = (s for s in result.speedups if s.versus == FASTEST_KERAS)
@@ -164,7 +169,7 @@ def _change(
     then, now = (mean_over(timed[key] for key in shared) for timed in (below, above))
     if then is None or now is None:
         return None
-    tau = deviations.time if subject == TIME else deviations.speedup
+    tau = deviations.speedup if subject.quantity == "speedup" else deviations.time
     reliable = all(_is_reliable(subject, key, m) for key in shared for m in (old, new))
     change = change_of(now, then, tau, deviations.degrees)
     return replace(change, reliable=reliable, cells=len(shared))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from convbench.gate.decision import (
     ALPHA,
     LOOKS,
+    SECOND_LOOK,
     TOLERANCE,
     Evidence,
     Margins,
@@ -20,11 +21,13 @@ from convbench.gate.decision import (
     is_open,
     look_alpha,
 )
+from convbench.gate.questions import in_common
 from convbench.gate.terms import Judgement, Terms, why_not_of
 
 __all__ = [
     "ALPHA",
     "LOOKS",
+    "SECOND_LOOK",
     "TOLERANCE",
     "Evidence",
     "Judgement",
@@ -39,6 +42,7 @@ __all__ = [
     "decide",
     "exit_code",
     "fails",
+    "in_common",
     "is_open",
     "look_alpha",
     "why_not_of",

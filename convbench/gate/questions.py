@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from convbench import stats, summary
 from convbench.compare import Deviations, incomparable, other_geometry
 from convbench.gate.decision import ROOM, TOLERANCE, Margins, Question, Subject
 from convbench.results import Cell, Duplicate, ResultFile, benchmark_name
-from convbench.suite import KERAS_WAYS, Rule
+from convbench.suite import FASTEST_KERAS, KERAS_WAYS, Rule, Suite
 from convbench.summary import LOOP, RatioKey
 
 if TYPE_CHECKING:
@@ -33,14 +33,18 @@ def floors(rules: Iterable[Rule], saved: Saved, tolerance: float | None = None) 
     """
     margins = Margins(tolerance or 0.0, tolerance or 0.0)
     distrust = why_unreliable(saved.result.duplicates)
+    known = summary.speedups(saved.result, saved.benchmarks)
     return [
         replace(question, distrust=distrust)
         for rule in rules
-        for question in _floor(rule, saved, margins)
+        for question in _floor(rule, saved, margins, known)
     ]
 
 
-def _floor(rule: Rule, saved: Saved, margins: Margins) -> Iterator[Question]:
+_Known = dict[RatioKey, summary.Ratio]
+
+
+def _floor(rule: Rule, saved: Saved, margins: Margins, known: _Known) -> Iterator[Question]:
     cells = _matching(rule, saved.result)
     if not cells:
         subject = Subject(rule.implementation, rule.versus, rule.layer, rule.pass_)
@@ -49,10 +53,10 @@ def _floor(rule: Rule, saved: Saved, margins: Margins) -> Iterator[Question]:
             "floor", subject, _words(rule), margins, settled="inconclusive", reason=reason
         )
     elif rule.of == "geometric_mean":
-        yield _mean_floor(rule, saved, cells, margins)
+        yield _mean_floor(rule, saved, cells, margins, known)
     else:
         for cell in cells:
-            yield _cell_floor(rule, saved, cell, margins)
+            yield _cell_floor(rule, saved, cell, margins, known)
 
 
 def _matching(rule: Rule, result: ResultFile) -> list[Cell]:
@@ -67,7 +71,7 @@ def _matching(rule: Rule, result: ResultFile) -> list[Cell]:
     ]
 
 
-def _cell_floor(rule: Rule, saved: Saved, cell: Cell, margins: Margins) -> Question:
+def _cell_floor(rule: Rule, saved: Saved, cell: Cell, margins: Margins, known: _Known) -> Question:
     subject = Subject(cell.implementation, rule.versus, cell.layer, cell.pass_)
     question = Question("floor", subject, _words(rule), margins)
     if cell.status != "ok":
@@ -78,25 +82,28 @@ def _cell_floor(rule: Rule, saved: Saved, cell: Cell, margins: Margins) -> Quest
     if rule.per_cent_of_peak is not None:
         return _peak_floor(question, saved, cell, rule.per_cent_of_peak / 100)
     assert rule.at_least is not None
-    assert rule.versus is not None
-    key = (cell.layer, cell.pass_, cell.implementation, rule.versus)
-    ratio = summary.speedup_over(saved.result, saved.benchmarks, key)
+    ratio = _speedup(rule, saved, cell, known)
     if ratio is None:
         return _unmeasured(question, f"no speedup over {rule.versus} was measured")
     return _speedup_floor(question, ratio.estimate, rule.at_least)
 
 
-def _mean_floor(rule: Rule, saved: Saved, cells: list[Cell], margins: Margins) -> Question:
-    assert rule.at_least is not None
+def _speedup(rule: Rule, saved: Saved, cell: Cell, known: _Known) -> summary.Ratio | None:
+    """Over whatever the rule names; None where either was not timed."""
     assert rule.versus is not None
+    key = (cell.layer, cell.pass_, cell.implementation, rule.versus)
+    if rule.versus in (LOOP, FASTEST_KERAS):
+        return known.get(key)
+    return summary.speedup_over(saved.result, saved.benchmarks, key)
+
+
+def _mean_floor(
+    rule: Rule, saved: Saved, cells: list[Cell], margins: Margins, known: _Known
+) -> Question:
+    assert rule.at_least is not None
     subject = Subject(rule.implementation, rule.versus, None, rule.pass_)
     question = Question("floor", subject, _words(rule), margins)
-    ratios = [
-        summary.speedup_over(
-            saved.result, saved.benchmarks, (c.layer, c.pass_, c.implementation, rule.versus)
-        )
-        for c in cells
-    ]
+    ratios = [_speedup(rule, saved, cell, known) for cell in cells]
     # A mean over the cells that happened to be measured would be another mean.
     missing = sum(ratio is None for ratio in ratios)
     mean = summary.mean_over(ratio for ratio in ratios if ratio is not None)
@@ -112,7 +119,7 @@ def _speedup_floor(question: Question, speedup: stats.Estimate, at_least: float)
 
 def _peak_floor(question: Question, saved: Saved, cell: Cell, at_least: float) -> Question:
     fraction = cell.work.fraction_of_peak if cell.work else None
-    if cell.time is None or not fraction:
+    if cell.time is None or fraction is None or fraction <= 0:
         return _unmeasured(question, "no rate and no peak were measured")
     time = summary.time_of(saved.benchmarks, cell.time.benchmark)
     slowdown = replace(time, log=math.log(at_least / fraction))
@@ -120,17 +127,14 @@ def _peak_floor(question: Question, saved: Saved, cell: Cell, at_least: float) -
 
 
 def _memory_floor(question: Question, cell: Cell, at_most: int) -> Question:
-    """Bytes are counted, not estimated: no interval, no margin."""
+    """Bytes are counted, not estimated: no interval, no margin. Inexact ones decide nothing."""
     if cell.memory is None:
         return _unmeasured(question, cell.reason or "memory was not metered")
     found = cell.memory.peak_bytes
-    return replace(
-        question,
-        found=found,
-        limit=at_most,
-        settled="regressed" if found > at_most else "holds",
-        reason=None if cell.memory.exact else f"the figure is not exact: {cell.memory.method}",
-    )
+    question = replace(question, found=found, limit=at_most)
+    if not cell.memory.exact:
+        return _unmeasured(question, f"the figure is not exact: {cell.memory.method}")
+    return replace(question, settled="regressed" if found > at_most else "holds")
 
 
 def _unmeasured(question: Question, reason: str) -> Question:
@@ -142,8 +146,8 @@ def _words(rule: Rule) -> str:
         return f"at most {rule.at_most_bytes} bytes"
     if rule.per_cent_of_peak is not None:
         return f"at least {rule.per_cent_of_peak:g} % of peak"
-    mean = "geometric mean " if rule.of == "geometric_mean" else ""
-    return f"{mean}at least {rule.at_least:g} times as fast as {rule.versus}"
+    over = f"geometric mean over {rule.layer} " if rule.of == "geometric_mean" else ""
+    return f"{over}at least {rule.at_least:g} times as fast as {rule.versus}"
 
 
 def _margins(tolerance: float | None) -> Margins:
@@ -166,16 +170,13 @@ def against_baseline(
     distrust = why_unreliable(new.result.duplicates)
     if distrusted := why_unreliable(old.result.duplicates):
         distrust = f"in the baseline {distrusted}"
-    obstacles = incomparable(old.result, new.result)
-    if obstacles and allow_different_machine:
-        deviations = replace(deviations, speedup=max(deviations.speedup, OTHER_MACHINE))
-        obstacles = ()
+    deviations = deviations_between(old, new, deviations, allow_different_machine)
+    obstacles = () if allow_different_machine else incomparable(old.result, new.result)
     changed = other_geometry(old.result, new.result)
     before = summary.speedups(old.result, old.benchmarks)
     now = summary.speedups(new.result, new.benchmarks)
-    asked = {(c.layer, c.pass_, c.implementation) for c in new.result.cells}
     questions = []
-    for key in _judged([key for key in before if key[:3] in asked]):
+    for key in in_common(old, new.result.suite):
         question = Question("baseline", _subject(key), "no slower than before", _margins(tolerance))
         if obstacles:
             question = replace(question, settled="incomparable", reason="; ".join(obstacles))
@@ -203,7 +204,24 @@ def against_baseline(
     return questions
 
 
-def _judged(keys: Sequence[RatioKey]) -> Sequence[RatioKey]:
+def deviations_between(
+    old: Saved, new: Saved, deviations: Deviations, allow_different_machine: bool
+) -> Deviations:
+    """Those of one machine's sessions, or wider ones where two machines are compared after all."""
+    if not allow_different_machine or not incomparable(old.result, new.result):
+        return deviations
+    wider = max(deviations.speedup, OTHER_MACHINE)
+    return Deviations(speedup=wider, time=max(deviations.time, wider))
+
+
+def in_common(old: Saved, suite: Suite) -> list[RatioKey]:
+    """The speedups of a baseline that a run of the suite is asked for."""
+    layers, implementations = {layer.name for layer in suite.layers}, set(suite.implementations)
+    keys = [
+        key
+        for key in summary.speedups(old.result, old.benchmarks)
+        if key[0] in layers and key[1] in suite.passes and key[2] in implementations
+    ]
     return [key for key in keys if key[2] not in (*KERAS_WAYS, LOOP)] or keys
 
 

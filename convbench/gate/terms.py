@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 from convbench.compare import Deviations
 from convbench.errors import ExitCode
 from convbench.gate.decision import OnInconclusive, Question, Verdict, decide
-from convbench.gate.questions import against_baseline, against_version, floors
+from convbench.gate.questions import (
+    against_baseline,
+    against_version,
+    deviations_between,
+    floors,
+)
 from convbench.results import Duplicate
 from convbench.suite import FASTEST_KERAS, KERAS_WAYS, Rule, Suite
 from convbench.summary import quickest_twins
@@ -48,9 +53,20 @@ class Terms:
 
     def twins(self, saved: Saved) -> tuple[Duplicate, ...]:
         """The duplicate arms that say whether the timings can be trusted."""
+        twins: tuple[Duplicate, ...] = ()
         if self.versions is not None:
-            return quickest_twins(saved.result, saved.benchmarks)
-        return saved.result.duplicates
+            twins += quickest_twins(saved.result, saved.benchmarks)
+        if self.rules or self.baseline is not None:
+            twins += saved.result.duplicates
+        return twins
+
+    def deviations_for(self, saved: Saved) -> Deviations | None:
+        """Between the sessions of the baseline and of the result; None without a baseline."""
+        if self.baseline is None:
+            return None
+        return deviations_between(
+            self.baseline, saved, self.deviations, self.allow_different_machine
+        )
 
 
 @dataclass(frozen=True)

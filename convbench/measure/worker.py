@@ -53,7 +53,7 @@ class Server:
         self._seed = start.seed
         implementations.add_variants(*start.variants)
         if start.cpus:
-            os.sched_setaffinity(0, start.cpus)
+            _keep_to(start.cpus)
         self._arms: dict[str, tuple[Prepared, clock.Warm]] = {}
         _start_runtime(start.runtime, start.threads)
 
@@ -111,6 +111,13 @@ class Server:
         warm = clock.warm_up(prepared.run, request.sample_s)
         self._arms[request.implementation] = prepared, warm
         return warm
+
+
+def _keep_to(cpus: tuple[int, ...]) -> None:
+    """Every thread of this process; BLAS has its own since NumPy was imported."""
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):  # a thread that is gone
+            os.sched_setaffinity(int(task), cpus)
 
 
 def _max_rss() -> int:

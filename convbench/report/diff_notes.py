@@ -52,7 +52,7 @@ ABOUT: dict[Quantity, About] = {
     "time": About("Time", Kind.TIME_S, "slower", "faster"),
     "speedup": About("Speedup", Kind.RATIO, "faster", "slower"),
     "peak_memory": About("Peak memory", Kind.BYTES, "more", "less"),
-    "fraction_of_peak": About("Per cent of peak", Kind.FRACTION),
+    "fraction_of_peak": About("Per cent of peak", Kind.FRACTION, "higher", "lower"),
 }
 _COUNTED_AS: dict[Verdict, str] = {
     "up": "",

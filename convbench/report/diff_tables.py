@@ -34,7 +34,10 @@ from convbench.report.table import (
 from convbench.report.typeset import shorten
 from convbench.stats import MARGIN
 
-_TONES: dict[str, Tone] = {"faster": "good", "less": "good", "slower": "bad", "more": "bad"}
+_TONES: dict[str, Tone] = {
+    **dict.fromkeys(("faster", "less", "higher"), "good"),
+    **dict.fromkeys(("slower", "more", "lower"), "bad"),
+}
 _IMPLEMENTATION = Column("implementation", "implementation", short="", fit="shorten")
 
 # What is left of a file's name over a narrow column, in characters.
@@ -96,7 +99,7 @@ def _columns(quantity: Quantity, names: tuple[str, ...]) -> Iterator[Column]:
     narrow = [shorten(name, _NARROW_NAME) for name in names]
     shorts = narrow if len(set(narrow)) == len(names) else names
     for index, (name, short) in enumerate(zip(names, shorts, strict=True)):
-        gives_way = index if are_many and quantity != "fraction_of_peak" else 0
+        gives_way = index if are_many else 0
         yield figures(f"file_{index}", kind, name, short, optional=gives_way)
         if index and are_many:
             yield Column(f"change_{index}", name, "change", "right", short)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from convbench.gate import ALPHA, Evidence, Judgement, Outcome, Question, Subject, Verdict, fails
 from convbench.report import scale
+from convbench.report.run_checks import cell_check
 from convbench.report.run_notes import facts, twins_notes
 from convbench.report.table import (
     MISSING,
@@ -25,7 +26,7 @@ from convbench.report.table import (
     text,
 )
 from convbench.report.table import Outcome as CheckOutcome
-from convbench.results import ResultFile
+from convbench.results import Cell, ResultFile
 from convbench.suite import FASTEST_KERAS
 
 _TONES: dict[Outcome, Tone] = {
@@ -35,13 +36,7 @@ _TONES: dict[Outcome, Tone] = {
     "unreliable": "warning",
     "incomparable": "bad",
 }
-_CHECKS: dict[Outcome, CheckOutcome] = {
-    "regressed": "failed",
-    "holds": "passed",
-    "inconclusive": "inconclusive",
-    "unreliable": "inconclusive",
-    "incomparable": "failed",
-}
+_SHORT_OUTCOMES: dict[Outcome, str] = {"inconclusive": "inconcl.", "incomparable": "incompar."}
 _WORST_FIRST: tuple[Outcome, ...] = (
     "incomparable",
     "regressed",
@@ -59,7 +54,10 @@ def report(judgement: Judgement, result: ResultFile) -> Report:
         notes=tuple(_notes(judgement, result)),
         flat=_flat(judgement),
         document=judgement,
-        checks=tuple(_check(verdict, judgement) for verdict in judgement.verdicts),
+        checks=(
+            *(_check(verdict, judgement) for verdict in judgement.verdicts),
+            *(cell_check(cell) for cell in _wrong(judgement, result)),
+        ),
         points=tuple(_points(judgement)),
     )
 
@@ -79,11 +77,11 @@ def _table(judgement: Judgement) -> Table:
         Column("where", "", fit="shorten"),
         Column("verdict", "verdict"),
         Column("found", "found", align="right", optional=2),
-        Column("limit", "limit", align="right", optional=3),
+        Column("limit", "limit", align="right", optional=4),
         Column("slowdown", "slowdown", align="right"),
         Column("bounds", "bounds", align="right"),
         Column("rounds", "rounds", align="right", short="R", optional=1),
-        Column("detects", "detects", align="right", optional=4),
+        Column("detects", "detects", align="right", optional=3),
     )
     groups: dict[str, list[Verdict]] = {}
     for verdict in judgement.verdicts:
@@ -128,8 +126,8 @@ def _percentage(part: float) -> str:
 def _row(verdict: Verdict) -> Row:
     question, evidence = verdict.question, verdict.evidence
     values = (
-        text(_where(question.subject)),
-        text(verdict.outcome, _TONES[verdict.outcome]),
+        text(_where(question.subject), short=_where(question.subject).replace("gradient", "grad")),
+        text(verdict.outcome, _TONES[verdict.outcome], _SHORT_OUTCOMES.get(verdict.outcome)),
         _figure(question, question.found),
         _figure(question, question.limit),
         *_evidence(evidence),
@@ -175,13 +173,21 @@ def _notes(judgement: Judgement, result: ResultFile) -> Iterator[Note]:
     yield from _deviation_notes(judgement)
     for note in judgement.notes:
         yield Note(f"note: {note}")
-    wrong = [cell for cell in result.cells if cell.status in ("wrong", "failed")]
-    for cell in wrong:
+    for cell in _wrong(judgement, result):
         why = cell.reason or "see convbench show"
         yield Note(
             f"{cell.layer} {cell.pass_} {cell.implementation} is {cell.status}: {why}", "bad"
         )
     yield Note(_sum(judgement), "strong")
+
+
+def _wrong(judgement: Judgement, result: ResultFile) -> list[Cell]:
+    """Cells that fail the job whatever the verdicts; the old version's do not."""
+    return [
+        cell
+        for cell in result.cells
+        if cell.status in ("wrong", "failed") and cell.implementation != judgement.version
+    ]
 
 
 def _legend(judgement: Judgement) -> str:
@@ -230,8 +236,8 @@ def _sum(judgement: Judgement) -> str:
 
 def _check(verdict: Verdict, judgement: Judgement) -> Check:
     question, evidence = verdict.question, verdict.evidence
-    outcome = _CHECKS[verdict.outcome]
-    if verdict.outcome == "inconclusive" and fails(verdict, judgement.on_inconclusive):
+    outcome: CheckOutcome = "passed" if verdict.outcome == "holds" else "inconclusive"
+    if fails(verdict, judgement.on_inconclusive):
         outcome = "failed"
     message = str(verdict.outcome)
     if evidence is not None:
@@ -262,7 +268,7 @@ def _points(judgement: Judgement) -> Iterator[Point]:
         question, evidence = verdict.question, verdict.evidence
         if question.found is None or question.limit is None:
             continue
-        name = f"{_where(question.subject)} {question.subject.implementation}"
+        name = f"{_where(question.subject)}: {_rule(question, judgement)}"
         if evidence is None:
             yield Point(name, "bytes", question.found, None, verdict.outcome)
             continue

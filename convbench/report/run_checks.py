@@ -22,7 +22,7 @@ _OUTCOMES: dict[Status, Outcome] = {
 def checks(result: ResultFile) -> tuple[Check, ...]:
     """Every cell, then every twin that shows that its (layer, pass) cannot be trusted."""
     unreliable = (twin for twin in result.duplicates if not twin.reliable)
-    return (*map(_cell_check, result.cells), *map(_twin_check, unreliable))
+    return (*map(cell_check, result.cells), *map(_twin_check, unreliable))
 
 
 def points(result: ResultFile) -> tuple[Point, ...]:
@@ -31,7 +31,7 @@ def points(result: ResultFile) -> tuple[Point, ...]:
     return tuple(_points(result.cells, extra))
 
 
-def _cell_check(cell: Cell) -> Check:
+def cell_check(cell: Cell) -> Check:
     # Where a cell is right, its reason is a remark (memory that could not be metered).
     evidence = cell.reason if cell.status == "ok" else _error(cell.agreement)
     return Check(_name(cell), _OUTCOMES[cell.status], clean(_message(cell)), evidence or "")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from convbench import gate, implementations, summary
 from convbench.calibration import neighbour_load
@@ -19,13 +20,12 @@ from convbench.gate import Terms, Verdict
 from convbench.implementations.variants import Variant
 from convbench.noise import Level, NoiseRun, Trial
 from convbench.result_file import Saved
-from convbench.results import SEEN_DELAY, benchmark_name
+from convbench.results import SEEN_DELAY, Time, benchmark_name
 from convbench.schedule.events import Event
 from convbench.schedule.looks import run_and_judge
 from convbench.schedule.options import Options
 from convbench.schedule.session import Session, Unit
 from convbench.suite import Suite
-from convbench.summary import summarise
 
 
 @dataclass(frozen=True)
@@ -100,21 +100,31 @@ class _Jury:
         self.looks.append(found)
         return [verdict for verdicts in found.values() for verdict in verdicts]
 
+    @property
+    def _units(self) -> list[Unit]:
+        """Every (layer, pass) that the subject can compute: each gives one question a pair."""
+        cells = self.session.cells
+        return [
+            unit
+            for unit in self.session.units
+            if cells[unit[0].name, unit[1], self.pairs.subject].status != "unsupported"
+        ]
+
     def _alone(self, saved: Saved, alpha: float) -> dict[_Job, list[Verdict]]:
         """Each pair as if nothing else had been run."""
         return {
             _Job(unit, part, 1): Terms(versions=(name, self.pairs.subject)).verdicts(
                 _only(saved, unit), alpha
             )
-            for unit in self.session.units
+            for unit in self._units
             for part, name in self.pairs.slowed.items()
         }
 
     def _together(self, saved: Saved, alpha: float) -> dict[_Job, list[Verdict]]:
         """All pairs in one job, all clean or one of them slowed. The verdict in question is first;
         with all clean every verdict is one in question, and the job is listed under each."""
-        units = self.session.units
-        if len(units) == 1 or not self.together:
+        units = self._units
+        if len(units) <= 1 or not self.together:
             return {}
         questions = {
             part: Terms(versions=(name, self.pairs.subject)).questions(saved)
@@ -161,23 +171,37 @@ def _only(saved: Saved, unit: Unit) -> Saved:
     """The result as it would be of this (layer, pass) alone."""
     layer, pass_ = unit
     cells = tuple(c for c in saved.result.cells if (c.layer, c.pass_) == (layer.name, pass_))
-    result = summarise(replace(saved.result, cells=cells), saved.benchmarks)
-    return replace(saved, result=result)
+    return replace(saved, result=replace(saved.result, cells=cells))
 
 
 def _speedups(saved: Saved, pairs: Pairs) -> list[Level]:
-    """Of the subject, over whatever else the suite has."""
-    return [
-        Level("/".join(key), ratio.estimate.log, ratio.estimate.error)
+    """Of the subject, over whatever else the suite has; else of each of its cells over the next:
+    a ratio of two different computations, too, which sessions disturb in the same way."""
+    found = {
+        "/".join(key): ratio
         for key, ratio in summary.speedups(saved.result, saved.benchmarks).items()
         if key[2] == pairs.subject
+    }
+    names = [time.benchmark for time in _times_of(saved, pairs.subject)]
+    found = found or {
+        f"{arm} over {versus}": summary.ratio_of(saved.benchmarks, arm, versus)
+        for arm, versus in pairwise(names)
+    }
+    return [
+        Level(what, ratio.estimate.log, ratio.estimate.error)
+        for what, ratio in found.items()
+        if ratio.logs
     ]
 
 
 def _times(saved: Saved, pairs: Pairs) -> list[Level]:
-    levels = []
-    for cell in saved.result.cells:
-        if cell.implementation == pairs.subject and cell.time is not None:
-            estimate = summary.time_of(saved.benchmarks, cell.time.benchmark)
-            levels.append(Level(cell.time.benchmark, estimate.log, estimate.error))
-    return levels
+    return [
+        Level(time.benchmark, estimate.log, estimate.error)
+        for time in _times_of(saved, pairs.subject)
+        for estimate in [summary.time_of(saved.benchmarks, time.benchmark)]
+    ]
+
+
+def _times_of(saved: Saved, implementation: str) -> list[Time]:
+    cells = [cell for cell in saved.result.cells if cell.implementation == implementation]
+    return [cell.time for cell in cells if cell.time is not None]

@@ -32,7 +32,7 @@ class Judged:
 def run_and_judge(
     session: Session, options: Options, judge: Judge
 ) -> Generator[Event, None, Judged]:
-    """Measures, judges and, where that is worth it, measures as many rounds more and judges anew.
+    """Measures, judges and, where that is worth it, measures on and judges anew.
 
     `options.budget_s` is for both looks.
     """
@@ -42,10 +42,12 @@ def run_and_judge(
     left_s = None
     if options.budget_s is not None:
         left_s = options.budget_s - (time.monotonic() - started)
-    rounds = EFFORTS[session.effort].rounds
-    cut_short = session.result().rounds < rounds
+    rounds, made = EFFORTS[session.effort].rounds, session.result().rounds
+    cut_short = made < rounds
     if not any(map(gate.is_open, first)) or cut_short or (left_s is not None and left_s <= 0):
         return Judged(tuple(first), 1)
-    yield from run(session, replace(options, rounds=gate.LOOKS * rounds, budget_s=left_s))
+    yield from run(session, replace(options, rounds=gate.SECOND_LOOK * rounds, budget_s=left_s))
+    if session.result().rounds == made:  # the budget had no room for a round
+        return Judged(tuple(first), 1)
     second = judge(session.saved(), gate.look_alpha())
     return Judged(tuple(gate.after_second_look(first, second)), gate.LOOKS)

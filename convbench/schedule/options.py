@@ -10,8 +10,10 @@ from dataclasses import dataclass
 class Options:
     """`environment` is the workers', whole. `budget_s` is for everything, `timeout_s` for one
     answer of a worker. `time_wrong` times wrong cells too; they are never ranked. `rounds` is how
-    many there shall be in the end, None as many as the effort has. `short_samples` spends the same
-    time on more and shorter samples.
+    many there shall be in the end, None as many as the effort has.
+
+    `comparing` is for telling versions of one code apart: the same time in more and shorter
+    samples, all arms on the same CPUs, and the suite's first implementation as the twin everywhere.
     """
 
     environment: Mapping[str, str]
@@ -19,7 +21,7 @@ class Options:
     timeout_s: float = 300.0
     time_wrong: bool = False
     rounds: int | None = None
-    short_samples: bool = False
+    comparing: bool = False
 
 
 def worker_environment(

@@ -60,7 +60,7 @@ class _Samples:
 def measure_rounds(session: Session, options: Options, started: float) -> Iterator[Event]:
     """As many rounds as are asked for and the budget allows."""
     effort = EFFORTS[session.effort]
-    if options.short_samples:
+    if options.comparing:
         effort = effort.in_short_samples
     asked = options.rounds or effort.rounds
     budget = Budget(options.budget_s, started)
@@ -110,18 +110,22 @@ def _arms(session: Session, unit: Unit, options: Options) -> list[Arm]:
     arms = [Arm(key) for key in keys]
     right = [key for key in keys if session.cells[key].status == "ok" and key in session.call_s]
     if right:
-        arms.append(Arm(_twin_key(session, right), twin=True))
+        arms.append(Arm(_twin_key(session, right, options), twin=True))
     return arms
 
 
-def _twin_key(session: Session, keys: list[CellKey]) -> CellKey:
+def _twin_key(session: Session, keys: list[CellKey], options: Options) -> CellKey:
     """The fastest arm that is not Keras; without one the fastest of all.
 
-    A resumed session keeps its own.
+    A resumed session keeps its own. Where versions are compared it is the same implementation
+    everywhere: what a process computed before leaves its mark on the allocator, and a twin that
+    served other cells than its arm can be steadily faster or slower (1.5 % measured).
     """
     for key in keys:
         if session.rounds_of(benchmark_name(*key) + TWIN):
             return key
+    if options.comparing and keys[0][2] == session.suite.implementations[0]:
+        return keys[0]
     numpy = [key for key in keys if key[2] not in KERAS_WAYS]
     return min(numpy or keys, key=session.call_s.__getitem__)
 
@@ -179,7 +183,7 @@ class _Round:
         self._workers: dict[str, Worker] = {}
         # Another order in every round, the same for the same seed.
         self._random = random.Random(f"{session.seed} {number}")
-        self._cpus = self._same_cpus() if options.short_samples else ()
+        self._cpus = self._same_cpus() if options.comparing else ()
 
     def run(self) -> Iterator[Event]:
         yield Progress("timing", f"round {self._number}: starting workers")
