@@ -1,11 +1,16 @@
 """`convbench noise`: delays that are what they claim, what trials come to, file and command."""
 
+import io
 import json
 import math
+import os
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from convbench import implementations, operands
 from convbench.errors import ExitCode, ResultError
@@ -13,8 +18,9 @@ from convbench.implementations.variants import Delayed, Variant
 from convbench.layer import Pass
 from convbench.noise import LEAST_DEVIATION, SCHEMA, Level, NoiseFile, NoiseRun, Trial, figures
 from convbench.noise_file import deviations_of, load, save
-from convbench.report import render
+from convbench.report import format_of, render
 from convbench.report.noise_tables import report
+from convbench.report.terminal import print_report
 from tests.cli import ROOT, TINY, convbench, run_tiny
 from tests.report_fixture import CONV1, MACHINE, SOFTWARE
 
@@ -211,13 +217,40 @@ def test_files_of_different_jobs_add_up():
     assert [(p.injected, p.rules) for p in found.power] == [(0.05, 1), (0.1, 2)]
 
 
-@pytest.mark.parametrize("format_", ["text", "markdown", "csv", "json", "svg"])
-def test_every_format(format_):
-    made = file(
-        run(trial("holds"), trial("holds", rules=2), trial("regressed", injected=0.05)),
-        run(trial("holds"), trial("regressed", rules=2), trial("regressed", injected=0.05)),
-    )
-    assert "noise" in render(report(made), format_)
+GOLDEN = Path(__file__).parent / "golden" / "noise"
+
+
+def _typical():
+    """Runs as they are on a machine that is good enough, mostly."""
+    clean = [trial("holds", layer=str(i)) for i in range(30)]
+    slowed = [trial("regressed", injected=0.05, layer=str(i)) for i in range(9)]
+    missed = [
+        trial("holds", injected=0.05, faster=True, layer="9"),
+        trial("unreliable", injected=0.02),
+        trial("inconclusive", rules=2),
+        trial("regressed", rules=2, layer="b"),
+    ]
+    return file(run(*clean, *slowed), run(*missed, speedup=0.03), run(time=0.2))
+
+
+@pytest.mark.parametrize("how", ["80", "txt", "md", "csv"])
+@pytest.mark.parametrize("name", ["typical", "one"])
+def test_golden(name, how, monkeypatch):
+    for variable in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"):
+        monkeypatch.delenv(variable, raising=False)
+    told = report(_typical() if name == "typical" else file(run(trial("inconclusive"))))
+    if how == "80":
+        stream = io.StringIO()
+        print_report(told, Console(file=stream, force_terminal=True, width=80, color_system=None))
+        shown = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
+        assert max(map(len, shown.splitlines())) <= 80
+    else:
+        shown = render(told, format_of(f"noise.{how}"))
+    golden = GOLDEN / f"{name}.{'at80.txt' if how == '80' else how}"
+    if os.environ.get("CONVBENCH_REWRITE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(shown, encoding="utf-8")
+    assert shown == golden.read_text(encoding="utf-8")
 
 
 # The command
