@@ -582,7 +582,7 @@ def test_a_path_that_the_system_refuses() -> None:
 @pytest.mark.parametrize(
     ("target", "hint"),
     [
-        ("mnits", "did you mean mnist?"),
+        ("mnits", "did you mean mnist or noise?"),
         ("own.yam", "did you mean own.yaml?"),
         ("own", "did you mean own.yaml?"),
         ("own.yaml/a", "name a YAML file"),
