@@ -8,8 +8,8 @@ meanwhile (`loaded` starts the neighbour that it needs), and no two steps at a t
 variable pins BLAS kernels, unset it first.
 
     quiet   ten pairs a run: A against A 20 times, then 10 times with 5 % and 10 % injected as well
-    many    27 rules in one job, 3 times, with 5 % and 10 % injected
-    loaded  ten pairs a run, 5 times, while a neighbour loads one core in random bursts
+    many    27 rules in one job, twice, with 5 % and 10 % injected
+    loaded  ten pairs a run, 3 times, while a neighbour loads one core in random bursts
     time    one rule, 9 times: seconds from the command to its verdict
 """
 
@@ -55,12 +55,12 @@ def quiet() -> None:
 
 
 def many() -> None:
-    campaign(str(SUITE_OF_27), MANY, runs=3, inject="5%,10%", seed=0, together=True)
+    campaign(str(SUITE_OF_27), MANY, runs=2, inject="5%,10%", seed=0, together=True)
 
 
 def loaded() -> None:
     with neighbour():
-        campaign("noise", LOADED, runs=5, inject="5%,10%", seed=0)
+        campaign("noise", LOADED, runs=3, inject="5%,10%", seed=0)
 
 
 def campaign(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convbench.cli.console import Watcher, complain, guarded
-from convbench.cli.gate import part
+from convbench.cli.gate_terms import part
 from convbench.cli.measuring import (
     EffortOption,
     Force,

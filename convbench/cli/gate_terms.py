@@ -1,0 +1,134 @@
+"""What `convbench gate` was asked to hold a run to: percentages, rules that apply, versions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from convbench.cli.measuring import selected
+from convbench.errors import ConvbenchError
+from convbench.suite import FASTEST_KERAS, KERAS_WAYS
+
+if TYPE_CHECKING:
+    from convbench.gate import Terms
+    from convbench.suite import Rule, Suite
+
+
+def to_run(
+    stack: ExitStack,
+    target: str,
+    terms: Terms,
+    rules: tuple[Rule, ...] | None,
+    impl: list[str] | None,
+    against: str | None,
+    passes: list[str] | None,
+    layers: list[str] | None,
+) -> tuple[Suite, Terms, tuple[str, ...]]:
+    """The suite as selected, what its run is held to, and a note on rules that were left out."""
+    from convbench.suite_file import read_suite
+    from convbench.versions import other_version
+
+    whole = read_suite(target)
+    rules = whole.gate if rules is None else rules
+    if against is not None:
+        new = _one_of_yours(impl)
+        old = stack.enter_context(other_version(new, against))
+        suite = selected(_versions_only(whole, new, old, rules), None, passes, layers)
+        _supports_something(new, suite)
+        terms = replace(terms, versions=(new, old))
+    else:
+        suite = selected(whole, impl, passes, layers)
+    known = tuple(dict.fromkeys([*whole.implementations, *suite.implementations]))
+    terms, notes = with_rules(terms, rules, replace(whole, implementations=known), suite)
+    return suite, terms, notes
+
+
+def part(text: str, option: str) -> float:
+    """`3%` as 0.03. Raises ConvbenchError for what is no percentage."""
+    number = text.strip().removesuffix("%").strip()
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not text.strip().endswith("%") or not 0 <= value < 1000:
+        raise ConvbenchError(f"{option}: found {text!r}, expected a percentage such as 3%")
+    return value / 100
+
+
+def _one_of_yours(impl: list[str] | None) -> str:
+    from convbench.implementations import is_user_code
+
+    if impl is None or len(impl) != 1 or not is_user_code(impl[0]):
+        raise ConvbenchError(
+            "--against compares two versions of one file: name it with one --impl FILE.py:NAME",
+            hint="convbench gate SUITE --impl my_conv.py:convolve --against main",
+        )
+    return impl[0]
+
+
+def _versions_only(suite: Suite, new: str, old: str, rules: Sequence[Rule]) -> Suite:
+    """The suite with the two versions, and what its floors need to be judged."""
+    needed = {name for rule in rules for name in (rule.implementation, rule.versus)}
+    if FASTEST_KERAS in needed:
+        needed |= set(KERAS_WAYS)
+    others = [name for name in suite.implementations if name in needed]
+    return replace(suite, implementations=tuple(dict.fromkeys([new, old, *others])))
+
+
+def _supports_something(name: str, suite: Suite) -> None:
+    """Raises ConvbenchError where an implementation can compute nothing of the suite."""
+    from convbench import implementations
+
+    implementation = implementations.get(name)
+    reasons = [
+        implementation.unsupported(layer, pass_) for layer in suite.layers for pass_ in suite.passes
+    ]
+    if all(reasons):
+        raise ConvbenchError(
+            f"{name} computes nothing of {suite.name} as selected: {reasons[0]}",
+            hint="name another suite, or other layers and passes",
+        )
+
+
+def with_rules(
+    terms: Terms, rules: Sequence[Rule], whole: Suite | None, suite: Suite
+) -> tuple[Terms, tuple[str, ...]]:
+    """The terms with those rules that concern the selected suite, and notes on what is left out.
+
+    Raises ConvbenchError for a rule that concerns nothing of the whole suite (None: any may), and
+    where there is nothing to judge.
+    """
+    from convbench.gate import in_common, why_not_of
+
+    misses = []
+    if whole is not None:
+        misses = [why for rule in rules if (why := why_not_of(rule, whole)) is not None]
+    if whole is not None and misses:
+        raise ConvbenchError(
+            "\n".join(f"a rule concerns nothing of {whole.name}: {why}" for why in misses),
+            hint="a rule that nothing matches would pass whatever happens: correct or remove it",
+        )
+    kept = tuple(rule for rule in rules if why_not_of(rule, suite) is None)
+    notes = []
+    if left := len(rules) - len(kept):
+        notes.append(f"{left} of {len(rules)} floors concern what was not selected")
+    terms = replace(terms, rules=kept)
+    if terms.baseline is not None:
+        shared = in_common(terms.baseline, suite)
+        if not shared:
+            raise ConvbenchError(
+                f"the baseline has no speedup of anything that {suite.name} has as selected",
+                hint="a speedup needs loop or a Keras way in both; see convbench show",
+            )
+        if left := len(in_common(terms.baseline, terms.baseline.result.suite)) - len(shared):
+            notes.append(f"{left} speedups of the baseline are not of this run, and not judged")
+    if not kept and terms.baseline is None and terms.versions is None:
+        raise ConvbenchError(
+            f"there is nothing to hold {suite.name} to" + (f": {notes[0]}" if notes else ""),
+            hint="give it floors (key `gate` of the suite, or --rules FILE), a --baseline OLD.json "
+            "or --against another version",
+        )
+    return terms, tuple(notes)
