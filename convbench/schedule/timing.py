@@ -119,7 +119,7 @@ def _twin_key(session: Session, keys: list[CellKey], options: Options) -> CellKe
 
     A resumed session keeps its own. Where versions are compared it is the same implementation
     everywhere: what a process computed before leaves its mark on the allocator, and a twin that
-    served other cells than its arm can be steadily faster or slower (1.5 % measured).
+    served other cells than its arm can be steadily faster or slower (1 % measured).
     """
     for key in keys:
         if session.rounds_of(benchmark_name(*key) + TWIN):
