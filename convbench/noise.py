@@ -17,6 +17,7 @@ from convbench.compare import Deviations
 from convbench.gate import Outcome
 from convbench.layer import Pass
 from convbench.machine import Machine, Software
+from convbench.suite import FILE_NAMES
 
 SCHEMA = "convbench-noise/1"
 
@@ -26,11 +27,7 @@ LEAST_DEVIATION = 0.005
 LEAST_SESSIONS = 3
 """With fewer sessions nothing is said about how they differ."""
 
-_CONFIG = {
-    "alias_generator": lambda name: name.rstrip("_"),
-    "populate_by_name": True,
-    "allow_inf_nan": False,
-}
+_CONFIG = {**FILE_NAMES, "allow_inf_nan": False}
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,12 @@ from typing import Literal
 
 from convbench.layer import Pass
 from convbench.machine import Caution, Machine, Software
-from convbench.suite import Suite
+from convbench.suite import FILE_NAMES, Suite
 
 SCHEMA = "convbench-result/1"
 
 Status = Literal["ok", "wrong", "unsupported", "failed", "skipped", "pending"]
 Interval = tuple[float, float]
-
-# Field names with a trailing underscore are Python keywords; the file has them without it.
-_CONFIG = {"alias_generator": lambda name: name.rstrip("_"), "populate_by_name": True}
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class Cell:
     work: Work | None = None
     ledger: CellLedger | None = None
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = FILE_NAMES
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class Speedup:
     rounds: int
     reliable: bool
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = FILE_NAMES
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ class Duplicate:
     ci99: Interval | None
     reliable: bool = True
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = FILE_NAMES
 
 
 @dataclass(frozen=True)
@@ -142,7 +139,7 @@ class SummaryRow:
     geometric_mean: float
     ci99: Interval | None
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = FILE_NAMES
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,7 @@ class NetworkRow:
     total_s: float
     layers: tuple[NetworkLayer, ...]
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = FILE_NAMES
 
 
 @dataclass(frozen=True)
@@ -216,4 +213,4 @@ class ResultFile:
     summary: tuple[SummaryRow, ...] = ()
     network: tuple[NetworkRow, ...] = ()
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = FILE_NAMES

@@ -18,6 +18,9 @@ FASTEST_KERAS = "fastest-keras"
 """What `versus` calls the fastest of the Keras ways that a suite has."""
 
 
+# Field names with a trailing underscore are Python keywords; files have them without it.
+FILE_NAMES = {"alias_generator": lambda name: name.rstrip("_"), "populate_by_name": True}
+
 EffortName = Literal["smoke", "quick", "standard", "rigorous"]
 
 
@@ -39,10 +42,7 @@ class Rule:
     at_most_bytes: int | None = None
     per_cent_of_peak: float | None = None
 
-    __pydantic_config__ = {  # noqa: RUF012 - as in results.py
-        "alias_generator": lambda name: name.rstrip("_"),
-        "populate_by_name": True,
-    }
+    __pydantic_config__ = FILE_NAMES
 
     def __post_init__(self) -> None:
         """Raises ValueError for what no file that was checked can hold."""

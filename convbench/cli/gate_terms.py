@@ -103,12 +103,10 @@ def with_rules(
     """
     from convbench.gate import in_common, why_not_of
 
-    misses = []
-    if whole is not None:
-        misses = [why for rule in rules if (why := why_not_of(rule, whole)) is not None]
-    if whole is not None and misses:
+    misses = [why for rule in rules if whole and (why := why_not_of(rule, whole)) is not None]
+    if misses:
         raise ConvbenchError(
-            "\n".join(f"a rule concerns nothing of {whole.name}: {why}" for why in misses),
+            "\n".join(f"a rule concerns nothing of {suite.name}: {why}" for why in misses),
             hint="a rule that nothing matches would pass whatever happens: correct or remove it",
         )
     kept = tuple(rule for rule in rules if why_not_of(rule, suite) is None)

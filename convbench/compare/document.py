@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from convbench.layer import Pass
-from convbench.results import Cell, Interval, Status
+from convbench.results import Interval, Status
+from convbench.suite import FILE_NAMES
 
 Quantity = Literal["time", "speedup", "peak_memory", "fraction_of_peak"]
 Verdict = Literal["up", "down", "equal", "unclear", "no_interval", "estimated"]
-
-# As the result file has them: `pass`, not `pass_`.
-_CONFIG = Cell.__pydantic_config__
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class CellRow:
     figures: tuple[Figure | None, ...]
     changes: tuple[Change | None, ...]
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = FILE_NAMES
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class MeanRow:
     pass_: Pass | None
     changes: tuple[Change | None, ...]
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = FILE_NAMES
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class CellName:
     pass_: Pass
     implementation: str
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = FILE_NAMES
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Literal
 from convbench import stats
 from convbench.errors import PRECEDENCE, ExitCode
 from convbench.layer import Pass
+from convbench.suite import FILE_NAMES
 
 ALPHA = 0.01
 """Probability of a false alarm that a whole job may have, all rules and looks together."""
@@ -52,10 +53,7 @@ class Subject:
     layer: str | None
     pass_: Pass | None
 
-    __pydantic_config__ = {  # noqa: RUF012 - as in results.py
-        "alias_generator": lambda name: name.rstrip("_"),
-        "populate_by_name": True,
-    }
+    __pydantic_config__ = FILE_NAMES
 
 
 @dataclass(frozen=True)
