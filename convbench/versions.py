@@ -7,6 +7,7 @@ folder that is removed again; nothing in the user's own checkout is touched.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from pathlib import Path
 from convbench import implementations
 from convbench.errors import ConvbenchError, ImplementationError
 from convbench.implementations.variants import Variant
+
+PREFIX = "convbench-version-"
+"""What the temporary folders are called, with the number of the process behind it."""
 
 NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
 """A checkout runs the repository's hooks, which have no business with a measurement."""
@@ -78,7 +82,8 @@ def _checked_out(file: Path, ref: str) -> Iterator[Path]:
         raise ConvbenchError(f"--against {ref}: neither a path nor a git ref")
     commit = _git(folder, ref, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
     inside = file.resolve().relative_to(top.resolve())
-    with tempfile.TemporaryDirectory(prefix="convbench-version-") as temporary:
+    _remove_what_was_left(top, ref)
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as temporary:
         tree = Path(temporary) / "tree"
         try:
             _git(top, ref, *NO_HOOKS, "worktree", "add", "--quiet", "--detach", str(tree), commit)
@@ -94,6 +99,27 @@ def _checked_out(file: Path, ref: str) -> Iterator[Path]:
                 _git(top, ref, "worktree", "remove", "--force", str(tree))
             with suppress(ConvbenchError):
                 _git(top, ref, "worktree", "prune")
+
+
+def _remove_what_was_left(top: Path, ref: str) -> None:
+    """The trees of convbench processes that were killed: their folders say whose they were."""
+    listed = _git(top, ref, "worktree", "list", "--porcelain")
+    for line in listed.splitlines():
+        folder = Path(line.removeprefix("worktree ")).parent
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if folder.name.startswith(PREFIX) and owner.isdigit() and not _is_running(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+    _git(top, ref, "worktree", "prune")
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def _git(folder: Path, ref: str, *arguments: str) -> str:

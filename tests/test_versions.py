@@ -1,5 +1,6 @@
 """Two versions of a file: each finds its own package, both run under the same conditions."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -77,6 +78,24 @@ def test_a_version_at_a_ref_is_removed_again_whatever_happens(files):
     listed = subprocess.run(["git", "worktree", "list"], check=True, capture_output=True, text=True)
     assert len(listed.stdout.splitlines()) == 1
     assert not (files / "hooked").exists()
+
+
+def test_what_a_killed_process_left_is_removed(files):
+    who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run(["git", *who, *words], check=True, capture_output=True)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    kept, left = (files / f"convbench-version-{pid}-x" for pid in (os.getpid(), gone.pid))
+    for folder in (kept, left):
+        tree = ["git", "worktree", "add", "-q", "--detach", folder / "tree"]
+        subprocess.run(tree, check=True, capture_output=True)
+    with other_version("new.py:conv", "HEAD"):
+        pass
+    assert kept.exists()
+    assert not left.exists()
+    listed = subprocess.run(["git", "worktree", "list"], check=True, capture_output=True, text=True)
+    assert len(listed.stdout.splitlines()) == 2
 
 
 def test_outside_of_a_repository_there_are_no_refs(files):
