@@ -188,7 +188,7 @@ def gate(
             version=old_version,
             deviations=held.terms.deviations_for(held.saved),
             twins=held.terms.twins(held.saved),
-            notes=held.notes,
+            notes=(*held.notes, *held.terms.overlooked(held.saved)),
         ),
         result,
     )

@@ -211,7 +211,8 @@ def deviations_between(
     if not allow_different_machine or not incomparable(old.result, new.result):
         return deviations
     wider = max(deviations.speedup, OTHER_MACHINE)
-    return Deviations(speedup=wider, time=max(deviations.time, wider))
+    source = "of two machines: a choice, not a measurement"
+    return Deviations(speedup=wider, time=max(deviations.time, wider), source=source)
 
 
 def in_common(old: Saved, suite: Suite) -> list[RatioKey]:

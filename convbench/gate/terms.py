@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from convbench.compare import Deviations
+from convbench.compare import Deviations, incomparable
 from convbench.errors import ExitCode
 from convbench.gate.decision import OnInconclusive, Question, Verdict, decide
 from convbench.gate.questions import (
@@ -59,6 +59,12 @@ class Terms:
         if self.rules or self.baseline is not None:
             twins += saved.result.duplicates
         return twins
+
+    def overlooked(self, saved: Saved) -> tuple[str, ...]:
+        """What would make the baseline incomparable, had it not been allowed."""
+        if self.baseline is None or not self.allow_different_machine:
+            return ()
+        return incomparable(self.baseline.result, saved.result)
 
     def deviations_for(self, saved: Saved) -> Deviations | None:
         """Between the sessions of the baseline and of the result; None without a baseline."""

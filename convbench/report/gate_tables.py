@@ -207,7 +207,7 @@ def _deviation_notes(judgement: Judgement) -> Iterator[Note]:
     deviation = _percentage(judgement.deviations.speedup)
     if judgement.deviations.source:
         yield Note(
-            f"between sessions speedups deviate by {deviation} here "
+            f"between the two sessions speedups are taken to deviate by {deviation} "
             f"({judgement.deviations.source})",
             "dim",
         )
