@@ -6,10 +6,11 @@ The file is pyperf's JSON (`benchmarks` with every raw sample) with one more top
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-from convbench.layer import Pass
+from convbench.layer import Layer, Pass
 from convbench.machine import Caution, Machine, Software
 from convbench.suite import FILE_NAMES, Suite
 
@@ -20,11 +21,46 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
+class Example:
+    """The smallest layer found on which code is wrong, and one place there.
+
+    `picture` shows the slice `of` the result, a line a row: `#` is wrong, `.` right.
+    """
+
+    layer: Layer
+    place: str
+    found: float | None
+    expected: float
+    of: str
+    picture: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a result is wrong. `causes` name the mistakes (agreement/mistakes.py), empty if unknown.
+
+    `reproduces`: computing with these mistakes gives the wrong result itself, on several draws;
+    else they were told from what the result looks like, or from how calls differ.
+    """
+
+    causes: tuple[str, ...]
+    sentence: str
+    reproduces: bool
+    example: Example | None = None
+
+
+def kind(sentence: str) -> str:
+    """The same for sentences that differ in their numbers only."""
+    return re.sub(r"\d+", "#", sentence)
+
+
+@dataclass(frozen=True)
 class Agreement:
     """What the checker found. `exact` is None where integers prove nothing (not exact arithmetic).
 
     `error_over_bound` is the largest ratio of a float's error to its a-priori bound, and
     `max_abs_error` the largest error, both on the cut layer; None where no float was compared.
+    `remarks` are for its author, and no mistakes.
     """
 
     exact: bool | None
@@ -32,6 +68,8 @@ class Agreement:
     max_abs_error: float | None
     verdict: Literal["agrees", "wrong", "mistrusted"]
     diagnosis: str | None = None
+    explanation: Explanation | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +117,10 @@ class CellLedger:
 
 @dataclass(frozen=True)
 class Cell:
-    """One (layer, pass, implementation) and all that is known of it."""
+    """One (layer, pass, implementation) and all that is known of it.
+
+    `said` is what own code printed, warned of and raised while it was checked, line by line.
+    """
 
     layer: str
     pass_: Pass
@@ -91,6 +132,7 @@ class Cell:
     memory: Memory | None = None
     work: Work | None = None
     ledger: CellLedger | None = None
+    said: tuple[str, ...] = ()
 
     __pydantic_config__ = FILE_NAMES
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from convbench.layer import Layer, Pass
+from convbench.own_code import OwnCode, is_own_code
 
 DEFAULT_IMPLEMENTATIONS = ("loop", "im2col", "keras", "keras-graph")
 
@@ -65,6 +66,9 @@ class Suite:
 
     `gate` are the floors that `convbench gate` holds a run to.
 
+    `own` says how those of the implementations are called that are the user's own code; one that is
+    spelled FILE.py:NAME and called by our conventions need not be there.
+
     `source` is the file as the user named it, for messages and for provenance.
     """
 
@@ -78,6 +82,11 @@ class Suite:
     description: str = ""
     source: str = ""
     gate: tuple[Rule, ...] = ()
+    own: tuple[OwnCode, ...] = ()
+
+    def is_own(self, implementation: str) -> bool:
+        """Whether an implementation is the user's own code."""
+        return is_own_code(implementation) or implementation in {own.name for own in self.own}
 
 
 def shipped_suites() -> dict[str, Path]:

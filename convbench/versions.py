@@ -12,11 +12,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from convbench import implementations
 from convbench.errors import ConvbenchError, ImplementationError
-from convbench.implementations.variants import Variant
+from convbench.implementations.user.files import source_of
+from convbench.own_code import OwnCode, split
 
 PREFIX = "convbench-version-"
 """What the temporary folders are called, with the number of the process behind it."""
@@ -32,23 +34,33 @@ def other_version(name: str, against: str) -> Iterator[str]:
     `against` is a file, FILE.py:NAME, a folder that holds the same file, or a git ref. Raises
     ConvbenchError, which says what was looked for.
     """
-    file, _, function = name.rpartition(":")
-    found = _beside(Path(file), function, against)
+    own = implementations.own_code(name)
+    if own is None or (file := source_of(own.code)) is None:
+        raise ConvbenchError(f"{name} is no code of yours, of which there could be a version")
+    _, function = split(own.code)
+    found = _beside(file, function, against)
     if found is None:
-        with _checked_out(Path(file), against) as path:
-            variant = Variant(f"{name}@{against}", f"{path}:{function}")
-            implementations.add_variants(variant)
-            yield variant.name
+        with _checked_out(file, against) as path:
+            yield _named(own, f"{name}@{against}", path, function)
         return
     path, other_function = found
-    if (path.resolve(), other_function) == (Path(file).resolve(), function):
+    if (path.resolve(), other_function) == (file.resolve(), function):
         raise ConvbenchError(
             f"--against {against}: that is {name} itself",
             hint="name another file, or a git ref such as main",
         )
-    other = f"{path}:{other_function}"
-    implementations.get(other)  # raises for what cannot be
-    yield other
+    yield _named(own, _code(path, other_function), path, other_function)
+
+
+def _named(own: OwnCode, name: str, path: Path, function: str) -> str:
+    """Makes another version of own code, called in the same way, known by a name."""
+    implementations.add_names(replace(own, name=name, code=_code(path, function)))
+    implementations.get(name)  # raises for what cannot be
+    return name
+
+
+def _code(path: Path, function: str) -> str:
+    return f"{path}:{function}" if function else str(path)
 
 
 def _beside(file: Path, function: str, against: str) -> tuple[Path, str] | None:

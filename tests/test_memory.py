@@ -371,7 +371,8 @@ def test_tensorflow_results_are_counted():
     assert OUTPUT_BYTES <= forward["call_peak_bytes"] < OUTPUT_BYTES + 128 * 1024
     assert forward["held_bytes"] < MIB  # neither libraries, nor the variable, nor operands
     assert gradient["exact"]
-    assert 9 * 8 * 16 * 4 <= gradient["call_peak_bytes"] < 256 * 1024
+    # oneDNN takes next to nothing beside the result; Eigen, on CPUs without AVX-512, whole columns.
+    assert 9 * 8 * 16 * 4 <= gradient["call_peak_bytes"] < 64 * MIB
     assert gradient["rss_peak_bytes"] > 100 * MIB
 
 

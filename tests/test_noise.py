@@ -70,8 +70,8 @@ def test_a_delay_is_a_part_of_the_calls_own_time(delay, call):
 
 
 def test_a_variant_computes_what_it_stands_for(monkeypatch):
-    monkeypatch.setattr(implementations, "_variants", {})
-    implementations.add_variants(Variant("slow", "im2col", 0.5), Variant("again", "im2col"))
+    monkeypatch.setattr(implementations, "_known", {})
+    implementations.add_names(Variant("slow", "im2col", 0.5), Variant("again", "im2col"))
     results = []
     for name in ("im2col", "slow", "again"):
         prepared = implementations.get(name).prepare(CONV1, Pass.FORWARD, 1)
@@ -80,7 +80,7 @@ def test_a_variant_computes_what_it_stands_for(monkeypatch):
     assert np.array_equal(results[0], results[1])
     assert np.array_equal(results[0], results[2])
     assert implementations.get("slow").runtime == "slow"  # a process of its own
-    assert [v.name for v in implementations.known_variants()] == ["slow", "again"]
+    assert [v.name for v in implementations.known_names()] == ["slow", "again"]
 
 
 # What trials come to

@@ -35,7 +35,7 @@ def _check(name):
     [
         ("raises", "RuntimeError: out of luck (convolutions.py:51, in raises)"),
         ("out_of_memory", "out of memory"),
-        ("missing", "has no function 'missing'"),
+        ("missing", "has no missing"),
     ],
 )
 def test_what_a_function_raises_costs_the_cell_only(worker, name, reason):

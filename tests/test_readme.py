@@ -21,7 +21,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
-EXIT_CODES = {"convbench run mnist --impl": 5}  # the example that is wrong on purpose
+EXIT_CODES = {"convbench check examples": 5}  # the example that is wrong on purpose
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,7 @@ def test_a_command_of_the_tour(line, folder, request):
 def test_the_tour_has_every_command():
     assert {shlex.split(line)[1] for line in COMMANDS if line.startswith("convbench")} == {
         "run",
+        "check",
         "show",
         "diff",
         "gate",

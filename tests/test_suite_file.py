@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from convbench.errors import LayerError, SuiteError
 from convbench.implementations import REGISTRY
 from convbench.layer import Layer, Pass
+from convbench.own_code import OwnCode
 from convbench.suite import DEFAULT_IMPLEMENTATIONS, FASTEST_KERAS, KERAS_WAYS, Rule, shipped_suites
 from convbench.suite_file import MAX_BYTES, json_schema, read_rules, read_suite
 
@@ -57,6 +58,31 @@ def layer_of(keys: str) -> Any:
 
 
 # What a file becomes
+
+
+def test_own_code_can_say_how_it_is_called(folder: Path) -> None:
+    (folder / "code.py").write_text("")
+    suite = read(
+        f"""layers: [{ENTRY}]
+implementations:
+- im2col
+- {{code: code.py:Conv, name: mine, layout: NHW, kernel_layout: HWIO, output_layout: NHWC,
+   passes: {{forward: "convolve(x, kernel, mode='forward')"}}}}
+- code.py:other
+"""
+    )
+    assert suite.implementations == ("im2col", "mine", "code.py:other")
+    mine = OwnCode(
+        "mine",
+        "code.py:Conv",
+        "NHW",
+        "HWIO",
+        "NHWC",
+        {Pass.FORWARD: "convolve(x, kernel, mode='forward')"},
+    )
+    assert suite.own == (OwnCode("code.py:other", "code.py:other"), mine)
+    assert suite.is_own("mine")
+    assert not suite.is_own("im2col")
 
 
 def test_a_suite_with_one_layer_has_the_documented_defaults() -> None:
@@ -120,6 +146,7 @@ def test_users_files_are_found_from_the_folder_of_the_suite(folder: Path) -> Non
     text = f"layers: [{ENTRY}]\nimplementations: [loop, ../code.py:conv]"
     (folder / "suites" / "a.yaml").write_text(text)
     assert read_suite("suites/a.yaml").implementations == ("loop", "code.py:conv")
+    assert read_suite("suites/a.yaml").own == (OwnCode("code.py:conv", "code.py:conv"),)
     absolute = read_suite(folder / "suites" / "a.yaml").implementations[1]
     assert absolute == f"{folder / 'code.py'}:conv"
 
@@ -337,11 +364,38 @@ MESSAGES: dict[str, tuple[str, list[str]]] = {
             "your own FILE.py:NAME; did you mean im2col?",
             '2:32: implementations.2: found "no.py:f", expected an existing file; '
             "there is no no.py",
-            '2:41: implementations.3: found "x:", expected FILE.py:NAME, NAME being a function '
-            "of that file",
+            '2:41: implementations.3: found "x:", expected FILE.py:NAME or package.module:NAME; '
+            "it has no name behind the colon",
             '2:47: implementations.4: found "loop" again, expected it once; the first is on line 2',
             "2:53: implementations.5: found the number 8, expected the name of an implementation, "
-            'or FILE.py:NAME; write it in quotes: "8"',
+            'FILE.py:NAME or package.module:NAME; write it in quotes: "8"',
+        ],
+    ),
+    "own code": (
+        f"""layers: [{ENTRY}]
+implementations:
+- {{code: no.py:f, layout: NCCW, kernel_layout: 3, mode: 1}}
+- {{code: im2col}}
+- {{name: mine}}
+- {{code: "os:path", name: loop, passes: {{forward: "f(x", backward: "f(x)"}}}}
+- {{code: "os:path", name: a, layout: CHH, passes: {{forward: "f(x", kernel-gradient: "g(x)"}}}}
+""",
+        [
+            "3:48: implementations.0.kernel_layout: found the number 3, expected the axes O, "
+            "I, H and W in their order, such as HWIO",
+            "3:51: implementations.0.mode: found an unknown key, expected one of code, name, "
+            "layout, output_layout, kernel_layout, passes; did you mean code?",
+            '4:10: implementations.1.code: found "im2col", expected FILE.py:NAME or '
+            "package.module:NAME",
+            "5:3: implementations.2: found no key code, expected text: FILE.py:NAME or "
+            "package.module:NAME",
+            '6:41: implementations.3.passes: found the mapping {forward: "f(x", backward: '
+            '"f(x)"}, expected a mapping of passes to expressions, such as {forward: '
+            "'convolve(x, kernel)'}",
+            '7:38: implementations.4.layout: found "CHH", expected the letters N, C, H, W in '
+            "any order; those of size 1 but for H and W may go",
+            '7:61: implementations.4.passes.forward: found "f(x", expected a Python '
+            "expression: '(' was never closed",
         ],
     ),
     "passes": (
@@ -718,12 +772,12 @@ WRONG_RULES = {
     },
     # Whose
     "at_most_bytes: 2": [
-        "3: gate.0: found no key implementation, expected the name of an implementation, or "
-        "FILE.py:NAME"
+        "3: gate.0: found no key implementation, expected the name of an implementation, "
+        "FILE.py:NAME or package.module:NAME"
     ],
     "implementation: 8, at_most_bytes: 2": [
         "20: gate.0.implementation: found the number 8, expected the name of an implementation, "
-        "or FILE.py:NAME"
+        "FILE.py:NAME or package.module:NAME"
     ],
     "implementation: Im2Col, at_most_bytes: 2": [
         f'20: gate.0.implementation: found "Im2Col", {IN_SUITE}loop, im2col, keras, own.py:conv; '

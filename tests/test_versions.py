@@ -8,7 +8,7 @@ import pytest
 
 from convbench import implementations
 from convbench.errors import ConvbenchError
-from convbench.implementations.user import import_path
+from convbench.implementations.user.files import import_path
 from convbench.versions import other_version
 from tests.cli import TINY, convbench
 
@@ -32,7 +32,7 @@ def test_a_file_by_itself_has_its_folder_only(tmp_path):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(implementations, "_variants", {})
+    monkeypatch.setattr(implementations, "_known", {})
     for name in ("new.py", "old.py", "before/new.py", "before/deep/new.py", "deep/new.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(CODE)
@@ -69,8 +69,8 @@ def test_a_version_at_a_ref_is_removed_again_whatever_happens(files):
     def measure():
         with other_version("deep/new.py:conv", "HEAD") as found:
             assert found == "deep/new.py:conv@HEAD"
-            (variant,) = implementations.known_variants()
-            assert Path(variant.of.rpartition(":")[0]).read_text() == CODE
+            (variant,) = implementations.known_names()
+            assert Path(variant.code.rpartition(":")[0]).read_text() == CODE
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from convbench.cli import diff, gate, machine, noise, run, schema, show
+from convbench.cli import check, diff, gate, machine, noise, run, schema, show
 from convbench.cli.console import Traceback
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ def root(
 
 
 app.command("run")(run.run)
+app.command("check")(check.check)
 app.command("show")(show.show)
 app.command("diff")(diff.diff)
 app.command("gate")(gate.gate)

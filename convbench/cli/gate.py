@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from convbench.cli.console import Watcher, complain, guarded
-from convbench.cli.gate_terms import part, to_run, with_rules
+from convbench.cli.gate_terms import part, refuse_nothing_supported, to_run, with_rules
 from convbench.cli.measuring import (
     BudgetOption,
     EffortOption,
     Force,
     InterruptedRun,
+    KernelLayout,
     Layers,
+    LayoutOption,
     Passes,
     Quiet,
     ResultPath,
@@ -75,6 +77,8 @@ def gate(
             help="Only these implementations; with --against the one FILE.py:NAME. Repeatable.",
         ),
     ] = None,
+    layout: LayoutOption = None,
+    kernel_layout: KernelLayout = None,
     pass_: Passes = None,
     layer: Layers = None,
     tolerance: Annotated[
@@ -152,6 +156,8 @@ def gate(
             {
                 "--against": against,
                 "--impl": impl,
+                "--layout": layout,
+                "--kernel-layout": kernel_layout,
                 "--pass": pass_,
                 "--layer": layer,
                 "--threads": threads,
@@ -164,12 +170,17 @@ def gate(
         held = _file_held_to(terms, Path(target), given, noise)
     else:
         with ExitStack() as stack:
-            suite, terms, notes = to_run(stack, target, terms, given, impl, against, pass_, layer)
+            layouts = layout, kernel_layout
+            suite, terms, notes = to_run(
+                stack, target, terms, given, impl, against, layouts, pass_, layer
+            )
             path = result_path(output, suite.name, force)
             session = new_session(suite, threads, effort, seed or 0, path)
             options = options_of(session, budget, timeout, comparing=against is not None)
             terms = _measured_here(terms, noise, session.threads)
             held = _run_held_to(terms, session, options, quiet, notes)
+            if terms.versions is not None:
+                refuse_nothing_supported(terms.versions[0], held.saved.result)
 
     policy: Literal["fail", "pass"] | None = None
     if inconclusive is not None:

@@ -8,12 +8,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from convbench.cli.measuring import selected
+from convbench.cli.measuring import selected, with_implementations
 from convbench.errors import ConvbenchError
 from convbench.suite import FASTEST_KERAS, KERAS_WAYS
 
 if TYPE_CHECKING:
     from convbench.gate import Terms
+    from convbench.results import ResultFile
     from convbench.suite import Rule, Suite
 
 
@@ -24,6 +25,7 @@ def to_run(
     rules: tuple[Rule, ...] | None,
     impl: list[str] | None,
     against: str | None,
+    layouts: tuple[str | None, str | None],
     passes: list[str] | None,
     layers: list[str] | None,
 ) -> tuple[Suite, Terms, tuple[str, ...]]:
@@ -34,13 +36,13 @@ def to_run(
     whole = read_suite(target)
     rules = whole.gate if rules is None else rules
     if against is not None:
-        new = _one_of_yours(impl)
+        new = _one_of_yours(impl, whole)
+        whole = with_implementations(whole, [*whole.implementations, new], *layouts)
         old = stack.enter_context(other_version(new, against))
-        suite = selected(_versions_only(whole, new, old, rules), None, passes, layers)
-        _supports_something(new, suite)
+        suite = selected(_versions_only(whole, new, old, rules), passes, layers)
         terms = replace(terms, versions=(new, old))
     else:
-        suite = selected(whole, impl, passes, layers)
+        suite = selected(with_implementations(whole, impl, *layouts), passes, layers)
     known = tuple(dict.fromkeys([*whole.implementations, *suite.implementations]))
     terms, notes = with_rules(terms, rules, replace(whole, implementations=known), suite)
     return suite, terms, notes
@@ -58,10 +60,8 @@ def part(text: str, option: str) -> float:
     return value / 100
 
 
-def _one_of_yours(impl: list[str] | None) -> str:
-    from convbench.implementations import is_user_code
-
-    if impl is None or len(impl) != 1 or not is_user_code(impl[0]):
+def _one_of_yours(impl: list[str] | None, suite: Suite) -> str:
+    if impl is None or len(impl) != 1 or not suite.is_own(impl[0]):
         raise ConvbenchError(
             "--against compares two versions of one file: name it with one --impl FILE.py:NAME",
             hint="convbench gate SUITE --impl my_conv.py:convolve --against main",
@@ -78,17 +78,16 @@ def _versions_only(suite: Suite, new: str, old: str, rules: Sequence[Rule]) -> S
     return replace(suite, implementations=tuple(dict.fromkeys([new, old, *others])))
 
 
-def _supports_something(name: str, suite: Suite) -> None:
-    """Raises ConvbenchError where an implementation can compute nothing of the suite."""
-    from convbench import implementations
-
-    implementation = implementations.get(name)
+def refuse_nothing_supported(name: str, result: ResultFile) -> None:
+    """Raises ConvbenchError where an implementation computes nothing of the suite."""
     reasons = [
-        implementation.unsupported(layer, pass_) for layer in suite.layers for pass_ in suite.passes
+        cell.reason if cell.status == "unsupported" else None
+        for cell in result.cells
+        if cell.implementation == name
     ]
     if all(reasons):
         raise ConvbenchError(
-            f"{name} computes nothing of {suite.name} as selected: {reasons[0]}",
+            f"{name} computes nothing of {result.suite.name} as selected: {reasons[0]}",
             hint="name another suite, or other layers and passes",
         )
 

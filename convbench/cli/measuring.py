@@ -33,8 +33,18 @@ Impls = Annotated[
     list[str] | None,
     typer.Option(
         "--impl",
-        help="Only these implementations; FILE.py:NAME adds your own f(x, kernel), NCHW. "
+        help="Only these implementations; FILE.py:NAME or package.module:NAME adds your own. "
         "Repeatable.",
+    ),
+]
+LayoutOption = Annotated[
+    str | None,
+    typer.Option("--layout", help="Axes of your own code's input, e.g. NHWC.  [default: NCHW]"),
+]
+KernelLayout = Annotated[
+    str | None,
+    typer.Option(
+        "--kernel-layout", help="Axes of your own code's kernel, e.g. HWIO.  [default: OIHW]"
     ),
 ]
 Passes = Annotated[list[str] | None, typer.Option("--pass", help="Only these passes. Repeatable.")]
@@ -75,7 +85,12 @@ class InterruptedRun(Exception):  # noqa: N818 - it is no error: what was measur
     """Ctrl-C came while a session was measured; the session is saved."""
 
 
-def watched(session: Session, events: Generator[Event, None, Outcome], watcher: Watcher) -> Outcome:
+def watched(
+    session: Session,
+    events: Generator[Event, None, Outcome],
+    watcher: Watcher,
+    save: bool = True,
+) -> Outcome:
     """What the generator returns; its events are shown. Raises InterruptedRun on Ctrl-C."""
     from convbench.schedule.events import Saved
 
@@ -93,7 +108,8 @@ def watched(session: Session, events: Generator[Event, None, Outcome], watcher: 
                 complain(f"warning: results now go to {event.path}: the folder failed")
     except KeyboardInterrupt:
         events.close()
-        session.save()
+        if save:
+            session.save()
         raise InterruptedRun from None
 
 
@@ -135,26 +151,62 @@ def any_wrong(result: ResultFile, but_for: str | None = None) -> bool:
     )
 
 
-def selected(
-    suite: Suite, impl: list[str] | None, passes: list[str] | None, layers: list[str] | None
+def with_implementations(
+    suite: Suite,
+    impl: list[str] | None,
+    layout: str | None = None,
+    kernel_layout: str | None = None,
+    only_own: bool = False,
 ) -> Suite:
-    """The suite with only what the options name; the user's own code is added to it."""
+    """The suite with only the implementations that the options name.
+
+    The user's own code is added to the suite's others, or, `only_own`, stands alone.
+    """
+    from dataclasses import replace
+
+    from convbench import implementations
+    from convbench.own_code import (
+        ACTIVATION_AXES,
+        KERNEL_AXES,
+        OwnCode,
+        is_own_code,
+        layout_problem,
+    )
+
+    options = {
+        "--layout": (layout, ACTIVATION_AXES),
+        "--kernel-layout": (kernel_layout, KERNEL_AXES),
+    }
+    for option, (letters, axes) in options.items():
+        if letters is not None and (problem := layout_problem(letters, axes)):
+            raise ConvbenchError(f"{option}: found {letters!r}, expected {problem}")
+        if letters is not None and not any(map(is_own_code, impl or ())):
+            raise ConvbenchError(f"{option} is for --impl FILE.py:NAME, and none was given")
+    if not impl:
+        return suite
+    own = [name for name in impl if is_own_code(name)]
+    others = [] if own and only_own else list(suite.implementations)
+    named = [name for name in impl if name not in own] or others
+    names = tuple(dict.fromkeys([*named, *own]))
+    described = {code.name: code for code in suite.own}
+    for name in own:
+        if layout or kernel_layout or name not in described:
+            described[name] = OwnCode(name, name, layout or "", kernel_layout or "")
+    suite = replace(suite, implementations=names, own=tuple(described.values()))
+    implementations.add_names(*suite.own)
+    for name in names:  # raises for a name that is not known, a file that is not there
+        implementations.get(name)
+    return suite
+
+
+def selected(suite: Suite, passes: list[str] | None, layers: list[str] | None) -> Suite:
+    """The suite with only the passes and layers that the options name."""
     from dataclasses import replace
     from difflib import get_close_matches
     from fnmatch import fnmatchcase
 
-    from convbench import implementations
     from convbench.layer import Pass
 
-    if impl:
-        own = [name for name in impl if implementations.is_user_code(name)]
-        named = [name for name in impl if name not in own] or list(suite.implementations)
-        names = tuple(dict.fromkeys([*named, *own]))
-        for name in names:
-            implementations.get(
-                name
-            )  # raises for a name that is not known, a file that is not there
-        suite = replace(suite, implementations=names)
     if passes:
         unknown = [name for name in passes if name not in list(Pass)]
         if unknown:

@@ -100,7 +100,7 @@ def noise(
 
     refuse_checks(format_, "noise")
     injected = sorted({part(text, "--inject") for text in inject.split(",") if text.strip()} - {0})
-    suite = selected(read_suite(target), None, pass_, layer)
+    suite = selected(read_suite(target), pass_, layer)
     subject = _subject(suite, impl)
     pairs = Pairs.register(subject, injected)
     path = output or DEFAULT_PATH

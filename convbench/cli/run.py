@@ -16,7 +16,9 @@ from convbench.cli.measuring import (
     Force,
     Impls,
     InterruptedRun,
+    KernelLayout,
     Layers,
+    LayoutOption,
     Passes,
     Quiet,
     ResultPath,
@@ -29,6 +31,7 @@ from convbench.cli.measuring import (
     result_path,
     selected,
     watched,
+    with_implementations,
 )
 from convbench.cli.show import Format, print_result
 from convbench.errors import PRECEDENCE, ConvbenchError, ExitCode
@@ -47,6 +50,8 @@ def run(
         ),
     ] = None,
     impl: Impls = None,
+    layout: LayoutOption = None,
+    kernel_layout: KernelLayout = None,
     pass_: Passes = None,
     layer: Layers = None,
     threads: Threads = None,
@@ -84,6 +89,8 @@ def run(
     if resume is not None:
         chosen = {
             "--impl": impl,
+            "--layout": layout,
+            "--kernel-layout": kernel_layout,
             "--pass": pass_,
             "--layer": layer,
             "--threads": threads,
@@ -100,7 +107,8 @@ def run(
         session = _resumed(resume, effort)
         result_file.reserve(session.path, force=True)
     else:
-        suite = selected(read_suite(str(target)), impl, pass_, layer)
+        whole = with_implementations(read_suite(str(target)), impl, layout, kernel_layout)
+        suite = selected(whole, pass_, layer)
         path = result_path(output, suite.name, force)
         session = new_session(suite, threads, effort, seed or 0, path)
     options = options_of(session, budget, timeout, time_wrong)

@@ -36,17 +36,17 @@ def show(
     ] = None,
 ) -> None:
     """Print the tables of a result file; always exit code 0 when it can be read."""
-    from convbench.report.run_tables import report
     from convbench.result_file import load
 
-    print_report(report(load(file).result), format_, output)
+    print_result(load(file).result, format_, output)
 
 
-def print_result(result: ResultFile, format_: Format) -> None:
-    """A run's tables on stdout."""
-    from convbench.report.run_tables import report
+def print_result(result: ResultFile, format_: Format, output: Path | None = None) -> None:
+    """The tables of a run, or of a check."""
+    from convbench.report import check_tables, run_tables
 
-    print_report(report(result), format_, None)
+    tables = check_tables if check_tables.is_check(result) else run_tables
+    print_report(tables.report(result), format_, output)
 
 
 def refuse_checks(format_: Format, command: str) -> None:

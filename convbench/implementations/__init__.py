@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from convbench.errors import ImplementationError
 from convbench.implementations.contract import Implementation
+from convbench.own_code import OwnCode, is_own_code
 
 if TYPE_CHECKING:
     from convbench.implementations.variants import Variant
@@ -24,44 +25,51 @@ REGISTRY: dict[str, str] = {
     "keras-xla": "convbench.implementations.keras_xla:KerasXla",
 }
 
-_variants: dict[str, Variant] = {}
+_known: dict[str, Variant | OwnCode] = {}
 """What this process knows beside the registry; a worker is told when it starts."""
 
 
-def add_variants(*added: Variant) -> None:
+def add_names(*added: Variant | OwnCode) -> None:
     """Makes implementations known under further names, for as long as this process lives."""
-    _variants.update((variant.name, variant) for variant in added)
+    _known.update((named.name, named) for named in added)
 
 
-def known_variants() -> tuple[Variant, ...]:
-    return tuple(_variants.values())
+def known_names() -> tuple[Variant | OwnCode, ...]:
+    return tuple(_known.values())
 
 
-def is_user_code(name: str) -> bool:
-    """Whether `name` has the form of the user's own code, `FILE.py:NAME`."""
-    return ":" in name
+def own_code(name: str) -> OwnCode | None:
+    """How the user's own code of that name is called; None for any other implementation."""
+    known = _known.get(name)
+    if isinstance(known, OwnCode):
+        return known
+    if known is not None:
+        return own_code(known.of)
+    return OwnCode(name, name) if is_own_code(name) else None
 
 
 def get(name: str) -> Implementation:
     """The implementation of that name.
 
-    `FILE.py:NAME` does not import the file: that happens in `prepare`, in the worker.
-    Raises ImplementationError for a name that is neither registered nor of that form.
+    Own code is not run here: that happens in `unsupported` and `prepare`, in the worker.
+    Raises ImplementationError for a name that is neither known nor spelled as own code is.
     """
-    if name in _variants:
+    known = _known.get(name)
+    if known is not None and not isinstance(known, OwnCode):
         from convbench.implementations.variants import VariantImplementation
 
-        return VariantImplementation(_variants[name], get(_variants[name].of))
-    if is_user_code(name):
-        from convbench.implementations.user import UserFunction
+        return VariantImplementation(known, get(known.of))
+    own = own_code(name)
+    if own is not None:
+        from convbench.implementations.user import UserCode
 
-        return UserFunction(name)
+        return UserCode(own)
     if name not in REGISTRY:
         close = get_close_matches(name, REGISTRY, n=1)
         raise ImplementationError(
             f"there is no implementation {name!r}",
             hint=(f"did you mean {close[0]!r}? " if close else "")
-            + f"Known: {', '.join(REGISTRY)}; your own: FILE.py:NAME",
+            + f"Known: {', '.join(REGISTRY)}; your own: FILE.py:NAME or package.module:NAME",
         )
     module, _, attribute = REGISTRY[name].partition(":")
     implementation: Implementation = getattr(import_module(module), attribute)()

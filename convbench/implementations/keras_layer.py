@@ -80,10 +80,11 @@ def is_dilated(layer: Layer) -> bool:
 def is_depthwise(layer: Layer) -> bool:
     """Whether Keras writes it as DepthwiseConv2D: every depthwise layer for which that runs.
 
-    TensorFlow refuses unequal strides in float64; in float32 oneDNN takes over and computes them.
-    With dilation Keras convolves with stride 1 and drops rows and columns: any strides will do.
+    TensorFlow refuses unequal strides, but for float32 on CPUs where oneDNN takes over (AVX-512);
+    one way on all machines is better. With dilation Keras convolves with stride 1 and drops rows
+    and columns: any strides will do.
     """
-    refused = layer.dtype == "float64" and len(set(layer.strides)) > 1 and not is_dilated(layer)
+    refused = len(set(layer.strides)) > 1 and not is_dilated(layer)
     return layer.is_depthwise and not refused
 
 

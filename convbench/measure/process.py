@@ -23,12 +23,19 @@ from typing import Any
 from convbench.measure.protocol import Failure, Ready, Request, Start
 
 LOG_TAIL = 3
+ENDS_S = 1.0
+"""A worker that has closed its connection is about to end."""
+
 START_TIMEOUT_S = 180.0
 """Importing TensorFlow takes some 3 s; on a cold disk far longer."""
 
 
 class CellFailedError(Exception):
     """The worker answered that the request raised; it can go on."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
 
 
 class WorkerLostError(Exception):
@@ -109,10 +116,12 @@ class Worker:
         except (EOFError, OSError):
             raise WorkerLostError(self._last_words()) from None
         if isinstance(answer, Failure):
-            raise CellFailedError(answer.reason)
+            raise CellFailedError(answer)
         return answer
 
     def _last_words(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # how it ends by itself tells more
+            self._process.wait(ENDS_S)
         self.kill()
         code = self._process.returncode
         if code < 0:

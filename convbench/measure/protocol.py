@@ -8,12 +8,13 @@ from convbench.implementations.contract import Ledger
 from convbench.implementations.variants import Variant
 from convbench.layer import Layer, Pass
 from convbench.machine import BlasLibrary
-from convbench.results import Agreement
+from convbench.own_code import OwnCode
+from convbench.results import Agreement, Explanation
 
 
 @dataclass(frozen=True)
 class Start:
-    """The first message. `variants` are the names that the registry does not know.
+    """The first message. `names` are those that the registry does not know.
 
     `cpus` are those that the worker may use, empty for all that its parent may.
     """
@@ -21,7 +22,7 @@ class Start:
     runtime: str
     threads: int
     seed: int
-    variants: tuple[Variant, ...] = ()
+    names: tuple[Variant | OwnCode, ...] = ()
     cpus: tuple[int, ...] = ()
 
 
@@ -34,18 +35,34 @@ class Ready:
 
 @dataclass(frozen=True)
 class Check:
+    """Answered by a Checked or a Refused. Not `timed`: no call at full size is clocked."""
+
     layer: Layer
     pass_: Pass
     implementation: str
+    timed: bool = True
 
 
 @dataclass(frozen=True)
 class Checked:
-    """`call_s` is the time of one warm call: rough, since several workers check at a time."""
+    """`call_s` is the time of one warm call: rough, since several workers check at a time.
+
+    `said` is what own code printed and warned of, `explanations` what explains a wrong result: each
+    on its own, the likeliest first.
+    """
 
     agreement: Agreement
     call_s: float
     ledger: Ledger
+    said: tuple[str, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The answer to Check and Meter when own code turns out not to support the layer."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -100,9 +117,16 @@ class Released:
 
 @dataclass(frozen=True)
 class Failure:
-    """The answer when a request raised: one sentence, with the place in the user's code."""
+    """The answer when a request raised: one sentence, with the place in the user's code.
+
+    `said` is what the code printed before, and the user's frames of the exception. `is_usage`: no
+    layer can be computed, since what was named is not there or cannot be called.
+    """
 
     reason: str
+    said: tuple[str, ...] = ()
+    is_usage: bool = False
+    hint: str | None = None
 
 
 Request = Start | Check | Meter | Calibrate | WarmUp | Sample | Release

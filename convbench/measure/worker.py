@@ -15,16 +15,20 @@ import re
 import resource
 import signal
 import sys
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from convbench import implementations, operands
 from convbench.agreement import checker
+from convbench.agreement.diagnosing import Diagnosing
 from convbench.calibration import calibrate
-from convbench.implementations.contract import Prepared
-from convbench.implementations.user import describe_exception
+from convbench.errors import ImplementationError
+from convbench.implementations.contract import Implementation, Prepared
+from convbench.implementations.user.saying import describe_exception, listening, trace
 from convbench.implementations.variants import Delayed
+from convbench.layer import Layer, Pass
 from convbench.machine import blas_libraries
 from convbench.measure import clock
 from convbench.measure.protocol import (
@@ -34,6 +38,7 @@ from convbench.measure.protocol import (
     Failure,
     Meter,
     Ready,
+    Refused,
     Release,
     Released,
     Request,
@@ -41,6 +46,7 @@ from convbench.measure.protocol import (
     Start,
     WarmUp,
 )
+from convbench.results import Explanation
 
 PR_SET_PDEATHSIG = 1
 
@@ -51,10 +57,11 @@ class Server:
     def __init__(self, start: Start) -> None:
         self._threads = start.threads
         self._seed = start.seed
-        implementations.add_variants(*start.variants)
+        implementations.add_names(*start.names)
         if start.cpus:
             _keep_to(start.cpus)
         self._arms: dict[str, tuple[Prepared, clock.Warm]] = {}
+        self._diagnosing = Diagnosing()
         _start_runtime(start.runtime, start.threads)
 
     def answer(self, request: Request) -> Any:
@@ -80,23 +87,53 @@ class Server:
                 return Released(_max_rss(), delays)
         raise TypeError(f"not a request: {request!r}")
 
-    def _check(self, request: Check) -> Checked:
+    def _check(self, request: Check) -> Checked | Refused | Failure:
+        """What own code says meanwhile goes along, with what it raises too."""
         implementation = implementations.get(request.implementation)
-        agreement = checker.check(
-            implementation, request.layer, request.pass_, self._threads, self._seed
-        )
-        prepared = implementation.prepare(request.layer, request.pass_, self._threads)
-        prepared.load(operands.floats(request.layer, request.pass_, self._seed))
-        call_s = clock.clock(prepared.run, 1)
-        if call_s < clock.SLOW_CALL_S:  # the first call of a short kernel is mostly start-up
+        if implementations.own_code(request.implementation) is None:
+            return self._checked(implementation, request)
+        with listening() as said:
+            try:
+                reason = implementation.unsupported(request.layer, request.pass_)
+                answer = Refused(reason) if reason else self._checked(implementation, request)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - it may raise anything
+                advice = self._diagnosing.other_layout(implementation, *self._cell(request))
+                answer = _failure(error)
+                if advice:
+                    answer = replace(answer, reason=f"{answer.reason}; {advice}")
+        if isinstance(answer, Refused):
+            return answer
+        return replace(answer, said=(*said.lines, *answer.said))
+
+    def _cell(self, request: Check) -> tuple[Layer, Pass, int, int]:
+        return request.layer, request.pass_, self._threads, self._seed
+
+    def _checked(self, implementation: Implementation, request: Check) -> Checked | Failure:
+        cell = self._cell(request)
+        agreement = checker.check(implementation, *cell)
+        explanations: tuple[Explanation, ...] = ()
+        if agreement.verdict == "wrong":
+            explanations = self._diagnosing.explained(implementation, *cell)
+        elif implementations.own_code(request.implementation) is not None:
+            agreement = self._diagnosing.remarked(agreement, implementation, *cell)
+        prepared = implementation.prepare(*cell[:3])
+        call_s = 0.0
+        if request.timed:
+            prepared.load(operands.floats(request.layer, request.pass_, self._seed))
             call_s = clock.clock(prepared.run, 1)
-        return Checked(agreement, call_s, prepared.ledger)
+            if call_s < clock.SLOW_CALL_S:  # the first call of a short kernel is mostly start-up
+                call_s = clock.clock(prepared.run, 1)
+        return Checked(agreement, call_s, prepared.ledger, explanations=explanations)
 
     def _meter(self, request: Meter) -> Any:
         from convbench.measure import memory
 
+        implementation = implementations.get(request.implementation)
+        is_own = implementations.own_code(request.implementation) is not None
+        if is_own and (reason := implementation.unsupported(request.layer, request.pass_)):
+            return Refused(reason)
         return memory.meter(
-            implementations.get(request.implementation),
+            implementation,
             request.layer,
             request.pass_,
             self._threads,
@@ -168,10 +205,16 @@ def main() -> None:
 def _answered(server: Server, request: Request) -> Any:
     try:
         return server.answer(request)
-    except MemoryError:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it costs only that cell
+        return _failure(error)
+
+
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, MemoryError):
         return Failure("out of memory")
-    except Exception as error:  # noqa: BLE001 - a cell may raise anything; it costs only that cell
-        return Failure(describe_exception(error))
+    if isinstance(error, ImplementationError):
+        return Failure(error.message, is_usage=True, hint=error.hint)
+    return Failure(describe_exception(error), trace(error))
 
 
 def _die_with_the_parent() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from convbench.report.columns import Line, Plan, plan
 from convbench.report.table import Report, Row, Section, Table, Tone
-from convbench.report.typeset import clean, left, width, wrap
+from convbench.report.typeset import clean, left, printable, width, wrap
 
 # Headings and remarks wrap at this width rather than widen the box of a narrow table.
 _COMFORTABLE = 76
@@ -44,6 +44,10 @@ def lines(report: Report, frame: Frame) -> Iterator[Line]:
         yield from _hanging(note.text, note.tone, "", frame.width)
         if note.details:
             yield from _hanging(note.details, "dim", _INDENT, frame.width)
+        for point in note.points:
+            yield from _hanging(point, "plain", _INDENT, frame.width)
+        for words in note.verbatim:
+            yield ((2 * _INDENT + printable(words), "plain"),)
 
 
 def _facts(report: Report, limit: int | None) -> Iterator[Line]:

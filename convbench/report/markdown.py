@@ -6,7 +6,7 @@ import re
 
 from convbench.report import scale
 from convbench.report.table import Column, Report, Row, Section, Table, Value
-from convbench.report.typeset import clean
+from convbench.report.typeset import clean, printable
 
 # An underscore inside a word is harmless, and names are full of them.
 _SPECIAL = re.compile(r"[\\`*\[\]|~]|<(?=[A-Za-z/!?])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -21,6 +21,10 @@ def render(report: Report) -> str:
     for note in report.notes:
         words = escape(note.text) + (f" — {escape(note.details)}" if note.details else "")
         blocks.append(f"**{words}**" if note.tone == "strong" else words)
+        if note.points:
+            blocks.append("\n".join(f"- {escape(point)}" for point in note.points))
+        if note.verbatim:
+            blocks.append("\n".join(f"    {printable(line)}" for line in note.verbatim))
     return "\n\n".join(blocks) + "\n"
 
 

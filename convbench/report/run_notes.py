@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 
 from convbench.machine import BlasLibrary, Caution, Software
 from convbench.report import scale
+from convbench.report.agreement_notes import agreement_notes
 from convbench.report.table import Fact, Note
 from convbench.results import Duplicate, ResultFile, Speedup, SummaryRow
 from convbench.stats import MIN_ROUNDS
-from convbench.suite import KERAS_WAYS
+from convbench.suite import KERAS_WAYS, Suite
 from convbench.summary import FASTEST_KERAS, LOOP
 
 # Below this `5.1 times as long` reads better than `0.196 times as fast`.
@@ -52,6 +53,7 @@ def notes(result: ResultFile) -> tuple[Note, ...]:
         *_legend(result),
         *twins_notes(result.duplicates, bool(result.speedups), result.rounds),
         *map(caution_note, result.warnings),
+        *agreement_notes(result, beside_rows=True),
     ]
     counts = _counts(result)
     if any(cell.time for cell in result.cells) and set(_statuses(result)) != {"ok"}:
@@ -139,7 +141,7 @@ def _answer(result: ResultFile, counts: str) -> str:
         return f"Nothing was timed: {agree}."
     if not means:
         return f"Nothing was timed that could be compared: {counts}."
-    subject = _subject(means)
+    subject = _subject(means, result.suite)
     rows = [row for row in means if row.implementation == subject]
     numbers = dict.fromkeys(str(len(_compared(result, row))) for row in rows)
     over = f"geometric means over {' and '.join(numbers)} layer passes"
@@ -148,13 +150,13 @@ def _answer(result: ResultFile, counts: str) -> str:
     return f"{subject} {_clauses(rows)} ({over}, {_intervals(result, rows)})."
 
 
-def _subject(means: list[SummaryRow]) -> str:
+def _subject(means: list[SummaryRow], suite: Suite) -> str:
     """The implementation in question: the user's own if there is one, else the fastest in NumPy.
 
     Of several the one with the highest mean over whatever it was compared with last.
     """
     means_of = {row.implementation: row.geometric_mean for row in means}
-    own = [name for name in means_of if ":" in name]
+    own = [name for name in means_of if suite.is_own(name)]
     numpy = [name for name in means_of if name not in (*KERAS_WAYS, LOOP)]
     return max(own or numpy or list(means_of), key=means_of.__getitem__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from convbench.report.table import Interval, Kind, Value
@@ -136,6 +137,11 @@ def mebibytes(size: float) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 round`, `8 rounds`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`forward`, `forward and kernel-gradient`, `a, b and c`."""
+    return " and ".join([*filter(None, [", ".join(words[:-1])]), *words[-1:]])
 
 
 def _number(value: Value) -> str:

@@ -138,11 +138,16 @@ class Fact:
 
 @dataclass(frozen=True)
 class Note:
-    """A line of its own below the tables; `details` follow it, set in (a warning's remedy)."""
+    """A line of its own below the tables; `details` follow it, set in (a warning's remedy).
+
+    `points` follow, a line each, then `verbatim` lines whose spaces count.
+    """
 
     text: str
     tone: Tone = "plain"
     details: str = ""
+    points: tuple[str, ...] = ()
+    verbatim: tuple[str, ...] = ()
 
 
 Outcome = Literal["passed", "failed", "inconclusive", "left-out"]

@@ -20,8 +20,13 @@ _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 def clean(words: str) -> str:
     """One line without control characters: a name or a reason must not move the cursor."""
+    return " ".join(printable(words).split())
+
+
+def printable(words: str) -> str:
+    """The same with its spaces."""
     words = _CONTROL_SEQUENCE.sub("", words)
-    return " ".join("".join(c if c.isprintable() else " " for c in words).split())
+    return "".join(c if c.isprintable() else " " for c in words)
 
 
 def width(words: str) -> int:

@@ -11,7 +11,7 @@ from convbench.schedule.calibrating import describe
 from convbench.schedule.campaign import Pairs, campaign_run
 from convbench.schedule.looks import Judged, run_and_judge
 from convbench.schedule.options import Options
-from convbench.schedule.running import run
+from convbench.schedule.running import check, run
 from convbench.schedule.session import Session
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Pairs",
     "Session",
     "campaign_run",
+    "check",
     "describe",
     "run",
     "run_and_judge",

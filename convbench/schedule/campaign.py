@@ -40,9 +40,7 @@ class Pairs:
         """Makes the pairs known as implementations."""
         names = {0.0: f"{subject} again"}
         names |= {part: f"{subject} +{part * 100:g}%" for part in injected}
-        implementations.add_variants(
-            *(Variant(name, subject, part) for part, name in names.items())
-        )
+        implementations.add_names(*(Variant(name, subject, part) for part, name in names.items()))
         return cls(subject, names)
 
     def suite(self, suite: Suite) -> Suite:

@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from convbench import implementations
+from convbench.agreement.diagnosis import explained, likeliest
+from convbench.errors import ImplementationError
 from convbench.machine import Caution, available_memory
 from convbench.measure.memory import ENVIRONMENT as METER_ENVIRONMENT
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
-from convbench.measure.protocol import Check, Checked, Meter, Start
+from convbench.measure.protocol import Check, Checked, Failure, Meter, Refused, Start
 from convbench.results import Cell, CellLedger, Memory, Status
 from convbench.schedule.budget import import_s
 from convbench.schedule.effort import EFFORTS
@@ -62,23 +65,26 @@ class _Started:
 
 @dataclass(frozen=True)
 class _Answered:
-    """`answer` is a Checked, a Memory, or the reason why there is none."""
+    """`answer` is a Checked, a Memory, or why there is none."""
 
     lane: _Lane
     key: CellKey
-    answer: object
+    answer: Any
 
 
 def agree(session: Session, options: Options) -> Iterator[Event]:
     """Checks and meters every pending cell, each runtime in processes of its own."""
     pending = [key for key, cell in session.cells.items() if cell.status == "pending"]
-    yield PhaseStarted("agreement", 2 * len(pending))
+    phases = (False, True) if options.metering else (False,)
+    yield PhaseStarted("agreement", len(phases) * len(pending))
     room = _Room(available_memory())
     runtimes: dict[str, list[CellKey]] = {}
     for key in pending:
         implementation = implementations.get(key[2])
         layer, pass_ = session.layer(key[0]), key[1]
-        reason = implementation.unsupported(layer, pass_)
+        # Own code is not run here: the worker asks it.
+        is_own = session.suite.is_own(key[2])
+        reason = None if is_own else implementation.unsupported(layer, pass_)
         if reason is not None:
             yield CellSettled(session.update(key, status="unsupported", reason=reason))
         elif _needed_bytes(session, key) > room.total:
@@ -92,21 +98,31 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
     lanes = [
         _Lane(runtime, metering, tuple(runtimes[runtime]))
         for runtime in sorted(runtimes, key=import_s, reverse=True)
-        for metering in (False, True)
+        for metering in phases
     ]
-    checked: dict[CellKey, Checked | str] = {}
-    metered: dict[CellKey, Memory | str] = {}
+    checked: dict[CellKey, Checked | Failure] = {}
+    metered: dict[CellKey, Memory | Failure | None] = {}
     for step in _side_by_side(session, options, lanes, room):
         if isinstance(step, _Started):
             verb = "metering" if step.lane.metering else "checking"
             yield Progress("agreement", f"{verb} {step.key[0]} {step.key[1]} {step.key[2]}")
             continue
-        if isinstance(step.answer, Checked | str) and not step.lane.metering:
-            checked[step.key] = step.answer
-        elif isinstance(step.answer, Memory | str):
+        if isinstance(step.answer, Failure) and step.answer.is_usage:
+            raise ImplementationError(f"{step.key[2]}: {step.answer.reason}", hint=step.answer.hint)
+        if isinstance(step.answer, Refused):
+            if not step.lane.metering:
+                reason = step.answer.reason
+                yield CellSettled(session.update(step.key, status="unsupported", reason=reason))
+            continue
+        if step.lane.metering:
             metered[step.key] = step.answer
+        else:
+            checked[step.key] = step.answer
+        if not options.metering:
+            metered[step.key] = None
         if step.key in checked and step.key in metered:
             yield CellSettled(_settle(session, step.key, checked[step.key], metered[step.key]))
+    _explain(session, checked)
 
 
 def _depthwise_cautions(session: Session) -> list[Caution]:
@@ -123,15 +139,22 @@ def _depthwise_cautions(session: Session) -> list[Caution]:
     ]
 
 
-def _settle(session: Session, key: CellKey, checked: Checked | str, metered: Memory | str) -> Cell:
-    if isinstance(checked, str):
-        return session.update(key, status="failed", reason=checked)
+def _settle(
+    session: Session,
+    key: CellKey,
+    checked: Checked | Failure,
+    metered: Memory | Failure | None,
+) -> Cell:
+    if isinstance(checked, Failure):
+        return session.update(key, status="failed", reason=checked.reason, said=checked.said)
     session.call_s[key] = checked.call_s
     agreement = checked.agreement
+    if checked.explanations:
+        agreement = explained(agreement, checked.explanations[0])
     status = STATUS_OF_VERDICT[agreement.verdict]
     reason = None if status == "ok" else agreement.diagnosis
-    if isinstance(metered, str) and status == "ok":
-        reason = f"memory not metered: {metered}"
+    if isinstance(metered, Failure) and status == "ok":
+        reason = f"memory not metered: {metered.reason}"
     return session.update(
         key,
         status=status,
@@ -139,7 +162,24 @@ def _settle(session: Session, key: CellKey, checked: Checked | str, metered: Mem
         agreement=agreement,
         ledger=CellLedger(checked.ledger.inside, checked.ledger.outside),
         memory=metered if isinstance(metered, Memory) else None,
+        said=checked.said,
     )
+
+
+def _explain(session: Session, checked: dict[CellKey, Checked | Failure]) -> None:
+    """Chooses among the explanations of each pass's wrong layers, so that few explain all."""
+    wrong = {
+        key: answer
+        for key, answer in checked.items()
+        if isinstance(answer, Checked) and answer.explanations
+    }
+    for subject in dict.fromkeys(key[1:] for key in wrong):
+        keys = [key for key in wrong if key[1:] == subject]
+        chosen = likeliest([wrong[key].explanations for key in keys])
+        for key, explanation in zip(keys, chosen, strict=True):
+            if explanation is not None:
+                agreement = explained(wrong[key].agreement, explanation)
+                session.update(key, agreement=agreement, reason=agreement.diagnosis)
 
 
 def _side_by_side(
@@ -193,7 +233,7 @@ def _each_cell(
     try:
         for key in lane.keys:
             yield _Started(lane, key)
-            answer: object
+            answer: Checked | Memory | Refused | Failure
             with room.taken(_needed_bytes(session, key)):
                 try:
                     if worker is None:
@@ -201,27 +241,29 @@ def _each_cell(
                             lane.runtime,
                             session.threads,
                             session.seed,
-                            implementations.known_variants(),
+                            implementations.known_names(),
                         )
                         worker = Worker(start, environment)
                     worker.wait_ready()
-                    answer = worker.ask(_request(session, lane, key), options.timeout_s)
+                    answer = worker.ask(
+                        _request(session, lane, key, options.metering), options.timeout_s
+                    )
                 except CellFailedError as failed:
-                    answer = str(failed)
+                    answer = failed.failure
                 except WorkerLostError as lost:
                     worker = None
-                    answer = str(lost)
+                    answer = Failure(str(lost))
             yield _Answered(lane, key, answer)
     finally:
         if worker is not None:
             worker.kill()
 
 
-def _request(session: Session, lane: _Lane, key: CellKey) -> Check | Meter:
+def _request(session: Session, lane: _Lane, key: CellKey, timed: bool) -> Check | Meter:
     layer, pass_, name = session.layer(key[0]), key[1], key[2]
     if lane.metering:
         return Meter(layer, pass_, name, EFFORTS[session.effort].rss_s)
-    return Check(layer, pass_, name)
+    return Check(layer, pass_, name, timed=timed)
 
 
 class _Room:

@@ -14,6 +14,8 @@ class Options:
 
     `comparing` is for telling versions of one code apart: the same time in more and shorter
     samples, all arms on the same CPUs, and the suite's first implementation as the twin everywhere.
+
+    Not `metering`: cells are only checked.
     """
 
     environment: Mapping[str, str]
@@ -22,6 +24,7 @@ class Options:
     time_wrong: bool = False
     rounds: int | None = None
     comparing: bool = False
+    metering: bool = True
 
 
 def worker_environment(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from dataclasses import replace
 
 from convbench.measure.process import kill_all
 from convbench.schedule.calibrating import describe
@@ -13,6 +14,14 @@ from convbench.schedule.events import Event, Saved
 from convbench.schedule.options import Options
 from convbench.schedule.session import Session
 from convbench.schedule.timing import measure_rounds
+
+
+def check(session: Session, options: Options) -> Generator[Event, None, None]:
+    """Only checks every cell of the session. Nothing is saved."""
+    try:
+        yield from agree(session, replace(options, metering=False))
+    finally:
+        kill_all()
 
 
 def run(session: Session, options: Options) -> Generator[Event, None, None]:

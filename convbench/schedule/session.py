@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
-from convbench import result_file
+from convbench import implementations, result_file
 from convbench.layer import Layer, Pass
 from convbench.machine import Caution, Machine, Software
 from convbench.results import (
@@ -41,6 +41,7 @@ class Session:
     call_s: dict[CellKey, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        implementations.add_names(*self.suite.own)
         for layer, pass_, name in product(
             self.suite.layers, self.suite.passes, self.suite.implementations
         ):

@@ -210,7 +210,7 @@ class _Round:
 
     def _start(self, arm: Arm) -> Worker:
         session = self._session
-        known = implementations.known_variants()
+        known = implementations.known_names()
         start = Start(arm.runtime, session.threads, session.seed, known, self._cpus)
         return Worker(start, self._options.environment)
 

@@ -22,7 +22,7 @@ def read_suite(target: str | Path) -> Suite:
     """
     path, document = _read(target, SUITE)
     found_layers = layers(document)
-    found_implementations = implementations(document, path.parent)
+    found_implementations, own = implementations(document, path.parent)
     check_unique(document, "passes", document.items("passes", str))
     gate = rules(document, path.parent, lists_of(document, found_layers, found_implementations))
     document.raise_problems()
@@ -38,6 +38,7 @@ def read_suite(target: str | Path) -> Suite:
         description=value.get("description", ""),
         source=str(path),
         gate=gate,
+        own=own,
     )
 
 

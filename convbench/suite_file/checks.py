@@ -11,8 +11,20 @@ from typing import Any
 from pydantic import ValidationError
 
 from convbench.errors import LayerError
-from convbench.implementations import REGISTRY, is_user_code
-from convbench.layer import Layer
+from convbench.implementations import REGISTRY
+from convbench.implementations.user.files import source_of
+from convbench.layer import Layer, Pass
+from convbench.own_code import (
+    ACTIVATION_AXES,
+    KERNEL_AXES,
+    OwnCode,
+    expression_problem,
+    is_file,
+    is_own_code,
+    layout_problem,
+    spelling_problem,
+    split,
+)
 from convbench.suite_file.document import REQUIRED_KEYS
 from convbench.suite_file.messages import (
     EXPECTED,
@@ -41,7 +53,10 @@ def check_model(document: Document) -> None:
 
 def _note(document: Document, kind: str, location: Keys) -> None:
     # A problem inside a field is told at the field: layers.0.strides, not layers.0.strides.1.
-    keys = location[: {"layers": 3, "gate": 3, "threads": 1, "effort": 1}.get(str(location[0]), 2)]
+    if location[0] == "implementations":  # without the tag of the kind of entry
+        location = (*location[:2], *location[3:])
+    depth = {"layers": 3, "gate": 3, "threads": 1, "effort": 1, "implementations": 3}
+    keys = location[: depth.get(str(location[0]), 2)]
     if kind == "extra_forbidden":
         text, meant = unknown_key(keys, document.kind)
         document.problem(keys, text, at=document.places[keys][0])
@@ -49,9 +64,10 @@ def _note(document: Document, kind: str, location: Keys) -> None:
             document.wrong.add((*keys[:-1], meant))
     elif kind == "missing":  # not in a layer: what it needs can stand in the defaults
         if keys not in document.wrong:
-            text = f"found no key {keys[-1]}, expected {EXPECTED[str(keys[-1])]}"
+            field = f"own {keys[-1]}" if keys[0] == "implementations" else str(keys[-1])
+            text = f"found no key {keys[-1]}, expected {EXPECTED[field]}"
             document.problem(keys[:-1], text)
-    elif location[-1] == "[key]":
+    elif location[-1] == "[key]" and location[0] == "environment":
         text = f"found {quoted(str(keys[-1]))}, expected {EXPECTED['environment key']}"
         document.problem(keys, text, at=document.places[keys][0])
     elif keys not in document.wrong:
@@ -68,38 +84,88 @@ def check_unique(document: Document, key: str, items: Items) -> None:
             document.problem((key, i), text)
 
 
-def implementations(document: Document, folder: Path) -> dict[str, str]:
-    """The names as seen from where convbench runs, each with how the file writes it."""
+def implementations(document: Document, folder: Path) -> tuple[dict[str, str], tuple[OwnCode, ...]]:
+    """The names as seen from where convbench runs, each with how the file writes it; and how those
+    are called that are the user's own code."""
     names: Items = []
     written: dict[str, str] = {}
+    own: list[OwnCode] = []
     for i, name in document.items("implementations", str):
         seen = seen_from_here(name, folder)
         names.append((i, seen))
         written[seen] = name
-        expected, path = expected_name(name, REGISTRY), seen.rpartition(":")[0]
-        if not expected and path and not os.path.isfile(path):
-            expected = f"an existing file; there is no {shown(path)}"
-        if expected:
-            document.problem(("implementations", i), f"found {quoted(name)}, expected {expected}")
-    check_unique(document, "implementations", names)
-    return written
+        if is_own_code(name):
+            own.append(OwnCode(seen, seen))
+        if lacking := _expected_here(name, seen):
+            document.problem(("implementations", i), f"found {quoted(name)}, expected {lacking}")
+    for i, entry in document.items("implementations", dict):
+        if ("implementations", i) in document.wrong:
+            continue
+        code = _own_code(document, i, entry, folder)
+        names.append((i, code.name))
+        written[code.name] = str(entry.get("name", entry["code"]))
+        own.append(code)
+    check_unique(document, "implementations", sorted(names))
+    return {name: written[name] for _, name in sorted(names)}, tuple(own)
+
+
+def _own_code(document: Document, i: int, entry: dict[str, Any], folder: Path) -> OwnCode:
+    """An entry whose types are right; notes what is wrong with it all the same."""
+    keys = ("implementations", i)
+    code = seen_from_here(entry["code"], folder)
+    name = entry.get("name", code)
+    expected = "" if is_own_code(code) else "FILE.py:NAME or package.module:NAME"
+    if expected := expected or _expected_here(entry["code"], code):
+        text = f"found {quoted(entry['code'])}, expected {expected}"
+        document.problem((*keys, "code"), text)
+    if entry.get("name") in REGISTRY:
+        text = f"found {quoted(name)}, which is an implementation of convbench, expected another"
+        document.problem((*keys, "name"), text)
+    for key in ("layout", "output_layout", "kernel_layout"):
+        axes = KERNEL_AXES if key == "kernel_layout" else ACTIVATION_AXES
+        if key in entry and (problem := layout_problem(entry[key], axes)):
+            document.problem((*keys, key), f"found {quoted(entry[key])}, expected {problem}")
+    for pass_, text in entry.get("passes", {}).items():
+        if problem := expression_problem(text):
+            found = f"found {quoted(text)}, expected a Python expression: {problem}"
+            document.problem((*keys, "passes", pass_), found)
+    return OwnCode(
+        name=name,
+        code=code,
+        layout=entry.get("layout", ""),
+        kernel_layout=entry.get("kernel_layout", ""),
+        output_layout=entry.get("output_layout", ""),
+        passes={Pass(pass_): text.strip() for pass_, text in entry.get("passes", {}).items()},
+    )
+
+
+def _expected_here(name: str, seen: str) -> str:
+    """What stands for an implementation that exists, if `name` cannot."""
+    expected = expected_name(name, REGISTRY)
+    if not expected and is_own_code(name) and source_of(seen) is None:
+        where, _ = split(seen)
+        what = "file" if is_file(where) else "module"
+        expected = f"an existing {what}; there is no {shown(where)}"
+    return expected
 
 
 def expected_name(name: str, known: Collection[str]) -> str:
-    """What stands for an implementation, if `name` cannot: it is neither known nor user code."""
-    if not is_user_code(name):
+    """What stands for an implementation, if `name` cannot: it is neither known nor own code."""
+    if not is_own_code(name):
         if name in known:
             return ""
         return f"one of {', '.join(known)}, or your own FILE.py:NAME{did_you_mean(name, known)}"
-    file, _, function = name.rpartition(":")
-    is_right = file and function.isidentifier()
-    return "" if is_right else "FILE.py:NAME, NAME being a function of that file"
+    problem = spelling_problem(name)
+    return f"FILE.py:NAME or package.module:NAME; {problem}" if problem else ""
 
 
 def seen_from_here(name: str, folder: Path) -> str:
     """The name of an implementation, the user's file seen from where convbench runs."""
-    file, _, function = name.rpartition(":")
-    return f"{os.path.normpath(folder / file)}:{function}" if is_user_code(name) else name
+    where, function = split(name)
+    if not is_own_code(name) or not is_file(where):
+        return name
+    path = os.path.normpath(folder / where)
+    return f"{path}:{function}" if function else path
 
 
 def layers(document: Document) -> list[Layer]:

@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, Literal, Required
 
-from pydantic import ConfigDict, Field, TypeAdapter, WithJsonSchema, with_config
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    WithJsonSchema,
+    with_config,
+)
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from convbench.implementations import REGISTRY
 from convbench.layer import Dtype, Layer, Pass
+from convbench.own_code import ACTIVATION_AXES, KERNEL_AXES
 from convbench.suite import DEFAULT_IMPLEMENTATIONS, FASTEST_KERAS, EffortName
 
 MAX_INTEGER = 2**31 - 1  # TensorFlow takes strides and dilations as 32-bit integers
@@ -51,11 +60,16 @@ VariableValue = Annotated[str, Field(pattern=r"^[^\x00]*$")] | int | None
 
 def _one_of(*names: str) -> WithJsonSchema:
     """In the schema: one of these names, or the user's own code."""
-    return WithJsonSchema({"anyOf": [{"enum": list(names)}, {"pattern": ":", "type": "string"}]})
+    own = {"pattern": r":|\.py$", "type": "string"}
+    return WithJsonSchema({"anyOf": [{"enum": list(names)}, own]})
 
 
 ImplementationName = Annotated[str, _one_of(*REGISTRY)]
 VersusName = Annotated[str, _one_of(*REGISTRY, FASTEST_KERAS)]
+
+
+def _layout(axes: str) -> Any:
+    return Field(pattern=f"^[{axes}]{{2,4}}$")
 
 
 def _about(description: str, **more: Any) -> Any:
@@ -144,6 +158,52 @@ class RuleEntry(TypedDict, total=False):
     ]
 
 
+@with_config(_STRICT)
+class OwnEntry(TypedDict, total=False):
+    """Your own code, and how it is called."""
+
+    code: Required[
+        Annotated[
+            str,
+            _about(
+                "FILE.py, FILE.py:NAME (the file relative to this one) or package.module:NAME: "
+                "a function f(x, kernel), or a class or module with forward, input_gradient and "
+                "kernel_gradient."
+            ),
+        ]
+    ]
+    name: Annotated[LayerName, _about("What reports call it. Left out: its code.")]
+    layout: Annotated[
+        str, _layout(ACTIVATION_AXES), _about("Axes of the input.", default=ACTIVATION_AXES)
+    ]
+    output_layout: Annotated[
+        str,
+        _layout(ACTIVATION_AXES),
+        _about("Axes of the output and its gradient. Left out: the layout, if it has four axes."),
+    ]
+    kernel_layout: Annotated[
+        str,
+        _layout(KERNEL_AXES),
+        _about("Axes of the kernel: filters O, channels of a group I, H, W.", default=KERNEL_AXES),
+    ]
+    passes: Annotated[
+        dict[PassName, str],
+        Field(min_length=1),
+        _about(
+            "How each pass is called, as a Python expression of x, kernel, output_gradient, "
+            "strides, padding and so on."
+        ),
+    ]
+
+
+def _kind_of_entry(entry: object) -> str:
+    return "own" if isinstance(entry, dict) else "name"
+
+
+Entry = Annotated[
+    Annotated[ImplementationName, Tag("name")] | Annotated[OwnEntry, Tag("own")],
+    Discriminator(_kind_of_entry),
+]
 Gate = Annotated[
     list[RuleEntry],
     Field(min_length=1),
@@ -166,10 +226,11 @@ class SuiteDocument(TypedDict, total=False):
         Annotated[list[LayerEntry], Field(min_length=1), _about("The convolutions to measure.")]
     ]
     implementations: Annotated[
-        list[ImplementationName],
+        list[Entry],
         Field(min_length=1),
         _about(
-            "Registered names, or your own code as FILE.py:NAME, the file relative to this one.",
+            "Registered names, or your own code as FILE.py:NAME, the file relative to this one, "
+            "or as a mapping that says how it is called.",
             default=list(DEFAULT_IMPLEMENTATIONS),
             uniqueItems=True,
         ),
@@ -204,6 +265,7 @@ class RulesDocument(TypedDict):
 
 LAYER_KEYS = tuple(LayerKeys.__annotations__)
 ENTRY_KEYS = ("name", *LAYER_KEYS)
+OWN_KEYS = tuple(OwnEntry.__annotations__)
 RULE_KEYS = tuple(key.rstrip("_") for key in RuleEntry.__annotations__)
 SUITE_KEYS = tuple(SuiteDocument.__annotations__)
 REQUIRED_KEYS = tuple(f.name for f in fields(Layer) if f.default is MISSING and f.name != "name")
@@ -221,7 +283,12 @@ class Kind:
 SUITE = Kind(
     "suite",
     TypeAdapter(SuiteDocument),
-    {TOP: SUITE_KEYS, "in a layer or in defaults": ENTRY_KEYS, "in a rule of gate": RULE_KEYS},
+    {
+        TOP: SUITE_KEYS,
+        "in a layer or in defaults": ENTRY_KEYS,
+        "in a rule of gate": RULE_KEYS,
+        "in an entry of implementations": OWN_KEYS,
+    },
 )
 RULES = Kind(
     "rules file",

@@ -13,6 +13,7 @@ from convbench.suite_file.document import (
     ENTRY_KEYS,
     LAYER_KEYS,
     MAX_INTEGER,
+    OWN_KEYS,
     RULE_KEYS,
     TOP,
     Kind,
@@ -30,6 +31,13 @@ EXPECTED = {
     "layers": "a list with at least one layer",
     "layers[]": "a mapping such as {input_shape: [28, 28, 1], filters: 8, kernel_size: 3}",
     "implementations": f"a list of names, such as [{', '.join(DEFAULT_IMPLEMENTATIONS)}]",
+    "own code": "text: FILE.py:NAME or package.module:NAME",
+    "own name": "text without line breaks",
+    "own passes": "a mapping of passes to expressions, such as {forward: 'convolve(x, kernel)'}",
+    **dict.fromkeys(
+        ("own layout", "own output_layout"), "the axes N, C, H and W in their order, such as NHWC"
+    ),
+    "own kernel_layout": "the axes O, I, H and W in their order, such as HWIO",
     "passes": f"a list of passes: [{', '.join(Pass)}]",
     "threads": "all, or an integer of at least 1",
     "effort": "smoke, quick, standard or rigorous",
@@ -55,7 +63,8 @@ EXPECTED = {
         "an integer of at least 1, or two as [height, width]",
     ),
     **dict.fromkeys(
-        ("implementations[]", "implementation"), "the name of an implementation, or FILE.py:NAME"
+        ("implementations[]", "implementation"),
+        "the name of an implementation, FILE.py:NAME or package.module:NAME",
     ),
     **dict.fromkeys(("passes[]", "pass"), "forward, input-gradient or kernel-gradient"),
     **dict.fromkeys(("at_least", "per_cent_of_peak"), "a finite number above 0"),
@@ -81,6 +90,10 @@ _OTHER_NAMES = {
     "count": "repeat repeats times",
     "implementations": "impl backends",
     "implementation": "impl backend",
+    "code": "file path source function callable module",
+    "layout": "dataformat format axes",
+    "kernel_layout": "kernelformat weightslayout",
+    "passes": "calls expressions modes",
     "versus": "vs against baseline over reference",
     "layer": "pattern",
     "of": "aggregate statistic",
@@ -112,7 +125,9 @@ _SYNTAX_ADVICE = {
 def wrong_value(keys: Keys, node: yaml.Node) -> str:
     """What stands at a node, what was expected there, and, where it can be told, what to do."""
     field = str(keys[-1])
-    if len(keys) == 2 and keys[0] != "defaults":
+    if keys[0] == "implementations" and len(keys) > 2:
+        field = f"own {keys[2]}"
+    elif len(keys) == 2 and keys[0] != "defaults":
         field = f"{keys[0]}[]"
     elif len(keys) == 3 and field == "name":
         field = "layer name"
@@ -137,7 +152,12 @@ def unknown_key(keys: Keys, kind: Kind) -> tuple[str, str | None]:
     key = "".join(c for c in str(keys[-1]).lower() if c.isalnum())
     here = kind.homes[TOP]
     if len(keys) > 1:
-        here = {"layers": ENTRY_KEYS, "defaults": LAYER_KEYS, "gate": RULE_KEYS}[str(keys[0])]
+        here = {
+            "layers": ENTRY_KEYS,
+            "defaults": LAYER_KEYS,
+            "gate": RULE_KEYS,
+            "implementations": OWN_KEYS,
+        }[str(keys[0])]
     home_of = {name: home for home, names in reversed(kind.homes.items()) for name in names}
     close = [name for name in home_of if key in _OTHER_NAMES.get(name, "").split()]
     for names in (here, home_of):

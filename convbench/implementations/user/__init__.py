@@ -1,0 +1,385 @@
+"""The user's own code as an implementation: a function, a class or a module, and its layouts.
+
+A function is the forward pass. A class or module has any of `forward`, `input_gradient` and
+`kernel_gradient`. Each own code is a runtime, and so a process, of its own. Its file is run by
+`unsupported` and `prepare`: in a worker only, never in the parent.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import reduce
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.errors import ImplementationError
+from convbench.implementations.contract import Ledger
+from convbench.implementations.user import calls
+from convbench.implementations.user.calls import Call, Operand, UnsupportedError
+from convbench.implementations.user.files import import_code, source_of
+from convbench.implementations.user.layouts import AXES, Layout
+from convbench.layer import Layer, Pass
+from convbench.operands import Operands
+from convbench.own_code import (
+    ACTIVATION_AXES,
+    KERNEL_AXES,
+    OwnCode,
+    is_file,
+    layout_problem,
+    spelling_problem,
+    split,
+)
+
+Array = NDArray[np.floating[Any]]
+
+METHODS = {
+    Pass.FORWARD: "forward",
+    Pass.INPUT_GRADIENT: "input_gradient",
+    Pass.KERNEL_GRADIENT: "kernel_gradient",
+}
+
+
+class ResultShapeError(ImplementationError):
+    """A result that has not the shape of the pass; `result` is it, `letters` its right axes."""
+
+    def __init__(
+        self, result: Array, letters: str, expected: tuple[int, ...], found: str | None = None
+    ) -> None:
+        axes = ", ".join(AXES[letter] for letter in letters)
+        is_ = f"is {found}" if found else f"has shape {result.shape}"
+        super().__init__(f"the result {is_}, expected {expected}, that is ({axes})")
+        self.result = result
+        self.letters = letters
+
+
+class UserCode:
+    """Raises ImplementationError when there is no such file or module."""
+
+    def __init__(self, own: OwnCode, afresh: bool = False) -> None:
+        """`afresh`: in a copy of its module, with state of its own."""
+        if problem := spelling_problem(own.code):
+            raise ImplementationError(
+                f"{own.code}: {problem}",
+                hint="write FILE.py:NAME or package.module:NAME, where NAME is a function "
+                "f(x, kernel) or a class",
+            )
+        where, _ = split(own.code)
+        if source_of(own.code) is None:
+            what = "file" if is_file(where) else "module"
+            raise ImplementationError(
+                f"{own.name}: there is no {what} {where}",
+                hint="write FILE.py:NAME or package.module:NAME, as seen from this folder",
+            )
+        self.name = own.name
+        self.runtime = own.name
+        self.own = own
+        self._afresh = afresh
+
+    @property
+    def has_default_layouts(self) -> bool:
+        """Whether neither a suite nor the code itself says what its axes are. Runs the file."""
+        found = _named(self.own.code, import_code(self.own.code, self._afresh))
+        keys = ("layout", "kernel_layout", "output_layout")
+        return not any(getattr(self.own, key) or getattr(found, key, "") for key in keys)
+
+    def copy(self) -> UserCode:
+        """The same code, whose module is imported once more."""
+        return UserCode(self.own, afresh=True)
+
+    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+        """Runs the file: only in a worker."""
+        try:
+            self._callee(pass_).call(layer, 1)
+        except UnsupportedError as reason:
+            return str(reason)
+        return None
+
+    def exact(self, layer: Layer, pass_: Pass) -> bool:
+        """Not known: the checker compares integers and then asks whether they only rounded."""
+        return False
+
+    def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
+        """Not known of the user's code: 0."""
+        return 0
+
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedUserCode:
+        callee = self._callee(pass_)
+        call = callee.call(layer, threads)
+        return PreparedUserCode(layer, pass_, callee.function(layer, threads), call, callee.layouts)
+
+    def _callee(self, pass_: Pass) -> _Callee:
+        """Raises UnsupportedError for a pass that the code does not have."""
+        module = import_code(self.own.code, self._afresh)
+        found = _named(self.own.code, module)
+        layouts = _Layouts.of(self.own, found)
+        text = self.own.passes.get(pass_)
+        if text is not None:
+            return _Callee(found, pass_, layouts, module, text=text)
+        if self.own.passes:
+            raise UnsupportedError(f"its `passes` have no {pass_}")
+        if inspect.isclass(found) or not callable(found) or _has_a_pass(found):
+            if not hasattr(found, METHODS[pass_]):
+                raise UnsupportedError(f"it has no {METHODS[pass_]}")
+            return _Callee(found, pass_, layouts, module, method=METHODS[pass_])
+        if pass_ is not Pass.FORWARD:
+            raise UnsupportedError("a function gives the forward pass only")
+        return _Callee(found, pass_, layouts, module)
+
+
+def _has_a_pass(found: object) -> bool:
+    return any(hasattr(found, method) for method in METHODS.values())
+
+
+def _named(code: str, module: ModuleType) -> Any:
+    """What NAME is in a module; without one the module itself, or the one thing it defines."""
+    where, name = split(code)
+    if name:
+        try:
+            return reduce(getattr, name.split("."), module)
+        except AttributeError:
+            known = _defined(module)
+            close = get_close_matches(name, known, n=1)
+            raise ImplementationError(
+                f"{where} has no {name}",
+                hint=(f"did you mean {close[0]}? " if close else "")
+                + f"It defines {', '.join(known) or 'nothing that can be called'}",
+            ) from None
+    if _has_a_pass(module):
+        return module
+    known = _defined(module)
+    if len(known) == 1:
+        return getattr(module, known[0])
+    raise ImplementationError(
+        f"{where} has no forward, input_gradient or kernel_gradient, and defines "
+        f"{', '.join(known) or 'nothing that can be called'}",
+        hint=f"name the one that is meant: {where}:NAME",
+    )
+
+
+def _defined(module: ModuleType) -> list[str]:
+    """The functions and classes that a module itself defines for others."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and callable(value)
+        and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+@dataclass(frozen=True)
+class _Layouts:
+    """The code's layouts of x (and its gradient), of the output (and its), and of the kernel."""
+
+    input: Layout
+    output: Layout
+    kernel: Layout
+
+    @classmethod
+    def of(cls, own: OwnCode, found: object) -> _Layouts:
+        """What the suite says, else what the code itself has as attributes, else the defaults."""
+        said = {
+            key: getattr(own, key) or getattr(found, key, "")
+            for key in ("layout", "kernel_layout", "output_layout")
+        }
+        for key, letters in said.items():
+            axes = KERNEL_AXES if key == "kernel_layout" else ACTIVATION_AXES
+            if letters and (problem := layout_problem(str(letters), axes)):
+                raise ImplementationError(f"{own.name}: {key} {letters!r}: expected {problem}")
+        x = str(said["layout"] or ACTIVATION_AXES)
+        whole = x if set(x) == set(ACTIVATION_AXES) else ACTIVATION_AXES
+        return cls(
+            Layout(x, "NHWC"),
+            Layout(str(said["output_layout"] or whole), "NHWC"),
+            Layout(str(said["kernel_layout"] or KERNEL_AXES), "HWIO"),
+        )
+
+    def result(self, pass_: Pass) -> Layout:
+        if pass_ is Pass.FORWARD:
+            return self.output
+        return self.input if pass_ is Pass.INPUT_GRADIENT else self.kernel
+
+    def left_out(self, layer: Layer) -> str:
+        """What the layer has more than one of, and the code's arrays no axis for."""
+        letters = (
+            self.input.left_out(layer.result_shape(Pass.INPUT_GRADIENT))
+            + self.output.left_out(layer.result_shape(Pass.FORWARD)).replace("C", "O")
+            + self.kernel.left_out(layer.kernel_shape)
+        )
+        return " and ".join(dict.fromkeys(AXES[letter.replace("I", "C")] for letter in letters))
+
+
+@dataclass(frozen=True)
+class _Callee:
+    """What computes a pass: the object that was named, a method of it, or an expression."""
+
+    found: Any
+    pass_: Pass
+    layouts: _Layouts
+    module: ModuleType
+    method: str = ""
+    text: str | None = None
+
+    @property
+    def _what(self) -> str:
+        """How messages call it."""
+        if self.text is not None:
+            return f"the expression {self.text!r}"
+        if isinstance(self.found, ModuleType):
+            return self.method
+        name = getattr(self.found, "__name__", type(self.found).__name__)
+        return f"{name}.{self.method}" if self.method else str(name)
+
+    def call(self, layer: Layer, threads: int) -> Call:
+        """What it is called with. Raises UnsupportedError for what the layer needs and it lacks."""
+        if axes := self.layouts.left_out(layer):
+            raise UnsupportedError(f"its layout has no axis for {axes}")
+        init = self._init(layer, threads)
+        handled = {*init.keywords, *(["layer"] if init.arguments else [])}
+        values = _values(layer, threads, self.layouts)
+        return calls.bind(self._what, self._parameters(), layer, self.pass_, values, handled)
+
+    def function(self, layer: Layer, threads: int) -> Callable[..., object]:
+        """The function itself; of a class that of a new object, planned for the layer."""
+        found = self.found
+        if inspect.isclass(found):
+            init = self._init(layer, threads)
+            found = found(*init.arguments, **init.keywords)
+        if self.text is None:
+            function: Callable[..., object] = getattr(found, self.method) if self.method else found
+            return function
+        attributes = {} if inspect.isfunction(found) else _attributes(found, self.text)
+        return calls.expression(self.text, self.pass_, {**vars(self.module), **attributes})
+
+    def _init(self, layer: Layer, threads: int) -> Call:
+        """How an object of a class is made; of anything else an empty call."""
+        if not inspect.isclass(self.found):
+            return Call((), {})
+        is_python = inspect.isfunction(inspect.getattr_static(self.found, "__init__"))
+        found = calls.parameters(self.found) if is_python else []
+        values = _values(layer, threads, self.layouts)
+        return calls.bind_init(self.found.__name__, found, layer, values)
+
+    def _parameters(self) -> list[inspect.Parameter]:
+        if self.text is not None:
+            return calls.parameters(calls.expression(self.text, self.pass_, {}))
+        if not self.method:
+            return calls.parameters(self.found)
+        found = calls.parameters(getattr(self.found, self.method))
+        static = inspect.getattr_static(self.found, self.method)
+        is_bound = isinstance(static, staticmethod | classmethod) or not inspect.isclass(self.found)
+        return found if is_bound else found[1:]
+
+
+def _attributes(found: object, expression: str) -> dict[str, Any]:
+    """What an expression names of an object; its other properties are left alone."""
+    return {
+        name: getattr(found, name) for name in calls.names_in(expression) if hasattr(found, name)
+    }
+
+
+def _values(layer: Layer, threads: int, layouts: _Layouts) -> dict[str, object]:
+    """What code can be given, by name; arrays as Operands."""
+    settings = {
+        "filters": layer.filters,
+        "kernel_size": layer.kernel_size,
+        "use_bias": layer.use_bias,
+        "input_shape": layouts.input.shape(layer.result_shape(Pass.INPUT_GRADIENT)),
+        "batch_size": layer.batch_size,
+        "dtype": layer.dtype,
+        "layer": layer,
+    }
+    keywords = {
+        "bias": Operand("bias") if layer.use_bias else None,
+        "strides": layer.strides,
+        "padding": layer.pads,
+        "dilation_rate": layer.dilation_rate,
+        "groups": layer.groups,
+        "threads": threads,
+    }
+    arrays = {name: Operand(name) for name in ("x", "kernel", "output_gradient")}
+    return {**settings, **keywords, **arrays}
+
+
+class PreparedUserCode:
+    """A function and what it is called with. Its arrays stay the same from one load to the next,
+    so that code which remembers an array and not its values shows."""
+
+    buffers: tuple[Array, ...] = ()
+
+    def __init__(
+        self,
+        layer: Layer,
+        pass_: Pass,
+        function: Callable[..., object],
+        call: Call,
+        layouts: _Layouts,
+    ) -> None:
+        self._function, self._call = function, call
+        self._layouts = layouts
+        self._result_layout = layouts.result(pass_)
+        self._result_shape = self._result_layout.shape(layer.result_shape(pass_))
+        self._arrays: dict[str, Array] = {}
+        self.ledger = Ledger(
+            ("all that the function does", "conversion to an array, if it returns something else"),
+            (
+                f"copy of the operands into {layouts.input.letters} and {layouts.kernel.letters}",
+                "import of the file, and the making of an object if it is a class",
+            ),
+        )
+
+    @property
+    def layouts(self) -> dict[str, Layout]:
+        """The layouts of the operands and of the result, by what they are called here."""
+        return {
+            "input": self._layouts.input,
+            "kernel": self._layouts.kernel,
+            "output_gradient": self._layouts.output,
+            "result": self._result_layout,
+        }
+
+    def load(self, operands: Operands) -> None:
+        self._loaded = operands
+        for name, array in self._in_its_layout(operands):
+            self._arrays.setdefault(name, np.empty_like(array))[...] = array
+        call = self._call.filled(self._arrays)
+        self._arguments, self._keywords = call.arguments, call.keywords
+
+    def _in_its_layout(self, operands: Operands) -> Iterator[tuple[str, Array]]:
+        given = {
+            "x": (operands.input, self._layouts.input),
+            "kernel": (operands.kernel, self._layouts.kernel),
+            "output_gradient": (operands.output_gradient, self._layouts.output),
+            "bias": (operands.bias, Layout("O", "O")),
+        }
+        for name, (array, layout) in given.items():
+            if array is not None:
+                yield name, layout.to_code(array)
+
+    def run(self) -> object:
+        result = self._function(*self._arguments, **self._keywords)
+        return result if isinstance(result, np.ndarray) else np.asarray(result)
+
+    def to_numpy(self, result: object) -> Array:
+        """Raises ResultShapeError for a result that cannot be the pass's."""
+        array: Array = np.asarray(result)
+        if array.dtype.kind not in "fiub":
+            found = f"a {type(array.item()).__name__}" if array.ndim == 0 else f"{array.dtype}s"
+            raise ResultShapeError(array, self._result_layout.letters, self._result_shape, found)
+        if array.shape != self._result_shape:
+            raise ResultShapeError(array, self._result_layout.letters, self._result_shape)
+        return self._result_layout.to_ours(array)
+
+    def modified(self) -> tuple[str, ...]:
+        """The operands that are not what was loaded any more."""
+        return tuple(
+            name
+            for name, array in self._in_its_layout(self._loaded)
+            if not np.array_equal(array, self._arrays[name])
+        )

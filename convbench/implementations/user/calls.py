@@ -1,0 +1,235 @@
+"""Which of a pass's values each parameter of somebody's function gets, and in what form.
+
+A parameter is matched by its name; operands that no parameter is named after go to the others by
+position. A keyword that has a default gets its value in the default's form: one number for an int,
+`valid` or `same` for text, else pairs.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from convbench.errors import ImplementationError
+from convbench.layer import Layer, Pass
+from convbench.own_code import KEYWORDS, OPERANDS, needed_keywords
+
+Parameter = inspect.Parameter
+Values = Mapping[str, object]
+
+SETTINGS = ("filters", "kernel_size", "use_bias", "input_shape", "batch_size", "dtype", "layer")
+"""What `__init__` gets by name beside KEYWORDS."""
+
+NAMES = {*KEYWORDS, *SETTINGS, *(name for names in OPERANDS.values() for name in names)}
+"""What an expression can name."""
+
+_BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class UnsupportedError(Exception):
+    """The code cannot be given what this layer needs; the text says what."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Stands for an array that is not there yet."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a function is called with; Operands are replaced once they are loaded."""
+
+    arguments: tuple[object, ...]
+    keywords: dict[str, object]
+
+    def filled(self, arrays: Values) -> Call:
+        def value(given: object) -> object:
+            return arrays[given.name] if isinstance(given, Operand) else given
+
+        return Call(
+            tuple(map(value, self.arguments)), {k: value(v) for k, v in self.keywords.items()}
+        )
+
+
+def parameters(function: Callable[..., object]) -> list[Parameter]:
+    """The parameters of a function; of one that does not tell, two by position."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (ValueError, TypeError):
+        return [Parameter(name, Parameter.POSITIONAL_ONLY) for name in ("first", "second")]
+
+
+def bind(
+    what: str,
+    found: Iterable[Parameter],
+    layer: Layer,
+    pass_: Pass,
+    values: Values,
+    handled: Collection[str] = (),
+) -> Call:
+    """The call of a function that computes a pass. `handled` are keywords that `__init__` took.
+
+    Raises UnsupportedError where the layer needs what the function does not take, and
+    ImplementationError where it takes what nobody can give.
+    """
+    found = list(found)
+    named = {parameter.name for parameter in found}
+    unnamed = [operand for operand in OPERANDS[pass_] if operand not in named]
+    known = {*OPERANDS[pass_], *KEYWORDS, *SETTINGS}
+    arguments: list[object] = []
+    keywords: dict[str, object] = {}
+    taken: set[str] = set()
+
+    def give(parameter: Parameter, value: object) -> None:
+        if parameter.kind is Parameter.POSITIONAL_ONLY:
+            arguments.append(value)
+        else:
+            keywords[parameter.name] = value
+
+    for parameter in found:
+        name, has_default = parameter.name, parameter.default is not Parameter.empty
+        if parameter.kind is Parameter.VAR_POSITIONAL:
+            arguments += [values[operand] for operand in unnamed]
+            unnamed = []
+        elif parameter.kind is Parameter.VAR_KEYWORD:
+            missing = [k for k in KEYWORDS if k not in taken and values.get(k) is not None]
+            keywords |= {k: values[k] for k in missing if k != "threads"}
+            taken |= {*missing}
+        elif name in known:
+            taken.add(name)
+            if values.get(name) is not None or not has_default:
+                give(parameter, in_form_of(parameter.default, name, values, layer, what))
+        elif unnamed and parameter.kind in _BY_POSITION and not has_default:
+            give(parameter, values[unnamed.pop(0)])
+        elif not has_default:
+            raise ImplementationError(
+                f"{what} has a parameter {name!r} that convbench cannot give a value",
+                hint="give it a default, or say how to call it with `passes` in a suite "
+                "(docs/your-own-convolution.md)",
+            )
+    taken |= {*handled}
+    follows = {"input_shape", "kernel_size"} if "layer" in taken else taken
+    _require(what, [name for name in unnamed if name not in follows], layer)
+    if "layer" in taken:  # it says all but the bias, which is an array
+        taken |= {*KEYWORDS} - {"bias"}
+    if lacking := [k for k in needed_keywords(layer, pass_) if k not in taken]:
+        names = [_with_other_name(name, named) for name in lacking]
+        raise UnsupportedError(f"{what} takes no {', '.join(names)}")
+    return Call(tuple(arguments), keywords)
+
+
+def bind_init(what: str, found: Iterable[Parameter], layer: Layer, values: Values) -> Call:
+    """The call of a class; a first parameter of another name gets the layer."""
+    arguments: list[object] = []
+    keywords: dict[str, object] = {}
+    for index, parameter in enumerate(found):
+        name, has_default = parameter.name, parameter.default is not Parameter.empty
+        if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+            continue
+        if name in SETTINGS or (name in KEYWORDS and name != "bias"):
+            keywords[name] = in_form_of(parameter.default, name, values, layer, what)
+        elif index == 0 and not has_default and parameter.kind in _BY_POSITION:
+            arguments.append(layer)
+        elif not has_default:
+            raise ImplementationError(
+                f"{what}.__init__ has a parameter {name!r} that convbench cannot give a value",
+                hint=f"it knows {', '.join((*SETTINGS, *KEYWORDS[1:]))}, or one parameter for the "
+                "layer as a whole",
+            )
+    return Call(tuple(arguments), keywords)
+
+
+def expression(text: str, pass_: Pass, namespace: dict[str, Any]) -> Callable[..., object]:
+    """A function of the names of ours that an expression uses.
+
+    Raises ImplementationError for an operand that the pass does not have.
+    """
+    used = names_in(text) & NAMES
+    available = {*OPERANDS[pass_], *KEYWORDS, *SETTINGS}
+    if foreign := sorted(used - available):
+        raise ImplementationError(
+            f"{text!r} names {', '.join(foreign)}, which the {pass_} pass does not have",
+            hint=f"it has {', '.join(OPERANDS[pass_])}",
+        )
+    names = sorted(used)
+    function: Callable[..., object] = eval(
+        compile(f"lambda {', '.join(names)}: ({text.strip()}\n)", f"<{pass_}>", "eval"), namespace
+    )
+    return function
+
+
+def names_in(expression: str) -> set[str]:
+    tree = ast.parse(expression.strip(), mode="eval")
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def in_form_of(default: object, name: str, values: Values, layer: Layer, what: str) -> object:
+    """A value in the form that a parameter's default has. Raises UnsupportedError for another."""
+    value = values[name]
+    if name == "padding" and isinstance(default, str):
+        return _named_padding(layer, what)
+    if type(default) is int and isinstance(value, tuple):
+        return _one_number(name, value, what)
+    if name == "padding" and isinstance(default, tuple) and all(type(p) is int for p in default):
+        (top, bottom), (left, right) = layer.pads
+        if (top, left) != (bottom, right):
+            raise UnsupportedError(f"{what} takes padding as (height, width), not four pads")
+        return top, left
+    return value
+
+
+_OTHER_NAMES = {
+    "strides": ("stride", "step"),
+    "padding": ("pad", "pads"),
+    "dilation_rate": ("dilation", "dilations"),
+    "groups": ("group",),
+    "bias": ("b", "biases"),
+}
+
+
+def _with_other_name(keyword: str, taken: Collection[str]) -> str:
+    """A keyword that is not taken, and what looks like it."""
+    other = next((name for name in _OTHER_NAMES[keyword] if name in taken), None)
+    return f"{keyword} (it has {other})" if other else keyword
+
+
+def _named_padding(layer: Layer, what: str) -> str:
+    if isinstance(layer.padding, str):
+        return layer.padding
+    if layer.pads == ((0, 0), (0, 0)):
+        return "valid"
+    raise UnsupportedError(f"{what} takes padding as a name, not as pads")
+
+
+def _one_number(name: str, value: tuple[Any, ...], what: str) -> object:
+    numbers = {n for item in value for n in (item if isinstance(item, tuple) else (item,))}
+    if len(numbers) > 1:
+        raise UnsupportedError(f"{what} takes {name} as one number")
+    return numbers.pop()
+
+
+def _require(what: str, unnamed: list[str], layer: Layer) -> None:
+    """Raises where an operand was not taken, unless its value follows from the others'."""
+    if "input_shape" in unnamed:
+        rest = [
+            (padded - span) % stride
+            for padded, span, stride in zip(
+                layer.padded_size, layer.effective_kernel_size, layer.strides, strict=True
+            )
+        ]
+        if any(rest):
+            raise UnsupportedError(
+                f"{what} lacks input_shape: strides that leave a rest do not tell it"
+            )
+    if "kernel_size" in unnamed and layer.strides != (1, 1):
+        raise UnsupportedError(f"{what} lacks kernel_size: strides above 1 do not tell it")
+    if arrays := [name for name in unnamed if name not in ("input_shape", "kernel_size")]:
+        raise ImplementationError(
+            f"{what} takes no {' and no '.join(arrays)}",
+            hint="say how to call it with `passes` in a suite (docs/your-own-convolution.md)",
+        )

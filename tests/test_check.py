@@ -1,0 +1,340 @@
+"""`convbench check` as a user runs it: what it prints, saves, returns; the report's golden files.
+
+CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_check.py writes the golden files anew: read the diff.
+"""
+
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from convbench.layer import Layer, Pass
+from convbench.report import render
+from convbench.report.check_tables import report
+from convbench.report.terminal import print_report
+from convbench.results import Agreement, Cell, Example, Explanation
+from convbench.suite import Suite
+from tests.cli import ROOT, TINY, USERS, command, convbench
+from tests.report_fixture import empty_run
+
+GOLDEN = Path(__file__).parent / "golden" / "check"
+VIEWS = ("80", "txt", "md", "csv")
+EXAMPLE = "examples/my_conv.py"
+OWN = "my_conv.py:Conv"
+LAYERS = tuple(
+    Layer(name, (9, 8, 3), 4, (3, 2), batch_size=2, use_bias=name == "bias")
+    for name in ("plain", "bias", "wide", "[bold]", "last")
+)
+
+
+# The report
+
+
+def checked():
+    """Every status, and every kind of explanation."""
+    agrees = Agreement(True, 0.3, 1e-7, "agrees", remarks=("it rounds 3 times as much",))
+    rounds = Agreement(False, 0.04, 1e-4, "agrees")
+    small = replace(LAYERS[0], input_shape=(1, 2, 1), filters=1, kernel_size=(1, 2), batch_size=1)
+    example = Example(
+        small,
+        "image 0, filter 0, row 0, column 0",
+        -348.0,
+        -621.0,
+        "image 0, filter 1 of 6x7x3 -> 4x6x4, kernel 3x2, batch 2",
+        ("..##", ".###", "####"),
+    )
+    flipped = Explanation(("kernel-flipped",), "the kernel is flipped in height", True, example)
+    kept = Explanation(("depends-on-previous-call",), "it returns an earlier result", False)
+    nothing = Explanation((), "nothing that convbench knows explains it", False)
+
+    def wrong(explanation):
+        return Agreement(
+            False, 9.0, 3.0, "wrong", "3 of 9 elements differ", explanation=explanation
+        )
+
+    def cell(layer, pass_, status, agreement=None, reason=None, said=(), name=OWN):
+        return Cell(layer.name, pass_, name, status, reason, agreement, said=said)
+
+    f, i, k = Pass
+    plain, bias, wide, bold, last = LAYERS
+    cells = [
+        cell(plain, f, "ok", agrees, said=("my_conv.py:3: printed: hello",)),
+        cell(bias, f, "unsupported", reason="Conv.forward takes no bias"),
+        cell(wide, f, "wrong", wrong(flipped), "the kernel is flipped"),
+        cell(bold, f, "wrong", wrong(replace(flipped, example=None)), "the kernel is flipped"),
+        cell(last, f, "wrong", wrong(nothing), "3 of 9 elements differ"),
+        cell(plain, i, "failed", None, "ValueError: no (c.py:7, in f)", ("c.py:7, in f: g(3)",)),
+        cell(bias, i, "failed", None, "ValueError: no (c.py:7, in f)"),
+        *(cell(layer, i, "ok", rounds) for layer in LAYERS[2:]),
+        cell(plain, k, "wrong", wrong(kept), "it returns an earlier result"),
+        cell(bias, k, "skipped", Agreement(True, 0, 0, "mistrusted", "all is zero"), "all is zero"),
+        *(
+            cell(layer, k, "unsupported", reason="it has no kernel_gradient")
+            for layer in LAYERS[2:]
+        ),
+        *(cell(layer, p, "ok", agrees, name="im2col") for p in Pass for layer in LAYERS),
+    ]
+    suite = Suite("mine", LAYERS, (OWN, "im2col"))
+    return replace(empty_run(), suite=suite, cells=tuple(cells), threads=2)
+
+
+def rendered(how):
+    if how != "80":
+        return render(report(checked()), {"txt": "text", "md": "markdown", "csv": "csv"}[how])
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, color_system=None)
+    print_report(report(checked()), console)
+    return re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
+
+
+@pytest.mark.parametrize("how", VIEWS)
+def test_golden(how, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    golden = GOLDEN / ("mine.at80.txt" if how == "80" else f"mine.{how}")
+    text = rendered(how)
+    if os.environ.get("CONVBENCH_REWRITE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text)
+    assert golden.read_text() == text
+    if how == "80":
+        assert max(map(len, text.splitlines())) <= 80
+
+
+# The command
+
+
+def test_code_without_a_suite_is_checked_on_the_built_in_layers():
+    done = convbench("check", f"{EXAMPLE}:convolve")
+    assert done.returncode == 0, done.stderr
+    assert "34 layers" in done.stdout
+    assert re.search(r"^forward +11 +23 +exact$", done.stdout, re.MULTILINE)
+    assert "is right in forward and is not checked in input-gradient" in done.stdout
+
+
+def test_a_wrong_one_is_explained_with_the_smallest_layer(tmp_path):
+    saved = tmp_path / "check.json"
+    done = convbench("check", f"{EXAMPLE}:convolve_flipped", "-o", saved)
+    assert done.returncode == 5
+    assert "the kernel is flipped in height and width" in done.stdout
+    assert "kernel 1x2, batch 1" in done.stdout or "kernel 2x1, batch 1" in done.stdout
+    document = json.loads(saved.read_text())
+    assert "benchmarks" not in document
+    wrong = [c for c in document["convbench"]["cells"] if c["status"] == "wrong"]
+    assert {tuple(c["agreement"]["explanation"]["causes"]) for c in wrong} == {("kernel-flipped",)}
+    assert all(c["agreement"]["explanation"]["reproduces"] for c in wrong)
+    shown = convbench("show", saved)
+    assert shown.returncode == 0
+    assert shown.stdout == done.stdout
+
+
+def test_the_suite_s_own_implementations_on_its_layers():
+    done = convbench("check", TINY)
+    assert done.returncode == 0, done.stderr
+    assert "loop is right in forward" in done.stdout
+
+
+def test_own_code_stands_alone_and_a_suite_gives_the_layers():
+    done = convbench("check", f"{USERS}:right", TINY, "--layer", "a", "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    rows = [row.split(",")[:4] for row in done.stdout.splitlines()[1:]]
+    assert rows == [
+        ["a", "forward", f"{USERS}:right", "ok"],
+        ["a", "kernel-gradient", f"{USERS}:right", "unsupported"],
+    ]
+
+
+def test_junit_has_the_sentence():
+    done = convbench("check", f"{USERS}:flipped", TINY, "--format", "junit")
+    assert done.returncode == 5
+    assert "the kernel is flipped" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name what to check"),
+        (("nope.py:f",), "there is no file nope.py"),
+        (("no.such.module:f",), "there is no module no.such.module"),
+        ((f"{EXAMPLE}:convolv",), "did you mean convolve?"),
+        ((EXAMPLE,), "name the one that is meant"),
+        ((f"{EXAMPLE}:not-a-name",), "is not the name of a function"),
+        (("smoke", "mnist"), "found 2 suites"),
+        ((f"{EXAMPLE}:convolve", "--layout", "NNHW"), "--layout: found 'NNHW'"),
+        (("smoke", "--layout", "NHWC"), "--layout is for --impl"),
+        ((f"{USERS}:right", "-o", "x.txt"), "a result file ends in .json"),
+    ],
+)
+def test_usage(arguments, message):
+    done = convbench("check", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+MODULE = """
+print("imported")
+import warnings
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+
+def windows(x, kernel):
+    return sliding_window_view(x, kernel.shape[2:], axis=(2, 3))
+
+
+def says(x, kernel):
+    print("called")
+    warnings.warn("careful")
+    return np.einsum("bchwij,fcij->bfhw", windows(x, kernel), kernel)
+
+
+def raises(x, kernel):
+    print("before")
+    return windows(x, kernel) @ 3
+
+
+def ends(x, kernel):
+    raise SystemExit(3)
+
+
+def nhwc(x, kernel):
+    w = sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
+    return np.einsum("bhwcij,ijcf->bhwf", w, kernel)
+
+
+def none(x, kernel):
+    pass
+"""
+
+
+@pytest.fixture
+def module(tmp_path):
+    (tmp_path / "mine.py").write_text(MODULE)
+    return tmp_path
+
+
+def test_what_code_says_comes_with_its_lines(module):
+    done = convbench("check", "mine.py:says", cwd=module)
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "mine.py:2: printed: imported",
+        "mine.py:14: printed: called",
+        "mine.py:15: UserWarning: careful",
+    ):
+        assert line in done.stdout
+
+
+def test_an_exception_is_cut_to_the_user_s_frames(module):
+    done = convbench("check", "mine.py:raises", cwd=module)
+    assert done.returncode == 5
+    assert "(mine.py:21, in raises)" in done.stdout
+    assert "mine.py:20: printed: before" in done.stdout
+    assert "convbench/" not in done.stdout
+
+
+def test_an_exit_costs_its_cell_only(module):
+    done = convbench("check", "mine.py:ends", cwd=module)
+    assert done.returncode == 5
+    assert "SystemExit: 3 (mine.py:25, in ends)" in done.stdout
+
+
+def test_no_array_is_said_so(module):
+    done = convbench("check", "mine.py:none", cwd=module)
+    assert done.returncode == 5
+    assert "the result is a NoneType, expected (" in done.stdout
+
+
+def test_other_axes_are_recognised_and_can_be_given(module):
+    done = convbench("check", "mine.py:nhwc", cwd=module)
+    assert done.returncode == 5
+    options = ("--layout", "NHWC", "--kernel-layout", "HWIO")
+    assert " ".join(options) in done.stdout
+    assert convbench("check", "mine.py:nhwc", *options, cwd=module).returncode == 0
+
+
+def test_a_module_by_its_dotted_name_with_relative_imports(module):
+    package = module / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise_if_run_in_parent = __name__\n")
+    (package / "inner.py").write_text(MODULE)
+    (package / "outer.py").write_text("from .inner import says as convolve\n")
+    for code in ("package.outer:convolve", "package/outer.py:convolve"):
+        done = convbench("check", code, "--layer", "plain", cwd=module)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_file_never_runs_in_the_parent(module):
+    (module / "where.py").write_text(
+        "import os\nopen('ran', 'a').write(f'{os.getpid()}\\n')\n" + MODULE
+    )
+    process = subprocess.Popen(
+        command("check", "where.py:says", "--layer", "plain"),
+        cwd=module,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    )
+    assert process.wait(60) == 0
+    assert str(process.pid) not in (module / "ran").read_text().split()
+
+
+def test_ctrl_c_shows_what_there_is():
+    process = subprocess.Popen(
+        command("check", f"{USERS}:hangs"),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "pending" in out
+    assert "interrupted" in err
+    assert "Traceback" not in err
+
+
+def test_a_hang_costs_its_cell():
+    done = convbench(
+        "check", f"{USERS}:hangs", "--timeout", "2", "--layer", "plain", "--pass", "forward"
+    )
+    assert done.returncode == 5
+    assert "no answer for 2 s" in done.stdout
+
+
+def test_it_fits_a_terminal_of_80_columns():
+    outer, inner = pty.openpty()
+    os.system(f"stty cols 80 rows 24 < {os.ttyname(inner)}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "convbench", "check", "-q", f"{EXAMPLE}:convolve_flipped"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "NO_COLOR": "1"},
+        stdout=inner,
+        stderr=inner,
+    )
+    os.close(inner)
+    seen = b""
+    while True:
+        try:
+            chunk = os.read(outer, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        seen += chunk
+    assert process.wait(60) == 5
+    lines = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", seen.decode()).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("#" in line for line in lines)

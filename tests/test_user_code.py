@@ -1,0 +1,306 @@
+"""Own code: where it is found, how it is called, which axes it has, and what it may not do."""
+
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from convbench import implementations, operands
+from convbench.agreement.checker import check
+from convbench.errors import ImplementationError
+from convbench.implementations.user import UserCode
+from convbench.implementations.user.files import source_of
+from convbench.implementations.user.layouts import Layout
+from convbench.layer import Layer, Pass
+from convbench.own_code import OwnCode
+from tests.cli import ROOT, USERS
+
+PLAIN = Layer("plain", (9, 8, 3), 4, (3, 2), batch_size=2)
+STRIDED = Layer("strided", (9, 8, 3), 4, (3, 2), strides=(2, 2), batch_size=2)
+UNEVEN = Layer("uneven", (9, 8, 3), 4, (3, 2), strides=(2, 1), batch_size=2)
+PADDED = Layer("padded", (9, 8, 3), 4, (3, 2), padding=((1, 1), (1, 1)), batch_size=2)
+PADS = Layer("pads", (9, 8, 3), 4, (3, 2), padding=((0, 1), (2, 0)), batch_size=2)
+SAME = Layer("same", (9, 8, 3), 4, (3, 2), padding="same", batch_size=2)
+BIASED = Layer("biased", (9, 8, 3), 4, (3, 2), use_bias=True, batch_size=2)
+
+HEAD = """
+import numpy as np
+from tests.styles.as_module import forward as right
+seen = []
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Own code of this source, in a file; `name` is what is called."""
+
+    def made(source, name="f", **called):
+        path = tmp_path / f"own{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(HEAD + textwrap.dedent(source))
+        return UserCode(OwnCode("mine", f"{path}:{name}" if name else str(path), **called))
+
+    return made
+
+
+def run(code, layer, pass_=Pass.FORWARD):
+    """What one call gave, and what the code noted in `seen`."""
+    prepared = code.prepare(layer, pass_, 1)
+    prepared.load(operands.floats(layer, pass_, 0))
+    prepared.to_numpy(prepared.run())
+    module = sys.modules[prepared._function.__module__]
+    return module.seen[-1]
+
+
+# What a function gets
+
+
+@pytest.mark.parametrize(
+    ("parameters", "layer", "got"),
+    [
+        ("strides", STRIDED, (2, 2)),
+        ("strides=(1, 1)", STRIDED, (2, 2)),
+        ("strides=1", STRIDED, 2),
+        ("strides=1", PLAIN, 1),
+        ("*, strides", UNEVEN, (2, 1)),
+        ("padding", PADS, ((0, 1), (2, 0))),
+        ("padding=0", PADDED, 1),
+        ("padding=(0, 0)", PADDED, (1, 1)),
+        ("padding='valid'", SAME, "same"),
+        ("padding='valid'", PLAIN, "valid"),
+        ("dilation_rate=1", PLAIN, 1),
+        ("groups=1", PLAIN, 1),
+        ("threads", PLAIN, 1),
+        ("layer", PLAIN, PLAIN),
+        ("input_shape", PLAIN, (2, 3, 9, 8)),
+        ("kernel_size", PLAIN, (3, 2)),
+    ],
+)
+def test_a_keyword_comes_in_the_form_of_its_default(own, parameters, layer, got):
+    name = parameters.replace("*, ", "").partition("=")[0]
+    code = own(f"""
+        def f(x, kernel, {parameters}):
+            seen.append({name})
+            return np.zeros({layer.batch_size, 4, *layer.output_size})
+    """)
+    assert code.unsupported(layer, Pass.FORWARD) is None
+    assert run(code, layer) == got
+
+
+@pytest.mark.parametrize(
+    ("parameters", "layer", "reason"),
+    [
+        ("", STRIDED, "f takes no strides"),
+        ("", PADS, "f takes no padding"),
+        ("stride=1", STRIDED, "f takes no strides (it has stride)"),
+        ("strides=1", UNEVEN, "f takes strides as one number"),
+        ("padding=0", PADS, "f takes padding as one number"),
+        ("padding=(0, 0)", PADS, "f takes padding as (height, width), not four pads"),
+        ("padding='valid'", PADS, "f takes padding as a name, not as pads"),
+        ("layer", BIASED, "f takes no bias"),
+    ],
+)
+def test_what_a_layer_needs_and_code_lacks_is_unsupported(own, parameters, layer, reason):
+    code = own(f"def f(x, kernel, {parameters}): return x")
+    assert code.unsupported(layer, Pass.FORWARD) == reason
+
+
+def test_operands_go_by_name_where_they_are_named(own):
+    code = own("""
+        def f(kernel, x):
+            seen.append((kernel.shape, x.shape))
+            return np.zeros((2, 4, 7, 7))
+    """)
+    assert run(code, PLAIN) == ((4, 3, 3, 2), (2, 3, 9, 8))
+
+
+def test_a_bias_is_given_where_there_is_one(own):
+    code = own("""
+        def f(x, w, bias=None):
+            seen.append(bias)
+            return np.zeros((2, 4, 7, 7))
+    """)
+    assert run(code, PLAIN) is None
+    assert run(code, BIASED).shape == (4,)
+
+
+def test_what_nobody_can_give_is_refused(own):
+    code = own("def f(x, kernel, mode): return x")
+    with pytest.raises(ImplementationError, match="a parameter 'mode' that convbench cannot give"):
+        code.unsupported(PLAIN, Pass.FORWARD)
+
+
+# Classes, modules, expressions
+
+
+def test_a_class_is_planned_for_the_layer(own):
+    code = own(
+        """
+        class Conv:
+            def __init__(self, filters, kernel_size, strides=(1, 1)):
+                self.planned = filters, kernel_size, strides
+            def forward(self, x, kernel):
+                seen.append(self.planned)
+                return np.zeros((2, 4, 4, 4))
+        """,
+        "Conv",
+    )
+    assert code.unsupported(STRIDED, Pass.FORWARD) is None
+    assert run(code, STRIDED) == (4, (3, 2), (2, 2))
+    assert code.unsupported(STRIDED, Pass.INPUT_GRADIENT) == "it has no input_gradient"
+
+
+def test_a_module_is_itself(own):
+    code = own(
+        """
+        layout = "NHWC"
+        def kernel_gradient(x, output_gradient, kernel_size):
+            seen.append((x.shape, output_gradient.shape, kernel_size))
+            return np.zeros((4, 3, 3, 2))
+        """,
+        "",
+    )
+    assert run(code, PLAIN, Pass.KERNEL_GRADIENT) == ((2, 9, 8, 3), (2, 7, 7, 4), (3, 2))
+
+
+def test_expressions_name_what_they_need(own):
+    passes = {Pass.INPUT_GRADIENT: "convolve(output_gradient, kernel, mode=strides[0])"}
+    code = own(
+        """
+        class Teaching:
+            def convolve(self, x, k, mode):
+                seen.append((x.shape, mode))
+                return np.zeros((2, 3, 9, 8))
+        """,
+        "Teaching",
+        passes=passes,
+    )
+    assert run(code, STRIDED, Pass.INPUT_GRADIENT) == ((2, 4, 4, 4), 2)
+    assert code.unsupported(PLAIN, Pass.FORWARD) == "its `passes` have no forward"
+    assert code.unsupported(PADS, Pass.INPUT_GRADIENT).endswith("takes no padding")
+
+
+def test_an_expression_cannot_name_what_its_pass_has_not(own):
+    code = own("def g(a, b): return a", "g", passes={Pass.KERNEL_GRADIENT: "g(x, kernel)"})
+    with pytest.raises(ImplementationError, match="names kernel, which the kernel-gradient pass"):
+        code.unsupported(PLAIN, Pass.KERNEL_GRADIENT)
+
+
+def test_a_gradient_without_input_shape_needs_strides_without_a_rest(own):
+    code = own(
+        """
+        class Conv:
+            @staticmethod
+            def input_gradient(output_gradient, kernel, strides): return 0
+        """,
+        "Conv",
+    )
+    assert code.unsupported(PLAIN, Pass.INPUT_GRADIENT) is None
+    rest = Layer("rest", (10, 8, 3), 4, (3, 2), strides=(2, 2))
+    assert "lacks input_shape" in code.unsupported(rest, Pass.INPUT_GRADIENT)
+
+
+# Axes
+
+
+@pytest.mark.parametrize("letters", ["NCHW", "NHWC", "CHWN", "WHCN"])
+def test_a_layout_goes_there_and_back(letters):
+    layout, array = Layout(letters, "NHWC"), np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    theirs = layout.to_code(array)
+    assert theirs.shape == layout.shape(array.shape)
+    assert theirs.flags.c_contiguous
+    np.testing.assert_array_equal(layout.to_ours(theirs), array)
+
+
+def test_an_axis_of_size_1_can_be_left_out():
+    layout, array = Layout("NHW", "NHWC"), np.arange(24).reshape(2, 3, 4, 1)
+    assert layout.to_code(array).shape == (2, 3, 4)
+    assert layout.to_ours(layout.to_code(array)).shape == (2, 3, 4, 1)
+    assert layout.left_out((2, 3, 4, 5)) == "C"
+
+
+def test_a_layout_without_channels_is_for_one_channel(own):
+    code = own("def f(x, kernel): return x", layout="NHW", kernel_layout="OHW")
+    assert code.unsupported(PLAIN, Pass.FORWARD).startswith("its layout has no axis for channels")
+    assert code.unsupported(Layer("one", (9, 8, 1), 4, (3, 2)), Pass.FORWARD) is None
+
+
+# Finding it
+
+
+def test_modules_are_found_without_being_run(tmp_path, monkeypatch):
+    package = tmp_path / "loud"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('was run')")
+    (package / "inner.py").write_text("raise RuntimeError('was run')")
+    monkeypatch.chdir(tmp_path)
+    assert source_of("loud.inner:f") == package / "inner.py"
+    assert source_of("loud:f") == package / "__init__.py"
+    assert source_of("loud.other:f") is None
+    assert "loud" not in sys.modules
+
+
+def test_a_copy_has_state_of_its_own(own):
+    code = own("def f(x, kernel):\n    seen.append(1)\n    return np.zeros((2, 4, 7, 7))")
+    run(code, PLAIN)
+    other = code.copy().prepare(PLAIN, Pass.FORWARD, 1)
+    other.load(operands.floats(PLAIN, Pass.FORWARD, 0))
+    other.run()
+    assert other._function.__globals__["seen"] == [1]
+
+
+# What it may not do
+
+
+def test_writing_into_operands_is_wrong_even_if_the_result_is_right(own):
+    code = own("""
+        def f(x, kernel):
+            result = right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+            x[0] = 0
+            return result
+    """)
+    found = check(code, PLAIN, Pass.FORWARD, 1, 0)
+    assert found.verdict == "wrong"
+
+
+def test_memory_that_was_never_written_to_shows(own):
+    code = own("""
+        def f(x, kernel):
+            full = right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+            result = np.empty_like(full)
+            result[:, :, :-1] = full[:, :, :-1]
+            return result
+    """)
+    found = check(code, PLAIN, Pass.FORWARD, 1, 0)
+    assert found.verdict == "wrong"
+    assert "never written" in found.diagnosis
+    assert np.empty is not None
+    assert np.empty.__name__ == "empty", "numpy is as it was"
+
+
+def test_an_array_remembered_by_its_identity_shows(own):
+    code = own("""
+        known = {}
+        def f(x, kernel):
+            if id(x) not in known:
+                known[id(x)] = right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+            return known[id(x)]
+    """)
+    assert check(code, PLAIN, Pass.FORWARD, 1, 0).verdict == "wrong"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", "object"])
+def test_results_of_other_types(own, dtype):
+    code = own(f"""
+        def f(x, kernel):
+            return right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1).astype("{dtype}")
+    """)
+    assert check(code, PLAIN, Pass.FORWARD, 1, 0).verdict == "wrong"
+
+
+def test_names_stay_known_beside_the_registry():
+    implementations.add_names(OwnCode("shortly", f"{USERS}:right"))
+    assert implementations.get("shortly").unsupported(PLAIN, Pass.FORWARD) is None
+    assert implementations.own_code("shortly").code == f"{USERS}:right"
+    assert implementations.own_code("im2col") is None
+    assert ROOT in USERS.parents
