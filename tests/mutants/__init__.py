@@ -1,0 +1,1 @@
+"""Faulty convolutions, each with a known cause: what a diagnosis has to find."""

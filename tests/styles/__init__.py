@@ -1,0 +1,1 @@
+"""Right convolutions as people write them, in many styles: none may ever be called wrong."""
