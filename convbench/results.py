@@ -186,19 +186,30 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class NetworkLayer:
+    """A layer's share of a total; `implementation` is the one that stands for it there."""
+
     layer: str
     count: int
     share: float
+    implementation: str | None = None
 
 
 @dataclass(frozen=True)
 class NetworkRow:
-    """Time of a whole network in one pass: layers weighted by how often it has them."""
+    """Time of a whole network: layers weighted by how often it has them.
+
+    `implementation` may be `fastest-keras` or `best per layer`, which take another one for each
+    layer. pass None: all passes of the suite together. `over_fastest_keras` is the total of the
+    fastest Keras way of each layer and pass over this total.
+    """
 
     implementation: str
-    pass_: Pass
+    pass_: Pass | None
     total_s: float
     layers: tuple[NetworkLayer, ...]
+    ci99_s: Interval | None = None
+    over_fastest_keras: float | None = None
+    over_fastest_keras_ci99: Interval | None = None
 
     __pydantic_config__ = FILE_NAMES
 
@@ -237,6 +248,7 @@ class ResultFile:
     """The key `convbench` of a result file. `environment` holds the workers' variables that matter.
 
     `rounds` is how many rounds were finished, `threads` the threads that each arm was given.
+    `shard` (2, 3) is the second of three parts of a suite that are run each on its own.
     """
 
     schema_: str
@@ -254,5 +266,6 @@ class ResultFile:
     duplicates: tuple[Duplicate, ...] = ()
     summary: tuple[SummaryRow, ...] = ()
     network: tuple[NetworkRow, ...] = ()
+    shard: tuple[int, int] | None = None
 
     __pydantic_config__ = FILE_NAMES

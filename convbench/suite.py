@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+from convbench.errors import ConvbenchError
 from convbench.layer import Layer, Pass
 from convbench.own_code import OwnCode, is_own_code
 
@@ -59,6 +61,24 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """Where the layers of an imported suite come from.
+
+    `read` convolutions were found in `source`; `merged` of them equal an earlier one, which counts
+    for them. `left_out` names the entries that are no layers of ours, with the place and the
+    reason, `notes` what was changed or not followed. `tools` are the versions that read it.
+    """
+
+    source: str
+    format: str
+    read: int
+    merged: int
+    tools: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Suite:
     """What one YAML file asks for; `effort` and `threads` are what the command line leaves open.
 
@@ -69,7 +89,8 @@ class Suite:
     `own` says how those of the implementations are called that are the user's own code; one that is
     spelled FILE.py:NAME and called by our conventions need not be there.
 
-    `source` is the file as the user named it, for messages and for provenance.
+    `source` is the file as the user named it, for messages; `provenance` where `convbench import`
+    found the layers.
     """
 
     name: str
@@ -83,10 +104,30 @@ class Suite:
     source: str = ""
     gate: tuple[Rule, ...] = ()
     own: tuple[OwnCode, ...] = ()
+    provenance: Provenance | None = None
 
     def is_own(self, implementation: str) -> bool:
         """Whether an implementation is the user's own code."""
         return is_own_code(implementation) or implementation in {own.name for own in self.own}
+
+
+def shard(suite: Suite, index: int, count: int) -> Suite:
+    """The layers that fall into part `index` (from 1) of `count`, by a hash of their names: the
+    same on every machine, whatever else the suite has.
+
+    Raises ConvbenchError where no layer does.
+    """
+    layers = tuple(layer for layer in suite.layers if _hash(layer.name) % count == index - 1)
+    if not layers:
+        raise ConvbenchError(
+            f"no layer of {suite.name} falls into shard {index}/{count}",
+            hint=f"it has {len(suite.layers)} layers: use fewer shards",
+        )
+    return replace(suite, layers=layers)
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(sha256(name.encode()).digest()[:8])
 
 
 def shipped_suites() -> dict[str, Path]:

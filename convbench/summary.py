@@ -9,29 +9,36 @@ blocks; against it the ratio is that of the two medians.
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from convbench import stats
 from convbench.layer import Layer, Pass
 from convbench.machine import Calibration
+from convbench.network import network
 from convbench.results import (
     TWIN,
     Benchmarks,
     Cell,
     Duplicate,
-    NetworkLayer,
-    NetworkRow,
     ResultFile,
-    RoundSamples,
     Speedup,
     SummaryRow,
     Time,
     Work,
     benchmark_name,
+)
+from convbench.rounds import (
+    LogRatio,
+    Logs,
+    Rounds,
+    by_round,
+    fastest_by_round,
+    log_median,
+    log_ratio,
+    log_ratio_of_quickest,
+    logs_of,
 )
 from convbench.suite import FASTEST_KERAS as FASTEST_KERAS
 from convbench.suite import KERAS_WAYS
@@ -41,12 +48,6 @@ LOOP = "loop"
 TWIN_ALPHA = 0.001
 """A twin that differs condemns a run at this family-wise error (research/measurement.md, 5)."""
 
-QUICKEST_PART = 8
-"""An eighth of a round's samples are its quickest ones."""
-
-Logs = dict[int, float]  # by round
-Rounds = dict[int, RoundSamples]
-LogRatio = Callable[[RoundSamples, RoundSamples], float]
 RatioKey = tuple[str, Pass, str, str]  # layer, pass, implementation, versus
 
 
@@ -64,9 +65,10 @@ class Ratio:
 
 def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
     """The result file with every derived figure made anew from the raw samples."""
-    rounds = _by_round(benchmarks)
-    duplicates, reliable = _duplicates(result.cells, rounds, _log_ratio)
-    cells = tuple(_with_figures(cell, result, rounds) for cell in result.cells)
+    rounds = by_round(benchmarks)
+    duplicates, reliable = _duplicates(result.cells, rounds, log_ratio)
+    layers = {layer.name: layer for layer in result.suite.layers}
+    cells = tuple(_with_figures(cell, layers[cell.layer], result, rounds) for cell in result.cells)
     ratios = _ratios(cells, rounds)
     return replace(
         result,
@@ -76,14 +78,26 @@ def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
         ),
         duplicates=duplicates,
         summary=tuple(_summary(ratios)),
-        network=tuple(_network(cells, result.suite.layers)),
+        network=tuple(network(cells, result.suite.layers, result.suite.passes, rounds)),
         rounds=max((max(of_arm) for of_arm in rounds.values() if of_arm), default=0),
     )
 
 
 def quickest_twins(result: ResultFile, benchmarks: Benchmarks) -> tuple[Duplicate, ...]:
     """The twins as `quickest_over` compares arms: by each round's quickest samples."""
-    return _duplicates(result.cells, _by_round(benchmarks), _quickest)[0]
+    return _duplicates(result.cells, by_round(benchmarks), log_ratio_of_quickest)[0]
+
+
+def subject(result: ResultFile) -> str | None:
+    """The implementation in question: the user's own if there is one, else the fastest in NumPy.
+
+    Of several the one with the highest mean over whatever it was compared with last; None where
+    nothing was compared.
+    """
+    means = {row.implementation: row.geometric_mean for row in result.summary if row.pass_ is None}
+    own = [name for name in means if result.suite.is_own(name)]
+    numpy = [name for name in means if name not in (*KERAS_WAYS, LOOP)]
+    return max(own or numpy or list(means), key=means.__getitem__, default=None)
 
 
 def is_unreliable(result: ResultFile) -> bool:
@@ -93,16 +107,16 @@ def is_unreliable(result: ResultFile) -> bool:
 
 def speedups(result: ResultFile, benchmarks: Benchmarks) -> dict[RatioKey, Ratio]:
     """Every speedup of a result, round by round: over loop and over the fastest Keras."""
-    return _ratios(result.cells, _by_round(benchmarks))
+    return _ratios(result.cells, by_round(benchmarks))
 
 
 def speedup_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> Ratio | None:
     """One speedup over another implementation of the suite; None where either was not timed."""
     layer, pass_, implementation, versus = key
-    timed = _timed(result, _by_round(benchmarks), layer, pass_)
+    timed = _timed(result, by_round(benchmarks), layer, pass_)
     if implementation not in timed or versus not in timed:
         return None
-    logs = _logs(timed[versus], timed[implementation])
+    logs = logs_of(timed[versus], timed[implementation])
     return Ratio(logs, versus) if logs else None
 
 
@@ -116,22 +130,12 @@ def quickest_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> 
     Both arms give as many samples, or the one with more of them would be favoured.
     """
     layer, pass_, implementation, versus = key
-    rounds = _by_round(benchmarks)
+    rounds = by_round(benchmarks)
     timed = _timed(result, rounds, layer, pass_)
     if implementation not in timed or versus not in timed:
         return None
-    logs = _logs(timed[versus], timed[implementation], _quickest)
+    logs = logs_of(timed[versus], timed[implementation], log_ratio_of_quickest)
     return Ratio(logs, versus) if logs else None
-
-
-def _quickest(versus: RoundSamples, arm: RoundSamples) -> float:
-    count = min(len(versus.values), len(arm.values))
-    return _log_of_quickest(versus.values[:count]) - _log_of_quickest(arm.values[:count])
-
-
-def _log_of_quickest(values: Sequence[float]) -> float:
-    """Mean of the logs of the quickest samples, an eighth of all and one at least."""
-    return statistics.fmean(map(math.log, sorted(values)[: max(1, len(values) // QUICKEST_PART)]))
 
 
 def _timed(
@@ -147,12 +151,12 @@ def _timed(
 
 def time_of(benchmarks: Benchmarks, name: str) -> stats.Estimate:
     """The time of a benchmark in seconds. Raises KeyError for one that was not timed."""
-    return stats.estimate([_log_median(run) for run in benchmarks[name]])
+    return stats.estimate([log_median(run) for run in benchmarks[name]])
 
 
 def ratio_of(benchmarks: Benchmarks, arm: str, versus: str) -> Ratio:
     """Time of one benchmark over another's, of cells that shared no block: by their medians."""
-    ours, theirs = ({run.round: _log_median(run) for run in benchmarks[n]} for n in (arm, versus))
+    ours, theirs = ({run.round: log_median(run) for run in benchmarks[n]} for n in (arm, versus))
     return Ratio({r: theirs[r] - ours[r] for r in sorted(ours.keys() & theirs.keys())}, versus)
 
 
@@ -165,29 +169,12 @@ def mean_over(ratios: Iterable[Ratio]) -> stats.Estimate | None:
     return stats.geometric_mean([[of_one[r] for r in sorted(shared)] for of_one in logs])
 
 
-def _by_round(benchmarks: Benchmarks) -> dict[str, Rounds]:
-    return {name: {run.round: run for run in runs} for name, runs in benchmarks.items()}
-
-
-def _log_median(run: RoundSamples) -> float:
-    return math.log(statistics.median(run.values))
-
-
-def _log_ratio(versus: RoundSamples, arm: RoundSamples) -> float:
-    """Log of T_versus / T_arm in a round. Arms with as many samples were in the same blocks."""
-    if len(versus.values) != len(arm.values):
-        return _log_median(versus) - _log_median(arm)
-    pairs = zip(versus.values, arm.values, strict=True)
-    return statistics.median(math.log(theirs / ours) for theirs, ours in pairs)
-
-
-def _with_figures(cell: Cell, result: ResultFile, rounds: dict[str, Rounds]) -> Cell:
+def _with_figures(cell: Cell, layer: Layer, result: ResultFile, rounds: dict[str, Rounds]) -> Cell:
     name = benchmark_name(cell.layer, cell.pass_, cell.implementation)
-    layer = next(layer for layer in result.suite.layers if layer.name == cell.layer)
     runs = rounds.get(name)
     if not runs:
         return replace(cell, time=None, work=Work(layer.flops, layer.flops_in_bounds))
-    estimate = stats.estimate([_log_median(run) for run in runs.values()])
+    estimate = stats.estimate([log_median(run) for run in runs.values()])
     time = Time(
         time_s=estimate.value,
         ci99_s=estimate.interval(),
@@ -225,40 +212,21 @@ def _ratios(cells: Iterable[Cell], rounds: dict[str, Rounds]) -> dict[RatioKey, 
         ways = {name: arm for name, arm in arms.items() if name in KERAS_WAYS}
         for name, arm in arms.items():
             if LOOP in arms and name != LOOP:
-                ratios[layer, pass_, name, LOOP] = Ratio(_logs(arms[LOOP], arm), LOOP)
+                ratios[layer, pass_, name, LOOP] = Ratio(logs_of(arms[LOOP], arm), LOOP)
             if ways:
                 fastest = _over_fastest(ways, arm)
                 if name in ways:  # half of it would be compared with itself where the halves differ
-                    fastest = Ratio(_logs(ways[fastest.chosen], arm), fastest.chosen)
+                    fastest = Ratio(logs_of(ways[fastest.chosen], arm), fastest.chosen)
                 if fastest.chosen != name:
                     ratios[layer, pass_, name, FASTEST_KERAS] = fastest
     return {key: ratio for key, ratio in ratios.items() if ratio.logs}
 
 
-def _logs(versus: Rounds, arm: Rounds, log_ratio: LogRatio | None = None) -> Logs:
-    ratio = log_ratio or _log_ratio
-    return {r: ratio(versus[r], arm[r]) for r in sorted(versus.keys() & arm.keys())}
-
-
 def _over_fastest(ways: dict[str, Rounds], arm: Rounds) -> Ratio:
-    """The fastest Keras way over an arm, without the bias of picking a minimum by its noise.
-
-    The even rounds pick the way that the odd rounds are compared with, and the other way round,
-    so that no round is used for both. With one round there is nothing to split.
-    """
-    rounds = sorted(set.intersection(*(set(way) for way in ways.values())))
-    halves = (rounds[::2], rounds[1::2])
-    logs: Logs = {}
-    picked: Counter[str] = Counter()
-    for estimated, picking in (halves, halves[::-1]):
-        if not estimated:
-            continue
-        over = picking or estimated
-        way = min(ways, key=lambda name: statistics.fmean(_log_median(ways[name][r]) for r in over))
-        logs |= {r: _log_ratio(ways[way][r], arm[r]) for r in estimated if r in arm}
-        picked[way] += len(estimated)
-    chosen = picked.most_common(1)[0][0] if picked else ""
-    return Ratio(dict(sorted(logs.items())), chosen)
+    """The fastest Keras way over an arm; `chosen` is the one that stands for most rounds."""
+    picked = fastest_by_round(ways)
+    logs = {r: log_ratio(ways[way][r], arm[r]) for r, way in picked.items() if r in arm}
+    return Ratio(logs, Counter(picked.values()).most_common(1)[0][0] if picked else "")
 
 
 def _speedup(key: RatioKey, ratio: Ratio, reliable: bool) -> Speedup:
@@ -278,7 +246,7 @@ def _speedup(key: RatioKey, ratio: Ratio, reliable: bool) -> Speedup:
 
 
 def _duplicates(
-    cells: Iterable[Cell], rounds: dict[str, Rounds], log_ratio: LogRatio
+    cells: Iterable[Cell], rounds: dict[str, Rounds], ratio: LogRatio
 ) -> tuple[tuple[Duplicate, ...], dict[tuple[str, Pass], bool]]:
     """The twins' ratios, and for every (layer, pass) whether its twin agrees with its arm."""
     estimates: dict[tuple[str, Pass, str], stats.Estimate] = {}
@@ -286,7 +254,7 @@ def _duplicates(
     for cell in cells:
         reliable.setdefault((cell.layer, cell.pass_), True)
         name = benchmark_name(cell.layer, cell.pass_, cell.implementation)
-        both = _logs(rounds.get(name + TWIN, {}), rounds.get(name, {}), log_ratio)
+        both = logs_of(rounds.get(name + TWIN, {}), rounds.get(name, {}), ratio)
         if both:
             key = (cell.layer, cell.pass_, cell.implementation)
             estimates[key] = stats.estimate(list(both.values()))
@@ -314,27 +282,3 @@ def _summary(ratios: dict[RatioKey, Ratio]) -> Iterable[SummaryRow]:
             )
             if mean is not None:
                 yield SummaryRow(implementation, versus, pass_, mean.value, mean.interval())
-
-
-def _network(cells: Iterable[Cell], layers: tuple[Layer, ...]) -> Iterable[NetworkRow]:
-    """Totals weighted by `count`, for implementations that are right and timed in every layer."""
-    times = {
-        (cell.implementation, cell.pass_, cell.layer): cell.time.time_s
-        for cell in cells
-        if cell.status == "ok" and cell.time is not None
-    }
-    for implementation, pass_ in dict.fromkeys(key[:2] for key in times):
-        each = {
-            layer: layer.count * times[implementation, pass_, layer.name]
-            for layer in layers
-            if (implementation, pass_, layer.name) in times
-        }
-        if len(each) < len(layers):
-            continue
-        total = sum(each.values())
-        yield NetworkRow(
-            implementation,
-            pass_,
-            total,
-            tuple(NetworkLayer(layer.name, layer.count, t / total) for layer, t in each.items()),
-        )

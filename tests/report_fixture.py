@@ -21,7 +21,7 @@ from convbench.results import (
     Time,
     Work,
 )
-from convbench.suite import Suite
+from convbench.suite import Provenance, Suite
 
 CONV1 = Layer("conv1", (28, 28, 1), 8, (3, 3))
 CONV2 = Layer("conv2", (26, 26, 8), 16, (3, 3), padding="same", count=3)
@@ -266,6 +266,7 @@ def typical_run() -> ResultFile:
         (CONV2, FORWARD): (1210.4, 6.613, 4.126, 3.882),
         (CONV2, KERNEL): (2034.9, 12.38, 9.481, 9.527),
     }
+    at, both = list(enumerate(names)), (CONV1, CONV2)
     cells, speedups = [], []
     for (layer, pass_), times in ms.items():
         fastest = min((t, n) for t, n in zip(times, names, strict=True) if "keras" in n)
@@ -300,14 +301,87 @@ def typical_run() -> ResultFile:
             for pair, row in means.items()
             for pass_, mean in zip((FORWARD, KERNEL, None), row, strict=True)
         ),
-        network=tuple(
-            NetworkRow(
-                name,
-                FORWARD,
-                (ms[CONV1, FORWARD][i] + 3 * ms[CONV2, FORWARD][i]) / 1e3,
-                (NetworkLayer("conv1", 1, 0.017), NetworkLayer("conv2", 3, 0.983)),
-            )
-            for i, name in enumerate(names)
+        network=(
+            *_network(FORWARD, {n: (ms[CONV1, FORWARD][i], ms[CONV2, FORWARD][i]) for i, n in at}),
+            *_network(KERNEL, {n: (ms[CONV1, KERNEL][i], ms[CONV2, KERNEL][i]) for i, n in at}),
+            *_network(
+                None,
+                {
+                    n: tuple(ms[layer, FORWARD][i] + ms[layer, KERNEL][i] for layer in both)
+                    for i, n in at
+                },
+            ),
+        ),
+    )
+
+
+def _network(pass_: Pass | None, ms: dict[str, tuple[float, ...]]) -> list[NetworkRow]:
+    """Rows as network.py makes them, of the times of conv1 and of conv2, which counts thrice."""
+    keras = {name: times for name, times in ms.items() if "keras" in name}
+    every = {
+        **ms,
+        "fastest-keras": tuple(map(min, *keras.values())),
+        "best per layer": tuple(map(min, *ms.values())),
+    }
+    total = {name: times[0] + 3 * times[1] for name, times in every.items()}
+
+    def chosen(name: str, i: int) -> str | None:
+        if pass_ is None:
+            return None
+        among = {"fastest-keras": keras, "best per layer": ms}.get(name, {name: every[name]})
+        return min(among, key=lambda n: among[n][i])
+
+    rows = []
+    for name, times in every.items():
+        ratio = None if "keras" in name else total["fastest-keras"] / total[name]
+        parts = (("conv1", 1, times[0]), ("conv2", 3, 3 * times[1]))
+        layers = tuple(
+            NetworkLayer(layer, count, part / total[name], chosen(name, i))
+            for i, (layer, count, part) in enumerate(parts)
+        )
+        ci99 = _ci(total[name] / 1e3, 0.0117)
+        over = (ratio, ratio and _ci(ratio, 0.0241))
+        rows.append(NetworkRow(name, pass_, total[name] / 1e3, layers, ci99, *over))
+    return rows
+
+
+def large_run() -> ResultFile:
+    """120 layers and 240 cells, imported from a published list; one wrong, one skipped."""
+    small = small_run()
+    layers = tuple(
+        Layer(f"set:{i}", (8 + i % 20, 9, 1 + i % 5), 4 + i % 7, (3, 3), count=1 + i % 3)
+        for i in range(120)
+    )
+    cells, speedups = [], []
+    for i, layer in enumerate(layers):
+        ratio = 0.5 + i / 60
+        for name, t in (("im2col", 0.2 + i / 100), ("keras-graph", (0.2 + i / 100) * ratio)):
+            cells.append(_ok(layer, FORWARD, name, t, 0.0117, mib=0.1))
+        over = _over(layer, FORWARD, "im2col", "fastest-keras", ratio, 0.02, "keras-graph")
+        speedups.append(over)
+    cells[4] = Cell("set:2", FORWARD, "im2col", "wrong", WRONG.diagnosis, agreement=WRONG)
+    cells[7] = Cell("set:3", FORWARD, "keras-graph", "skipped", "the budget of 9 s")
+    provenance = Provenance(
+        "conv_problems.csv",
+        "deepbench",
+        read=217,
+        merged=97,
+        tools=("convbench 0.1.0",),
+        notes=("batch_size set to 1, from 2, 4, 8",),
+        left_out=("conv_problems.csv:7: 3,3: found 2 values, expected 12",),
+    )
+    suite = Suite("deepbench", layers, ("im2col", "keras-graph"), (FORWARD,), provenance=provenance)
+    return replace(
+        small,
+        suite=suite,
+        effort="quick",
+        rounds=5,
+        cells=tuple(cells),
+        speedups=tuple(s for s in speedups if s.layer not in ("set:2", "set:3")),
+        duplicates=(Duplicate("set:0", FORWARD, "im2col", 1.0121, (0.99, 1.03)),),
+        summary=(
+            SummaryRow("im2col", "fastest-keras", FORWARD, 1.38, _ci(1.38, 0.01)),
+            SummaryRow("im2col", "fastest-keras", None, 1.38, _ci(1.38, 0.01)),
         ),
     )
 
@@ -377,6 +451,7 @@ def checked_run() -> ResultFile:
 RUNS = {
     "typical": typical_run,
     "full": full_run,
+    "large": large_run,
     "small": small_run,
     "empty": empty_run,
     "checked": checked_run,

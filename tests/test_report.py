@@ -35,6 +35,7 @@ GOLDEN = Path(__file__).parent / "golden"
 VIEWS = {
     "typical": ("80", "120", "txt", "md"),
     "full": ("80", "120", "txt", "md", "csv", "json"),
+    "large": ("80", "120", "txt", "md"),
     "small": ("80", "txt", "md", "csv"),
     "empty": ("80", "txt", "md", "csv", "json"),
     "checked": ("80", "txt", "md"),

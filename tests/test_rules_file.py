@@ -111,7 +111,7 @@ def test_a_file_that_is_too_much() -> None:
     assert deep.message.endswith("found more than 16 levels of nesting, expected a rules file")
     assert deep.hint == "write the rules out"
     long = error("#" * (MAX_BYTES + 1))
-    assert long.message == "rules.yaml: found more than 1 MB, expected a rules file"
+    assert long.message == "rules.yaml: found more than 4 MB, expected a rules file"
 
 
 def test_a_file_that_is_not_there_is_not_looked_for_among_the_suites() -> None:

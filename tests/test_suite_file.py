@@ -30,7 +30,7 @@ LAYER_KEYS = (
 )
 SUITE_KEYS = (
     "name, description, defaults, layers, implementations, passes, threads, effort, environment, "
-    "gate"
+    "gate, provenance"
 )
 RULE_KEYS = "implementation, versus, pass, layer, of, at_least, at_most_bytes, per_cent_of_peak"
 ENTRY = "{input_shape: [8, 8, 3], filters: 4, kernel_size: 3}"
@@ -480,6 +480,18 @@ passes: [x]
         f"layers: [{ENTRY}]\ngate: []",
         ["2:7: gate: found an empty list, expected a list with at least one rule"],
     ),
+    "a provenance that import did not write": (
+        f"layers: [{ENTRY}]\nprovenance: {{source: 3, format: csv, read: -1, tool: x}}",
+        [
+            "2:13: provenance: found no key merged, expected a number of convolutions",
+            "2:22: provenance.source: found the number 3, expected what `convbench import` wrote: "
+            "text, a number, or a list of texts",
+            "2:44: provenance.read: found the number -1, expected what `convbench import` wrote: "
+            "text, a number, or a list of texts",
+            "2:48: provenance.tool: found an unknown key, expected one of source, format, read, "
+            "merged, tools, notes, left_out; did you mean tools?",
+        ],
+    ),
     "a misspelt gate": (
         f"layers: [{ENTRY}]\nrules: []",
         [f"2:1: rules: found an unknown key, expected one of {SUITE_KEYS}; did you mean gate?"],
@@ -585,7 +597,7 @@ gate:
             f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
             for before, name in zip("abcdefgh", "bcdefghi", strict=True)
         ),
-        ["1:32: found more than 50000 keys and values, aliases included, expected a suite"],
+        ["1:32: found more than 400000 keys and values, aliases included, expected a suite"],
     ),
 }
 
@@ -606,7 +618,7 @@ BYTES = {
     b"abc\n\0": "suite.yaml:2:1: found a binary file, expected YAML text",
     "layers: []".encode("utf-16"): "suite.yaml:1:1: found UTF-16 text, expected UTF-8; "
     "save the file as UTF-8",
-    b"#" * (10 * MAX_BYTES): "suite.yaml: found more than 1 MB, expected a suite",
+    b"#" * (10 * MAX_BYTES): "suite.yaml: found more than 4 MB, expected a suite",
 }
 
 
@@ -951,9 +963,12 @@ def test_the_shipped_schema_is_the_current_one() -> None:
     assert shipped == SCHEMA, "run: convbench schema suite -o configs/suite.schema.json"
 
 
+NAMED = ("LayerKeys", "LayerEntry", "RuleEntry", "OwnEntry", "ProvenanceEntry")
+
+
 def test_the_schema_is_valid_and_explains_every_key() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    models = [SCHEMA, *(SCHEMA["$defs"][name] for name in ("LayerKeys", "LayerEntry", "RuleEntry"))]
+    models = [SCHEMA, *(SCHEMA["$defs"][name] for name in NAMED)]
     for model in models:
         for key, value in model["properties"].items():
             assert "$ref" in value or value["title"], key

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from convbench import operands
-from convbench.agreement import oracle
-from convbench.agreement.checker import deviation, is_wrong
+from convbench.agreement.checker import Right, deviation, is_wrong
 from convbench.agreement.computation import Float64
 from convbench.agreement.trial import Array, Seen, Trial, harder
 from convbench.implementations.contract import Implementation
@@ -64,10 +63,10 @@ def behaviour(
     one, again, other, back = runs[0]
     alone = Trial(copy(), layer, pass_, threads).call(second)
     if not (_same(one, again) and _same(one, back) and _same(other, alone)):
-        expected = oracle.expected(layer, pass_, first)
+        expected = Right(layer, pass_, first).expected
         return _told("depends-on-previous-call", _what_is_kept(runs[0], expected))
     is_right = all(
-        deviation(layer, pass_, given, seen, exactly=False).over_transform <= 1
+        deviation(Right(layer, pass_, given), seen, exactly=False).over_transform <= 1
         for given, seen in zip(values, runs[0], strict=True)
     )
     if is_right and not is_wrong(copy(), layer, pass_, threads, seed):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from convbench.operands import Operands
 from convbench.results import Agreement
 
 Array = NDArray[np.floating[Any]]
+Float64 = NDArray[np.float64]
 Draw = Callable[[Layer, Pass, int], Operands]
 
 MISTRUSTED_ZEROS = 0.7
@@ -132,45 +134,72 @@ def _compare(
     """Calls with two draws, and with the first once more, then compares all results."""
     trial = Trial(implementation, layer, pass_, threads)
     first, second = (draw(layer, pass_, 2 * seed + i) for i in (0, 1))
-    calls = [(first, trial.call(first)), (first, trial.call()), (second, trial.call(second))]
+    seen = [trial.call(first), trial.call(), trial.call(second)]
     # Compared only now: a result that the next call overwrites was copied.
     exactly = draw is operands.exact_integers
-    found = [deviation(layer, pass_, values, seen, exactly) for values, seen in calls]
+    one, other = Right(layer, pass_, first), Right(layer, pass_, second)
+    found = [deviation(*both, exactly) for both in zip((one, one, other), seen, strict=True)]
     return Comparison(
         problem=next((c.problem for c in found if c.problem is not None), None),
         max_abs_error=max(c.max_abs_error for c in found),
         over_bound=max(c.over_bound for c in found),
         over_transform=max(c.over_transform for c in found),
         zeros=max(c.zeros for c in found),
-        modified=tuple(name for _, seen in calls for name in seen.modified),
+        modified=tuple(name for call in seen for name in call.modified),
     )
 
 
-def deviation(layer: Layer, pass_: Pass, values: Operands, seen: Seen, exactly: bool) -> Comparison:
+@dataclass(frozen=True)
+class Right:
+    """What is right for one draw, and how far off a result may be; made when it is asked for."""
+
+    layer: Layer
+    pass_: Pass
+    operands: Operands
+
+    @cached_property
+    def expected(self) -> Float64:
+        return oracle.expected(self.layer, self.pass_, self.operands)
+
+    @cached_property
+    def direct(self) -> Float64:
+        """The bound of direct sums, element by element."""
+        magnitude = oracle.magnitude(self.layer, self.pass_, self.operands)
+        return gamma(self.layer, self.pass_) * magnitude
+
+    @cached_property
+    def transform(self) -> Float64:
+        """That of transforms, which is never less."""
+        return np.maximum(self.direct, transform_bound(self.layer, self.pass_, self.operands))
+
+    @cached_property
+    def zeros(self) -> float:
+        """The part of the result that is zero where it need not be."""
+        reached = np.broadcast_to(_reached(self.layer, self.pass_), self.expected.shape)
+        return float(np.mean(self.expected[reached] == 0)) if reached.any() else 0.0
+
+
+def deviation(right: Right, seen: Seen, exactly: bool) -> Comparison:
     """How far one result is from the right one; `exactly` for integers."""
     result = seen.result
     if result is None:
         return Comparison(seen.problem, np.inf, np.inf, np.inf, 0.0)
-    expected = oracle.expected(layer, pass_, values)
     with np.errstate(invalid="ignore"):
-        error = np.abs(result - expected)
-    reached = np.broadcast_to(_reached(layer, pass_), expected.shape)
-    zeros = float(np.mean(expected[reached] == 0)) if reached.any() else 0.0
+        error = np.abs(result - right.expected)
     unwritten = int(np.count_nonzero(~np.isfinite(error)))
     if unwritten:
         sentence = (
             f"{unwritten} of {error.size} elements are not finite: never written, or computed so"
         )
-        return Comparison(sentence, np.inf, np.inf, np.inf, zeros)
-    direct = gamma(layer, pass_) * oracle.magnitude(layer, pass_, values)
-    bad = error > (0 if exactly else direct)
-    over_bound, over_transform = (
-        _over(error, bound)
-        for bound in (direct, np.maximum(direct, transform_bound(layer, pass_, values)))
-    )
+        return Comparison(sentence, np.inf, np.inf, np.inf, right.zeros)
     largest = float(error.max())
-    told = _difference(result, expected, bad, pass_) if bad.any() else None
-    return Comparison(told, largest, over_bound, over_transform, zeros)
+    if largest == 0:
+        return Comparison(None, 0.0, 0.0, 0.0, right.zeros)
+    bad = error > (0 if exactly else right.direct)
+    told = _difference(result, right.expected, bad, right.pass_) if bad.any() else None
+    return Comparison(
+        told, largest, _over(error, right.direct), _over(error, right.transform), right.zeros
+    )
 
 
 def _over(error: Array, bound: Array) -> float:
@@ -197,6 +226,7 @@ def place(pass_: Pass, at: tuple[int, ...]) -> str:
     return f"image {image}, {what} {last}, row {row}, column {column}"
 
 
+@lru_cache(maxsize=8)
 def _reached(layer: Layer, pass_: Pass) -> NDArray[np.bool_]:
     """Which elements are a sum of anything at all, with one image, channel and filter.
 

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench import operands
-from convbench.agreement import oracle
-from convbench.agreement.checker import deviation, is_wrong, place
+from convbench.agreement.checker import Right, deviation, is_wrong, place
 from convbench.agreement.trial import Trial
 from convbench.errors import LayerError
 from convbench.implementations.contract import Implementation
@@ -121,9 +120,10 @@ def _wrong_elements(
             seen = trial.call(values)
             if seen.result is None:
                 return None
-            if deviation(layer, pass_, values, seen, exactly=False).over_transform <= 1:
+            right = Right(layer, pass_, values)
+            if deviation(right, seen, exactly=False).over_transform <= 1:
                 continue
-            expected = oracle.expected(layer, pass_, values)
+            expected = right.expected
             scale = float(np.abs(expected).max(initial=1.0))
             with np.errstate(invalid="ignore"):
                 bad = ~(np.abs(seen.result - expected) <= 1e-6 * scale)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from convbench.cli import check, diff, gate, machine, noise, run, schema, show
+from convbench.cli import (
+    check,
+    diff,
+    export,
+    gate,
+    import_,
+    machine,
+    merge,
+    noise,
+    run,
+    schema,
+    show,
+)
 from convbench.cli.console import Traceback
 
 app = typer.Typer(
@@ -41,6 +53,9 @@ app.command("show")(show.show)
 app.command("diff")(diff.diff)
 app.command("gate")(gate.gate)
 app.command("noise")(noise.noise)
+app.command("merge")(merge.merge)
+app.command("import")(import_.import_)
+app.command("export")(export.export)
 app.command("machine")(machine.machine)
 app.command("schema")(schema.schema)
 

@@ -18,6 +18,7 @@ from convbench.cli.measuring import (
     Passes,
     Quiet,
     SeedOption,
+    ShardOption,
     Threads,
     Timeout,
     any_wrong,
@@ -25,6 +26,7 @@ from convbench.cli.measuring import (
     options_of,
     result_path,
     selected,
+    shard_of,
     watched,
     with_implementations,
 )
@@ -53,6 +55,7 @@ def check(
     kernel_layout: KernelLayout = None,
     pass_: Passes = None,
     layer: Layers = None,
+    shard: ShardOption = None,
     threads: Threads = None,
     seed: SeedOption = None,
     timeout: Timeout = 300.0,
@@ -74,11 +77,12 @@ def check(
     from convbench import result_file
     from convbench.schedule import check as check_schedule
 
-    suite = selected(_asked_for(target or [], impl, layout, kernel_layout), pass_, layer)
+    part = shard_of(shard)
+    suite = selected(_asked_for(target or [], impl, layout, kernel_layout), pass_, layer, part)
     path = output or result_file.default_path(suite.name)
     if output is not None:
         path = result_path(output, suite.name, force)
-    session = new_session(suite, threads, None, seed or 0, path)
+    session = new_session(suite, threads, None, seed or 0, path, part)
     options = options_of(session, None, timeout)
 
     interrupted = False

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 Outcome = TypeVar("Outcome")
 
 
+MAX_LISTED = 20
+"""So many layers are named in a message."""
+
+
 class EffortName(StrEnum):
     SMOKE = "smoke"
     QUICK = "quick"
@@ -69,6 +73,20 @@ SeedOption = Annotated[
     int | None,
     typer.Option("--seed", help="Seed of operands and of the order.  [default: 0]", min=0),
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        help="Only one part of the suite's layers, such as 2/8; `merge` joins the results.",
+        metavar="I/N",
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        "--top", help="How many layers of a network are named.  [default: 3]", metavar="N", min=1
+    ),
+]
 Timeout = Annotated[
     float,
     typer.Option(help="Seconds after which a cell that does not answer is given up.", min=1),
@@ -113,11 +131,14 @@ def watched(
         raise InterruptedRun from None
 
 
-def result_path(output: Path | None, suite: str, force: bool) -> Path:
+def result_path(
+    output: Path | None, suite: str, force: bool, part: tuple[int, int] | None = None
+) -> Path:
     """Where the result goes; made sure of before anything is measured."""
     from convbench import result_file
 
-    path = output or result_file.default_path(suite)
+    name = f"{suite}-{part[0]}of{part[1]}" if part else suite
+    path = output or result_file.default_path(name)
     if path.suffix != ".json":
         raise ConvbenchError(f"{path}: a result file ends in .json")
     result_file.reserve(path, force)
@@ -199,13 +220,31 @@ def with_implementations(
     return suite
 
 
-def selected(suite: Suite, passes: list[str] | None, layers: list[str] | None) -> Suite:
-    """The suite with only the passes and layers that the options name."""
+def shard_of(text: str | None) -> tuple[int, int] | None:
+    """(2, 8) of 2/8. Raises ConvbenchError for anything else."""
+    if text is None:
+        return None
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise ConvbenchError(
+            f"--shard: found {text!r}, expected I/N, the I-th of N parts", hint="--shard 2/8"
+        )
+    return int(index), int(count)
+
+
+def selected(
+    suite: Suite,
+    passes: list[str] | None,
+    layers: list[str] | None,
+    part: tuple[int, int] | None = None,
+) -> Suite:
+    """The suite with only the passes and layers that the options name, and of these one part."""
     from dataclasses import replace
     from difflib import get_close_matches
     from fnmatch import fnmatchcase
 
     from convbench.layer import Pass
+    from convbench.suite import shard
 
     if passes:
         unknown = [name for name in passes if name not in list(Pass)]
@@ -224,17 +263,23 @@ def selected(suite: Suite, passes: list[str] | None, layers: list[str] | None) -
             if any(fnmatchcase(layer.name, pattern) for pattern in layers)
         )
         if not kept:
-            names_of_all = ", ".join(layer.name for layer in suite.layers)
+            names = [layer.name for layer in suite.layers[:MAX_LISTED]]
+            more = len(suite.layers) - len(names)
             raise ConvbenchError(
                 f"--layer: no layer of {suite.name} matches {' or '.join(layers)}",
-                hint=f"its layers: {names_of_all}",
+                hint=f"its layers: {', '.join(names)}{f' and {more} more' if more else ''}",
             )
         suite = replace(suite, layers=kept)
-    return suite
+    return shard(suite, *part) if part else suite
 
 
 def new_session(
-    suite: Suite, threads: str | None, effort: EffortName | None, seed: int, path: Path
+    suite: Suite,
+    threads: str | None,
+    effort: EffortName | None,
+    seed: int,
+    path: Path,
+    shard: tuple[int, int] | None = None,
 ) -> Session:
     from convbench import cautions, machine, result_file
     from convbench.schedule import Session
@@ -251,6 +296,7 @@ def new_session(
         seed=seed,
         path=path,
         metadata=result_file.pyperf_metadata(),
+        shard=shard,
     )
 
 

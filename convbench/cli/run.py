@@ -23,13 +23,16 @@ from convbench.cli.measuring import (
     Quiet,
     ResultPath,
     SeedOption,
+    ShardOption,
     Threads,
     Timeout,
+    Top,
     any_wrong,
     new_session,
     options_of,
     result_path,
     selected,
+    shard_of,
     watched,
     with_implementations,
 )
@@ -54,6 +57,7 @@ def run(
     kernel_layout: KernelLayout = None,
     pass_: Passes = None,
     layer: Layers = None,
+    shard: ShardOption = None,
     threads: Threads = None,
     effort: EffortOption = None,
     budget: BudgetOption = None,
@@ -70,6 +74,7 @@ def run(
     format_: Annotated[
         Format, typer.Option("--format", help="How the tables are printed.")
     ] = Format.TABLE,
+    top: Top = None,
     quiet: Quiet = False,
 ) -> None:
     """Check, time and meter a suite; print the tables; save one result file.
@@ -93,6 +98,7 @@ def run(
             "--kernel-layout": kernel_layout,
             "--pass": pass_,
             "--layer": layer,
+            "--shard": shard,
             "--threads": threads,
             "--seed": seed,
             "--output": output,
@@ -108,9 +114,10 @@ def run(
         result_file.reserve(session.path, force=True)
     else:
         whole = with_implementations(read_suite(str(target)), impl, layout, kernel_layout)
-        suite = selected(whole, pass_, layer)
-        path = result_path(output, suite.name, force)
-        session = new_session(suite, threads, effort, seed or 0, path)
+        part = shard_of(shard)
+        suite = selected(whole, pass_, layer, part)
+        path = result_path(output, suite.name, force, part)
+        session = new_session(suite, threads, effort, seed or 0, path, part)
     options = options_of(session, budget, timeout, time_wrong)
 
     interrupted = False
@@ -121,7 +128,7 @@ def run(
             interrupted = True
 
     result = session.result()
-    print_result(result, format_)
+    print_result(result, format_, top=top)
     complain(f"saved {session.path}")
     if interrupted:
         complain(f"interrupted after {result.rounds} rounds: convbench run --resume {session.path}")

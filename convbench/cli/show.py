@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convbench.cli.console import complain, guarded, write
+from convbench.cli.measuring import Layers, Passes, Top, selected
 
 if TYPE_CHECKING:
     from convbench.report.table import Report
+    from convbench.result_file import Saved
     from convbench.results import ResultFile
 
 
@@ -34,19 +36,50 @@ def show(
         Path | None,
         typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg .xml; - is stdout."),
     ] = None,
+    pass_: Passes = None,
+    layer: Layers = None,
+    top: Top = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every cell, where a large run would be summed up.")
+    ] = False,
 ) -> None:
     """Print the tables of a result file; always exit code 0 when it can be read."""
     from convbench.result_file import load
 
-    print_result(load(file).result, format_, output)
+    saved = load(file)
+    result = _narrowed(saved, pass_, layer) if pass_ or layer else saved.result
+    print_result(result, format_, output, top, everything)
 
 
-def print_result(result: ResultFile, format_: Format, output: Path | None = None) -> None:
+def _narrowed(saved: Saved, passes: list[str] | None, layers: list[str] | None) -> ResultFile:
+    """The result of some passes and layers, with means and totals over these."""
+    from dataclasses import replace
+
+    from convbench.summary import summarise
+
+    suite = selected(saved.result.suite, passes, layers)
+    names = {layer.name for layer in suite.layers}
+    cells = tuple(
+        cell for cell in saved.result.cells if cell.layer in names and cell.pass_ in suite.passes
+    )
+    return summarise(replace(saved.result, suite=suite, cells=cells), saved.benchmarks)
+
+
+def print_result(
+    result: ResultFile,
+    format_: Format,
+    output: Path | None = None,
+    top: int | None = None,
+    everything: bool = False,
+) -> None:
     """The tables of a run, or of a check."""
-    from convbench.report import check_tables, run_tables
+    from convbench.report import check_tables, network_tables, run_tables
 
-    tables = check_tables if check_tables.is_check(result) else run_tables
-    print_report(tables.report(result), format_, output)
+    if check_tables.is_check(result):
+        report = check_tables.report(result)
+    else:
+        report = run_tables.report(result, top or network_tables.TOP, everything)
+    print_report(report, format_, output)
 
 
 def refuse_checks(format_: Format, command: str) -> None:

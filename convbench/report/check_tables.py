@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 from convbench.layer import Pass
 from convbench.report import scale
 from convbench.report.agreement_notes import agreement_notes
+from convbench.report.origin import origin
 from convbench.report.run_checks import checks
 from convbench.report.run_flat import flat_table
 from convbench.report.table import (
@@ -49,7 +51,7 @@ def report(result: ResultFile) -> Report:
         facts=_facts(result),
         tables=(_table(result),),
         notes=(*_legend(result), *agreement_notes(result), Note(_answer(result), "strong")),
-        flat=flat_table(result),
+        flat=partial(flat_table, result),
         document=result,
         checks=checks(result),
     )
@@ -58,6 +60,7 @@ def report(result: ResultFile) -> Report:
 def _facts(result: ResultFile) -> tuple[Fact, ...]:
     software, layers = result.software, scale.counted(len(result.suite.layers), "layer")
     return (
+        *origin(result.suite),
         Fact("run", f"{layers}, {scale.counted(result.threads, 'thread')}, seed {result.seed}"),
         Fact("versions", f"convbench {software.convbench}, Python {software.python}"),
     )

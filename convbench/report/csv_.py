@@ -11,9 +11,10 @@ from convbench.report.table import Column, Report, Value
 def render(report: Report) -> str:
     stream = StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    columns = report.flat.columns
+    flat = report.flat()
+    columns = flat.columns
     writer.writerow([key for column in columns for key in _keys(column)])
-    for row in report.flat.rows:
+    for row in flat.rows:
         writer.writerow(
             [
                 field

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import takewhile
 from pathlib import PurePath
 
@@ -18,7 +19,8 @@ from convbench.compare import (
 from convbench.report import scale
 from convbench.report.diff_flat import flat_table
 from convbench.report.diff_notes import ABOUT, About, facts, grouped, name_of, notes
-from convbench.report.run_tables import PASS_HEADINGS, TONE_OF_STATUS, figures
+from convbench.report.run_tables import PASS_HEADINGS, TONE_OF_STATUS
+from convbench.report.scale import figures
 from convbench.report.table import (
     MISSING,
     Column,
@@ -55,7 +57,7 @@ def report(diff: Diff) -> Report:
         facts=tuple(facts(diff, names)),
         tables=tuple(tables),
         notes=tuple(notes(diff, names)),
-        flat=flat_table(diff),
+        flat=partial(flat_table, diff),
         document=diff,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 from convbench.gate import ALPHA, Evidence, Judgement, Outcome, Question, Subject, Verdict, fails
 from convbench.report import scale
@@ -52,7 +53,7 @@ def report(judgement: Judgement, result: ResultFile) -> Report:
         facts=(*facts(result), *_held_to(judgement)),
         tables=(_table(judgement),),
         notes=tuple(_notes(judgement, result)),
-        flat=_flat(judgement),
+        flat=partial(_flat, judgement),
         document=judgement,
         checks=(
             *(_check(verdict, judgement) for verdict in judgement.verdicts),

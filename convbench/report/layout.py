@@ -107,12 +107,13 @@ def _whole_heading(section: Section) -> str:
 
 def _heading(section: Section, body: int | None) -> Iterator[Line]:
     heading, details = clean(section.heading), clean(section.details)
-    if not details or body is None or width(heading) + 2 + width(details) <= body:
+    needed = width(heading) + (2 + width(details) if details else 0)
+    if body is None or needed <= body:
         yield ((heading, "strong"), (f"  {details}" if details else "", "dim"))
         return
     for part in wrap(heading, body):
         yield ((part, "strong"),)
-    for part in wrap(details, body - len(_INDENT)):
+    for part in wrap(details, body - len(_INDENT)) if details else ():
         yield ((_INDENT + part, "dim"),)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from convbench.compare import Deviations
 from convbench.noise import LEAST_SESSIONS, Alarms, Figures, NoiseFile, NoiseRun, Power, figures
@@ -41,7 +42,7 @@ def report(file: NoiseFile) -> Report:
         facts=tuple(_facts(file)),
         tables=tuple(tables),
         notes=tuple(_notes(file, found)),
-        flat=_flat(file),
+        flat=partial(_flat, file),
         document=file,
     )
 

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from convbench.machine import BlasLibrary, Caution, Software
 from convbench.report import scale
 from convbench.report.agreement_notes import agreement_notes
+from convbench.report.large_tables import large_notes
+from convbench.report.network_tables import network_notes
+from convbench.report.origin import origin
 from convbench.report.table import Fact, Note
 from convbench.results import Duplicate, ResultFile, Speedup, SummaryRow
 from convbench.stats import MIN_ROUNDS
-from convbench.suite import KERAS_WAYS, Suite
-from convbench.summary import FASTEST_KERAS, LOOP
+from convbench.summary import FASTEST_KERAS, subject
 
 # Below this `5.1 times as long` reads better than `0.196 times as fast`.
 _SLOWER_FROM = 0.5
@@ -32,7 +34,8 @@ def facts(result: ResultFile) -> tuple[Fact, ...]:
     head = [Fact("machine", cpu)]
     if software.blas:
         head.append(Fact("BLAS", "; ".join(dict.fromkeys(map(blas_line, software.blas)))))
-    return (*head, Fact("run", run), Fact("versions", versions_line(software)))
+    versions = Fact("versions", versions_line(software))
+    return (*head, *origin(result.suite), Fact("run", run), versions)
 
 
 def blas_line(blas: BlasLibrary) -> str:
@@ -47,13 +50,15 @@ def versions_line(software: Software) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def notes(result: ResultFile) -> tuple[Note, ...]:
+def notes(result: ResultFile, top: int, summed_up: bool) -> tuple[Note, ...]:
     """What follows the tables; the last note answers the reader's question."""
     found = [
+        *(large_notes() if summed_up else ()),
         *_legend(result),
         *twins_notes(result.duplicates, bool(result.speedups), result.rounds),
         *map(caution_note, result.warnings),
-        *agreement_notes(result, beside_rows=True),
+        *agreement_notes(result, beside_rows=not summed_up),
+        *network_notes(result, top),
     ]
     counts = _counts(result)
     if any(cell.time for cell in result.cells) and set(_statuses(result)) != {"ok"}:
@@ -141,24 +146,13 @@ def _answer(result: ResultFile, counts: str) -> str:
         return f"Nothing was timed: {agree}."
     if not means:
         return f"Nothing was timed that could be compared: {counts}."
-    subject = _subject(means, result.suite)
-    rows = [row for row in means if row.implementation == subject]
+    name = subject(result)
+    rows = [row for row in means if row.implementation == name]
     numbers = dict.fromkeys(str(len(_compared(result, row))) for row in rows)
     over = f"geometric means over {' and '.join(numbers)} layer passes"
     if set(numbers) == {"1"}:
         over = "1 layer pass"
-    return f"{subject} {_clauses(rows)} ({over}, {_intervals(result, rows)})."
-
-
-def _subject(means: list[SummaryRow], suite: Suite) -> str:
-    """The implementation in question: the user's own if there is one, else the fastest in NumPy.
-
-    Of several the one with the highest mean over whatever it was compared with last.
-    """
-    means_of = {row.implementation: row.geometric_mean for row in means}
-    own = [name for name in means_of if suite.is_own(name)]
-    numpy = [name for name in means_of if name not in (*KERAS_WAYS, LOOP)]
-    return max(own or numpy or list(means_of), key=means_of.__getitem__)
+    return f"{name} {_clauses(rows)} ({over}, {_intervals(result, rows)})."
 
 
 def _compared(result: ResultFile, row: SummaryRow) -> list[Speedup]:

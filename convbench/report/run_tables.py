@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from convbench.layer import Layer, Pass
 from convbench.report import scale
+from convbench.report.large_tables import is_large, large_tables
+from convbench.report.network_tables import TOP, network_tables
 from convbench.report.run_checks import checks, points
 from convbench.report.run_flat import flat_table
 from convbench.report.run_notes import facts, notes
+from convbench.report.scale import figures
 from convbench.report.table import (
     MISSING,
     Column,
@@ -21,10 +25,8 @@ from convbench.report.table import (
     Value,
     text,
 )
-from convbench.results import Agreement, Cell, NetworkRow, ResultFile, Speedup, SummaryRow
+from convbench.results import Agreement, Cell, ResultFile, Speedup, SummaryRow
 from convbench.summary import FASTEST_KERAS, LOOP
-
-HEAVIEST_LAYERS = 3
 
 TONE_OF_STATUS: dict[str, Tone] = {
     "ok": "plain",
@@ -39,19 +41,23 @@ TONE_OF_STATUS: dict[str, Tone] = {
 _SMALLEST_SHOWN_SHARE = 0.01
 
 
-def report(result: ResultFile) -> Report:
-    """The report of a run, finished or not."""
-    tables = [_cell_table(result)]
+def report(result: ResultFile, top: int = TOP, everything: bool = False) -> Report:
+    """The report of a run, finished or not.
+
+    `top` layers are named where some stand for all. A large run is summed up, unless `everything`
+    is asked for.
+    """
+    summed_up = is_large(result) and not everything
+    tables = [*large_tables(result)] if summed_up else [_cell_table(result)]
     if result.summary:
         tables.append(_summary_table(result.summary))
-    if result.network and (len(result.suite.layers) > 1 or result.suite.layers[0].count > 1):
-        tables.append(_network_table(result.network))
+    tables += network_tables(result, top)
     return Report(
         title=f"convbench: {result.suite.name}",
         facts=facts(result),
         tables=tuple(tables),
-        notes=notes(result),
-        flat=flat_table(result),
+        notes=notes(result, top, summed_up),
+        flat=partial(flat_table, result),
         document=result,
         checks=checks(result),
         points=points(result),
@@ -95,13 +101,6 @@ def _cell_table(result: ResultFile) -> Table:
         for name, pass_ in dict.fromkeys((cell.layer, cell.pass_) for cell in result.cells)
     ]
     return Table("Layers", columns, tuple(sections)).without_empty_columns()
-
-
-def figures(
-    key: str, kind: Kind, heading: str, short: str | None = None, optional: int = 0
-) -> Column:
-    """A column of numbers in the unit of their kind."""
-    return Column(key, heading, scale.unit(kind), "decimal", short, optional=optional)
 
 
 def _details(layer: Layer) -> str:
@@ -226,36 +225,3 @@ def _mean(row: SummaryRow | None) -> Value:
         return MISSING
     is_faster = (row.ci99[0] if row.ci99 else row.geometric_mean) > 1
     return Value(Kind.RATIO, row.geometric_mean, row.ci99, tone="good" if is_faster else "plain")
-
-
-# The whole network
-
-
-def _network_table(network: Iterable[NetworkRow]) -> Table:
-    columns = (
-        Column("implementation", "implementation", short="", fit="shorten"),
-        Column("pass", "pass"),
-        figures("total", Kind.TIME_S, "total"),
-        Column("heaviest", "heaviest layers", fit="wrap"),
-    )
-    rows = tuple(
-        Row(
-            (
-                text(row.implementation),
-                text(row.pass_),
-                Value(Kind.TIME_S, row.total_s),
-                text(_heaviest(row)),
-            )
-        )
-        for row in network
-    )
-    return Table("The whole network", columns, (Section(rows),))
-
-
-def _heaviest(row: NetworkRow) -> str:
-    layers = sorted(row.layers, key=lambda layer: -layer.share)[:HEAVIEST_LAYERS]
-    return ", ".join(
-        f"{layer.layer}{f' (×{layer.count})' if layer.count > 1 else ''} "
-        f"{scale.percent(layer.share)} %"
-        for layer in layers
-    )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from convbench.report.table import Interval, Kind, Value
+from convbench.report.table import Column, Interval, Kind, Value
 
 SIGNIFICANT_DIGITS = 3
 
@@ -37,6 +37,13 @@ class Figure(NamedTuple):
 def unit(kind: Kind) -> str:
     """What a column of this kind is in; empty where it has no unit."""
     return _UNITS[kind].name if kind in _UNITS else ""
+
+
+def figures(
+    key: str, kind: Kind, heading: str, short: str | None = None, optional: int = 0
+) -> Column:
+    """A column of numbers in the unit of their kind."""
+    return Column(key, heading, unit(kind), "decimal", short, optional=optional)
 
 
 def significant(number: float, digits: int = SIGNIFICANT_DIGITS) -> str:

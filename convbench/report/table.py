@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
@@ -181,8 +182,8 @@ class Point:
 class Report:
     """What one command has to say.
 
-    `flat` is the same as one table for spreadsheets (a column a field, raw values), `document`
-    the dataclass that it all came from, for JSON. `checks` and `points` are the same again for
+    `flat` makes the same as one table for spreadsheets (a column a field, raw values), `document`
+    is the dataclass that it all came from, for JSON. `checks` and `points` are the same again for
     what stands on the other side of continuous integration.
     """
 
@@ -190,7 +191,7 @@ class Report:
     facts: tuple[Fact, ...]
     tables: tuple[Table, ...]
     notes: tuple[Note, ...]
-    flat: Table
+    flat: Callable[[], Table]
     document: object
     checks: tuple[Check, ...] = ()
     points: tuple[Point, ...] = ()

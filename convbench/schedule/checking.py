@@ -42,6 +42,9 @@ STATUS_OF_VERDICT: dict[str, Status] = {
 }
 
 
+LANE_CELLS = 100
+"""With fewer cells another worker of the same runtime would not pay for its start."""
+
 SLEEPY_BLAS = {"OPENBLAS_THREAD_TIMEOUT": "4"}
 """Nothing is timed here, so that idle BLAS threads may as well leave the cores to other workers."""
 
@@ -95,10 +98,12 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
 
     session.caution(*_depthwise_cautions(session))
     # The runtimes that take longest to start come first: others fill the gaps.
+    share = session.machine.logical_cpus // max(len(runtimes) * len(phases), 1)
     lanes = [
-        _Lane(runtime, metering, tuple(runtimes[runtime]))
+        _Lane(runtime, metering, part)
         for runtime in sorted(runtimes, key=import_s, reverse=True)
         for metering in phases
+        for part in _parts(runtimes[runtime], share)
     ]
     checked: dict[CellKey, Checked | Failure] = {}
     metered: dict[CellKey, Memory | Failure | None] = {}
@@ -123,6 +128,12 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
         if step.key in checked and step.key in metered:
             yield CellSettled(_settle(session, step.key, checked[step.key], metered[step.key]))
     _explain(session, checked)
+
+
+def _parts(keys: list[CellKey], lanes: int) -> list[tuple[CellKey, ...]]:
+    """The cells of a runtime in so many lanes, or in fewer, so that a worker's start pays."""
+    count = max(min(lanes, len(keys) // LANE_CELLS), 1)
+    return [tuple(keys[start::count]) for start in range(count)]
 
 
 def _depthwise_cautions(session: Session) -> list[Caution]:

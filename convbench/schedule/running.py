@@ -10,7 +10,7 @@ from convbench.measure.process import kill_all
 from convbench.schedule.calibrating import describe
 from convbench.schedule.checking import agree
 from convbench.schedule.effort import EFFORTS
-from convbench.schedule.events import Event, Saved
+from convbench.schedule.events import CellSettled, Event, Saved
 from convbench.schedule.options import Options
 from convbench.schedule.session import Session
 from convbench.schedule.timing import measure_rounds
@@ -37,7 +37,10 @@ def run(session: Session, options: Options) -> Generator[Event, None, None]:
             found = yield from describe(options.environment, session.threads, seconds)
             session.machine, session.software = found.machine, found.software
             session.caution(*found.warnings)
-        yield from agree(session, options)
+        for event in agree(session, options):
+            yield event
+            if isinstance(event, CellSettled) and (path := session.keep()):
+                yield Saved(path)
         yield Saved(session.save())
         yield from measure_rounds(session, options, started)
     finally:

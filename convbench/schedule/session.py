@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -17,6 +19,9 @@ from convbench.results import (
 )
 from convbench.suite import Suite
 from convbench.summary import summarise
+
+SAVING = 0.05
+"""The part of a run's time that may go into saving."""
 
 CellKey = tuple[str, Pass, str]  # layer, pass, implementation
 Unit = tuple[Layer, Pass]
@@ -39,9 +44,14 @@ class Session:
     cautions: tuple[Caution, ...] = ()
     metadata: dict[str, str | int | float] = field(default_factory=dict)
     call_s: dict[CellKey, float] = field(default_factory=dict)
+    shard: tuple[int, int] | None = None
+    _layers: dict[str, Layer] = field(init=False, repr=False)
+    _saved_at: float = field(default=-math.inf, init=False, repr=False)
+    _save_s: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         implementations.add_names(*self.suite.own)
+        self._layers = {layer.name: layer for layer in self.suite.layers}
         for layer, pass_, name in product(
             self.suite.layers, self.suite.passes, self.suite.implementations
         ):
@@ -66,6 +76,7 @@ class Session:
             benchmarks=dict(saved.benchmarks),
             cautions=result.warnings,
             metadata=saved.metadata,
+            shard=result.shard,
         )
         session.call_s = {
             key: cell.time.time_s for key, cell in cells.items() if cell.time is not None
@@ -78,7 +89,12 @@ class Session:
         return list(product(self.suite.layers, self.suite.passes))
 
     def layer(self, name: str) -> Layer:
-        return next(layer for layer in self.suite.layers if layer.name == name)
+        return self._layers[name]
+
+    def keys_of(self, unit: Unit) -> list[CellKey]:
+        """The cells of a (layer, pass)."""
+        layer, pass_ = unit
+        return [(layer.name, pass_, name) for name in self.suite.implementations]
 
     def update(self, key: CellKey, **changes: object) -> Cell:
         self.cells[key] = replace(self.cells[key], **changes)  # type: ignore[arg-type]
@@ -111,6 +127,7 @@ class Session:
             seed=self.seed,
             rounds=0,
             cells=tuple(self.cells.values()),
+            shard=self.shard,
         )
         return summarise(bare, self.benchmarks)
 
@@ -120,8 +137,18 @@ class Session:
 
     def save(self) -> Path:
         """Writes the result file; returns where it went (see result_file.save)."""
+        started = time.monotonic()
         self.path = result_file.save(self.path, self.saved())
+        self._saved_at = time.monotonic()
+        self._save_s = self._saved_at - started
         return self.path
+
+    def keep(self) -> Path | None:
+        """Saves, unless that would take more than SAVING of the time: files of thousands of cells
+        take seconds to write, and others are written whenever there is something new."""
+        if time.monotonic() - self._saved_at < self._save_s / SAVING:
+            return None
+        return self.save()
 
 
 def _retried(cell: Cell) -> Cell:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -102,11 +103,7 @@ def _missing(session: Session, units: dict[Unit, list[Arm]], number: int) -> dic
 def _arms(session: Session, unit: Unit, options: Options) -> list[Arm]:
     """The cells of a (layer, pass) that are to be timed, and the twin of one of them."""
     timed = ("ok", "wrong") if options.time_wrong else ("ok",)
-    keys = [
-        key
-        for key, cell in session.cells.items()
-        if key[:2] == (unit[0].name, unit[1]) and cell.status in timed
-    ]
+    keys = [key for key in session.keys_of(unit) if session.cells[key].status in timed]
     arms = [Arm(key) for key in keys]
     right = [key for key in keys if session.cells[key].status == "ok" and key in session.call_s]
     if right:
@@ -140,16 +137,26 @@ def _drop_slowest(
     session: Session, units: dict[Unit, list[Arm]], effort: Effort, budget: Budget, rounds: int
 ) -> Iterator[Event]:
     """Skips the slowest arms until so many rounds fit the budget; one arm always stays."""
-    while not budget.allows(rounds * _round_s(session, units, effort)):
-        arms = [arm for arms in units.values() for arm in arms if not arm.twin]
-        if len(arms) <= 1:
+    round_s = _round_s(session, units, effort)
+    unit_of = {arm: unit for unit, arms in units.items() for arm in arms}
+    served = Counter(arm.worker for arm in unit_of)
+    by_time = sorted(
+        (arm for arm in unit_of if not arm.twin),
+        key=lambda arm: session.call_s.get(arm.key, 0.0),
+        reverse=True,
+    )
+    for slowest in by_time[:-1]:
+        if budget.allows(rounds * round_s):
             return
-        slowest = max(arms, key=lambda arm: session.call_s.get(arm.key, 0.0))
-        for unit, of_unit in list(units.items()):
-            units[unit] = [arm for arm in of_unit if arm.key != slowest.key]
-            if not units[unit]:
-                del units[unit]
+        unit = unit_of[slowest]
         call_s = session.call_s.get(slowest.key, 0.0)
+        dropped = [arm for arm in units[unit] if arm.key == slowest.key]
+        served.subtract(arm.worker for arm in dropped)
+        idle = {arm.worker for arm in dropped if not served[arm.worker]}
+        round_s -= len(dropped) * arm_s(effort, call_s) + sum(map(import_s, idle))
+        units[unit] = [arm for arm in units[unit] if arm not in dropped]
+        if not units[unit]:
+            del units[unit]
         reason = (
             f"the budget of {budget.seconds:g} s does not allow the least of "
             f"{rounds} rounds with it ({call_s * 1e3:.3g} ms a call)"
@@ -195,7 +202,9 @@ class _Round:
                 self._wait_ready(worker)
             for unit, arms in self._units.items():
                 yield from self._unit(unit, arms)
-                yield Saved(self._session.save())
+                if path := self._session.keep():
+                    yield Saved(path)
+            yield Saved(self._session.save())
         finally:
             for worker in self._workers.values():
                 worker.kill()

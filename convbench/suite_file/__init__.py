@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from convbench.layer import Pass
-from convbench.suite import DEFAULT_IMPLEMENTATIONS, Rule, Suite
+from convbench.suite import DEFAULT_IMPLEMENTATIONS, Provenance, Rule, Suite
 from convbench.suite_file.checks import check_model, check_unique, implementations, layers
 from convbench.suite_file.document import RULES, SUITE, Kind, json_schema
 from convbench.suite_file.places import Document
@@ -39,6 +40,7 @@ def read_suite(target: str | Path) -> Suite:
         source=str(path),
         gate=gate,
         own=own,
+        provenance=_provenance(value.get("provenance")),
     )
 
 
@@ -60,6 +62,13 @@ def _read(target: str | Path, kind: Kind) -> tuple[Path, Document]:
     document = Document(str(path), decode(str(path), data, kind), kind)
     check_model(document)
     return path, document
+
+
+def _provenance(found: dict[str, Any] | None) -> Provenance | None:
+    if found is None:
+        return None
+    lists = {key: tuple(found.get(key, ())) for key in ("tools", "notes", "left_out")}
+    return Provenance(found["source"], found["format"], found["read"], found["merged"], **lists)
 
 
 def _environment(document: Document) -> dict[str, str | None]:

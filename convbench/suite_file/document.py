@@ -204,6 +204,23 @@ Entry = Annotated[
     Annotated[ImplementationName, Tag("name")] | Annotated[OwnEntry, Tag("own")],
     Discriminator(_kind_of_entry),
 ]
+
+
+@with_config(_STRICT)
+class ProvenanceEntry(TypedDict, total=False):
+    """Where the layers come from; written by `convbench import`."""
+
+    source: Required[Annotated[str, _about("What was imported.")]]
+    format: Required[Annotated[str, _about("Its format.")]]
+    read: Required[Annotated[int, Field(ge=0), _about("Convolutions that were found in it.")]]
+    merged: Required[
+        Annotated[int, Field(ge=0), _about("Of these, how many equal an earlier one.")]
+    ]
+    tools: Annotated[list[str], _about("The versions that read it.")]
+    notes: Annotated[list[str], _about("What was changed, and what was not followed.")]
+    left_out: Annotated[list[str], _about("Entries that are no layers, each with the reason.")]
+
+
 Gate = Annotated[
     list[RuleEntry],
     Field(min_length=1),
@@ -254,6 +271,10 @@ class SuiteDocument(TypedDict, total=False):
         ),
     ]
     gate: Gate
+    provenance: Annotated[
+        ProvenanceEntry,
+        _about("What `convbench import` read the layers from.", title="Provenance"),
+    ]
 
 
 @with_config(_STRICT)
@@ -267,6 +288,7 @@ LAYER_KEYS = tuple(LayerKeys.__annotations__)
 ENTRY_KEYS = ("name", *LAYER_KEYS)
 OWN_KEYS = tuple(OwnEntry.__annotations__)
 RULE_KEYS = tuple(key.rstrip("_") for key in RuleEntry.__annotations__)
+PROVENANCE_KEYS = tuple(ProvenanceEntry.__annotations__)
 SUITE_KEYS = tuple(SuiteDocument.__annotations__)
 REQUIRED_KEYS = tuple(f.name for f in fields(Layer) if f.default is MISSING and f.name != "name")
 
@@ -288,6 +310,7 @@ SUITE = Kind(
         "in a layer or in defaults": ENTRY_KEYS,
         "in a rule of gate": RULE_KEYS,
         "in an entry of implementations": OWN_KEYS,
+        "in provenance": PROVENANCE_KEYS,
     },
 )
 RULES = Kind(

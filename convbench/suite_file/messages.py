@@ -14,6 +14,7 @@ from convbench.suite_file.document import (
     LAYER_KEYS,
     MAX_INTEGER,
     OWN_KEYS,
+    PROVENANCE_KEYS,
     RULE_KEYS,
     TOP,
     Kind,
@@ -45,6 +46,10 @@ EXPECTED = {
     "environment key": "a variable name of letters, digits and _, with text, an integer or null "
     "as its value",
     "environment[]": "text, an integer, or null to unset the variable",
+    "provenance": "what `convbench import` wrote: source, format, read and merged",
+    "provenance[]": "what `convbench import` wrote: text, a number, or a list of texts",
+    **dict.fromkeys(("source", "format"), "text"),
+    **dict.fromkeys(("read", "merged"), "a number of convolutions"),
     "gate": "a list with at least one rule",
     "gate[]": "a mapping such as {implementation: im2col, versus: loop, at_least: 20}",
     "versus": f"the name of an implementation, FILE.py:NAME, or {FASTEST_KERAS}",
@@ -157,6 +162,7 @@ def unknown_key(keys: Keys, kind: Kind) -> tuple[str, str | None]:
             "defaults": LAYER_KEYS,
             "gate": RULE_KEYS,
             "implementations": OWN_KEYS,
+            "provenance": PROVENANCE_KEYS,
         }[str(keys[0])]
     home_of = {name: home for home, names in reversed(kind.homes.items()) for name in names}
     close = [name for name in home_of if key in _OTHER_NAMES.get(name, "").split()]

@@ -19,7 +19,7 @@ from convbench.suite_file.messages import (
 )
 from convbench.suite_file.source import place_after
 
-MAX_VALUES = 50_000  # every use of an alias counts, so that aliases of aliases cannot explode
+MAX_VALUES = 400_000  # every use of an alias counts, so that aliases of aliases cannot explode
 MAX_DEPTH = 16  # the deepest value of a valid document, one pad, is at 6
 
 _YAML = "tag:yaml.org,2002:"

@@ -11,7 +11,7 @@ from convbench.suite import shipped_suites
 from convbench.suite_file.document import SUITE, Kind
 from convbench.suite_file.messages import quoted
 
-MAX_BYTES = 1_000_000  # thousands of layers
+MAX_BYTES = 4_000_000  # ten thousand layers
 
 
 def find(target: str | Path, kind: Kind) -> tuple[Path, bytes]:

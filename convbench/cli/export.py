@@ -1,0 +1,50 @@
+"""`convbench export`: a suite's layers for another tool, so that it can run the same problems."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convbench.cli.console import complain, guarded, write
+from convbench.cli.measuring import Force, Layers, Passes, selected
+from convbench.errors import ConvbenchError
+
+
+class Tool(StrEnum):
+    BENCHDNN = "benchdnn"
+
+
+@guarded
+def export(
+    tool: Annotated[Tool, typer.Argument(help="Whose format.")],
+    suite: Annotated[
+        str, typer.Argument(help="A suite: a YAML file, or a shipped one.", metavar="SUITE")
+    ],
+    pass_: Passes = None,
+    layer: Layers = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file.  [default: stdout]", metavar="FILE"),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write a suite's layers for another tool: benchdnn's problem descriptors, dilation converted.
+
+    A layer that the tool cannot run is left out and told.
+    """
+    from convbench.importers import benchdnn
+    from convbench.suite_file import read_suite
+
+    if output is not None and output.exists() and not force:
+        raise ConvbenchError(f"{output} exists already", hint="--force overwrites it")
+    chosen = selected(read_suite(suite), pass_, layer)
+    text, left_out = benchdnn.write(chosen)
+    for entry in left_out:
+        complain(f"left out: {entry}")
+    if len(left_out) == len(chosen.layers):
+        raise ConvbenchError(f"{suite}: {tool} can run none of its layers")
+    write(text, output)
+    complain(f"{tool}: {len(chosen.layers) - len(left_out)} of {len(chosen.layers)} layers")

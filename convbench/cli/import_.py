@@ -1,0 +1,163 @@
+"""`convbench import`: other tools' layer lists and models as a suite."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convbench.cli.console import complain, guarded, write
+from convbench.cli.measuring import EffortOption
+from convbench.errors import ConvbenchError, ExitCode
+
+if TYPE_CHECKING:
+    from convbench.importers.contract import Reading
+    from convbench.suite import Suite
+
+MAX_TOLD = 20
+"""So many entries that were left out are told on a terminal; all are in the suite."""
+
+
+@guarded
+def import_(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A list of layers or a model: a file, keras:NAME of keras.applications, or "
+            "package.module:FUNCTION that returns a Keras model.",
+            metavar="SOURCE",
+        ),
+    ],
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="What SOURCE is, where it does not tell: keras, onnx, benchdnn, deepbench, "
+            "xnnpack, convset, libxsmm, convnet-benchmarks or csv.",
+        ),
+    ] = None,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(
+            "--input-shape",
+            help="Height, width and channels of a model's input, such as 224,224,3.",
+            metavar="H,W,C",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", help="Images in every layer's batch.", min=1),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The suite's name.  [default: that of the source]")
+    ] = None,
+    impl: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--impl",
+            help="What the suite shall run; repeatable.  [default: im2col, keras, keras-graph]",
+        ),
+    ] = None,
+    effort: EffortOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing if anything has to be left out.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The suite's file.  [default: stdout]", metavar="FILE.yaml"
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Read the convolutions of another tool's list, or of a model, into a suite.
+
+    Equal ones are merged and counted. What is left out is told with its place and the reason.
+    """
+    from dataclasses import replace
+
+    from convbench import importers
+    from convbench.importers.merging import IMPLEMENTATIONS, suite_name, suite_of
+    from convbench.suite_file.writing import write_suite
+
+    if output is not None and str(output) != "-":
+        _check_path(output, force)
+    implementations = _known(impl) if impl else IMPLEMENTATIONS
+    given = importers.source(source, _shape(input_shape), batch_size)
+    known, reading = importers.read(given, format_)
+    _tell_left_out(reading)
+    if strict and reading.left_out:
+        raise ConvbenchError(
+            f"{source}: {len(reading.left_out)} entries had to be left out, and --strict was given"
+        )
+    shown = source if given.head is None else given.path.name
+    suite, layers = suite_of(
+        name or suite_name(source), shown, known, reading, batch_size, implementations
+    )
+    if effort is not None:
+        suite = replace(suite, effort=effort.value)
+    command = shlex.join(["convbench", "import", *_arguments(sys.argv[1:])])
+    remarks = {one.layer.name: _also(one.others) for one in layers if one.others}
+    write(write_suite(suite, f"Made by: {command}", remarks), output)
+    complain(_summary(suite, reading))
+    raise SystemExit(ExitCode.FINE)
+
+
+def _check_path(output: Path, force: bool) -> None:
+    if output.suffix not in (".yaml", ".yml"):
+        raise ConvbenchError(f"{output}: a suite ends in .yaml")
+    if output.exists() and not force:
+        raise ConvbenchError(f"{output} exists already", hint="--force overwrites it")
+
+
+def _known(names: list[str]) -> tuple[str, ...]:
+    from convbench import implementations
+
+    for name in names:
+        implementations.get(name)
+    return tuple(dict.fromkeys(names))
+
+
+def _shape(text: str | None) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    words = text.replace("x", ",").split(",")
+    if len(words) != 3 or not all(w.strip().isdecimal() and int(w) > 0 for w in words):
+        raise ConvbenchError(
+            f"--input-shape: found {text!r}, expected height, width and channels",
+            hint="--input-shape 224,224,3",
+        )
+    height, width, channels = (int(word) for word in words)
+    return height, width, channels
+
+
+def _arguments(given: list[str]) -> list[str]:
+    """Those of the command line behind `import`."""
+    return given[given.index("import") + 1 :] if "import" in given else given
+
+
+def _also(others: tuple[str, ...]) -> str:
+    shown = ", ".join(others[:3])
+    more = len(others) - 3
+    return f"also {shown} and {more} more" if more > 0 else f"also {shown}"
+
+
+def _tell_left_out(reading: Reading) -> None:
+    for note in reading.notes:
+        complain(f"note: {note}")
+    for entry in reading.left_out[:MAX_TOLD]:
+        complain(f"left out: {entry}")
+    if (more := len(reading.left_out) - MAX_TOLD) > 0:
+        complain(f"left out: {more} more, named in the suite")
+
+
+def _summary(suite: Suite, reading: Reading) -> str:
+    assert suite.provenance is not None
+    read, merged = suite.provenance.read, suite.provenance.merged
+    return (
+        f"{suite.provenance.format}: read {read} convolutions, merged {merged} into equal ones, "
+        f"left out {len(reading.left_out)}: {len(suite.layers)} layers"
+    )

@@ -1,0 +1,103 @@
+"""Result files of parts of one suite as one: what `run --shard` spread over jobs or evenings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from convbench.compare.sessions import changes_of_environment, incomparable
+from convbench.errors import ExitCode, ResultError
+from convbench.machine import Caution
+from convbench.results import ResultFile
+from convbench.summary import summarise
+
+if TYPE_CHECKING:
+    from convbench.result_file import Saved
+
+SAME = ("name", "implementations", "passes", "threads", "environment", "own")
+"""What suites must agree on to be parts of one."""
+
+
+def join(files: Sequence[tuple[str, Saved]], different_machines: bool = False) -> Saved:
+    """One result of several, in their order; every derived figure is made anew.
+
+    Raises ResultError for files of other suites, of a layer that two have, and, unless
+    `different_machines`, of machines or versions that differ: speedups hold within a file, but
+    means over them would mix what does not belong together.
+    """
+    from convbench.result_file import Saved
+
+    (first_path, first), *others = files
+    for path, other in others:
+        _check_suite(first_path, first.result, path, other.result)
+        if not different_machines:
+            _check_machine(first_path, first.result, path, other.result)
+    _check_layers(files)
+    results = [saved.result for _, saved in files]
+    whole = replace(
+        first.result,
+        suite=replace(
+            first.result.suite,
+            layers=tuple(layer for result in results for layer in result.suite.layers),
+        ),
+        cells=tuple(cell for result in results for cell in result.cells),
+        warnings=_warnings(results),
+        shard=None,
+    )
+    benchmarks = {name: runs for _, saved in files for name, runs in saved.benchmarks.items()}
+    return Saved(summarise(whole, benchmarks), benchmarks, first.metadata)
+
+
+def missing_shards(results: Sequence[ResultFile]) -> list[str]:
+    """The parts, such as 3/8, that are not among those that say which part they are."""
+    shards = [result.shard for result in results if result.shard is not None]
+    return [
+        f"{index}/{count}"
+        for count in sorted({count for _, count in shards})
+        for index in range(1, count + 1)
+        if (index, count) not in shards
+    ]
+
+
+def _check_suite(first_path: str, first: ResultFile, path: str, other: ResultFile) -> None:
+    for field in SAME:
+        ours, theirs = getattr(first.suite, field), getattr(other.suite, field)
+        if ours != theirs:
+            raise ResultError(
+                f"{path} is no part of what {first_path} is: {field} is {theirs!r} there, {ours!r} "
+                "here",
+                hint="run the parts of one suite with the same options",
+            )
+
+
+def _check_machine(first_path: str, first: ResultFile, path: str, other: ResultFile) -> None:
+    differences = (*incomparable(first, other), *changes_of_environment(first, other))
+    if differences:
+        error = ResultError(
+            f"{path} does not belong with {first_path}: {'; '.join(differences)}",
+            hint="--allow-different-machine joins them all the same; means then mix both",
+        )
+        error.exit_code = ExitCode.INCOMPARABLE
+        raise error
+
+
+def _check_layers(files: Sequence[tuple[str, Saved]]) -> None:
+    seen: dict[str, str] = {}
+    for path, saved in files:
+        for layer in saved.result.suite.layers:
+            if layer.name in seen:
+                raise ResultError(
+                    f"{path} and {seen[layer.name]} both have the layer {layer.name!r}",
+                    hint="join files that have different layers: run --shard 1/2, --shard 2/2",
+                )
+            seen[layer.name] = path
+
+
+def _warnings(results: Sequence[ResultFile]) -> tuple[Caution, ...]:
+    """Those of all files, each once."""
+    found = {caution.what: caution for result in results for caution in result.warnings}
+    if missing := missing_shards(results):
+        what = f"shards are missing: {', '.join(missing)}"
+        found[what] = Caution(what, "means and totals are over the layers that are here")
+    return tuple(found.values())

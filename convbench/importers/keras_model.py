@@ -1,0 +1,325 @@
+"""Keras models: of keras.applications, in a .keras file, or returned by somebody's function.
+
+The model is traced once, without being run, and what reaches its convolutions is noted: so nested,
+shared and subclassed models tell their shapes too. Weights are not needed. A ZeroPadding2D whose
+output goes straight into a convolution becomes its pads; a SeparableConv2D is its two convolutions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, cast
+
+from convbench.errors import LayerError
+from convbench.implementations import keras_layer
+from convbench.implementations.user.files import import_code
+from convbench.implementations.user.saying import describe_exception
+from convbench.importers.contract import Found, ImportSourceError, LeftOut, Reading, Source
+from convbench.importers.padding import written
+from convbench.layer import ITEMSIZE, Dtype, Layer, Pads, Pair
+from convbench.machine import usable_cpus
+from convbench.own_code import is_own_code, spelling_problem, split
+
+APPLICATION = "keras:"
+
+BATCH_SIZE = 32
+"""Keras's own default, for models that leave it open."""
+
+NOT_2D = {
+    "Conv1D": "1-D",
+    "Conv3D": "3-D",
+    "DepthwiseConv1D": "1-D",
+    "SeparableConv1D": "1-D",
+    "Conv1DTranspose": "transposed",
+    "Conv2DTranspose": "transposed",
+    "Conv3DTranspose": "transposed",
+    "ConvLSTM1D": "recurrent",
+    "ConvLSTM2D": "recurrent",
+    "ConvLSTM3D": "recurrent",
+}
+
+
+def claims(source: Source) -> bool:
+    """keras:NAME, FILE.keras, FILE.py:FUNCTION or package.module:FUNCTION."""
+    if source.name.startswith(APPLICATION):
+        return True
+    if source.head is not None:
+        return source.path.suffix == ".keras"
+    return is_own_code(source.name)
+
+
+def read(source: Source) -> Reading:
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # nothing is computed here
+    with _silence():
+        keras_layer.start(len(usable_cpus()))
+        import keras
+
+    with contextlib.redirect_stdout(sys.stderr):  # what the model's code prints
+        model = _model(source)
+        calls = _traced(model, _input_shapes(model, source), source.name)
+    notes: dict[str, None] = {}
+    entries = [entry for call in calls for entry in _entries(call, notes)]
+    return Reading.of(entries, tuple(notes), (f"keras {keras.__version__}",))
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """TensorFlow logs to the file of stderr itself while it starts, whatever it is told."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+# Models
+
+
+def _model(source: Source) -> Any:
+    if source.name.startswith(APPLICATION):
+        return _application(source)
+    if source.head is not None:
+        return _saved(source)
+    return _returned(source)
+
+
+def _application(source: Source) -> Any:
+    import keras
+
+    name = source.name.removeprefix(APPLICATION)
+    known = [key for key, value in vars(keras.applications).items() if _is_function(value)]
+    if name not in known:
+        close = get_close_matches(name, known, n=1, cutoff=0.4)
+        raise ImportSourceError(
+            f"keras.applications has no {name!r}",
+            hint=(f"did you mean keras:{close[0]}? " if close else "")
+            + f"It has {', '.join(sorted(known))}",
+        )
+    shape = {"input_shape": source.input_shape} if source.input_shape else {}
+    return _tried(
+        f"keras.applications.{name}",
+        lambda: getattr(keras.applications, name)(weights=None, **shape),
+    )
+
+
+def _is_function(value: object) -> bool:
+    return callable(value) and not isinstance(value, type)
+
+
+def _saved(source: Source) -> Any:
+    import keras
+
+    if source.head is None or not source.head.startswith(b"PK\x03\x04"):
+        raise ImportSourceError(
+            f"{source.name}: this is no Keras model, which is a zip archive",
+            hint="save one with model.save('model.keras'); pickles and HDF5 files are not read",
+        )
+    return _tried(
+        source.name, lambda: keras.saving.load_model(source.path, compile=False, safe_mode=True)
+    )
+
+
+def _returned(source: Source) -> Any:
+    """The model that a function makes; it is called in this process."""
+    where, name = split(source.name)
+    problem = spelling_problem(source.name) or ("" if name else "it names no function")
+    if problem:
+        raise ImportSourceError(
+            f"{source.name}: {problem}", hint="package.module:function, or FILE.py:function"
+        )
+
+    def call() -> Any:
+        module = import_code(source.name)
+        if not callable(getattr(module, name, None)):
+            raise ImportSourceError(f"{where} has no function {name}")
+        return getattr(module, name)()
+
+    model = _tried(source.name, call)
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise ImportSourceError(
+            f"{source.name} returns a value of type {type(model).__name__}, expected a Keras model"
+        )
+    return model
+
+
+def _tried(what: str, make: Callable[[], Any]) -> Any:
+    """What somebody's code or file makes, or an ImportSourceError that says how it failed."""
+    try:
+        return make()
+    except ImportSourceError:
+        raise
+    except Exception as error:
+        raise ImportSourceError(f"{what}: {describe_exception(error)}") from error
+
+
+def _input_shapes(model: Any, source: Source) -> Any:
+    """The shapes of its inputs, (batch, ...), in the structure in which it takes them."""
+    import keras
+
+    batch = source.batch_size or BATCH_SIZE
+    inputs = getattr(model, "_inputs_struct", getattr(model, "inputs", None))
+    if inputs is None:
+        if source.input_shape is None:
+            raise ImportSourceError(
+                f"{source.name} does not say what its input is",
+                hint="say so: --input-shape 224,224,3",
+            )
+        return keras.KerasTensor((batch, *source.input_shape))
+
+    def filled(tensor: Any) -> Any:
+        sizes = list(tensor.shape[1:])
+        if source.input_shape is not None and len(sizes) == len(source.input_shape):
+            sizes = [
+                size if size is not None else given
+                for size, given in zip(sizes, source.input_shape, strict=True)
+            ]
+        if None in sizes:
+            raise ImportSourceError(
+                f"{source.name}: its input {tensor.name} has the shape {tuple(tensor.shape)}",
+                hint="say what is open: --input-shape 224,224,3",
+            )
+        images = source.batch_size or tensor.shape[0] or BATCH_SIZE
+        return keras.KerasTensor((images, *sizes), dtype=tensor.dtype)
+
+    return keras.tree.map_structure(filled, inputs)
+
+
+# Tracing
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A layer that was called on an input of `shape`, which had `pads` already."""
+
+    layer: Any
+    shape: tuple[int, ...]
+    pads: Pads
+
+
+def _traced(model: Any, inputs: Any, name: str) -> list[_Call]:
+    """Every call of a convolution, in order."""
+    import keras
+    import tensorflow as tf
+
+    calls: list[_Call] = []
+    padded: dict[int, tuple[Any, tuple[int, ...], Pads]] = {}  # by id; the tensor is kept alive
+    original = keras.layers.Layer.__call__
+
+    def noting(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(layer, *args, **kwargs)
+        given = args[0] if args else None
+        if given is None or not hasattr(given, "shape"):
+            return result
+        _, shape, pads = padded.get(id(given), (given, tuple(given.shape), ((0, 0), (0, 0))))
+        if isinstance(layer, keras.layers.ZeroPadding2D):
+            both = cast(Pads, tuple(map(tuple, layer.padding)))
+            padded[id(result)] = (result, shape, _added(pads, both))
+        elif _is_convolution(layer):
+            calls.append(_Call(layer, shape, pads))
+        return result
+
+    specs = keras.tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), inputs)
+    keras.layers.Layer.__call__ = noting
+    try:
+        _tried(name, lambda: tf.function(_calling(model)).get_concrete_function(specs))
+    finally:
+        keras.layers.Layer.__call__ = original
+    return calls
+
+
+def _calling(model: Any) -> Callable[[Any], Any]:
+    """A function of the model's own, so that tracing leaves no variables on the model."""
+    return lambda given: model(given, training=False)
+
+
+def _is_convolution(layer: Any) -> bool:
+    """Whether it is one of Keras's convolutions, or of a class made of one."""
+    names = {kind.__name__ for kind in type(layer).__mro__ if kind.__module__.startswith("keras.")}
+    return bool(names & {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", *NOT_2D})
+
+
+def _added(one: Pads, other: Pads) -> Pads:
+    (top, bottom), (left, right) = one
+    (more_top, more_bottom), (more_left, more_right) = other
+    return (top + more_top, bottom + more_bottom), (left + more_left, right + more_right)
+
+
+# Layers
+
+
+def _entries(call: _Call, notes: dict[str, None]) -> Iterator[Found | LeftOut]:
+    import keras
+
+    layer = call.layer
+    place = f"{layer.path} ({type(layer).__name__})"
+    names = {kind.__name__ for kind in type(layer).__mro__}
+    if other := next((NOT_2D[name] for name in NOT_2D if name in names), None):
+        article = "a" if other[0].isdigit() or other[0] not in "aeiou" else "an"
+        yield LeftOut(place, f"{article} {other} convolution, expected Conv2D or DepthwiseConv2D")
+        return
+    try:
+        dtype = layer.compute_dtype
+        if dtype not in ITEMSIZE:
+            notes[f"layers that compute in {dtype} are read as float32"] = None
+        first = _layer(call, dtype if dtype in ITEMSIZE else "float32")
+        if isinstance(layer, keras.layers.SeparableConv2D):
+            depthwise = replace(first, name=f"{layer.name}/depthwise", use_bias=False)
+            yield Found(depthwise, place)
+            yield Found(_pointwise(layer, depthwise), place)
+        else:
+            yield Found(first, place)
+    except LayerError as problem:
+        yield LeftOut(place, problem.message)
+
+
+def _layer(call: _Call, dtype: str) -> Layer:
+    """The convolution of a layer; of a SeparableConv2D the first of its two."""
+    layer = call.layer
+    batch, *sizes = call.shape
+    if layer.data_format == "channels_first":
+        sizes = [*sizes[1:], sizes[0]]
+    height, width, channels = sizes
+    multiplier = getattr(layer, "depth_multiplier", None)
+    plain = Layer(
+        name=layer.name,
+        input_shape=(height, width, channels),
+        filters=layer.filters if multiplier is None else channels * multiplier,
+        kernel_size=cast(Pair, tuple(layer.kernel_size)),
+        strides=cast(Pair, tuple(layer.strides)),
+        padding=written(call.pads),
+        dilation_rate=cast(Pair, tuple(layer.dilation_rate)),
+        groups=layer.groups if multiplier is None else channels,
+        use_bias=bool(layer.use_bias),
+        batch_size=batch,
+        dtype=cast(Dtype, dtype),
+    )
+    if layer.padding == "valid":
+        return plain
+    if call.pads == ((0, 0), (0, 0)):
+        return replace(plain, padding="same")
+    # `same` pads what ZeroPadding2D has padded already.
+    inner = replace(plain, input_shape=(*plain.padded_size, channels), padding="same")
+    return replace(plain, padding=_added(call.pads, inner.pads))
+
+
+def _pointwise(layer: Any, depthwise: Layer) -> Layer:
+    return Layer(
+        name=f"{layer.name}/pointwise",
+        input_shape=depthwise.output_shape,
+        filters=layer.filters,
+        kernel_size=(1, 1),
+        use_bias=bool(layer.use_bias),
+        batch_size=depthwise.batch_size,
+        dtype=depthwise.dtype,
+    )

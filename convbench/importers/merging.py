@@ -1,0 +1,115 @@
+"""A suite of what was read: equal convolutions once, unique names, and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+from convbench import __version__
+from convbench.importers.contract import Found, ImportSourceError, Reading
+from convbench.importers.padding import written
+from convbench.layer import Layer
+from convbench.suite import Provenance, Suite
+
+MAX_LISTED = 200
+"""So many entries that were left out are named in a suite."""
+
+IMPLEMENTATIONS = ("im2col", "keras", "keras-graph")
+"""What an imported suite runs unless told: not the loop, which takes minutes on layers of real
+networks."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A layer that stands for all that equal it; `others` are their names."""
+
+    layer: Layer
+    others: tuple[str, ...]
+
+
+def merged(found: Iterable[Found]) -> tuple[Merged, ...]:
+    """Equal convolutions once, under the first one's name, with the sum of their counts."""
+    same: dict[Layer, list[Layer]] = {}
+    for entry in found:
+        same.setdefault(_nameless(entry.layer), []).append(entry.layer)
+    used: set[str] = set()
+    result = []
+    for first, *rest in same.values():
+        others = dict.fromkeys(layer.name for layer in rest if layer.name != first.name)
+        total = sum(layer.count for layer in (first, *rest))
+        layer = replace(first, name=_unique(first.name, used), count=total)
+        result.append(Merged(layer, tuple(others)))
+    return tuple(result)
+
+
+def suite_of(
+    name: str,
+    source: str,
+    format_: str,
+    reading: Reading,
+    batch_size: int | None = None,
+    implementations: tuple[str, ...] = IMPLEMENTATIONS,
+) -> tuple[Suite, tuple[Merged, ...]]:
+    """The suite, and what its layers stand for. Raises ImportSourceError where there is no layer.
+
+    `batch_size` replaces that of every layer, which the suite's provenance then says.
+    """
+    notes = list(reading.notes)
+    found = reading.found
+    if batch_size is not None:
+        found = tuple(Found(replace(f.layer, batch_size=batch_size), f.place) for f in found)
+        before = sorted({f.layer.batch_size for f in reading.found} - {batch_size})
+        if before:
+            notes.append(f"batch_size set to {batch_size}, from {_listed(before)}")
+    if not found:
+        raise ImportSourceError(
+            f"{source}: found no convolution of ours, and left out {len(reading.left_out)}",
+            hint="the list of what was left out says why" if reading.left_out else None,
+        )
+    layers = merged(found)
+    left_out = [str(entry) for entry in reading.left_out]
+    more = len(left_out) - MAX_LISTED
+    provenance = Provenance(
+        source=source,
+        format=format_,
+        read=len(found),
+        merged=len(found) - len(layers),
+        tools=(f"convbench {__version__}", *reading.tools),
+        notes=tuple(notes),
+        left_out=(*left_out[:MAX_LISTED], *([f"and {more} more"] if more > 0 else [])),
+    )
+    suite = Suite(
+        name=name,
+        layers=tuple(one.layer for one in layers),
+        implementations=implementations,
+        provenance=provenance,
+    )
+    return suite, layers
+
+
+def suite_name(source: str) -> str:
+    """A suite's name after its source: `resnet50` of keras:ResNet50, `model` of a/model.onnx."""
+    last = source.rpartition(":")[2] if not Path(source).suffix else Path(source).stem
+    kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in last.lower())
+    return kept.strip("._")[:100] or "imported"
+
+
+def _nameless(layer: Layer) -> Layer:
+    """Equal for equal convolutions, however their padding is written."""
+    return replace(layer, name="", count=1, padding=written(layer.pads))
+
+
+def _unique(name: str, used: set[str]) -> str:
+    """The name in printable characters, with a number where another layer has it."""
+    printable = "".join(c if c.isprintable() else "_" for c in name) or "layer"
+    candidates = (f"{printable}-{number}" if number > 1 else printable for number in count(1))
+    chosen = next(candidate for candidate in candidates if candidate not in used)
+    used.add(chosen)
+    return chosen
+
+
+def _listed(numbers: list[int]) -> str:
+    words = [str(number) for number in numbers]
+    return ", ".join(words) if len(words) <= 8 else f"{words[0]} to {words[-1]}"

@@ -1,0 +1,88 @@
+"""Tables with a heading line (CSV): the rows of a file, and what every format of that kind shares.
+
+A format says which columns it has and makes a layer of a row; whatever goes wrong in a row leaves
+out that row.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from convbench.errors import LayerError
+from convbench.importers.contract import Found, ImportSourceError, LeftOut, Reading, Source
+from convbench.importers.text import lines, shown
+from convbench.layer import Layer
+
+MAX_DIGITS = 9
+
+Row = Mapping[str, str]
+
+
+class RowError(ValueError):
+    """A row that is no layer; the text says why."""
+
+
+def has_columns(source: Source, needed: Sequence[str]) -> bool:
+    """Whether the first line of a file names these columns."""
+    if source.head is None:
+        return False
+    first = source.head.decode("utf-8-sig", "replace").partition("\n")[0]
+    return set(needed) <= set(_columns(first))
+
+
+def read(source: Source, needed: Sequence[str], layer_of: Callable[[int, Row], Layer]) -> Reading:
+    """A table's layers. `layer_of` gets the line's number and its values by column, and may raise
+    RowError, LayerError, or anything of `number`."""
+    return Reading.of(_entries(source, needed, layer_of))
+
+
+def _entries(
+    source: Source, needed: Sequence[str], layer_of: Callable[[int, Row], Layer]
+) -> Iterator[Found | LeftOut]:
+    table = lines(source.path)
+    _, heading = next(table, (1, ""))
+    columns = _columns(heading)
+    if missing := [column for column in needed if column not in columns]:
+        raise ImportSourceError(
+            f"{source.path}:1: found no column {', '.join(missing)}, expected {', '.join(needed)}"
+        )
+    for line, text in table:
+        if not text.strip() or text.startswith("#"):
+            continue
+        place = f"{source.path.name}:{line}"
+        try:
+            yield Found(layer_of(line, _row(columns, text)), place)
+        except (RowError, LayerError) as problem:
+            yield LeftOut(place, f"{shown(text)}: {problem}")
+
+
+def _columns(heading: str) -> list[str]:
+    return [column.strip() for column in next(csv.reader([heading]), [])]
+
+
+def _row(columns: list[str], text: str) -> Row:
+    try:
+        values = next(csv.reader([text], strict=True))
+    except csv.Error as error:
+        raise RowError(str(error)) from None
+    if len(values) != len(columns):
+        raise RowError(f"found {len(values)} values, expected {len(columns)}")
+    return dict(zip(columns, (value.strip() for value in values), strict=True))
+
+
+def number(row: Row, column: str) -> int:
+    """A whole number of a row. Raises RowError."""
+    text = row[column]
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > MAX_DIGITS:
+        raise RowError(f"{column}: found {shown(text)!r}, expected a whole number")
+    return int(text)
+
+
+def expect_output(layer: Layer, height: int, width: int) -> Layer:
+    """The layer, if its output is what the source says. Raises RowError."""
+    if layer.output_size != (height, width):
+        found, comes_to = (f"{h}x{w}" for h, w in ((height, width), layer.output_size))
+        raise RowError(f"its output is {found}, its sizes come to {comes_to}")
+    return layer
