@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from convbench import implementations, operands
 from convbench.agreement import oracle
@@ -17,6 +18,7 @@ from convbench.agreement.diagnosing import Diagnosing
 from convbench.agreement.diagnosis import Search, diagnose, likeliest
 from convbench.agreement.mistakes import mistakes
 from convbench.agreement.smallest import shrink
+from convbench.agreement.systematic import trend
 from convbench.implementations.im2col import Im2col
 from convbench.layer import Layer, Pass
 from convbench.results import Explanation
@@ -207,3 +209,86 @@ def test_the_bound_of_transforms_is_small_and_nowhere_zero(pass_, dtype):
         assert (np.abs(right.astype(coarser) - right) > bound).any()
     assert (bound > 0).all()
     assert bound.max() < 1e-2 * np.abs(right).max()
+
+
+SLIGHTLY_OFF = """
+import numpy as np
+
+
+def _right(x, kernel):
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[2:], axis=(2, 3))
+    return np.einsum("bchwij,fcij->bfhw", windows, kernel)
+
+
+def shifted(x, kernel):
+    return _right(x, kernel) + np.float32(3e-5)
+
+
+def scaled(x, kernel):
+    return _right(x, kernel) * np.float32(1.00003)
+
+
+def half(x, kernel):
+    return _right(x.astype(np.float16).astype(x.dtype), kernel)
+
+
+def transform(x, kernel):
+    shape = [n + k - 1 for n, k in zip(x.shape[2:], kernel.shape[2:])]
+    f = np.fft.rfft2(x, shape)[:, None] * np.fft.rfft2(kernel[..., ::-1, ::-1], shape)[None]
+    rows, columns = (k - 1 for k in kernel.shape[2:])
+    full = np.fft.irfft2(f.sum(2), shape)
+    return full[:, :, rows : rows + x.shape[2] - rows, columns : columns + x.shape[3] - columns]
+"""
+
+
+@pytest.fixture(scope="module")
+def slightly_off(tmp_path_factory):
+    file = tmp_path_factory.mktemp("code") / "slightly_off.py"
+    file.write_text(SLIGHTLY_OFF)
+    return lambda name: implementations.get(f"{file}:{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "told"),
+    [
+        ("shifted", "constant-added", "is added to everything"),
+        ("scaled", "wrong-scale", "everything is 1.00003 times what it should be"),
+        ("half", "low-precision", "float16 arithmetic where float32 is asked"),
+    ],
+)
+def test_errors_within_the_bound_of_transforms_that_no_transform_makes(
+    slightly_off, name, cause, told
+):
+    """The bound of transforms is wide: what has a trend, or exact integers, is held to less."""
+    layer = Layer("wide", (20, 18, 16), 4, (3, 3), batch_size=2)
+    implementation = slightly_off(name)
+    assert check(implementation, layer, Pass.FORWARD, 1, 0).verdict == "wrong"
+    (explanation, *_) = Diagnosing().explained(implementation, layer, Pass.FORWARD, 1, 0)
+    assert explanation.causes == (cause,)
+    assert told in explanation.sentence
+
+
+def test_a_transform_is_right_and_remarked(slightly_off):
+    layer = Layer("wide", (20, 18, 16), 4, (3, 3), batch_size=2)
+    found = check(slightly_off("transform"), layer, Pass.FORWARD, 1, 0)
+    assert found.verdict == "agrees"
+    assert found.exact is False
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1e-4]), st.sampled_from([0.0, 1e-4]))
+def test_a_trend_is_seen_where_there_is_one(seed, offset, slope):
+    random = np.random.default_rng(seed)
+    right = random.uniform(-1, 1, 400)
+    seen = right * (1 + slope) + offset + random.uniform(-1e-6, 1e-6, 400)
+    found = trend(seen, right)
+    if not offset and not slope:
+        assert found is None
+    else:
+        assert found.offset == pytest.approx(offset, abs=1e-6)
+        assert found.slope == pytest.approx(slope, abs=1e-6)
+
+
+def test_a_trend_of_few_elements_is_an_accident():
+    assert trend(np.full(20, 1.1), np.ones(20)) is None
+    assert trend(np.full(40, np.nan), np.ones(40)) is None
+    assert trend(np.ones(40), np.ones(40)) is None

@@ -22,9 +22,17 @@ from convbench.operands import Operands
 
 Float64 = NDArray[np.float64]
 
-MAX_TERMS = 1024
-"""Sums of floats that are compared have at most this many products (research: the bound of 21,632
-products is a quarter of the median result)."""
+EXACT_GROWTH = 18
+"""Code whose integers are exact may have used a transform that only adds, subtracts and halves:
+Winograd's F(2x2, 3x3), Strassen. In one dimension the rows of F(2, 3)'s three matrices have sums of
+absolute values of 3, 3/2 and 2 (Lavin and Gray, arXiv:1509.09308, equation 4), 9 in all where a
+direct sum has 3; so in two the error grows by (9 / 3)^2 = 9 over that of direct sums with elements
+all as large as the largest, and as much again for the roundings in the transforms themselves."""
+
+MAX_TERMS = 32
+"""Sums of floats that are compared have at most this many products. The bound grows with their
+number and the errors with its root, so that of many products a float16 inside would pass: of 27 its
+errors are 60 times the bound, of 144 twice (measured, 3x3 kernels)."""
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 

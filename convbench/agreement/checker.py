@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from convbench import implementations, operands
 from convbench.agreement import oracle
-from convbench.agreement.bound import cut, gamma, transform_bound
+from convbench.agreement.bound import EXACT_GROWTH, cut, gamma, transform_bound
+from convbench.agreement.systematic import trend
 from convbench.agreement.trial import Seen, Trial
 from convbench.implementations.contract import Implementation
 from convbench.layer import Layer, Pass
@@ -41,7 +42,9 @@ ROUNDING = 0.5
 class Comparison:
     """The largest deviation of several results; `problem` is a sentence, or None.
 
-    `over_bound` is relative to the bound of direct sums, `over_transform` to that of transforms.
+    `over_bound` is relative to the bound of direct sums, `over_largest` to the largest bound of any
+    element, `over_transform` to that of transforms. `systematic`: the errors are not those of
+    rounding (systematic.py).
     """
 
     problem: str | None
@@ -49,6 +52,8 @@ class Comparison:
     over_bound: float
     over_transform: float
     zeros: float  # part of the expected result that is zero where it need not be
+    over_largest: float = 0.0
+    systematic: bool = False
     modified: tuple[str, ...] = ()
 
 
@@ -79,7 +84,7 @@ def check(
                     implementation, small, pass_, threads, seed, operands.exact_integers
                 )
                 problem = None if fewer.max_abs_error < ROUNDING else fewer.problem
-        if over > 1 and floats.over_transform <= 1:
+        if over > 1 and _is_transform(floats, equal):
             remarks = (
                 f"its floats are off by up to {over:.2g} times the bound of direct sums, and "
                 "within that of transforms such as FFT and Winograd",
@@ -123,6 +128,13 @@ def _only_round(integers: Comparison) -> bool:
     return integers.max_abs_error < ROUNDING or integers.over_transform <= 1
 
 
+def _is_transform(floats: Comparison, integers_are_exact: bool) -> bool:
+    """Whether errors beyond the bound of direct sums can be the rounding of a transform."""
+    if floats.systematic or floats.over_transform > 1:
+        return False
+    return not integers_are_exact or floats.over_largest <= EXACT_GROWTH
+
+
 def _compare(
     implementation: Implementation,
     layer: Layer,
@@ -145,6 +157,8 @@ def _compare(
         over_bound=max(c.over_bound for c in found),
         over_transform=max(c.over_transform for c in found),
         zeros=max(c.zeros for c in found),
+        over_largest=max(c.over_largest for c in found),
+        systematic=any(c.systematic for c in found),
         modified=tuple(name for call in seen for name in call.modified),
     )
 
@@ -197,8 +211,15 @@ def deviation(right: Right, seen: Seen, exactly: bool) -> Comparison:
         return Comparison(None, 0.0, 0.0, 0.0, right.zeros)
     bad = error > (0 if exactly else right.direct)
     told = _difference(result, right.expected, bad, right.pass_) if bad.any() else None
+    over = _over(error, right.direct)
     return Comparison(
-        told, largest, _over(error, right.direct), _over(error, right.transform), right.zeros
+        problem=told,
+        max_abs_error=largest,
+        over_bound=over,
+        over_transform=_over(error, right.transform),
+        zeros=right.zeros,
+        over_largest=largest / max(float(right.direct.max()), np.finfo(np.float64).tiny),
+        systematic=over > 1 and trend(result, right.expected) is not None,
     )
 
 

@@ -9,11 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.agreement.computation import Computation, Float64
+from convbench.agreement.systematic import trend
 from convbench.agreement.trial import OUR_LETTERS, Array
 from convbench.layer import Layer, Pass
 from convbench.results import Explanation
 
 UNEXPLAINED = "nothing that convbench knows explains it"
+
+MINOR = 0.05
+"""Of an offset and a factor the one does not count that changes results by this part of the other.
+"""
+
+CLOSE_FACTOR = 0.01
+"""Factors further from 1 are told by `_constant_factor`, from all draws."""
 
 _AXES = {
     Pass.FORWARD: ("image", "row", "column", "filter"),
@@ -41,7 +49,15 @@ def pattern(draws: Sequence[tuple[Array, Computation]], layer: Layer, pass_: Pas
         scale = float(np.abs(expected).max(initial=1.0))
         with np.errstate(invalid="ignore"):
             wrong |= ~(np.abs(result - expected) <= 1e-5 * scale)
+    if told := _trend(seen[-1], right[-1]):  # of the floats, the smallest numbers
+        return told
+    if not wrong.any():
+        sentence = f"{UNEXPLAINED}: its errors are small, and larger than those of rounding"
+        return Explanation((), sentence, reproduces=False)
     where = region(wrong, pass_)
+    if all(bool(np.isinf(result[wrong]).all()) for result in seen):
+        sentence = f"{where} of the result: infinite, as after a division by zero or an overflow"
+        return Explanation((), sentence, reproduces=False)
     unwritten = all(
         bool(((result[wrong] == 0) | ~np.isfinite(result[wrong])).all()) for result in seen
     )
@@ -49,13 +65,13 @@ def pattern(draws: Sequence[tuple[Array, Computation]], layer: Layer, pass_: Pas
         cause = _cause_of_unwritten(wrong, pass_)
         return Explanation((cause,), f"{where} of the result: never written", reproduces=False)
     if unwritten:
-        return Explanation(("never-written",), "the result is never written", reproduces=False)
+        sentence = "the result is never written, or added to memory that nobody cleared"
+        return Explanation(("never-written",), sentence, reproduces=False)
     if along := _bias_along(draws):
         sentence = f"what is added for the bias depends on the {along} and not on the filter"
         return Explanation(("bias-on-the-wrong-axis",), sentence, reproduces=False)
     if factor := _constant_factor(seen, right):
-        sentence = f"everything is {factor:.6g} times what it should be"
-        return Explanation(("wrong-scale",), sentence, reproduces=True)
+        return _scaled(factor, reproduces=True)
     if pass_ is not Pass.KERNEL_GRADIENT and _only_at_the_border(wrong, layer, pass_):
         sentence = f"the border is wrong ({where}), the interior is right"
         return Explanation(("border-wrong",), sentence, reproduces=False)
@@ -63,6 +79,25 @@ def pattern(draws: Sequence[tuple[Array, Computation]], layer: Layer, pass_: Pas
     if not wrong.all():
         sentence += f"; wrong: {where}"
     return Explanation((), sentence, reproduces=False)
+
+
+def _trend(seen: Array, right: Float64) -> Explanation | None:
+    """An offset, or a factor close to 1, that the errors have in common."""
+    found = trend(seen, right)
+    if found is None:
+        return None
+    offset, scaled = abs(found.offset), abs(found.slope) * float(np.abs(right).max())
+    if scaled < MINOR * offset:
+        sentence = f"{found.offset:.3g} is added to everything"
+        return Explanation(("constant-added",), sentence, reproduces=False)
+    if offset < MINOR * scaled < MINOR * CLOSE_FACTOR * float(np.abs(right).max()):
+        return _scaled(1 + found.slope, reproduces=False)
+    return None
+
+
+def _scaled(factor: float, reproduces: bool) -> Explanation:
+    sentence = f"everything is {factor:.6g} times what it should be"
+    return Explanation(("wrong-scale",), sentence, reproduces)
 
 
 def region(wrong: NDArray[np.bool_], pass_: Pass) -> str:

@@ -93,10 +93,10 @@ def import_(
         raise ConvbenchError(
             f"{source}: {len(reading.left_out)} entries had to be left out, and --strict was given"
         )
-    shown = source if given.head is None else given.path.name
-    suite, layers = suite_of(
-        name or suite_name(source), shown, known, reading, batch_size, implementations
-    )
+    is_file = given.head is not None
+    shown = given.path.name if is_file else source
+    name = name or suite_name(source, is_file)
+    suite, layers = suite_of(name, shown, known, reading, batch_size, implementations)
     if effort is not None:
         suite = replace(suite, effort=effort.value)
     command = shlex.join(["convbench", "import", *_arguments(sys.argv[1:])])

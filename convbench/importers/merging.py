@@ -89,9 +89,9 @@ def suite_of(
     return suite, layers
 
 
-def suite_name(source: str) -> str:
+def suite_name(source: str, is_file: bool) -> str:
     """A suite's name after its source: `resnet50` of keras:ResNet50, `model` of a/model.onnx."""
-    last = source.rpartition(":")[2] if not Path(source).suffix else Path(source).stem
+    last = Path(source).stem if is_file else source.rpartition(":")[2]
     kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in last.lower())
     return kept.strip("._")[:100] or "imported"
 

@@ -1,0 +1,41 @@
+"""Errors that are no rounding: a constant that is added, a factor that is not 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+EXPLAINED = 0.9
+"""An offset and a factor that account for this part of the squared errors are no accident: of the
+errors of n roundings they account for 2 / n in the mean."""
+
+FEWEST = 30
+"""Of fewer elements too much can be an accident."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """result = right * (1 + `slope`) + `offset`, but for rounding."""
+
+    offset: float
+    slope: float
+
+
+def trend(result: NDArray[np.floating[Any]], right: NDArray[np.float64]) -> Trend | None:
+    """What the errors of a result have in common; None where they look like rounding."""
+    expected, found = right.ravel(), result.astype(np.float64).ravel()
+    if expected.size < FEWEST or not np.isfinite(found).all():
+        return None
+    error = found - expected
+    total = float(error @ error)
+    if total == 0:
+        return None
+    terms = np.stack([np.ones_like(expected), expected], axis=1)
+    (offset, slope), *_ = np.linalg.lstsq(terms, error)
+    rest = error - terms @ (offset, slope)
+    if float(rest @ rest) > (1 - EXPLAINED) * total:
+        return None
+    return Trend(float(offset), float(slope))
