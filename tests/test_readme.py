@@ -141,6 +141,9 @@ def test_the_tour_has_every_command():
         "noise",
         "machine",
         "schema",
+        "import",
+        "export",
+        "merge",
     }
 
 

@@ -314,7 +314,7 @@ def write(suite: Suite) -> tuple[str, tuple[LeftOut, ...]]:
             directed = direction
         lines_.append(describe(layer))
     head = (
-        f"# {suite.name}, written by convbench {__version__} from {suite.source}",
+        f"# {suite.name}, written by convbench {__version__} from {Path(suite.source).name}",
         "# benchdnn --conv --mode=P --batch=THIS_FILE",
     )
     return "\n".join([*map(_comment, head), *lines_]) + "\n", tuple(left_out)
