@@ -84,6 +84,9 @@ def _cell_table(result: ResultFile) -> Table:
     layers = {layer.name: layer for layer in result.suite.layers}
     speedups = {(s.layer, s.pass_, s.implementation, s.versus): s for s in result.speedups}
     chosen = {(s.layer, s.pass_, s.chosen) for s in result.speedups if s.versus == FASTEST_KERAS}
+    units: dict[tuple[str, Pass], list[Cell]] = {}
+    for cell in result.cells:
+        units.setdefault((cell.layer, cell.pass_), []).append(cell)
     sections = [
         Section(
             rows=tuple(
@@ -92,13 +95,12 @@ def _cell_table(result: ResultFile) -> Table:
                     [speedups.get((name, pass_, cell.implementation, v)) for v in versus],
                     is_fastest_keras=(name, pass_, cell.implementation) in chosen,
                 )
-                for cell in result.cells
-                if (cell.layer, cell.pass_) == (name, pass_)
+                for cell in of_unit
             ),
             heading=f"{name} {pass_}",
             details=_details(layers[name]) if name in layers else "",
         )
-        for name, pass_ in dict.fromkeys((cell.layer, cell.pass_) for cell in result.cells)
+        for (name, pass_), of_unit in units.items()
     ]
     return Table("Layers", columns, tuple(sections)).without_empty_columns()
 
