@@ -150,6 +150,47 @@ def test_a_class_is_planned_for_the_layer(own):
     assert code.unsupported(STRIDED, Pass.INPUT_GRADIENT) == "it has no input_gradient"
 
 
+@pytest.mark.parametrize(
+    ("parameters", "given"),
+    [
+        ("layer, strides", "(layer, strides)"),
+        ("spec", "spec"),
+        ("spec, strides=1", "(spec, strides)"),
+    ],
+)
+def test_a_class_can_take_the_layer_as_a_whole(own, parameters, given):
+    code = own(
+        f"""
+        class Conv:
+            def __init__(self, {parameters}):
+                self.given = {given}
+            def forward(self, x, kernel):
+                seen.append(self.given)
+                return np.zeros((2, 4, 4, 4))
+        """,
+        "Conv",
+    )
+    strides = {"(layer, strides)": (2, 2), "(spec, strides)": 2}
+    assert run(code, STRIDED) == ((STRIDED, strides[given]) if given in strides else STRIDED)
+
+
+@pytest.mark.parametrize(
+    "parameters", ["in_channels, filters, kernel_size", "spec, filters", "a, b"]
+)
+def test_an_unknown_parameter_beside_others_is_not_the_layer(own, parameters):
+    code = own(
+        f"""
+        class Conv:
+            def __init__(self, {parameters}): pass
+            def forward(self, x, kernel): pass
+        """,
+        "Conv",
+    )
+    unknown = parameters.partition(",")[0]
+    with pytest.raises(ImplementationError, match=f"a parameter '{unknown}' that convbench cannot"):
+        code.unsupported(STRIDED, Pass.FORWARD)
+
+
 def test_a_module_is_itself(own):
     code = own(
         """

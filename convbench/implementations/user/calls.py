@@ -124,22 +124,22 @@ def bind(
 
 
 def bind_init(what: str, found: Iterable[Parameter], layer: Layer, values: Values) -> Call:
-    """The call of a class; a first parameter of another name gets the layer."""
+    """The call of a class; its only required parameter, whatever its name, may be the layer."""
     arguments: list[object] = []
     keywords: dict[str, object] = {}
-    for index, parameter in enumerate(found):
+    found = [p for p in found if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
+    is_alone = sum(parameter.default is Parameter.empty for parameter in found) == 1
+    for parameter in found:
         name, has_default = parameter.name, parameter.default is not Parameter.empty
-        if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
-            continue
         if name in SETTINGS or (name in KEYWORDS and name != "bias"):
             keywords[name] = in_form_of(parameter.default, name, values, layer, what)
-        elif index == 0 and not has_default and parameter.kind in _BY_POSITION:
+        elif is_alone and not has_default and parameter.kind in _BY_POSITION:
             arguments.append(layer)
         elif not has_default:
             raise ImplementationError(
                 f"{what}.__init__ has a parameter {name!r} that convbench cannot give a value",
-                hint=f"it knows {', '.join((*SETTINGS, *KEYWORDS[1:]))}, or one parameter for the "
-                "layer as a whole",
+                hint=f"it knows {', '.join((*SETTINGS, *KEYWORDS[1:]))}, or one required "
+                "parameter for the layer as a whole",
             )
     return Call(tuple(arguments), keywords)
 
