@@ -146,7 +146,10 @@ def test_other_dtypes_are_told() -> None:
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("models.py:no_model", "models.py:no_model returns a value of type int, expected a Keras model"),
+        (
+            "models.py:no_model",
+            "models.py:no_model returns a value of type int, expected a Keras model",
+        ),
         ("models.py:absent", "models.py has no function absent"),
         ("models.py:broken", "models.py:broken: ValueError: this model is broken (models.py:"),
         ("absent.py:f", "absent.py:f: "),

@@ -68,6 +68,26 @@ def run(code, layer, pass_=Pass.FORWARD):
         ("padding=(0, 0)", PADDED, (1, 1)),
         ("padding='valid'", SAME, "same"),
         ("padding='valid'", PLAIN, "valid"),
+        ("padding='VALID'", SAME, "SAME"),
+        ("padding='VALID'", PLAIN, "VALID"),
+        ("padding='Same'", PLAIN, "Valid"),
+        ("padding='full'", SAME, "same"),
+        ("padding=[0, 0]", PADDED, [1, 1]),
+        ("padding=[[0, 0], [0, 0]]", PADS, [[0, 1], [2, 0]]),
+        ("padding=((0, 0), (0, 0))", PADS, ((0, 1), (2, 0))),
+        ("padding=(0, 0, 0, 0)", PADDED, (1, 1, 1, 1)),
+        ("padding=((0, 0), (0, 0), (0, 0), (0, 0))", PLAIN, ((0, 0),) * 4),
+        ("padding=None", PADS, ((0, 1), (2, 0))),
+        ("padding=False", PLAIN, False),
+        ("padding=np.int64(0)", PADDED, 1),
+        ("strides=[1, 1]", STRIDED, [2, 2]),
+        ("strides=(1,)", STRIDED, (2,)),
+        ("strides=[1, 1, 1, 1]", PLAIN, [1, 1, 1, 1]),
+        ("strides=np.int32(1)", STRIDED, 2),
+        ("dtype", PLAIN, "float32"),
+        ("dtype='float64'", PLAIN, "float32"),
+        ("dtype=np.float64", PLAIN, np.float32),
+        ("dtype=np.dtype('float64')", PLAIN, np.dtype("float32")),
         ("dilation_rate=1", PLAIN, 1),
         ("groups=1", PLAIN, 1),
         ("threads", PLAIN, 1),
@@ -84,7 +104,9 @@ def test_a_keyword_comes_in_the_form_of_its_default(own, parameters, layer, got)
             return np.zeros({layer.batch_size, 4, *layer.output_size})
     """)
     assert code.unsupported(layer, Pass.FORWARD) is None
-    assert run(code, layer) == got
+    given = run(code, layer)
+    assert given == got
+    assert type(given) is type(got)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +119,18 @@ def test_a_keyword_comes_in_the_form_of_its_default(own, parameters, layer, got)
         ("padding=0", PADS, "f takes padding as one number"),
         ("padding=(0, 0)", PADS, "f takes padding as (height, width), not four pads"),
         ("padding='valid'", PADS, "f takes padding as a name, not as pads"),
+        ("padding='FULL'", PADS, "f takes padding as a name, not as pads"),
+        ("padding=[0, 0]", PADS, "f takes padding as (height, width), not four pads"),
+        ("padding=(0, 0, 0, 0)", PADS, "f takes padding as 4 numbers, whose order is not known"),
+        ("padding=False", PADDED, "f takes padding as False, which tells no pads"),
+        ("padding=np.int64(0)", PADS, "f takes padding as one number"),
+        (
+            "padding=((0, 0), (0, 0), (0, 0))",
+            PADS,
+            "f takes padding as ((0, 0), (0, 0), (0, 0)), not as ((0, 0), (0, 0))",
+        ),
+        ("strides=[1, 1, 1, 1]", STRIDED, "f takes strides as 4 numbers, whose order is not known"),
+        ("strides=(1,)", UNEVEN, "f takes strides as one number"),
         ("layer", BIASED, "f takes no bias"),
     ],
 )

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from convbench.errors import ImplementationError
 from convbench.implementations.contract import Ledger
 from convbench.implementations.user import calls
-from convbench.implementations.user.calls import Call, Operand, UnsupportedError
+from convbench.implementations.user.calls import Call, Operand
 from convbench.implementations.user.files import import_code, source_of
+from convbench.implementations.user.forms import UnsupportedError
 from convbench.implementations.user.layouts import AXES, Layout
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands

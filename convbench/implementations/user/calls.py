@@ -1,8 +1,7 @@
-"""Which of a pass's values each parameter of somebody's function gets, and in what form.
+"""Which of a pass's values each parameter of somebody's function gets.
 
 A parameter is matched by its name; operands that no parameter is named after go to the others by
-position. A keyword that has a default gets its value in the default's form: one number for an int,
-`valid` or `same` for text, else pairs.
+position. A keyword that has a default gets its value in the default's form (forms.py).
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convbench.errors import ImplementationError
+from convbench.implementations.user.forms import UnsupportedError, in_form_of
 from convbench.layer import Layer, Pass
 from convbench.own_code import KEYWORDS, OPERANDS, needed_keywords
 
@@ -27,10 +27,6 @@ NAMES = {*KEYWORDS, *SETTINGS, *(name for names in OPERANDS.values() for name in
 """What an expression can name."""
 
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-
-
-class UnsupportedError(Exception):
-    """The code cannot be given what this layer needs; the text says what."""
 
 
 @dataclass(frozen=True)
@@ -168,21 +164,6 @@ def names_in(expression: str) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
-def in_form_of(default: object, name: str, values: Values, layer: Layer, what: str) -> object:
-    """A value in the form that a parameter's default has. Raises UnsupportedError for another."""
-    value = values[name]
-    if name == "padding" and isinstance(default, str):
-        return _named_padding(layer, what)
-    if type(default) is int and isinstance(value, tuple):
-        return _one_number(name, value, what)
-    if name == "padding" and isinstance(default, tuple) and all(type(p) is int for p in default):
-        (top, bottom), (left, right) = layer.pads
-        if (top, left) != (bottom, right):
-            raise UnsupportedError(f"{what} takes padding as (height, width), not four pads")
-        return top, left
-    return value
-
-
 _OTHER_NAMES = {
     "strides": ("stride", "step"),
     "padding": ("pad", "pads"),
@@ -196,21 +177,6 @@ def _with_other_name(keyword: str, taken: Collection[str]) -> str:
     """A keyword that is not taken, and what looks like it."""
     other = next((name for name in _OTHER_NAMES[keyword] if name in taken), None)
     return f"{keyword} (it has {other})" if other else keyword
-
-
-def _named_padding(layer: Layer, what: str) -> str:
-    if isinstance(layer.padding, str):
-        return layer.padding
-    if layer.pads == ((0, 0), (0, 0)):
-        return "valid"
-    raise UnsupportedError(f"{what} takes padding as a name, not as pads")
-
-
-def _one_number(name: str, value: tuple[Any, ...], what: str) -> object:
-    numbers = {n for item in value for n in (item if isinstance(item, tuple) else (item,))}
-    if len(numbers) > 1:
-        raise UnsupportedError(f"{what} takes {name} as one number")
-    return numbers.pop()
 
 
 def _require(what: str, unnamed: list[str], layer: Layer) -> None:
