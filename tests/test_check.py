@@ -274,6 +274,13 @@ def test_a_module_by_its_dotted_name_with_relative_imports(module):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("code", ["away.py:says", "away:says"])
+def test_a_file_that_goes_elsewhere_is_found_again(module, code):
+    (module / "away.py").write_text(MODULE + "\nimport os\nos.chdir('/')\n")
+    done = convbench("check", code, "--layer", "plain", "--layer", "strides-2", cwd=module)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_file_never_runs_in_the_parent(module):
     (module / "where.py").write_text(
         "import os\nopen('ran', 'a').write(f'{os.getpid()}\\n')\n" + MODULE

@@ -9,7 +9,7 @@ import pytest
 from convbench import implementations, operands
 from convbench.agreement.checker import check
 from convbench.errors import ImplementationError
-from convbench.implementations.user import UserCode
+from convbench.implementations.user import UserCode, files
 from convbench.implementations.user.files import source_of
 from convbench.implementations.user.layouts import Layout
 from convbench.layer import Layer, Pass
@@ -308,7 +308,7 @@ def test_modules_are_found_without_being_run(tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError('was run')")
     (package / "inner.py").write_text("raise RuntimeError('was run')")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(files, "STARTED_IN", tmp_path)
     assert source_of("loud.inner:f") == package / "inner.py"
     assert source_of("loud:f") == package / "__init__.py"
     assert source_of("loud.other:f") is None
