@@ -235,6 +235,47 @@ def test_what_code_says_comes_with_its_lines(module):
         assert line in done.stdout
 
 
+STREAMS = r"""
+import faulthandler, subprocess, sys, warnings
+
+import numpy as np
+
+sys.stdout.reconfigure(line_buffering=True)
+sys.stdout.buffer.write(b"b\xc3\xa4h\xff\n")
+sys.stdout.close()
+assert sys.stderr.encoding == "utf-8" and not sys.stdout.isatty()
+faulthandler.enable()
+subprocess.run(["true"], stdout=sys.stdout, check=True)
+print("half \ud83d")
+print("be", end="")
+print("gun")
+"""
+
+
+def test_what_code_prints_to_is_a_text_stream(module):
+    (module / "streams.py").write_text(STREAMS + MODULE)
+    done = convbench("check", "streams.py:says", "--layer", "plain", cwd=module)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in (
+        "streams.py:7: printed: b\u00e4h\\xff",
+        "streams.py:12: printed: half \\ud83d",
+        "streams.py:13: printed: begun",
+    ):
+        assert line in done.stdout
+
+
+def test_lines_that_are_not_kept_are_counted(module):
+    (module / "loud.py").write_text(
+        "def f(x, kernel):\n    for i in range(1000):\n        print('line', i)\n"
+        "    return says(x, kernel)\n" + MODULE
+    )
+    done = convbench("check", "loud.py:f", "--layer", "plain", cwd=module)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "loud.py:3: printed: line 0" in done.stdout
+    more = re.search(r"^ *\.\.\. and (\d+) lines more$", done.stdout, re.MULTILINE)
+    assert int(more[1]) > 1000
+
+
 def test_an_exception_is_cut_to_the_user_s_frames(module):
     done = convbench("check", "mine.py:raises", cwd=module)
     assert done.returncode == 5

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from convbench.errors import ImplementationError
 from convbench.implementations.user import UserCode, files
 from convbench.implementations.user.files import source_of
 from convbench.implementations.user.layouts import Layout
+from convbench.implementations.user.saying import listening
 from convbench.layer import Layer, Pass
-from convbench.own_code import OwnCode
+from convbench.own_code import OwnCode, count_left_out
 from tests.cli import ROOT, USERS
 
 PLAIN = Layer("plain", (9, 8, 3), 4, (3, 2), batch_size=2)
@@ -322,6 +324,29 @@ def test_a_copy_has_state_of_its_own(own):
     other.load(operands.floats(PLAIN, Pass.FORWARD, 0))
     other.run()
     assert other._function.__globals__["seen"] == [1]
+
+
+# What it says
+
+
+def test_lines_are_kept_once_and_counted_when_there_are_too_many():
+    with listening() as said:
+        for i in [*range(30), *range(30)]:
+            print("line", i)
+        print("x" * 1000, end="")
+    assert len(said.lines) == 21
+    assert said.lines[0].endswith("printed: line 0")
+    assert count_left_out(said.lines[-1]) == 2 * 10 + 1
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_printing_much_costs_little(end):
+    start = time.process_time()
+    with listening() as said:
+        for i in range(200_000):
+            print("line", i, end=end)
+    assert time.process_time() - start < 4
+    assert "printed: line 0" in said.lines[0]
 
 
 # What it may not do
