@@ -160,6 +160,23 @@ def test_a_bias_is_given_where_there_is_one(own):
     assert run(code, BIASED).shape == (4,)
 
 
+@pytest.mark.parametrize(
+    ("layer", "got"),
+    [
+        (PLAIN, {}),
+        (STRIDED, {"strides": (2, 2)}),
+        (PADS, {"padding": ((0, 1), (2, 0))}),
+    ],
+)
+def test_any_keywords_are_those_that_the_layer_needs(own, layer, got):
+    code = own(f"""
+        def f(*arguments, **keywords):
+            seen.append((len(arguments), keywords))
+            return np.zeros({layer.batch_size, 4, *layer.output_size})
+    """)
+    assert run(code, layer) == (2, got)
+
+
 def test_what_nobody_can_give_is_refused(own):
     code = own("def f(x, kernel, mode): return x")
     with pytest.raises(ImplementationError, match="a parameter 'mode' that convbench cannot give"):

@@ -80,6 +80,7 @@ def bind(
     arguments: list[object] = []
     keywords: dict[str, object] = {}
     taken: set[str] = set()
+    takes_any = False
 
     def give(parameter: Parameter, value: object) -> None:
         if parameter.kind is Parameter.POSITIONAL_ONLY:
@@ -93,9 +94,7 @@ def bind(
             arguments += [values[operand] for operand in unnamed]
             unnamed = []
         elif parameter.kind is Parameter.VAR_KEYWORD:
-            missing = [k for k in KEYWORDS if k not in taken and values.get(k) is not None]
-            keywords |= {k: values[k] for k in missing if k != "threads"}
-            taken |= {*missing}
+            takes_any = True
         elif name in known:
             taken.add(name)
             if values.get(name) is not None or not has_default:
@@ -113,7 +112,10 @@ def bind(
     _require(what, [name for name in unnamed if name not in follows], layer)
     if "layer" in taken:  # it says all but the bias, which is an array
         taken |= {*KEYWORDS} - {"bias"}
-    if lacking := [k for k in needed_keywords(layer, pass_) if k not in taken]:
+    lacking = [keyword for keyword in needed_keywords(layer, pass_) if keyword not in taken]
+    if takes_any:  # no more than it must take: what it hands them to may not know the others
+        keywords |= {keyword: values[keyword] for keyword in lacking}
+    elif lacking:
         names = [_with_other_name(name, named) for name in lacking]
         raise UnsupportedError(f"{what} takes no {', '.join(names)}")
     return Call(tuple(arguments), keywords)
