@@ -380,6 +380,15 @@ def test_writing_into_operands_is_wrong_even_if_the_result_is_right(own):
     assert found.verdict == "wrong"
 
 
+def test_operands_may_be_protected(own):
+    code = own("""
+        def f(x, kernel):
+            x.flags.writeable = False
+            return right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    """)
+    assert check(code, PLAIN, Pass.FORWARD, 1, 0).verdict == "agrees"
+
+
 def test_memory_that_was_never_written_to_shows(own):
     code = own("""
         def f(x, kernel):

@@ -348,7 +348,9 @@ class PreparedUserCode:
     def load(self, operands: Operands) -> None:
         self._loaded = operands
         for name, array in self._in_its_layout(operands):
-            self._arrays.setdefault(name, np.empty_like(array))[...] = array
+            kept = self._arrays.setdefault(name, np.empty_like(array))
+            kept.flags.writeable = True  # the code may have protected it
+            kept[...] = array
         call = self._call.filled(self._arrays)
         self._arguments, self._keywords = call.arguments, call.keywords
 
