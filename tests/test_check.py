@@ -167,6 +167,8 @@ def test_junit_has_the_sentence():
         (("no.such.module:f",), "there is no module no.such.module"),
         ((f"{EXAMPLE}:convolv",), "did you mean convolve?"),
         ((EXAMPLE,), "name the one that is meant"),
+        ((f"{EXAMPLE}:np",), "the module numpy has none of forward, input_gradient and"),
+        ((f"{EXAMPLE}:__name__",), "__name__ is a value of type str, which cannot be called"),
         ((f"{EXAMPLE}:not-a-name",), "is not the name of a function"),
         (("smoke", "mnist"), "found 2 suites"),
         ((f"{EXAMPLE}:convolve", "--layout", "NNHW"), "--layout: found 'NNHW'"),

@@ -244,6 +244,50 @@ def test_an_unknown_parameter_beside_others_is_not_the_layer(own, parameters):
         code.unsupported(STRIDED, Pass.FORWARD)
 
 
+CALLED = """
+class Conv:
+    def __init__(self, strides=1): self.strides = strides
+    def __call__(self, x, kernel):
+        seen.append(self.strides)
+        return np.zeros((2, 4, 4, 4))
+    def kernel_gradient(self, x, output_gradient, kernel_size): pass
+made = Conv(2)
+class Empty: pass
+class Misspelt:
+    def foward(self, x, kernel): pass
+class Odd:
+    forward = 3
+value = Empty()
+"""
+
+
+@pytest.mark.parametrize("name", ["Conv", "made"])
+def test_what_can_be_called_is_a_function(own, name):
+    code = own(CALLED, name)
+    assert code.unsupported(PLAIN, Pass.KERNEL_GRADIENT) is None
+    assert code.unsupported(PLAIN, Pass.INPUT_GRADIENT) == "it has no input_gradient"
+    if name == "Conv":
+        assert run(code, STRIDED) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("Empty", "the class Empty has none of forward, input_gradient and", "write one of them"),
+        ("Misspelt", "the class Misspelt has none", "did you mean forward where it has foward?"),
+        ("Odd", "the class Odd has none", "write one of them"),
+        ("np", "the module numpy has none", "write one of them"),
+        ("__name__", "__name__ is a value of type str, which cannot be called", "expected a fun"),
+        ("value", "value is a value of type Empty, which cannot be called", "expected a function"),
+    ],
+)
+def test_what_cannot_be_called_is_told(own, name, message, hint):
+    with pytest.raises(ImplementationError) as refused:
+        own(CALLED, name).unsupported(PLAIN, Pass.FORWARD)
+    assert message in refused.value.message
+    assert refused.value.hint.startswith(hint)
+
+
 def test_a_module_is_itself(own):
     code = own(
         """

@@ -124,17 +124,53 @@ class UserCode:
             return _Callee(found, pass_, layouts, module, text=text)
         if self.own.passes:
             raise UnsupportedError(f"its `passes` have no {pass_}")
-        if inspect.isclass(found) or not callable(found) or _has_a_pass(found):
-            if not hasattr(found, METHODS[pass_]):
-                raise UnsupportedError(f"it has no {METHODS[pass_]}")
-            return _Callee(found, pass_, layouts, module, method=METHODS[pass_])
-        if pass_ is not Pass.FORWARD:
+        method = METHODS[pass_]
+        if callable(getattr(found, method, None)):
+            return _Callee(found, pass_, layouts, module, method=method)
+        is_function = _is_function(found)
+        if not is_function and not _has_a_pass(found):
+            raise _nothing_to_call(self.own.code, found)
+        if is_function and pass_ is Pass.FORWARD:
+            call = "__call__" if inspect.isclass(found) else ""
+            return _Callee(found, pass_, layouts, module, method=call)
+        if is_function and not _has_a_pass(found):
             raise UnsupportedError("a function gives the forward pass only")
-        return _Callee(found, pass_, layouts, module)
+        raise UnsupportedError(f"it has no {method}")
 
 
 def _has_a_pass(found: object) -> bool:
-    return any(hasattr(found, method) for method in METHODS.values())
+    return any(callable(getattr(found, method, None)) for method in METHODS.values())
+
+
+def _is_function(found: object) -> bool:
+    """Whether it, or an object of it if it is a class, can be called."""
+    if inspect.isclass(found):  # which can be called itself: that makes an object
+        return any("__call__" in vars(base) for base in found.__mro__)
+    return callable(found)
+
+
+def _nothing_to_call(code: str, found: object) -> ImplementationError:
+    passes = [*METHODS.values()]
+    listed = f"{', '.join(passes[:-1])} and {passes[-1]}"
+    _, name = split(code)
+    if not inspect.isclass(found) and not inspect.ismodule(found):
+        return ImplementationError(
+            f"{code}: {name} is a value of type {type(found).__name__}, which cannot be called",
+            hint=f"expected a function, or a class or module that has any of {listed}",
+        )
+    what = "class" if inspect.isclass(found) else "module"
+    close = [
+        f"{near[0]} where it has {known}"
+        for known in vars(found)
+        if known not in passes and (near := get_close_matches(known, passes, n=1, cutoff=0.8))
+    ]
+    return ImplementationError(
+        f"{code}: the {what} {found.__name__} has none of {listed}",
+        hint=f"did you mean {' and '.join(close)}?"
+        if close
+        else "write one of them, or say how to call it with `passes` in a suite "
+        "(docs/your-own-convolution.md)",
+    )
 
 
 def _named(code: str, module: ModuleType) -> Any:
