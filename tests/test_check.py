@@ -286,6 +286,18 @@ def test_an_exception_is_cut_to_the_user_s_frames(module):
     assert "convbench/" not in done.stdout
 
 
+@pytest.mark.parametrize("code", ["fails.py:f", "fails:f"])
+def test_a_file_that_raises_runs_once_a_cell_and_what_it_printed_is_shown(module, code):
+    (module / "fails.py").write_text(
+        "open('ran', 'a').write('x')\nprint('loading weights')\nraise FileNotFoundError('/w.npy')\n"
+    )
+    done = convbench("check", code, "--layer", "plain", "--pass", "forward", cwd=module)
+    assert done.returncode == 5
+    assert "crashes in forward: FileNotFoundError: /w.npy (fails.py:3, in <module>)" in done.stdout
+    assert "fails.py:2: printed: loading weights" in done.stdout
+    assert (module / "ran").read_text() == "x"
+
+
 def test_an_exit_costs_its_cell_only(module):
     done = convbench("check", "mine.py:ends", cwd=module)
     assert done.returncode == 5

@@ -22,7 +22,7 @@ from convbench.errors import ImplementationError
 from convbench.implementations.contract import Ledger
 from convbench.implementations.user import calls
 from convbench.implementations.user.calls import Call, Operand
-from convbench.implementations.user.files import import_code, source_of
+from convbench.implementations.user.files import import_code, imported, source_of
 from convbench.implementations.user.forms import UnsupportedError
 from convbench.implementations.user.layouts import AXES, Layout
 from convbench.layer import Layer, Pass
@@ -84,8 +84,14 @@ class UserCode:
 
     @property
     def has_default_layouts(self) -> bool:
-        """Whether neither a suite nor the code itself says what its axes are. Runs the file."""
-        found = _named(self.own.code, import_code(self.own.code, self._afresh))
+        """Whether neither a suite nor the code itself says what its axes are.
+
+        False of code that could not be imported, which is not tried again.
+        """
+        module = imported(self.own.code)
+        if module is None:
+            return False
+        found = _named(self.own.code, module)
         keys = ("layout", "kernel_layout", "output_layout")
         return not any(getattr(self.own, key) or getattr(found, key, "") for key in keys)
 

@@ -65,21 +65,33 @@ def import_code(code: str, afresh: bool = False) -> ModuleType:
         _put_first([str(STARTED_IN)])
         known = importlib.import_module(where)
         return _copy_of(known.__name__, Path(str(known.__file__))) if afresh else known
-    path = (STARTED_IN / where).resolve()
+    path = _path(where)
     if not path.is_file():
         raise ImplementationError(f"{code}: there is no file {where}")
     _put_first(import_path(path))
     dotted = _dotted_name(path)
     if afresh:
         return _copy_of(dotted, path)
-    module = sys.modules.get(dotted)
-    if module is not None and getattr(module, "__file__", None) == str(path):
+    if (module := imported(code)) is not None:
         return module
     if "." in dotted:  # so that `from . import` works
         module = importlib.import_module(dotted)
         if getattr(module, "__file__", None) == str(path):
             return module
     return _executed(dotted, path)
+
+
+def imported(code: str) -> ModuleType | None:
+    """The module of own code if it was imported and did not raise; nothing is run."""
+    where, _ = split(code)
+    if not is_file(where):
+        return sys.modules.get(where)
+    module = sys.modules.get(_dotted_name(_path(where)))
+    return module if getattr(module, "__file__", None) == str(_path(where)) else None
+
+
+def _path(where: str) -> Path:
+    return (STARTED_IN / where).resolve()
 
 
 def _dotted_name(path: Path) -> str:
