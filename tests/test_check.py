@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -374,6 +375,59 @@ def test_a_hang_costs_its_cell():
     )
     assert done.returncode == 5
     assert "no answer for 2 s" in done.stdout
+
+
+def test_json_of_half_a_character(module):
+    (module / "half.py").write_text("def f(x, kernel):\n    raise ValueError('half \\ud83d')\n")
+    layer = ("--layer", "plain", "--pass", "forward", "--format", "json")
+    done = convbench("check", "half.py", *layer, cwd=module)
+    assert done.returncode == 5, done.stderr
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert "half \ud83d" in cell["reason"]
+
+
+def test_what_stdout_cannot_encode_is_replaced(module):
+    (module / "snow.py").write_text(
+        "def f(x, kernel):\n    raise ValueError('snow \u2603')\n", encoding="utf-8"
+    )
+    for format_ in ("table", "csv"):
+        layer = ("--layer", "plain", "--format", format_)
+        done = convbench("check", "snow.py", *layer, cwd=module, PYTHONIOENCODING="ascii")
+        assert done.returncode == 5, done.stderr
+        assert "snow ?" in done.stdout
+
+
+@pytest.mark.parametrize("format_", ["table", "json"])
+@pytest.mark.parametrize("name", ["right", "flipped"])
+def test_a_reader_that_goes_away_changes_no_exit_code(name, format_):
+    line = shlex.join(command("check", f"{USERS}:{name}", TINY, "--format", format_))
+    done = subprocess.run(
+        ["bash", "-c", f"{line} | true; exit ${{PIPESTATUS[0]}}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == (0 if name == "right" else 5)
+    assert "Traceback" not in done.stderr
+    assert "Broken pipe" not in done.stderr
+
+
+@pytest.mark.parametrize("format_", ["table", "json"])
+def test_a_full_disk_behind_stdout_is_told(format_):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("check", f"{USERS}:right", TINY, "--format", format_),
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "convbench: error: stdout cannot be written: No space left on device"
+    )
 
 
 def test_it_fits_a_terminal_of_80_columns():

@@ -56,7 +56,7 @@ class Said:
         """`place` is where they come from; once nothing more is kept it is not needed."""
         short = words if len(words) <= MAX_LENGTH else words[: MAX_LENGTH - 3] + "..."
         if not self.is_full:
-            self._lines.setdefault(encodable(f"{place}{short}"))
+            self._lines.setdefault(f"{place}{short}")
             self._words.add(short)
         elif short not in self._words:
             self._left_out += 1
@@ -154,11 +154,6 @@ class _Printed(io.RawIOBase):
         if self._begun:
             self._said.add(f"printed: {self._begun}", self._place)
             self._begun = ""
-
-
-def encodable(text: str) -> str:
-    """Halves of characters, which no file can hold, as `\\ud83d`."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _caller() -> str:
