@@ -377,6 +377,20 @@ def test_a_hang_costs_its_cell():
     assert "no answer for 2 s" in done.stdout
 
 
+def test_an_existing_file_is_kept_and_the_hint_names_options_of_this_command(tmp_path):
+    saved = tmp_path / "saved.json"
+    saved.write_text("mine")
+    hints = {
+        "check": "--force overwrites it, -o takes another name",
+        "run": "--force overwrites it, --resume goes on with it, -o takes another name",
+    }
+    for name, hint in hints.items():
+        done = convbench(name, TINY, "-o", saved)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1] == f"convbench: hint: {hint}"
+    assert saved.read_text() == "mine"
+
+
 def test_json_of_half_a_character(module):
     (module / "half.py").write_text("def f(x, kernel):\n    raise ValueError('half \\ud83d')\n")
     layer = ("--layer", "plain", "--pass", "forward", "--format", "json")
