@@ -308,7 +308,7 @@ def test_an_exit_costs_its_cell_only(module):
 def test_no_array_is_said_so(module):
     done = convbench("check", "mine.py:none", cwd=module)
     assert done.returncode == 5
-    assert "the result is a NoneType, expected (" in done.stdout
+    assert "none returns None, expected one array of shape (" in done.stdout
 
 
 def test_other_axes_are_recognised_and_can_be_given(module):

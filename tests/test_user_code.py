@@ -9,6 +9,7 @@ import pytest
 
 from convbench import implementations, operands
 from convbench.agreement.checker import check
+from convbench.agreement.diagnosis import Search, diagnose
 from convbench.errors import ImplementationError
 from convbench.implementations.user import UserCode, files
 from convbench.implementations.user.files import source_of
@@ -466,6 +467,35 @@ def test_results_of_other_types(own, dtype):
             return right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1).astype("{dtype}")
     """)
     assert check(code, PLAIN, Pass.FORWARD, 1, 0).verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ("out, {'cache': x}", "f returns a tuple of 2, expected one array of shape (2, 4, 7, 7), "),
+        ("out, out", "f returns a tuple of 2, expected one array"),
+        ("[out, x]", "f returns a list of 2, expected one array"),
+        ("{'out': out}", "f returns a dict, expected one array"),
+        ("(row for row in out)", "f returns a generator, expected one array"),
+        ("None", "f returns None, expected one array"),
+        ("out.astype(complex)", "f returns an array of dtype complex128, expected floats"),
+        ("out.astype(object)", "f returns an array of dtype object, expected floats"),
+        ("out[:, :, 1:]", "the result has shape (2, 4, 6, 7), expected (2, 4, 7, 7), that is ("),
+        ("out.tolist()", None),
+        ("tuple(out)", None),
+    ],
+)
+def test_a_result_that_is_not_one_array(own, returned, told):
+    code = own(f"""
+        def f(x, kernel):
+            out = right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+            return {returned}
+    """)
+    found = check(code, PLAIN, Pass.FORWARD, 1, 0)
+    assert found.verdict == ("wrong" if told else "agrees")
+    assert not told or told in found.diagnosis
+    if told:
+        diagnose(code, PLAIN, Pass.FORWARD, 1, 0, Search())
 
 
 def test_names_stay_known_beside_the_registry():

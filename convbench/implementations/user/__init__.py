@@ -8,55 +8,28 @@ A function is the forward pass. A class or module has any of `forward`, `input_g
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import reduce
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from convbench.errors import ImplementationError
-from convbench.implementations.contract import Ledger
 from convbench.implementations.user import calls
 from convbench.implementations.user.calls import Call, Operand
 from convbench.implementations.user.files import import_code, imported, source_of
 from convbench.implementations.user.forms import UnsupportedError
-from convbench.implementations.user.layouts import AXES, Layout
+from convbench.implementations.user.layouts import Layouts
+from convbench.implementations.user.prepared import PreparedUserCode
 from convbench.layer import Layer, Pass
-from convbench.operands import Operands
-from convbench.own_code import (
-    ACTIVATION_AXES,
-    KERNEL_AXES,
-    OwnCode,
-    is_file,
-    layout_problem,
-    spelling_problem,
-    split,
-)
-
-Array = NDArray[np.floating[Any]]
+from convbench.own_code import OwnCode, is_file, spelling_problem, split
 
 METHODS = {
     Pass.FORWARD: "forward",
     Pass.INPUT_GRADIENT: "input_gradient",
     Pass.KERNEL_GRADIENT: "kernel_gradient",
 }
-
-
-class ResultShapeError(ImplementationError):
-    """A result that has not the shape of the pass; `result` is it, `letters` its right axes."""
-
-    def __init__(
-        self, result: Array, letters: str, expected: tuple[int, ...], found: str | None = None
-    ) -> None:
-        axes = ", ".join(AXES[letter] for letter in letters)
-        is_ = f"is {found}" if found else f"has shape {result.shape}"
-        super().__init__(f"the result {is_}, expected {expected}, that is ({axes})")
-        self.result = result
-        self.letters = letters
 
 
 class UserCode:
@@ -118,13 +91,14 @@ class UserCode:
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedUserCode:
         callee = self._callee(pass_)
         call = callee.call(layer, threads)
-        return PreparedUserCode(layer, pass_, callee.function(layer, threads), call, callee.layouts)
+        function = callee.function(layer, threads)
+        return PreparedUserCode(layer, pass_, callee.what, function, call, callee.layouts)
 
     def _callee(self, pass_: Pass) -> _Callee:
         """Raises UnsupportedError for a pass that the code does not have."""
         module = import_code(self.own.code, self._afresh)
         found = _named(self.own.code, module)
-        layouts = _Layouts.of(self.own, found)
+        layouts = Layouts.of(self.own, found)
         text = self.own.passes.get(pass_)
         if text is not None:
             return _Callee(found, pass_, layouts, module, text=text)
@@ -217,60 +191,18 @@ def _defined(module: ModuleType) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Layouts:
-    """The code's layouts of x (and its gradient), of the output (and its), and of the kernel."""
-
-    input: Layout
-    output: Layout
-    kernel: Layout
-
-    @classmethod
-    def of(cls, own: OwnCode, found: object) -> _Layouts:
-        """What the suite says, else what the code itself has as attributes, else the defaults."""
-        said = {
-            key: getattr(own, key) or getattr(found, key, "")
-            for key in ("layout", "kernel_layout", "output_layout")
-        }
-        for key, letters in said.items():
-            axes = KERNEL_AXES if key == "kernel_layout" else ACTIVATION_AXES
-            if letters and (problem := layout_problem(str(letters), axes)):
-                raise ImplementationError(f"{own.name}: {key} {letters!r}: expected {problem}")
-        x = str(said["layout"] or ACTIVATION_AXES)
-        whole = x if set(x) == set(ACTIVATION_AXES) else ACTIVATION_AXES
-        return cls(
-            Layout(x, "NHWC"),
-            Layout(str(said["output_layout"] or whole), "NHWC"),
-            Layout(str(said["kernel_layout"] or KERNEL_AXES), "HWIO"),
-        )
-
-    def result(self, pass_: Pass) -> Layout:
-        if pass_ is Pass.FORWARD:
-            return self.output
-        return self.input if pass_ is Pass.INPUT_GRADIENT else self.kernel
-
-    def left_out(self, layer: Layer) -> str:
-        """What the layer has more than one of, and the code's arrays no axis for."""
-        letters = (
-            self.input.left_out(layer.result_shape(Pass.INPUT_GRADIENT))
-            + self.output.left_out(layer.result_shape(Pass.FORWARD)).replace("C", "O")
-            + self.kernel.left_out(layer.kernel_shape)
-        )
-        return " and ".join(dict.fromkeys(AXES[letter.replace("I", "C")] for letter in letters))
-
-
-@dataclass(frozen=True)
 class _Callee:
     """What computes a pass: the object that was named, a method of it, or an expression."""
 
     found: Any
     pass_: Pass
-    layouts: _Layouts
+    layouts: Layouts
     module: ModuleType
     method: str = ""
     text: str | None = None
 
     @property
-    def _what(self) -> str:
+    def what(self) -> str:
         """How messages call it."""
         if self.text is not None:
             return f"the expression {self.text!r}"
@@ -286,7 +218,7 @@ class _Callee:
         init = self._init(layer, threads)
         handled = {*init.keywords, *(["layer"] if init.arguments else [])}
         values = _values(layer, threads, self.layouts)
-        return calls.bind(self._what, self._parameters(), layer, self.pass_, values, handled)
+        return calls.bind(self.what, self._parameters(), layer, self.pass_, values, handled)
 
     def function(self, layer: Layer, threads: int) -> Callable[..., object]:
         """The function itself; of a class that of a new object, planned for the layer."""
@@ -327,7 +259,7 @@ def _attributes(found: object, expression: str) -> dict[str, Any]:
     }
 
 
-def _values(layer: Layer, threads: int, layouts: _Layouts) -> dict[str, object]:
+def _values(layer: Layer, threads: int, layouts: Layouts) -> dict[str, object]:
     """What code can be given, by name; arrays as Operands."""
     settings = {
         "filters": layer.filters,
@@ -348,83 +280,3 @@ def _values(layer: Layer, threads: int, layouts: _Layouts) -> dict[str, object]:
     }
     arrays = {name: Operand(name) for name in ("x", "kernel", "output_gradient")}
     return {**settings, **keywords, **arrays}
-
-
-class PreparedUserCode:
-    """A function and what it is called with. Its arrays stay the same from one load to the next,
-    so that code which remembers an array and not its values shows."""
-
-    buffers: tuple[Array, ...] = ()
-
-    def __init__(
-        self,
-        layer: Layer,
-        pass_: Pass,
-        function: Callable[..., object],
-        call: Call,
-        layouts: _Layouts,
-    ) -> None:
-        self._function, self._call = function, call
-        self._layouts = layouts
-        self._result_layout = layouts.result(pass_)
-        self._result_shape = self._result_layout.shape(layer.result_shape(pass_))
-        self._arrays: dict[str, Array] = {}
-        self.ledger = Ledger(
-            ("all that the function does", "conversion to an array, if it returns something else"),
-            (
-                f"copy of the operands into {layouts.input.letters} and {layouts.kernel.letters}",
-                "import of the file, and the making of an object if it is a class",
-            ),
-        )
-
-    @property
-    def layouts(self) -> dict[str, Layout]:
-        """The layouts of the operands and of the result, by what they are called here."""
-        return {
-            "input": self._layouts.input,
-            "kernel": self._layouts.kernel,
-            "output_gradient": self._layouts.output,
-            "result": self._result_layout,
-        }
-
-    def load(self, operands: Operands) -> None:
-        self._loaded = operands
-        for name, array in self._in_its_layout(operands):
-            kept = self._arrays.setdefault(name, np.empty_like(array))
-            kept.flags.writeable = True  # the code may have protected it
-            kept[...] = array
-        call = self._call.filled(self._arrays)
-        self._arguments, self._keywords = call.arguments, call.keywords
-
-    def _in_its_layout(self, operands: Operands) -> Iterator[tuple[str, Array]]:
-        given = {
-            "x": (operands.input, self._layouts.input),
-            "kernel": (operands.kernel, self._layouts.kernel),
-            "output_gradient": (operands.output_gradient, self._layouts.output),
-            "bias": (operands.bias, Layout("O", "O")),
-        }
-        for name, (array, layout) in given.items():
-            if array is not None:
-                yield name, layout.to_code(array)
-
-    def run(self) -> object:
-        result = self._function(*self._arguments, **self._keywords)
-        return result if isinstance(result, np.ndarray) else np.asarray(result)
-
-    def to_numpy(self, result: object) -> Array:
-        """Raises ResultShapeError for a result that cannot be the pass's."""
-        array: Array = np.asarray(result)
-        if array.dtype.kind not in "fiub":
-            found = f"a {type(array.item()).__name__}" if array.ndim == 0 else f"{array.dtype}s"
-            raise ResultShapeError(array, self._result_layout.letters, self._result_shape, found)
-        if array.shape != self._result_shape:
-            raise ResultShapeError(array, self._result_layout.letters, self._result_shape)
-        return self._result_layout.to_ours(array)
-
-    def modified(self) -> tuple[str, ...]:
-        """The operands that are not what was loaded any more."""
-        return tuple(
-            name
-            for name, array in self._in_its_layout(self._loaded)
-            if not np.array_equal(array, self._arrays[name])
-        )
