@@ -3,6 +3,7 @@
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from convbench.agreement.diagnosis import Search, diagnose
 from convbench.errors import ImplementationError
 from convbench.implementations.user import UserCode, files
 from convbench.implementations.user.files import source_of
-from convbench.implementations.user.layouts import Layout
+from convbench.implementations.user.layouts import Layout, Layouts
 from convbench.implementations.user.saying import listening
 from convbench.layer import Layer, Pass
 from convbench.own_code import OwnCode, count_left_out
@@ -149,6 +150,25 @@ def test_operands_go_by_name_where_they_are_named(own):
             return np.zeros((2, 4, 7, 7))
     """)
     assert run(code, PLAIN) == ((4, 3, 3, 2), (2, 3, 9, 8))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "got"),
+    [
+        ("image, filters", "filters.shape"),
+        ("x, filters", "filters.shape"),
+        ("image, filters, strides=1", "filters.shape"),
+        ("x, kernel, filters", "kernel.shape"),
+        ("image, weights, filters", "weights.shape"),
+    ],
+)
+def test_filters_in_the_kernel_s_place_are_the_kernel(own, parameters, got):
+    code = own(f"""
+        def f({parameters}):
+            seen.append({got})
+            return np.zeros((2, 4, 7, 7))
+    """)
+    assert run(code, PLAIN) == (4, 3, 3, 2)
 
 
 def test_a_bias_is_given_where_there_is_one(own):
@@ -319,6 +339,21 @@ def test_expressions_name_what_they_need(own):
     assert code.unsupported(PADS, Pass.INPUT_GRADIENT).endswith("takes no padding")
 
 
+def test_filters_in_an_expression_are_a_number(own):
+    code = own(
+        "def g(*a): return seen.append(a[2]) or np.zeros((2, 4, 7, 7))",
+        "g",
+        passes={Pass.FORWARD: "g(x, kernel, filters)"},
+    )
+    prepared = code.prepare(PLAIN, Pass.FORWARD, 1)
+    prepared.load(operands.floats(PLAIN, Pass.FORWARD, 0))
+    prepared.run()
+    assert prepared._function.__globals__["seen"] == [4]
+    alone = own("def g(*a): pass", "g", passes={Pass.FORWARD: "g(x, filters)"})
+    with pytest.raises(ImplementationError, match="takes no kernel"):
+        alone.unsupported(PLAIN, Pass.FORWARD)
+
+
 def test_an_expression_cannot_name_what_its_pass_has_not(own):
     code = own("def g(a, b): return a", "g", passes={Pass.KERNEL_GRADIENT: "g(x, kernel)"})
     with pytest.raises(ImplementationError, match="names kernel, which the kernel-gradient pass"):
@@ -362,6 +397,30 @@ def test_a_layout_without_channels_is_for_one_channel(own):
     code = own("def f(x, kernel): return x", layout="NHW", kernel_layout="OHW")
     assert code.unsupported(PLAIN, Pass.FORWARD).startswith("its layout has no axis for channels")
     assert code.unsupported(Layer("one", (9, 8, 1), 4, (3, 2)), Pass.FORWARD) is None
+
+
+@pytest.mark.parametrize(
+    ("layout", "output"),
+    [("CHW", "CHW"), ("HWC", "HWC"), ("HW", "CHW"), ("NHW", "NCHW"), ("NHWC", "NHWC")],
+)
+def test_the_output_has_a_batch_if_the_input_has_one(layout, output):
+    found = Layouts.of(OwnCode("mine", "f.py", layout=layout), object())
+    assert found.output.letters == output
+
+
+def test_one_image_at_a_time(own):
+    code = own(
+        """
+        def f(x, kernel):
+            seen.append(x.shape)
+            return right(x[None], kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)[0]
+        """,
+        layout="CHW",
+    )
+    one = replace(PLAIN, batch_size=1)
+    assert run(code, one) == (3, 9, 8)
+    assert check(code, one, Pass.FORWARD, 1, 0).verdict == "agrees"
+    assert code.unsupported(PLAIN, Pass.FORWARD) == "its layout has no axis for batch"
 
 
 # Finding it

@@ -81,6 +81,9 @@ def bind(
     keywords: dict[str, object] = {}
     taken: set[str] = set()
     takes_any = False
+    arrays = [operand for operand in unnamed if operand not in SETTINGS]
+    unknown = [p for p in found if p.name not in known and _is_required(p)]
+    lacks_kernel = "kernel" in arrays and len(unknown) < len(arrays)
 
     def give(parameter: Parameter, value: object) -> None:
         if parameter.kind is Parameter.POSITIONAL_ONLY:
@@ -95,11 +98,14 @@ def bind(
             unnamed = []
         elif parameter.kind is Parameter.VAR_KEYWORD:
             takes_any = True
+        elif name == "filters" and lacks_kernel and _is_required(parameter):
+            give(parameter, values["kernel"])  # another word for it: nothing else could be it
+            unnamed.remove("kernel")
         elif name in known:
             taken.add(name)
             if values.get(name) is not None or not has_default:
                 give(parameter, in_form_of(parameter.default, name, values, layer, what))
-        elif unnamed and parameter.kind in _BY_POSITION and not has_default:
+        elif unnamed and _is_required(parameter):
             give(parameter, values[unnamed.pop(0)])
         elif not has_default:
             raise ImplementationError(
@@ -121,6 +127,11 @@ def bind(
     return Call(tuple(arguments), keywords)
 
 
+def _is_required(parameter: Parameter) -> bool:
+    """Whether it must be given and can be given by position."""
+    return parameter.kind in _BY_POSITION and parameter.default is Parameter.empty
+
+
 def bind_init(what: str, found: Iterable[Parameter], layer: Layer, values: Values) -> Call:
     """The call of a class; its only required parameter, whatever its name, may be the layer."""
     arguments: list[object] = []
@@ -131,7 +142,7 @@ def bind_init(what: str, found: Iterable[Parameter], layer: Layer, values: Value
         name, has_default = parameter.name, parameter.default is not Parameter.empty
         if name in SETTINGS or (name in KEYWORDS and name != "bias"):
             keywords[name] = in_form_of(parameter.default, name, values, layer, what)
-        elif is_alone and not has_default and parameter.kind in _BY_POSITION:
+        elif is_alone and _is_required(parameter):
             arguments.append(layer)
         elif not has_default:
             raise ImplementationError(
@@ -154,9 +165,9 @@ def expression(text: str, pass_: Pass, namespace: dict[str, Any]) -> Callable[..
             f"{text!r} names {', '.join(foreign)}, which the {pass_} pass does not have",
             hint=f"it has {', '.join(OPERANDS[pass_])}",
         )
-    names = sorted(used)
+    names = ", ".join(["*", *sorted(used)] if used else [])  # ours, so that none is by position
     function: Callable[..., object] = eval(
-        compile(f"lambda {', '.join(names)}: ({text.strip()}\n)", f"<{pass_}>", "eval"), namespace
+        compile(f"lambda {names}: ({text.strip()}\n)", f"<{pass_}>", "eval"), namespace
     )
     return function
 

@@ -80,7 +80,8 @@ class Layouts:
             if letters and (problem := layout_problem(str(letters), axes)):
                 raise ImplementationError(f"{own.name}: {key} {letters!r}: expected {problem}")
         x = str(said["layout"] or ACTIVATION_AXES)
-        whole = x if set(x) == set(ACTIVATION_AXES) else ACTIVATION_AXES
+        default = ACTIVATION_AXES if "N" in x else ACTIVATION_AXES.replace("N", "")
+        whole = x if "C" in x else default  # there may be several filters of one channel
         return cls(
             Layout(x, "NHWC"),
             Layout(str(said["output_layout"] or whole), "NHWC"),
