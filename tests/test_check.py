@@ -391,6 +391,60 @@ def test_an_existing_file_is_kept_and_the_hint_names_options_of_this_command(tmp
     assert saved.read_text() == "mine"
 
 
+SAYS_LITTLE = """
+import signal, threading
+
+import numpy as np
+
+
+def memory(x, kernel):
+    return np.zeros((1 << 50,))
+
+
+def compiled(x, kernel):
+    return np.random.default_rng(0).integers(-1, -5)
+
+
+def main_thread_only(x, kernel):
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    return says(x, kernel)
+
+
+def infinite(x, kernel):
+    out = says(x, kernel)
+    out[:, 0] = np.inf
+    out[:, 1] = np.nan
+    return out
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "untold"),
+    [
+        ("memory", ("out of memory: Unable to allocate", "(little.py:8, in memory)"), "_core"),
+        ("compiled", ("ValueError", "(little.py:12, in compiled)"), ".pyx"),
+        ("main_thread_only", ("is right in forward",), "share a workspace"),
+        ("infinite", ("is wrong in forward",), "RuntimeWarning"),
+    ],
+)
+def test_what_is_not_the_code_s_is_not_told_of_it(module, name, told, untold):
+    (module / "little.py").write_text(SAYS_LITTLE + MODULE)
+    layer = ("--layer", "plain", "--pass", "forward")
+    done = convbench("check", f"little.py:{name}", *layer, cwd=module)
+    assert all(words in done.stdout for words in told), done.stdout
+    assert untold not in done.stdout
+
+
+def test_an_expression_of_a_suite_has_a_place_in_a_report(module):
+    (module / "s.yaml").write_text(
+        "layers: [{name: plain, input_shape: [6, 6, 1], filters: 1, kernel_size: 3}]\n"
+        "implementations: [{name: m, code: mine.py:says, passes: {forward: none(x) @ kernel}}]\n"
+    )
+    done = convbench("check", "s.yaml", cwd=module)
+    assert done.returncode == 5, done.stderr
+    assert "(<forward>:1, in <lambda>)" in done.stdout
+
+
 def test_json_of_half_a_character(module):
     (module / "half.py").write_text("def f(x, kernel):\n    raise ValueError('half \\ud83d')\n")
     layer = ("--layer", "plain", "--pass", "forward", "--format", "json")

@@ -214,8 +214,6 @@ def _answered(server: Server, request: Request) -> Any:
 
 
 def _failure(error: BaseException) -> Failure:
-    if isinstance(error, MemoryError):
-        return Failure("out of memory")
     if isinstance(error, ImplementationError):
         return Failure(error.message, is_usage=True, hint=error.hint)
     return Failure(describe_exception(error), trace(error))

@@ -167,9 +167,14 @@ def expression(text: str, pass_: Pass, namespace: dict[str, Any]) -> Callable[..
         )
     names = ", ".join(["*", *sorted(used)] if used else [])  # ours, so that none is by position
     function: Callable[..., object] = eval(
-        compile(f"lambda {names}: ({text.strip()}\n)", f"<{pass_}>", "eval"), namespace
+        compile(f"lambda {names}: ({text.strip()}\n)", expression_file(pass_), "eval"), namespace
     )
     return function
+
+
+def expression_file(pass_: Pass) -> str:
+    """What the frames of a pass's expression name as their file."""
+    return f"<{pass_}>"
 
 
 def names_in(expression: str) -> set[str]:

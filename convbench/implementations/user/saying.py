@@ -6,6 +6,7 @@ Each with the line of their file that it came from; our frames and the libraries
 from __future__ import annotations
 
 import codecs
+import functools
 import io
 import linecache
 import sys
@@ -14,10 +15,13 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from os.path import isfile
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from convbench.implementations.user.calls import expression_file
+from convbench.layer import Pass
 from convbench.own_code import lines_left_out
 
 if TYPE_CHECKING:
@@ -30,14 +34,21 @@ _LIBRARIES = tuple(
     {
         str(Path(__file__).parents[2]),
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-        "<frozen",
     }
 )
+_EXPRESSIONS = tuple(expression_file(pass_) for pass_ in Pass)
 
 
+@functools.cache
 def is_theirs(file: str) -> bool:
-    """Whether a file is the user's own: neither convbench nor an installed library."""
-    return not file.startswith(_LIBRARIES) and "site-packages" not in file
+    """Whether a frame's file is the user's own: neither convbench nor an installed library.
+
+    One that does not exist, such as the source of a compiled extension, is none of theirs, except
+    for the expressions of a suite.
+    """
+    if file in _EXPRESSIONS:
+        return True
+    return not file.startswith(_LIBRARIES) and "site-packages" not in file and isfile(file)
 
 
 class Said:
@@ -167,6 +178,8 @@ def _caller() -> str:
 def describe_exception(error: BaseException) -> str:
     """`ValueError: message (my_conv.py:12, in conv)`, the place in the user's own code if any."""
     text = "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, MemoryError):  # whatever NumPy calls its own
+        text = ": ".join(filter(None, ("out of memory", str(error))))
     theirs = _frames(error)
     if isinstance(error, SyntaxError) or not theirs:
         return " ".join(text.split())
