@@ -6,6 +6,7 @@ Nothing is imported here: that happens in the worker (implementations/user).
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field
 
 from convbench.layer import Layer, Pass
@@ -103,3 +104,14 @@ def needed_keywords(layer: Layer, pass_: Pass) -> tuple[str, ...]:
         "groups": layer.groups != 1,
     }
     return tuple(name for name, needed in needs.items() if needed)
+
+
+def lines_left_out(count: int) -> str:
+    """The line that stands for so many more that code printed, of which none was kept."""
+    return f"... and {count} lines more"
+
+
+def count_left_out(line: str) -> int:
+    """How many lines this one stands for; 0 for one that the code itself printed."""
+    found = re.fullmatch(r"\.\.\. and (\d+) lines more", line)
+    return int(found[1]) if found else 0

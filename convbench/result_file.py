@@ -44,18 +44,20 @@ def default_path(suite: str) -> Path:
     return Path("results") / f"{suite}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
 
 
-def reserve(path: Path, force: bool) -> None:
+def reserve(path: Path, force: bool, resumes: bool = False) -> None:
     """Checks, before anything is measured, that the file can be written.
 
+    `resumes`: the command has `--resume` to go on with one that is there.
     Raises ResultError when it exists already (without `force`), or its folder cannot be made,
     written to, or has no room left.
     """
     if path.is_dir():
         raise ResultError(f"{path} is a folder", hint="name a file: -o FILE.json")
     if path.exists() and not force:
+        resume = " --resume goes on with it," if resumes else ""
         raise ResultError(
             f"{path} exists already",
-            hint="--force overwrites it, --resume goes on with it, -o takes another name",
+            hint=f"--force overwrites it,{resume} -o takes another name",
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

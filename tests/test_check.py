@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -167,6 +168,8 @@ def test_junit_has_the_sentence():
         (("no.such.module:f",), "there is no module no.such.module"),
         ((f"{EXAMPLE}:convolv",), "did you mean convolve?"),
         ((EXAMPLE,), "name the one that is meant"),
+        ((f"{EXAMPLE}:np",), "the module numpy has none of forward, input_gradient and"),
+        ((f"{EXAMPLE}:__name__",), "__name__ is a value of type str, which cannot be called"),
         ((f"{EXAMPLE}:not-a-name",), "is not the name of a function"),
         (("smoke", "mnist"), "found 2 suites"),
         ((f"{EXAMPLE}:convolve", "--layout", "NNHW"), "--layout: found 'NNHW'"),
@@ -235,12 +238,65 @@ def test_what_code_says_comes_with_its_lines(module):
         assert line in done.stdout
 
 
+STREAMS = r"""
+import faulthandler, subprocess, sys, warnings
+
+import numpy as np
+
+sys.stdout.reconfigure(line_buffering=True)
+sys.stdout.buffer.write(b"b\xc3\xa4h\xff\n")
+sys.stdout.close()
+assert sys.stderr.encoding == "utf-8" and not sys.stdout.isatty()
+faulthandler.enable()
+subprocess.run(["true"], stdout=sys.stdout, check=True)
+print("half \ud83d")
+print("be", end="")
+print("gun")
+"""
+
+
+def test_what_code_prints_to_is_a_text_stream(module):
+    (module / "streams.py").write_text(STREAMS + MODULE)
+    done = convbench("check", "streams.py:says", "--layer", "plain", cwd=module)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in (
+        "streams.py:7: printed: b\u00e4h\\xff",
+        "streams.py:12: printed: half \\ud83d",
+        "streams.py:13: printed: begun",
+    ):
+        assert line in done.stdout
+
+
+def test_lines_that_are_not_kept_are_counted(module):
+    (module / "loud.py").write_text(
+        "def f(x, kernel):\n    for i in range(1000):\n        print('line', i)\n"
+        "    return says(x, kernel)\n" + MODULE
+    )
+    done = convbench("check", "loud.py:f", "--layer", "plain", cwd=module)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "loud.py:3: printed: line 0" in done.stdout
+    more = re.search(r"^ *\.\.\. and (\d+) lines more$", done.stdout, re.MULTILINE)
+    assert int(more[1]) > 1000
+
+
 def test_an_exception_is_cut_to_the_user_s_frames(module):
     done = convbench("check", "mine.py:raises", cwd=module)
     assert done.returncode == 5
     assert "(mine.py:21, in raises)" in done.stdout
     assert "mine.py:20: printed: before" in done.stdout
     assert "convbench/" not in done.stdout
+
+
+@pytest.mark.parametrize("code", ["fails.py:f", "fails:f"])
+def test_a_file_that_raises_runs_once_a_cell_and_what_it_printed_is_shown(module, code):
+    (module / "fails.py").write_text(
+        "open('ran', 'a').write('x')\nprint('loading weights')\nraise FileNotFoundError('/w.npy')\n"
+    )
+    done = convbench("check", code, "--layer", "plain", "--pass", "forward", cwd=module)
+    assert done.returncode == 5
+    assert "crashes in forward: FileNotFoundError: /w.npy (fails.py:3, in <module>)" in done.stdout
+    assert "fails.py:2: printed: loading weights" in done.stdout
+    assert (module / "ran").read_text() == "x"
 
 
 def test_an_exit_costs_its_cell_only(module):
@@ -252,7 +308,7 @@ def test_an_exit_costs_its_cell_only(module):
 def test_no_array_is_said_so(module):
     done = convbench("check", "mine.py:none", cwd=module)
     assert done.returncode == 5
-    assert "the result is a NoneType, expected (" in done.stdout
+    assert "none returns None, expected one array of shape (" in done.stdout
 
 
 def test_other_axes_are_recognised_and_can_be_given(module):
@@ -272,6 +328,13 @@ def test_a_module_by_its_dotted_name_with_relative_imports(module):
     for code in ("package.outer:convolve", "package/outer.py:convolve"):
         done = convbench("check", code, "--layer", "plain", cwd=module)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("code", ["away.py:says", "away:says"])
+def test_a_file_that_goes_elsewhere_is_found_again(module, code):
+    (module / "away.py").write_text(MODULE + "\nimport os\nos.chdir('/')\n")
+    done = convbench("check", code, "--layer", "plain", "--layer", "strides-2", cwd=module)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_file_never_runs_in_the_parent(module):
@@ -312,6 +375,127 @@ def test_a_hang_costs_its_cell():
     )
     assert done.returncode == 5
     assert "no answer for 2 s" in done.stdout
+
+
+def test_an_existing_file_is_kept_and_the_hint_names_options_of_this_command(tmp_path):
+    saved = tmp_path / "saved.json"
+    saved.write_text("mine")
+    hints = {
+        "check": "--force overwrites it, -o takes another name",
+        "run": "--force overwrites it, --resume goes on with it, -o takes another name",
+    }
+    for name, hint in hints.items():
+        done = convbench(name, TINY, "-o", saved)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1] == f"convbench: hint: {hint}"
+    assert saved.read_text() == "mine"
+
+
+SAYS_LITTLE = """
+import signal, threading
+
+import numpy as np
+
+
+def memory(x, kernel):
+    return np.zeros((1 << 50,))
+
+
+def compiled(x, kernel):
+    return np.random.default_rng(0).integers(-1, -5)
+
+
+def main_thread_only(x, kernel):
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    return says(x, kernel)
+
+
+def infinite(x, kernel):
+    out = says(x, kernel)
+    out[:, 0] = np.inf
+    out[:, 1] = np.nan
+    return out
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "untold"),
+    [
+        ("memory", ("out of memory: Unable to allocate", "(little.py:8, in memory)"), "_core"),
+        ("compiled", ("ValueError", "(little.py:12, in compiled)"), ".pyx"),
+        ("main_thread_only", ("is right in forward",), "share a workspace"),
+        ("infinite", ("is wrong in forward",), "RuntimeWarning"),
+    ],
+)
+def test_what_is_not_the_code_s_is_not_told_of_it(module, name, told, untold):
+    (module / "little.py").write_text(SAYS_LITTLE + MODULE)
+    layer = ("--layer", "plain", "--pass", "forward")
+    done = convbench("check", f"little.py:{name}", *layer, cwd=module)
+    assert all(words in done.stdout for words in told), done.stdout
+    assert untold not in done.stdout
+
+
+def test_an_expression_of_a_suite_has_a_place_in_a_report(module):
+    (module / "s.yaml").write_text(
+        "layers: [{name: plain, input_shape: [6, 6, 1], filters: 1, kernel_size: 3}]\n"
+        "implementations: [{name: m, code: mine.py:says, passes: {forward: none(x) @ kernel}}]\n"
+    )
+    done = convbench("check", "s.yaml", cwd=module)
+    assert done.returncode == 5, done.stderr
+    assert "(<forward>:1, in <lambda>)" in done.stdout
+
+
+def test_json_of_half_a_character(module):
+    (module / "half.py").write_text("def f(x, kernel):\n    raise ValueError('half \\ud83d')\n")
+    layer = ("--layer", "plain", "--pass", "forward", "--format", "json")
+    done = convbench("check", "half.py", *layer, cwd=module)
+    assert done.returncode == 5, done.stderr
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert "half \ud83d" in cell["reason"]
+
+
+def test_what_stdout_cannot_encode_is_replaced(module):
+    (module / "snow.py").write_text(
+        "def f(x, kernel):\n    raise ValueError('snow \u2603')\n", encoding="utf-8"
+    )
+    for format_ in ("table", "csv"):
+        layer = ("--layer", "plain", "--format", format_)
+        done = convbench("check", "snow.py", *layer, cwd=module, PYTHONIOENCODING="ascii")
+        assert done.returncode == 5, done.stderr
+        assert "snow ?" in done.stdout
+
+
+@pytest.mark.parametrize("format_", ["table", "json"])
+@pytest.mark.parametrize("name", ["right", "flipped"])
+def test_a_reader_that_goes_away_changes_no_exit_code(name, format_):
+    line = shlex.join(command("check", f"{USERS}:{name}", TINY, "--format", format_))
+    done = subprocess.run(
+        ["bash", "-c", f"{line} | true; exit ${{PIPESTATUS[0]}}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == (0 if name == "right" else 5)
+    assert "Traceback" not in done.stderr
+    assert "Broken pipe" not in done.stderr
+
+
+@pytest.mark.parametrize("format_", ["table", "json"])
+def test_a_full_disk_behind_stdout_is_told(format_):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("check", f"{USERS}:right", TINY, "--format", format_),
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "convbench: error: stdout cannot be written: No space left on device"
+    )
 
 
 def test_it_fits_a_terminal_of_80_columns():

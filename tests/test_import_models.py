@@ -73,6 +73,7 @@ def broken():
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("convbench.implementations.user.files.STARTED_IN", tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     Path("models.py").write_text(MODELS)
     return tmp_path

@@ -2,18 +2,22 @@
 
 import sys
 import textwrap
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from convbench import implementations, operands
 from convbench.agreement.checker import check
+from convbench.agreement.diagnosis import Search, diagnose
 from convbench.errors import ImplementationError
-from convbench.implementations.user import UserCode
+from convbench.implementations.user import UserCode, files
 from convbench.implementations.user.files import source_of
-from convbench.implementations.user.layouts import Layout
+from convbench.implementations.user.layouts import Layout, Layouts
+from convbench.implementations.user.saying import listening
 from convbench.layer import Layer, Pass
-from convbench.own_code import OwnCode
+from convbench.own_code import OwnCode, count_left_out
 from tests.cli import ROOT, USERS
 
 PLAIN = Layer("plain", (9, 8, 3), 4, (3, 2), batch_size=2)
@@ -68,6 +72,26 @@ def run(code, layer, pass_=Pass.FORWARD):
         ("padding=(0, 0)", PADDED, (1, 1)),
         ("padding='valid'", SAME, "same"),
         ("padding='valid'", PLAIN, "valid"),
+        ("padding='VALID'", SAME, "SAME"),
+        ("padding='VALID'", PLAIN, "VALID"),
+        ("padding='Same'", PLAIN, "Valid"),
+        ("padding='full'", SAME, "same"),
+        ("padding=[0, 0]", PADDED, [1, 1]),
+        ("padding=[[0, 0], [0, 0]]", PADS, [[0, 1], [2, 0]]),
+        ("padding=((0, 0), (0, 0))", PADS, ((0, 1), (2, 0))),
+        ("padding=(0, 0, 0, 0)", PADDED, (1, 1, 1, 1)),
+        ("padding=((0, 0), (0, 0), (0, 0), (0, 0))", PLAIN, ((0, 0),) * 4),
+        ("padding=None", PADS, ((0, 1), (2, 0))),
+        ("padding=False", PLAIN, False),
+        ("padding=np.int64(0)", PADDED, 1),
+        ("strides=[1, 1]", STRIDED, [2, 2]),
+        ("strides=(1,)", STRIDED, (2,)),
+        ("strides=[1, 1, 1, 1]", PLAIN, [1, 1, 1, 1]),
+        ("strides=np.int32(1)", STRIDED, 2),
+        ("dtype", PLAIN, "float32"),
+        ("dtype='float64'", PLAIN, "float32"),
+        ("dtype=np.float64", PLAIN, np.float32),
+        ("dtype=np.dtype('float64')", PLAIN, np.dtype("float32")),
         ("dilation_rate=1", PLAIN, 1),
         ("groups=1", PLAIN, 1),
         ("threads", PLAIN, 1),
@@ -84,7 +108,9 @@ def test_a_keyword_comes_in_the_form_of_its_default(own, parameters, layer, got)
             return np.zeros({layer.batch_size, 4, *layer.output_size})
     """)
     assert code.unsupported(layer, Pass.FORWARD) is None
-    assert run(code, layer) == got
+    given = run(code, layer)
+    assert given == got
+    assert type(given) is type(got)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +123,18 @@ def test_a_keyword_comes_in_the_form_of_its_default(own, parameters, layer, got)
         ("padding=0", PADS, "f takes padding as one number"),
         ("padding=(0, 0)", PADS, "f takes padding as (height, width), not four pads"),
         ("padding='valid'", PADS, "f takes padding as a name, not as pads"),
+        ("padding='FULL'", PADS, "f takes padding as a name, not as pads"),
+        ("padding=[0, 0]", PADS, "f takes padding as (height, width), not four pads"),
+        ("padding=(0, 0, 0, 0)", PADS, "f takes padding as 4 numbers, whose order is not known"),
+        ("padding=False", PADDED, "f takes padding as False, which tells no pads"),
+        ("padding=np.int64(0)", PADS, "f takes padding as one number"),
+        (
+            "padding=((0, 0), (0, 0), (0, 0))",
+            PADS,
+            "f takes padding as ((0, 0), (0, 0), (0, 0)), not as ((0, 0), (0, 0))",
+        ),
+        ("strides=[1, 1, 1, 1]", STRIDED, "f takes strides as 4 numbers, whose order is not known"),
+        ("strides=(1,)", UNEVEN, "f takes strides as one number"),
         ("layer", BIASED, "f takes no bias"),
     ],
 )
@@ -114,6 +152,25 @@ def test_operands_go_by_name_where_they_are_named(own):
     assert run(code, PLAIN) == ((4, 3, 3, 2), (2, 3, 9, 8))
 
 
+@pytest.mark.parametrize(
+    ("parameters", "got"),
+    [
+        ("image, filters", "filters.shape"),
+        ("x, filters", "filters.shape"),
+        ("image, filters, strides=1", "filters.shape"),
+        ("x, kernel, filters", "kernel.shape"),
+        ("image, weights, filters", "weights.shape"),
+    ],
+)
+def test_filters_in_the_kernel_s_place_are_the_kernel(own, parameters, got):
+    code = own(f"""
+        def f({parameters}):
+            seen.append({got})
+            return np.zeros((2, 4, 7, 7))
+    """)
+    assert run(code, PLAIN) == (4, 3, 3, 2)
+
+
 def test_a_bias_is_given_where_there_is_one(own):
     code = own("""
         def f(x, w, bias=None):
@@ -122,6 +179,23 @@ def test_a_bias_is_given_where_there_is_one(own):
     """)
     assert run(code, PLAIN) is None
     assert run(code, BIASED).shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("layer", "got"),
+    [
+        (PLAIN, {}),
+        (STRIDED, {"strides": (2, 2)}),
+        (PADS, {"padding": ((0, 1), (2, 0))}),
+    ],
+)
+def test_any_keywords_are_those_that_the_layer_needs(own, layer, got):
+    code = own(f"""
+        def f(*arguments, **keywords):
+            seen.append((len(arguments), keywords))
+            return np.zeros({layer.batch_size, 4, *layer.output_size})
+    """)
+    assert run(code, layer) == (2, got)
 
 
 def test_what_nobody_can_give_is_refused(own):
@@ -148,6 +222,91 @@ def test_a_class_is_planned_for_the_layer(own):
     assert code.unsupported(STRIDED, Pass.FORWARD) is None
     assert run(code, STRIDED) == (4, (3, 2), (2, 2))
     assert code.unsupported(STRIDED, Pass.INPUT_GRADIENT) == "it has no input_gradient"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "given"),
+    [
+        ("layer, strides", "(layer, strides)"),
+        ("spec", "spec"),
+        ("spec, strides=1", "(spec, strides)"),
+    ],
+)
+def test_a_class_can_take_the_layer_as_a_whole(own, parameters, given):
+    code = own(
+        f"""
+        class Conv:
+            def __init__(self, {parameters}):
+                self.given = {given}
+            def forward(self, x, kernel):
+                seen.append(self.given)
+                return np.zeros((2, 4, 4, 4))
+        """,
+        "Conv",
+    )
+    strides = {"(layer, strides)": (2, 2), "(spec, strides)": 2}
+    assert run(code, STRIDED) == ((STRIDED, strides[given]) if given in strides else STRIDED)
+
+
+@pytest.mark.parametrize(
+    "parameters", ["in_channels, filters, kernel_size", "spec, filters", "a, b"]
+)
+def test_an_unknown_parameter_beside_others_is_not_the_layer(own, parameters):
+    code = own(
+        f"""
+        class Conv:
+            def __init__(self, {parameters}): pass
+            def forward(self, x, kernel): pass
+        """,
+        "Conv",
+    )
+    unknown = parameters.partition(",")[0]
+    with pytest.raises(ImplementationError, match=f"a parameter '{unknown}' that convbench cannot"):
+        code.unsupported(STRIDED, Pass.FORWARD)
+
+
+CALLED = """
+class Conv:
+    def __init__(self, strides=1): self.strides = strides
+    def __call__(self, x, kernel):
+        seen.append(self.strides)
+        return np.zeros((2, 4, 4, 4))
+    def kernel_gradient(self, x, output_gradient, kernel_size): pass
+made = Conv(2)
+class Empty: pass
+class Misspelt:
+    def foward(self, x, kernel): pass
+class Odd:
+    forward = 3
+value = Empty()
+"""
+
+
+@pytest.mark.parametrize("name", ["Conv", "made"])
+def test_what_can_be_called_is_a_function(own, name):
+    code = own(CALLED, name)
+    assert code.unsupported(PLAIN, Pass.KERNEL_GRADIENT) is None
+    assert code.unsupported(PLAIN, Pass.INPUT_GRADIENT) == "it has no input_gradient"
+    if name == "Conv":
+        assert run(code, STRIDED) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("Empty", "the class Empty has none of forward, input_gradient and", "write one of them"),
+        ("Misspelt", "the class Misspelt has none", "did you mean forward where it has foward?"),
+        ("Odd", "the class Odd has none", "write one of them"),
+        ("np", "the module numpy has none", "write one of them"),
+        ("__name__", "__name__ is a value of type str, which cannot be called", "expected a fun"),
+        ("value", "value is a value of type Empty, which cannot be called", "expected a function"),
+    ],
+)
+def test_what_cannot_be_called_is_told(own, name, message, hint):
+    with pytest.raises(ImplementationError) as refused:
+        own(CALLED, name).unsupported(PLAIN, Pass.FORWARD)
+    assert message in refused.value.message
+    assert refused.value.hint.startswith(hint)
 
 
 def test_a_module_is_itself(own):
@@ -178,6 +337,21 @@ def test_expressions_name_what_they_need(own):
     assert run(code, STRIDED, Pass.INPUT_GRADIENT) == ((2, 4, 4, 4), 2)
     assert code.unsupported(PLAIN, Pass.FORWARD) == "its `passes` have no forward"
     assert code.unsupported(PADS, Pass.INPUT_GRADIENT).endswith("takes no padding")
+
+
+def test_filters_in_an_expression_are_a_number(own):
+    code = own(
+        "def g(*a): return seen.append(a[2]) or np.zeros((2, 4, 7, 7))",
+        "g",
+        passes={Pass.FORWARD: "g(x, kernel, filters)"},
+    )
+    prepared = code.prepare(PLAIN, Pass.FORWARD, 1)
+    prepared.load(operands.floats(PLAIN, Pass.FORWARD, 0))
+    prepared.run()
+    assert prepared._function.__globals__["seen"] == [4]
+    alone = own("def g(*a): pass", "g", passes={Pass.FORWARD: "g(x, filters)"})
+    with pytest.raises(ImplementationError, match="takes no kernel"):
+        alone.unsupported(PLAIN, Pass.FORWARD)
 
 
 def test_an_expression_cannot_name_what_its_pass_has_not(own):
@@ -225,6 +399,30 @@ def test_a_layout_without_channels_is_for_one_channel(own):
     assert code.unsupported(Layer("one", (9, 8, 1), 4, (3, 2)), Pass.FORWARD) is None
 
 
+@pytest.mark.parametrize(
+    ("layout", "output"),
+    [("CHW", "CHW"), ("HWC", "HWC"), ("HW", "CHW"), ("NHW", "NCHW"), ("NHWC", "NHWC")],
+)
+def test_the_output_has_a_batch_if_the_input_has_one(layout, output):
+    found = Layouts.of(OwnCode("mine", "f.py", layout=layout), object())
+    assert found.output.letters == output
+
+
+def test_one_image_at_a_time(own):
+    code = own(
+        """
+        def f(x, kernel):
+            seen.append(x.shape)
+            return right(x[None], kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)[0]
+        """,
+        layout="CHW",
+    )
+    one = replace(PLAIN, batch_size=1)
+    assert run(code, one) == (3, 9, 8)
+    assert check(code, one, Pass.FORWARD, 1, 0).verdict == "agrees"
+    assert code.unsupported(PLAIN, Pass.FORWARD) == "its layout has no axis for batch"
+
+
 # Finding it
 
 
@@ -233,7 +431,7 @@ def test_modules_are_found_without_being_run(tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError('was run')")
     (package / "inner.py").write_text("raise RuntimeError('was run')")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(files, "STARTED_IN", tmp_path)
     assert source_of("loud.inner:f") == package / "inner.py"
     assert source_of("loud:f") == package / "__init__.py"
     assert source_of("loud.other:f") is None
@@ -249,6 +447,29 @@ def test_a_copy_has_state_of_its_own(own):
     assert other._function.__globals__["seen"] == [1]
 
 
+# What it says
+
+
+def test_lines_are_kept_once_and_counted_when_there_are_too_many():
+    with listening() as said:
+        for i in [*range(30), *range(30)]:
+            print("line", i)
+        print("x" * 1000, end="")
+    assert len(said.lines) == 21
+    assert said.lines[0].endswith("printed: line 0")
+    assert count_left_out(said.lines[-1]) == 2 * 10 + 1
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_printing_much_costs_little(end):
+    start = time.process_time()
+    with listening() as said:
+        for i in range(200_000):
+            print("line", i, end=end)
+    assert time.process_time() - start < 4
+    assert "printed: line 0" in said.lines[0]
+
+
 # What it may not do
 
 
@@ -261,6 +482,15 @@ def test_writing_into_operands_is_wrong_even_if_the_result_is_right(own):
     """)
     found = check(code, PLAIN, Pass.FORWARD, 1, 0)
     assert found.verdict == "wrong"
+
+
+def test_operands_may_be_protected(own):
+    code = own("""
+        def f(x, kernel):
+            x.flags.writeable = False
+            return right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    """)
+    assert check(code, PLAIN, Pass.FORWARD, 1, 0).verdict == "agrees"
 
 
 def test_memory_that_was_never_written_to_shows(own):
@@ -296,6 +526,35 @@ def test_results_of_other_types(own, dtype):
             return right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1).astype("{dtype}")
     """)
     assert check(code, PLAIN, Pass.FORWARD, 1, 0).verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ("out, {'cache': x}", "f returns a tuple of 2, expected one array of shape (2, 4, 7, 7), "),
+        ("out, out", "f returns a tuple of 2, expected one array"),
+        ("[out, x]", "f returns a list of 2, expected one array"),
+        ("{'out': out}", "f returns a dict, expected one array"),
+        ("(row for row in out)", "f returns a generator, expected one array"),
+        ("None", "f returns None, expected one array"),
+        ("out.astype(complex)", "f returns an array of dtype complex128, expected floats"),
+        ("out.astype(object)", "f returns an array of dtype object, expected floats"),
+        ("out[:, :, 1:]", "the result has shape (2, 4, 6, 7), expected (2, 4, 7, 7), that is ("),
+        ("out.tolist()", None),
+        ("tuple(out)", None),
+    ],
+)
+def test_a_result_that_is_not_one_array(own, returned, told):
+    code = own(f"""
+        def f(x, kernel):
+            out = right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+            return {returned}
+    """)
+    found = check(code, PLAIN, Pass.FORWARD, 1, 0)
+    assert found.verdict == ("wrong" if told else "agrees")
+    assert not told or told in found.diagnosis
+    if told:
+        diagnose(code, PLAIN, Pass.FORWARD, 1, 0, Search())
 
 
 def test_names_stay_known_beside_the_registry():

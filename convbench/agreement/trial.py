@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.implementations.contract import Implementation
-from convbench.implementations.user import PreparedUserCode, ResultShapeError
+from convbench.implementations.user.prepared import PreparedUserCode, WrongResultError
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
 
@@ -73,7 +73,7 @@ class Trial:
             modified = prepared.modified()
         try:
             result = np.array(prepared.to_numpy(raw))
-        except ResultShapeError as error:
+        except WrongResultError as error:
             return Seen(None, np.array(error.result), error.message, modified)
         if result.shape != self._shape:
             found, wanted = (" x ".join(map(str, s)) for s in (result.shape, self._shape))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -63,7 +64,7 @@ def complain(line: str) -> None:
 def write(text: str, output: Path | None) -> None:
     """To stdout, or to the file named with -o (`-` is stdout)."""
     if output is None or str(output) == "-":
-        sys.stdout.write(text)
+        _write_to_stdout(text)
         return
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +74,22 @@ def write(text: str, output: Path | None) -> None:
             f"{output} cannot be written: {error.strerror}", hint="name another file with -o"
         ) from None
     complain(f"wrote {output}")
+
+
+def _write_to_stdout(text: str) -> None:
+    """What stdout's encoding lacks becomes `?`. Raises ConvbenchError where it cannot be written.
+
+    A reader that has seen enough, as `head` has, is no error: the command goes on to its exit code.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except OSError as error:
+        # Python flushes once more when it ends: what is left over goes nowhere, without a word.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise ConvbenchError(f"stdout cannot be written: {error.strerror}") from None
 
 
 class Watcher:

@@ -132,16 +132,23 @@ def watched(
 
 
 def result_path(
-    output: Path | None, suite: str, force: bool, part: tuple[int, int] | None = None
+    output: Path | None,
+    suite: str,
+    force: bool,
+    part: tuple[int, int] | None = None,
+    resumes: bool = False,
 ) -> Path:
-    """Where the result goes; made sure of before anything is measured."""
+    """Where the result goes; made sure of before anything is measured.
+
+    `resumes`: the command has `--resume`.
+    """
     from convbench import result_file
 
     name = f"{suite}-{part[0]}of{part[1]}" if part else suite
     path = output or result_file.default_path(name)
     if path.suffix != ".json":
         raise ConvbenchError(f"{path}: a result file ends in .json")
-    result_file.reserve(path, force)
+    result_file.reserve(path, force, resumes)
     return path
 
 

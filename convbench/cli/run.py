@@ -116,7 +116,7 @@ def run(
         whole = with_implementations(read_suite(str(target)), impl, layout, kernel_layout)
         part = shard_of(shard)
         suite = selected(whole, pass_, layer, part)
-        path = result_path(output, suite.name, force, part)
+        path = result_path(output, suite.name, force, part, resumes=True)
         session = new_session(suite, threads, effort, seed or 0, path, part)
     options = options_of(session, budget, timeout, time_wrong)
 

@@ -100,9 +100,9 @@ def print_report(report: Report, format_: Format, output: Path | None) -> None:
     if output is not None and str(output) != "-":
         write(formats.render(report, formats.format_of(output)), output)
     elif format_ is Format.TABLE:
-        from convbench.report.terminal import print_report as print_on_terminal
+        from convbench.report.terminal import for_stdout
 
-        print_on_terminal(report)
+        write(for_stdout(report), None)
     elif format_ is Format.GITHUB:
         _print_for_github(report)
     else:

@@ -97,13 +97,17 @@ class Server:
                 reason = implementation.unsupported(request.layer, request.pass_)
                 answer = Refused(reason) if reason else self._checked(implementation, request)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - it may raise anything
-                advice = self._diagnosing.other_layout(implementation, *self._cell(request))
-                answer = _failure(error)
-                if advice:
-                    answer = replace(answer, reason=f"{answer.reason}; {advice}")
+                answer = self._advised(_failure(error), implementation, request)
         if isinstance(answer, Refused):
             return answer
         return replace(answer, said=(*said.lines, *answer.said))
+
+    def _advised(self, failure: Failure, implementation: Implementation, request: Check) -> Failure:
+        """What cannot be called at all cannot be called with other axes either."""
+        if failure.is_usage:
+            return failure
+        advice = self._diagnosing.other_layout(implementation, *self._cell(request))
+        return replace(failure, reason=f"{failure.reason}; {advice}") if advice else failure
 
     def _cell(self, request: Check) -> tuple[Layer, Pass, int, int]:
         return request.layer, request.pass_, self._threads, self._seed
@@ -210,8 +214,6 @@ def _answered(server: Server, request: Request) -> Any:
 
 
 def _failure(error: BaseException) -> Failure:
-    if isinstance(error, MemoryError):
-        return Failure("out of memory")
     if isinstance(error, ImplementationError):
         return Failure(error.message, is_usage=True, hint=error.hint)
     return Failure(describe_exception(error), trace(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from convbench.layer import Pass
+from convbench.own_code import count_left_out, lines_left_out
 from convbench.report import scale
 from convbench.report.table import Note
 from convbench.results import Cell, Example, Explanation, ResultFile, kind
@@ -145,11 +146,12 @@ def _left_out(cells: Sequence[Cell]) -> Iterator[Note]:
 
 
 def _said(implementation: str, cells: Sequence[Cell]) -> Iterator[Note]:
-    lines = dict.fromkeys(line for c in cells if c.status != "failed" for line in c.said)
+    said = [line for cell in cells if cell.status != "failed" for line in cell.said]
+    lines = tuple(dict.fromkeys(line for line in said if not count_left_out(line)))
     if lines:
-        shown = tuple(lines)[:MAX_SAID]
-        more = len(lines) - len(shown)
+        shown = lines[:MAX_SAID]
+        more = len(lines) - len(shown) + sum(map(count_left_out, said))
         yield Note(
             f"{implementation} said while it was checked:",
-            verbatim=(*shown, f"... and {more} lines more") if more else shown,
+            verbatim=(*shown, lines_left_out(more)) if more else shown,
         )

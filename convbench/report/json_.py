@@ -10,7 +10,9 @@ from convbench.report.table import Report
 
 
 def render(report: Report) -> str:
-    return json.dumps(document(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(document(report), indent=2, ensure_ascii=False, allow_nan=False)
+    # Halves of characters, which no encoding has, become JSON's own escapes of them.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
 
 
 def document(report: Report) -> Any:

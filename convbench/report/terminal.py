@@ -6,6 +6,7 @@ SVG. Texts are never read as markup, so names with [brackets] stay as they are.
 
 from __future__ import annotations
 
+import sys
 from io import StringIO
 
 from rich.console import Console
@@ -33,6 +34,24 @@ def print_report(report: Report, console: Console | None = None) -> None:
     console = console or Console()
     on_terminal = console.is_terminal
     _print(report, console, Frame(console.width if on_terminal else None, boxed=on_terminal))
+
+
+def for_stdout(report: Report) -> str:
+    """The report as stdout shows it best, for somebody else to write there."""
+    stream = _LikeStdout()
+    print_report(report, Console(file=stream))
+    return stream.getvalue()
+
+
+class _LikeStdout(StringIO):
+    """Is a terminal, and has letters, as stdout is and has."""
+
+    def isatty(self) -> bool:
+        return sys.stdout.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # StringIO's cannot be set
+        return sys.stdout.encoding
 
 
 def text(report: Report) -> str:

@@ -8,54 +8,28 @@ A function is the forward pass. A class or module has any of `forward`, `input_g
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import reduce
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from convbench.errors import ImplementationError
-from convbench.implementations.contract import Ledger
 from convbench.implementations.user import calls
-from convbench.implementations.user.calls import Call, Operand, UnsupportedError
-from convbench.implementations.user.files import import_code, source_of
-from convbench.implementations.user.layouts import AXES, Layout
+from convbench.implementations.user.calls import Call, Operand
+from convbench.implementations.user.files import import_code, imported, source_of
+from convbench.implementations.user.forms import UnsupportedError
+from convbench.implementations.user.layouts import Layouts
+from convbench.implementations.user.prepared import PreparedUserCode
 from convbench.layer import Layer, Pass
-from convbench.operands import Operands
-from convbench.own_code import (
-    ACTIVATION_AXES,
-    KERNEL_AXES,
-    OwnCode,
-    is_file,
-    layout_problem,
-    spelling_problem,
-    split,
-)
-
-Array = NDArray[np.floating[Any]]
+from convbench.own_code import OwnCode, is_file, spelling_problem, split
 
 METHODS = {
     Pass.FORWARD: "forward",
     Pass.INPUT_GRADIENT: "input_gradient",
     Pass.KERNEL_GRADIENT: "kernel_gradient",
 }
-
-
-class ResultShapeError(ImplementationError):
-    """A result that has not the shape of the pass; `result` is it, `letters` its right axes."""
-
-    def __init__(
-        self, result: Array, letters: str, expected: tuple[int, ...], found: str | None = None
-    ) -> None:
-        axes = ", ".join(AXES[letter] for letter in letters)
-        is_ = f"is {found}" if found else f"has shape {result.shape}"
-        super().__init__(f"the result {is_}, expected {expected}, that is ({axes})")
-        self.result = result
-        self.letters = letters
 
 
 class UserCode:
@@ -83,8 +57,14 @@ class UserCode:
 
     @property
     def has_default_layouts(self) -> bool:
-        """Whether neither a suite nor the code itself says what its axes are. Runs the file."""
-        found = _named(self.own.code, import_code(self.own.code, self._afresh))
+        """Whether neither a suite nor the code itself says what its axes are.
+
+        False of code that could not be imported, which is not tried again.
+        """
+        module = imported(self.own.code)
+        if module is None:
+            return False
+        found = _named(self.own.code, module)
         keys = ("layout", "kernel_layout", "output_layout")
         return not any(getattr(self.own, key) or getattr(found, key, "") for key in keys)
 
@@ -111,29 +91,66 @@ class UserCode:
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedUserCode:
         callee = self._callee(pass_)
         call = callee.call(layer, threads)
-        return PreparedUserCode(layer, pass_, callee.function(layer, threads), call, callee.layouts)
+        function = callee.function(layer, threads)
+        return PreparedUserCode(layer, pass_, callee.what, function, call, callee.layouts)
 
     def _callee(self, pass_: Pass) -> _Callee:
         """Raises UnsupportedError for a pass that the code does not have."""
         module = import_code(self.own.code, self._afresh)
         found = _named(self.own.code, module)
-        layouts = _Layouts.of(self.own, found)
+        layouts = Layouts.of(self.own, found)
         text = self.own.passes.get(pass_)
         if text is not None:
             return _Callee(found, pass_, layouts, module, text=text)
         if self.own.passes:
             raise UnsupportedError(f"its `passes` have no {pass_}")
-        if inspect.isclass(found) or not callable(found) or _has_a_pass(found):
-            if not hasattr(found, METHODS[pass_]):
-                raise UnsupportedError(f"it has no {METHODS[pass_]}")
-            return _Callee(found, pass_, layouts, module, method=METHODS[pass_])
-        if pass_ is not Pass.FORWARD:
+        method = METHODS[pass_]
+        if callable(getattr(found, method, None)):
+            return _Callee(found, pass_, layouts, module, method=method)
+        is_function = _is_function(found)
+        if not is_function and not _has_a_pass(found):
+            raise _nothing_to_call(self.own.code, found)
+        if is_function and pass_ is Pass.FORWARD:
+            call = "__call__" if inspect.isclass(found) else ""
+            return _Callee(found, pass_, layouts, module, method=call)
+        if is_function and not _has_a_pass(found):
             raise UnsupportedError("a function gives the forward pass only")
-        return _Callee(found, pass_, layouts, module)
+        raise UnsupportedError(f"it has no {method}")
 
 
 def _has_a_pass(found: object) -> bool:
-    return any(hasattr(found, method) for method in METHODS.values())
+    return any(callable(getattr(found, method, None)) for method in METHODS.values())
+
+
+def _is_function(found: object) -> bool:
+    """Whether it, or an object of it if it is a class, can be called."""
+    if inspect.isclass(found):  # which can be called itself: that makes an object
+        return any("__call__" in vars(base) for base in found.__mro__)
+    return callable(found)
+
+
+def _nothing_to_call(code: str, found: object) -> ImplementationError:
+    passes = [*METHODS.values()]
+    listed = f"{', '.join(passes[:-1])} and {passes[-1]}"
+    _, name = split(code)
+    if not inspect.isclass(found) and not inspect.ismodule(found):
+        return ImplementationError(
+            f"{code}: {name} is a value of type {type(found).__name__}, which cannot be called",
+            hint=f"expected a function, or a class or module that has any of {listed}",
+        )
+    what = "class" if inspect.isclass(found) else "module"
+    close = [
+        f"{near[0]} where it has {known}"
+        for known in vars(found)
+        if known not in passes and (near := get_close_matches(known, passes, n=1, cutoff=0.8))
+    ]
+    return ImplementationError(
+        f"{code}: the {what} {found.__name__} has none of {listed}",
+        hint=f"did you mean {' and '.join(close)}?"
+        if close
+        else "write one of them, or say how to call it with `passes` in a suite "
+        "(docs/your-own-convolution.md)",
+    )
 
 
 def _named(code: str, module: ModuleType) -> Any:
@@ -174,60 +191,18 @@ def _defined(module: ModuleType) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Layouts:
-    """The code's layouts of x (and its gradient), of the output (and its), and of the kernel."""
-
-    input: Layout
-    output: Layout
-    kernel: Layout
-
-    @classmethod
-    def of(cls, own: OwnCode, found: object) -> _Layouts:
-        """What the suite says, else what the code itself has as attributes, else the defaults."""
-        said = {
-            key: getattr(own, key) or getattr(found, key, "")
-            for key in ("layout", "kernel_layout", "output_layout")
-        }
-        for key, letters in said.items():
-            axes = KERNEL_AXES if key == "kernel_layout" else ACTIVATION_AXES
-            if letters and (problem := layout_problem(str(letters), axes)):
-                raise ImplementationError(f"{own.name}: {key} {letters!r}: expected {problem}")
-        x = str(said["layout"] or ACTIVATION_AXES)
-        whole = x if set(x) == set(ACTIVATION_AXES) else ACTIVATION_AXES
-        return cls(
-            Layout(x, "NHWC"),
-            Layout(str(said["output_layout"] or whole), "NHWC"),
-            Layout(str(said["kernel_layout"] or KERNEL_AXES), "HWIO"),
-        )
-
-    def result(self, pass_: Pass) -> Layout:
-        if pass_ is Pass.FORWARD:
-            return self.output
-        return self.input if pass_ is Pass.INPUT_GRADIENT else self.kernel
-
-    def left_out(self, layer: Layer) -> str:
-        """What the layer has more than one of, and the code's arrays no axis for."""
-        letters = (
-            self.input.left_out(layer.result_shape(Pass.INPUT_GRADIENT))
-            + self.output.left_out(layer.result_shape(Pass.FORWARD)).replace("C", "O")
-            + self.kernel.left_out(layer.kernel_shape)
-        )
-        return " and ".join(dict.fromkeys(AXES[letter.replace("I", "C")] for letter in letters))
-
-
-@dataclass(frozen=True)
 class _Callee:
     """What computes a pass: the object that was named, a method of it, or an expression."""
 
     found: Any
     pass_: Pass
-    layouts: _Layouts
+    layouts: Layouts
     module: ModuleType
     method: str = ""
     text: str | None = None
 
     @property
-    def _what(self) -> str:
+    def what(self) -> str:
         """How messages call it."""
         if self.text is not None:
             return f"the expression {self.text!r}"
@@ -243,7 +218,7 @@ class _Callee:
         init = self._init(layer, threads)
         handled = {*init.keywords, *(["layer"] if init.arguments else [])}
         values = _values(layer, threads, self.layouts)
-        return calls.bind(self._what, self._parameters(), layer, self.pass_, values, handled)
+        return calls.bind(self.what, self._parameters(), layer, self.pass_, values, handled)
 
     def function(self, layer: Layer, threads: int) -> Callable[..., object]:
         """The function itself; of a class that of a new object, planned for the layer."""
@@ -284,7 +259,7 @@ def _attributes(found: object, expression: str) -> dict[str, Any]:
     }
 
 
-def _values(layer: Layer, threads: int, layouts: _Layouts) -> dict[str, object]:
+def _values(layer: Layer, threads: int, layouts: Layouts) -> dict[str, object]:
     """What code can be given, by name; arrays as Operands."""
     settings = {
         "filters": layer.filters,
@@ -305,81 +280,3 @@ def _values(layer: Layer, threads: int, layouts: _Layouts) -> dict[str, object]:
     }
     arrays = {name: Operand(name) for name in ("x", "kernel", "output_gradient")}
     return {**settings, **keywords, **arrays}
-
-
-class PreparedUserCode:
-    """A function and what it is called with. Its arrays stay the same from one load to the next,
-    so that code which remembers an array and not its values shows."""
-
-    buffers: tuple[Array, ...] = ()
-
-    def __init__(
-        self,
-        layer: Layer,
-        pass_: Pass,
-        function: Callable[..., object],
-        call: Call,
-        layouts: _Layouts,
-    ) -> None:
-        self._function, self._call = function, call
-        self._layouts = layouts
-        self._result_layout = layouts.result(pass_)
-        self._result_shape = self._result_layout.shape(layer.result_shape(pass_))
-        self._arrays: dict[str, Array] = {}
-        self.ledger = Ledger(
-            ("all that the function does", "conversion to an array, if it returns something else"),
-            (
-                f"copy of the operands into {layouts.input.letters} and {layouts.kernel.letters}",
-                "import of the file, and the making of an object if it is a class",
-            ),
-        )
-
-    @property
-    def layouts(self) -> dict[str, Layout]:
-        """The layouts of the operands and of the result, by what they are called here."""
-        return {
-            "input": self._layouts.input,
-            "kernel": self._layouts.kernel,
-            "output_gradient": self._layouts.output,
-            "result": self._result_layout,
-        }
-
-    def load(self, operands: Operands) -> None:
-        self._loaded = operands
-        for name, array in self._in_its_layout(operands):
-            self._arrays.setdefault(name, np.empty_like(array))[...] = array
-        call = self._call.filled(self._arrays)
-        self._arguments, self._keywords = call.arguments, call.keywords
-
-    def _in_its_layout(self, operands: Operands) -> Iterator[tuple[str, Array]]:
-        given = {
-            "x": (operands.input, self._layouts.input),
-            "kernel": (operands.kernel, self._layouts.kernel),
-            "output_gradient": (operands.output_gradient, self._layouts.output),
-            "bias": (operands.bias, Layout("O", "O")),
-        }
-        for name, (array, layout) in given.items():
-            if array is not None:
-                yield name, layout.to_code(array)
-
-    def run(self) -> object:
-        result = self._function(*self._arguments, **self._keywords)
-        return result if isinstance(result, np.ndarray) else np.asarray(result)
-
-    def to_numpy(self, result: object) -> Array:
-        """Raises ResultShapeError for a result that cannot be the pass's."""
-        array: Array = np.asarray(result)
-        if array.dtype.kind not in "fiub":
-            found = f"a {type(array.item()).__name__}" if array.ndim == 0 else f"{array.dtype}s"
-            raise ResultShapeError(array, self._result_layout.letters, self._result_shape, found)
-        if array.shape != self._result_shape:
-            raise ResultShapeError(array, self._result_layout.letters, self._result_shape)
-        return self._result_layout.to_ours(array)
-
-    def modified(self) -> tuple[str, ...]:
-        """The operands that are not what was loaded any more."""
-        return tuple(
-            name
-            for name, array in self._in_its_layout(self._loaded)
-            if not np.array_equal(array, self._arrays[name])
-        )

@@ -1,8 +1,7 @@
-"""Which of a pass's values each parameter of somebody's function gets, and in what form.
+"""Which of a pass's values each parameter of somebody's function gets.
 
 A parameter is matched by its name; operands that no parameter is named after go to the others by
-position. A keyword that has a default gets its value in the default's form: one number for an int,
-`valid` or `same` for text, else pairs.
+position. A keyword that has a default gets its value in the default's form (forms.py).
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convbench.errors import ImplementationError
+from convbench.implementations.user.forms import UnsupportedError, in_form_of
 from convbench.layer import Layer, Pass
 from convbench.own_code import KEYWORDS, OPERANDS, needed_keywords
 
@@ -27,10 +27,6 @@ NAMES = {*KEYWORDS, *SETTINGS, *(name for names in OPERANDS.values() for name in
 """What an expression can name."""
 
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-
-
-class UnsupportedError(Exception):
-    """The code cannot be given what this layer needs; the text says what."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +80,10 @@ def bind(
     arguments: list[object] = []
     keywords: dict[str, object] = {}
     taken: set[str] = set()
+    takes_any = False
+    arrays = [operand for operand in unnamed if operand not in SETTINGS]
+    unknown = [p for p in found if p.name not in known and _is_required(p)]
+    lacks_kernel = "kernel" in arrays and len(unknown) < len(arrays)
 
     def give(parameter: Parameter, value: object) -> None:
         if parameter.kind is Parameter.POSITIONAL_ONLY:
@@ -97,14 +97,15 @@ def bind(
             arguments += [values[operand] for operand in unnamed]
             unnamed = []
         elif parameter.kind is Parameter.VAR_KEYWORD:
-            missing = [k for k in KEYWORDS if k not in taken and values.get(k) is not None]
-            keywords |= {k: values[k] for k in missing if k != "threads"}
-            taken |= {*missing}
+            takes_any = True
+        elif name == "filters" and lacks_kernel and _is_required(parameter):
+            give(parameter, values["kernel"])  # another word for it: nothing else could be it
+            unnamed.remove("kernel")
         elif name in known:
             taken.add(name)
             if values.get(name) is not None or not has_default:
                 give(parameter, in_form_of(parameter.default, name, values, layer, what))
-        elif unnamed and parameter.kind in _BY_POSITION and not has_default:
+        elif unnamed and _is_required(parameter):
             give(parameter, values[unnamed.pop(0)])
         elif not has_default:
             raise ImplementationError(
@@ -117,29 +118,37 @@ def bind(
     _require(what, [name for name in unnamed if name not in follows], layer)
     if "layer" in taken:  # it says all but the bias, which is an array
         taken |= {*KEYWORDS} - {"bias"}
-    if lacking := [k for k in needed_keywords(layer, pass_) if k not in taken]:
+    lacking = [keyword for keyword in needed_keywords(layer, pass_) if keyword not in taken]
+    if takes_any:  # no more than it must take: what it hands them to may not know the others
+        keywords |= {keyword: values[keyword] for keyword in lacking}
+    elif lacking:
         names = [_with_other_name(name, named) for name in lacking]
         raise UnsupportedError(f"{what} takes no {', '.join(names)}")
     return Call(tuple(arguments), keywords)
 
 
+def _is_required(parameter: Parameter) -> bool:
+    """Whether it must be given and can be given by position."""
+    return parameter.kind in _BY_POSITION and parameter.default is Parameter.empty
+
+
 def bind_init(what: str, found: Iterable[Parameter], layer: Layer, values: Values) -> Call:
-    """The call of a class; a first parameter of another name gets the layer."""
+    """The call of a class; its only required parameter, whatever its name, may be the layer."""
     arguments: list[object] = []
     keywords: dict[str, object] = {}
-    for index, parameter in enumerate(found):
+    found = [p for p in found if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
+    is_alone = sum(parameter.default is Parameter.empty for parameter in found) == 1
+    for parameter in found:
         name, has_default = parameter.name, parameter.default is not Parameter.empty
-        if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
-            continue
         if name in SETTINGS or (name in KEYWORDS and name != "bias"):
             keywords[name] = in_form_of(parameter.default, name, values, layer, what)
-        elif index == 0 and not has_default and parameter.kind in _BY_POSITION:
+        elif is_alone and _is_required(parameter):
             arguments.append(layer)
         elif not has_default:
             raise ImplementationError(
                 f"{what}.__init__ has a parameter {name!r} that convbench cannot give a value",
-                hint=f"it knows {', '.join((*SETTINGS, *KEYWORDS[1:]))}, or one parameter for the "
-                "layer as a whole",
+                hint=f"it knows {', '.join((*SETTINGS, *KEYWORDS[1:]))}, or one required "
+                "parameter for the layer as a whole",
             )
     return Call(tuple(arguments), keywords)
 
@@ -156,31 +165,21 @@ def expression(text: str, pass_: Pass, namespace: dict[str, Any]) -> Callable[..
             f"{text!r} names {', '.join(foreign)}, which the {pass_} pass does not have",
             hint=f"it has {', '.join(OPERANDS[pass_])}",
         )
-    names = sorted(used)
+    names = ", ".join(["*", *sorted(used)] if used else [])  # ours, so that none is by position
     function: Callable[..., object] = eval(
-        compile(f"lambda {', '.join(names)}: ({text.strip()}\n)", f"<{pass_}>", "eval"), namespace
+        compile(f"lambda {names}: ({text.strip()}\n)", expression_file(pass_), "eval"), namespace
     )
     return function
+
+
+def expression_file(pass_: Pass) -> str:
+    """What the frames of a pass's expression name as their file."""
+    return f"<{pass_}>"
 
 
 def names_in(expression: str) -> set[str]:
     tree = ast.parse(expression.strip(), mode="eval")
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-
-
-def in_form_of(default: object, name: str, values: Values, layer: Layer, what: str) -> object:
-    """A value in the form that a parameter's default has. Raises UnsupportedError for another."""
-    value = values[name]
-    if name == "padding" and isinstance(default, str):
-        return _named_padding(layer, what)
-    if type(default) is int and isinstance(value, tuple):
-        return _one_number(name, value, what)
-    if name == "padding" and isinstance(default, tuple) and all(type(p) is int for p in default):
-        (top, bottom), (left, right) = layer.pads
-        if (top, left) != (bottom, right):
-            raise UnsupportedError(f"{what} takes padding as (height, width), not four pads")
-        return top, left
-    return value
 
 
 _OTHER_NAMES = {
@@ -196,21 +195,6 @@ def _with_other_name(keyword: str, taken: Collection[str]) -> str:
     """A keyword that is not taken, and what looks like it."""
     other = next((name for name in _OTHER_NAMES[keyword] if name in taken), None)
     return f"{keyword} (it has {other})" if other else keyword
-
-
-def _named_padding(layer: Layer, what: str) -> str:
-    if isinstance(layer.padding, str):
-        return layer.padding
-    if layer.pads == ((0, 0), (0, 0)):
-        return "valid"
-    raise UnsupportedError(f"{what} takes padding as a name, not as pads")
-
-
-def _one_number(name: str, value: tuple[Any, ...], what: str) -> object:
-    numbers = {n for item in value for n in (item if isinstance(item, tuple) else (item,))}
-    if len(numbers) > 1:
-        raise UnsupportedError(f"{what} takes {name} as one number")
-    return numbers.pop()
 
 
 def _require(what: str, unnamed: list[str], layer: Layer) -> None:

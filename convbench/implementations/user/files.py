@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import os
 import sys
 from importlib.machinery import PathFinder, SourceFileLoader
 from itertools import count
@@ -14,6 +13,9 @@ from types import CodeType, ModuleType
 
 from convbench.errors import ImplementationError
 from convbench.own_code import is_file, split
+
+STARTED_IN = Path.cwd()
+"""The folder that names of files and modules are seen from, wherever the user's code goes then."""
 
 _copies = count(1)
 
@@ -25,8 +27,8 @@ def source_of(code: str) -> Path | None:
     """
     where, _ = split(code)
     if is_file(where):
-        return Path(where) if os.path.isfile(where) else None
-    folders = [os.getcwd(), *sys.path]
+        return Path(where) if (STARTED_IN / where).is_file() else None
+    folders = [str(STARTED_IN), *sys.path]
     spec = None
     parts = where.split(".")
     for length in range(1, len(parts) + 1):
@@ -60,24 +62,36 @@ def import_code(code: str, afresh: bool = False) -> ModuleType:
     """
     where, _ = split(code)
     if not is_file(where):
-        _put_first([os.getcwd()])
+        _put_first([str(STARTED_IN)])
         known = importlib.import_module(where)
         return _copy_of(known.__name__, Path(str(known.__file__))) if afresh else known
-    path = Path(where).resolve()
+    path = _path(where)
     if not path.is_file():
         raise ImplementationError(f"{code}: there is no file {where}")
     _put_first(import_path(path))
     dotted = _dotted_name(path)
     if afresh:
         return _copy_of(dotted, path)
-    module = sys.modules.get(dotted)
-    if module is not None and getattr(module, "__file__", None) == str(path):
+    if (module := imported(code)) is not None:
         return module
     if "." in dotted:  # so that `from . import` works
         module = importlib.import_module(dotted)
         if getattr(module, "__file__", None) == str(path):
             return module
     return _executed(dotted, path)
+
+
+def imported(code: str) -> ModuleType | None:
+    """The module of own code if it was imported and did not raise; nothing is run."""
+    where, _ = split(code)
+    if not is_file(where):
+        return sys.modules.get(where)
+    module = sys.modules.get(_dotted_name(_path(where)))
+    return module if getattr(module, "__file__", None) == str(_path(where)) else None
+
+
+def _path(where: str) -> Path:
+    return (STARTED_IN / where).resolve()
 
 
 def _dotted_name(path: Path) -> str:

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.errors import ImplementationError
+from convbench.layer import Layer, Pass
+from convbench.own_code import ACTIVATION_AXES, KERNEL_AXES, OwnCode, layout_problem
+
 Array = NDArray[Any]
 
 
@@ -54,3 +58,46 @@ AXES = {
     "I": "channels of a group",
 }
 """What a letter of a layout stands for."""
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """The code's layouts of x (and its gradient), of the output (and its), and of the kernel."""
+
+    input: Layout
+    output: Layout
+    kernel: Layout
+
+    @classmethod
+    def of(cls, own: OwnCode, found: object) -> Layouts:
+        """What the suite says, else what the code itself has as attributes, else the defaults."""
+        said = {
+            key: getattr(own, key) or getattr(found, key, "")
+            for key in ("layout", "kernel_layout", "output_layout")
+        }
+        for key, letters in said.items():
+            axes = KERNEL_AXES if key == "kernel_layout" else ACTIVATION_AXES
+            if letters and (problem := layout_problem(str(letters), axes)):
+                raise ImplementationError(f"{own.name}: {key} {letters!r}: expected {problem}")
+        x = str(said["layout"] or ACTIVATION_AXES)
+        default = ACTIVATION_AXES if "N" in x else ACTIVATION_AXES.replace("N", "")
+        whole = x if "C" in x else default  # there may be several filters of one channel
+        return cls(
+            Layout(x, "NHWC"),
+            Layout(str(said["output_layout"] or whole), "NHWC"),
+            Layout(str(said["kernel_layout"] or KERNEL_AXES), "HWIO"),
+        )
+
+    def result(self, pass_: Pass) -> Layout:
+        if pass_ is Pass.FORWARD:
+            return self.output
+        return self.input if pass_ is Pass.INPUT_GRADIENT else self.kernel
+
+    def left_out(self, layer: Layer) -> str:
+        """What the layer has more than one of, and the code's arrays no axis for."""
+        letters = (
+            self.input.left_out(layer.result_shape(Pass.INPUT_GRADIENT))
+            + self.output.left_out(layer.result_shape(Pass.FORWARD)).replace("C", "O")
+            + self.kernel.left_out(layer.kernel_shape)
+        )
+        return " and ".join(dict.fromkeys(AXES[letter.replace("I", "C")] for letter in letters))

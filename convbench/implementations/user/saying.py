@@ -5,6 +5,8 @@ Each with the line of their file that it came from; our frames and the libraries
 
 from __future__ import annotations
 
+import codecs
+import functools
 import io
 import linecache
 import sys
@@ -12,9 +14,18 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from os.path import isfile
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
+
+from convbench.implementations.user.calls import expression_file
+from convbench.layer import Pass
+from convbench.own_code import lines_left_out
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 MAX_LINES = 20
 MAX_LENGTH = 200
@@ -23,30 +34,49 @@ _LIBRARIES = tuple(
     {
         str(Path(__file__).parents[2]),
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-        "<frozen",
     }
 )
+_EXPRESSIONS = tuple(expression_file(pass_) for pass_ in Pass)
 
 
+@functools.cache
 def is_theirs(file: str) -> bool:
-    """Whether a file is the user's own: neither convbench nor an installed library."""
-    return not file.startswith(_LIBRARIES) and "site-packages" not in file
+    """Whether a frame's file is the user's own: neither convbench nor an installed library.
+
+    One that does not exist, such as the source of a compiled extension, is none of theirs, except
+    for the expressions of a suite.
+    """
+    if file in _EXPRESSIONS:
+        return True
+    return not file.startswith(_LIBRARIES) and "site-packages" not in file and isfile(file)
 
 
 class Said:
-    """Lines, each once, in the order in which they came."""
+    """Lines, each once, in the order in which they came; of too many the first ones."""
 
     def __init__(self) -> None:
         self._lines: dict[str, None] = {}
+        self._words: set[str] = set()
+        self._left_out = 0
 
-    def add(self, line: str) -> None:
-        short = line if len(line) <= MAX_LENGTH else line[: MAX_LENGTH - 3] + "..."
-        if len(self._lines) < MAX_LINES:
-            self._lines.setdefault(short)
+    @property
+    def is_full(self) -> bool:
+        return len(self._lines) >= MAX_LINES
+
+    def add(self, words: str, place: str = "") -> None:
+        """`place` is where they come from; once nothing more is kept it is not needed."""
+        short = words if len(words) <= MAX_LENGTH else words[: MAX_LENGTH - 3] + "..."
+        if not self.is_full:
+            self._lines.setdefault(f"{place}{short}")
+            self._words.add(short)
+        elif short not in self._words:
+            self._left_out += 1
 
     @property
     def lines(self) -> tuple[str, ...]:
-        return tuple(self._lines)
+        """The last tells how many were left out, if any."""
+        more = (lines_left_out(self._left_out),) if self._left_out else ()
+        return *self._lines, *more
 
 
 @contextmanager
@@ -54,43 +84,86 @@ def listening() -> Iterator[Said]:
     """Notes what is printed and warned inside the `with`."""
     said = Said()
     printed = _Printed(said)
+    stream = _Stream(printed, said)
     with (
-        redirect_stdout(printed),
-        redirect_stderr(printed),
+        redirect_stdout(stream),
+        redirect_stderr(stream),
         warnings.catch_warnings(record=True) as warned,
     ):
         warnings.simplefilter("always")
         try:
             yield said
         finally:
-            printed.flush()
+            with suppress(ValueError):  # detached from what is below it
+                stream.flush()
+            printed.end()
             for warning in warned:
-                place = f"{Path(warning.filename).name}:{warning.lineno}"
-                said.add(f"{place}: {warning.category.__name__}: {warning.message}")
+                place = f"{Path(warning.filename).name}:{warning.lineno}: "
+                said.add(f"{warning.category.__name__}: {warning.message}", place)
 
 
-class _Printed(io.TextIOBase):
-    """A stream that keeps whole lines, with the place of the print that began each."""
+class _Stream(io.TextIOWrapper):
+    """Stands for sys.stdout: passes on at once, so that the place of the print is still on the
+    stack, for as long as that is of use."""
+
+    def __init__(self, printed: _Printed, said: Said) -> None:
+        super().__init__(printed, "utf-8", "backslashreplace", newline="\n")
+        self._printed, self._said = printed, said
+
+    def write(self, text: str, /) -> int:
+        length = super().write(text)
+        if self._printed.is_kept or ("\n" in text and not self._said.is_full):
+            self.flush()
+        return length
+
+
+class _Printed(io.RawIOBase):
+    """What is below sys.stdout: keeps whole lines, with the place of the print that began each.
+
+    Code that wants a file's descriptor gets the worker's stderr, as does all that it starts.
+    """
+
+    name = "<stdout>"
+    mode = "wb"
 
     def __init__(self, said: Said) -> None:
         self._said = said
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._begun = ""
         self._place = ""
 
     def writable(self) -> bool:
         return True
 
-    def write(self, text: str) -> int:
-        if not self._begun:
-            self._place = _caller()
-        *lines, self._begun = (self._begun + text).split("\n")
-        for line in lines:
-            self._said.add(f"{self._place}printed: {line}")
-        return len(text)
+    def fileno(self) -> int:
+        return 2
 
-    def flush(self) -> None:
+    def isatty(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Whoever closes it only thinks so: what is printed next is listened to as well."""
+
+    def write(self, given: Buffer, /) -> int:
+        data = bytes(given)
+        if not self._begun and not self._said.is_full:
+            self._place = _caller()
+        first, *others = self._decoder.decode(data).split("\n")
+        self._begun += first[: MAX_LENGTH + 1 - len(self._begun)]
+        for line in others:
+            self._said.add(f"printed: {self._begun}", self._place)
+            self._begun = line[: MAX_LENGTH + 1]
+        return len(data)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything of what comes next in this line is kept."""
+        return not self._said.is_full and len(self._begun) <= MAX_LENGTH
+
+    def end(self) -> None:
+        """No more comes: what was begun is a line."""
         if self._begun:
-            self._said.add(f"{self._place}printed: {self._begun}")
+            self._said.add(f"printed: {self._begun}", self._place)
             self._begun = ""
 
 
@@ -105,6 +178,8 @@ def _caller() -> str:
 def describe_exception(error: BaseException) -> str:
     """`ValueError: message (my_conv.py:12, in conv)`, the place in the user's own code if any."""
     text = "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, MemoryError):  # whatever NumPy calls its own
+        text = ": ".join(filter(None, ("out of memory", str(error))))
     theirs = _frames(error)
     if isinstance(error, SyntaxError) or not theirs:
         return " ".join(text.split())
