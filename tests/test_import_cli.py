@@ -75,6 +75,7 @@ def test_without_a_file_the_suite_goes_to_stdout(shapes: Path) -> None:
         (["LIST", "-o", "LIST"], "a suite ends in .yaml"),
         (["LIST", "-o", "TAKEN"], "exists already"),
         (["LIST", "--impl", "imcol"], "there is no implementation 'imcol'"),
+        (["LIST", "--name", "a\x1b[31m\nb"], "--name: found 'a\\x1b[31m\\nb', expected letters"),
         (["LIST", "--input-shape", "8,8"], "--input-shape: found '8,8', expected height, width"),
         (["LIST", "--format", "csv"], "found no column filters, kernel_size, input_shape"),
         (["keras:ResNet5"], "keras.applications has no 'ResNet5'"),

@@ -54,6 +54,30 @@ def open_input():
     return Subclassed()
 
 
+class Block(L.Layer):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = L.Conv2D(4, 3, name="one"), L.DepthwiseConv2D(3, name="two")
+
+    def call(self, x):
+        return self.two(self.one(inputs=x))
+
+
+def unbuilt():
+    """What Keras builds by calling it once more."""
+    again = L.Conv2D(3, 1, name="again")
+    return keras.Sequential([L.Conv2D(3, 3, name="first"), again, again, Block()])
+
+
+def over_time():
+    x = keras.Input((2, 8, 8, 3))
+    return keras.Model(x, L.TimeDistributed(L.Conv2D(4, 3, name="hidden"))(x))
+
+
+def leaves():
+    raise SystemExit(0)
+
+
 def half():
     return keras.Sequential(
         [keras.Input((8, 8, 3), batch_size=5), L.Conv2D(2, 3, dtype="mixed_float16"),
@@ -135,6 +159,18 @@ def test_a_model_of_a_module_and_what_it_leaves_open() -> None:
     }
 
 
+def test_a_model_that_is_not_built_yet_counts_each_call_once() -> None:
+    reading = read("models.py:unbuilt", input_shape=(9, 8, 3))
+    assert [f.layer.name for f in reading.found] == ["first", "again", "again", "one", "two"]
+
+
+def test_a_convolution_that_no_call_shows_is_left_out() -> None:
+    reading = read("models.py:over_time", input_shape=None)
+    assert not reading.found
+    (left_out,) = reading.left_out
+    assert "hidden (Conv2D): it is not called as a layer" in str(left_out)
+
+
 def test_other_dtypes_are_told() -> None:
     reading = read("models.py:half")
     assert [(f.layer.dtype, f.layer.batch_size) for f in reading.found] == [
@@ -151,6 +187,7 @@ def test_other_dtypes_are_told() -> None:
             "models.py:no_model",
             "models.py:no_model returns a value of type int, expected a Keras model",
         ),
+        ("models.py:leaves", "models.py:leaves: SystemExit: 0"),
         ("models.py:absent", "models.py has no function absent"),
         ("models.py:broken", "models.py:broken: ValueError: this model is broken (models.py:"),
         ("absent.py:f", "absent.py:f: "),
@@ -229,6 +266,46 @@ def test_onnx_pads_by_rule(rule: str, padding: Any) -> None:
     onnx_model(conv("w", auto_pad=rule, strides=[2, 2]), shape=(1, 4, 8, 7), w=(6, 4, 3, 3))
     (found,) = read("model.onnx").found
     assert found.layer.pads == padding
+
+
+@pytest.mark.parametrize(
+    ("attributes", "weights", "reason"),
+    [
+        ({"strides": [2]}, (6, 4, 3, 3), "strides: found [2], expected 2 numbers"),
+        ({"pads": [1, 1]}, (6, 4, 3, 3), "pads: found [1, 1], expected 4 numbers"),
+        ({"kernel_shape": [5, 5]}, (6, 4, 3, 3), "its kernel_shape is [5, 5], its kernel"),
+        ({}, (6, 3, 3, 3), "its kernel has 3 channels in 1 groups, its input 4"),
+    ],
+)
+def test_onnx_nodes_that_contradict_themselves(
+    attributes: dict[str, Any], weights: tuple[int, ...], reason: str
+) -> None:
+    onnx_model(conv("w", **attributes), w=weights)
+    try:
+        reading = read("model.onnx")
+    except ImportSourceError as error:  # ONNX's own inference may refuse it first
+        assert "no ONNX model that can be read" in error.message  # noqa: PT017
+        return
+    assert not reading.found
+    assert reading.left_out[0].reason.startswith(reason)
+
+
+def test_onnx_weights_that_are_inputs_keep_their_sizes() -> None:
+    from onnx import TensorProto, helper, save
+
+    graph = helper.make_graph(
+        [conv("w", auto_pad="VALID", pads=[1, 1, 1, 1])],
+        "graph",
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in (("x", (2, 3, 9, 7)), ("w", (8, 3, 3, 3)))
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
+    save(helper.make_model(graph), "model.onnx")
+    (found,) = read("model.onnx", batch_size=16).found
+    assert (found.layer.filters, found.layer.batch_size) == (8, 16)
+    assert found.layer.padding == "valid"
 
 
 def test_open_sizes_of_an_onnx_model() -> None:

@@ -395,6 +395,37 @@ def test_deepbench_as_it_stands_in_its_header() -> None:
     assert str(left_out) == "conv_problems.h:5: make_tuple(9, 7): found 2 numbers, expected 11"
 
 
+def test_deepbench_tuples_over_two_lines_and_in_comments() -> None:
+    reading = read(
+        "training_set = {\n  std::make_tuple(9, 7, 3, 4, 8,\n    5, 3, 2, 1, 2, 1),\n"
+        "/* std::make_tuple(1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1),\n */ };\n",
+        "conv_problems.h",
+    )
+    assert [(f.place, f.layer) for f in reading.found] == [
+        ("conv_problems.h:2", MEANT["deepbench"])
+    ]
+
+
+@pytest.mark.parametrize("format_", EXAMPLES)
+def test_a_byte_order_mark_and_line_ends_of_windows(format_: str) -> None:
+    name, text = EXAMPLES[format_]
+    Path(name).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    found, reading = importers.read(importers.source(name))
+    assert (found, [entry.layer for entry in reading.found]) == (format_, [MEANT[format_]])
+
+
+def test_long_comments_in_front_do_not_hide_a_format() -> None:
+    assert layer_of("# no layer here\n" * 1000 + "ic3oc4_ih5kh3\n").filters == 4
+
+
+def test_columns_of_other_names_and_columns_twice_are_refused() -> None:
+    with pytest.raises(ImportSourceError, match=r"t\.csv:1: found the column 'stride', ") as error:
+        read("name,input_shape,filters,kernel_size,stride\na,8x8,4,3,2\n", "t.csv")
+    assert error.value.hint == "did you mean strides?"
+    with pytest.raises(ImportSourceError, match=r"t\.csv:1: found the column filters twice"):
+        read("input_shape,filters,kernel_size,filters\n8x8,4,3,5\n", "t.csv")
+
+
 def test_xnnpack_lists_depthwise_layers_by_their_groups() -> None:
     layer = layer_of("14 14 3 3 2 2 2 1 576\n", "mobilenet.txt")
     assert layer.is_depthwise
@@ -459,6 +490,16 @@ def test_equal_convolutions_are_merged_and_counted() -> None:
         ("a", 5, ("b",)),
         ("a-2", 1, ()),
     ]
+
+
+def test_many_layers_of_one_name() -> None:
+    found = [Found(Layer("conv", (8, 8, n), 4, (3, 3)), "") for n in range(1, 3001)]
+    names_ = [one.layer.name for one in merged(found)]
+    assert names_[:3] == ["conv", "conv-2", "conv-3"]
+    assert len(set(names_)) == 3000
+    taken = [Found(Layer(name, (8, 8, i + 1), 4, (3, 3)), "") for i, name in enumerate("aab")]
+    odd = [Found(Layer("a-2", (9, 9, 1), 4, (3, 3)), ""), *taken]
+    assert [one.layer.name for one in merged(odd)] == ["a-2", "a", "a-3", "b"]
 
 
 def test_the_batch_size_is_set_and_the_suite_says_so() -> None:

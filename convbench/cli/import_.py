@@ -81,10 +81,15 @@ def import_(
 
     from convbench import importers
     from convbench.importers.merging import IMPLEMENTATIONS, suite_name, suite_of
-    from convbench.suite_file.writing import write_suite
+    from convbench.suite_file import MAX_BYTES
+    from convbench.suite_file.writing import MAX_LAYERS, write_suite
 
     if output is not None and str(output) != "-":
         _check_path(output, force)
+    if name is not None and name != suite_name(name, is_file=False, lower=False):
+        raise ConvbenchError(
+            f"--name: found {name!r}, expected letters, digits, dots, dashes and underscores"
+        )
     implementations = _known(impl) if impl else IMPLEMENTATIONS
     given = importers.source(source, _shape(input_shape), batch_size)
     known, reading = importers.read(given, format_)
@@ -101,7 +106,13 @@ def import_(
         suite = replace(suite, effort=effort.value)
     command = shlex.join(["convbench", "import", *_arguments(sys.argv[1:])])
     remarks = {one.layer.name: _also(one.others) for one in layers if one.others}
-    write(write_suite(suite, f"Made by: {command}", remarks), output)
+    text = write_suite(suite, f"Made by: {command}", remarks)
+    if len(suite.layers) > MAX_LAYERS or len(text) > MAX_BYTES:
+        raise ConvbenchError(
+            f"{source}: {len(suite.layers)} different layers are more than a suite can have",
+            hint=f"split the list: {MAX_LAYERS} layers, {MAX_BYTES // 10**6} MB",
+        )
+    write(text, output)
     complain(_summary(suite, reading))
     raise SystemExit(ExitCode.FINE)
 

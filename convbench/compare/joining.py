@@ -46,7 +46,12 @@ def join(files: Sequence[tuple[str, Saved]], different_machines: bool = False) -
         shard=None,
     )
     benchmarks = {name: runs for _, saved in files for name, runs in saved.benchmarks.items()}
-    return Saved(summarise(whole, benchmarks), benchmarks, first.metadata)
+    made = summarise(whole, benchmarks)
+    # Per cent of the peak that was measured beside a cell, not beside those of the first file.
+    cells = tuple(
+        replace(cell, work=own.work) for cell, own in zip(made.cells, whole.cells, strict=True)
+    )
+    return Saved(replace(made, cells=cells), benchmarks, first.metadata)
 
 
 def missing_shards(results: Sequence[ResultFile]) -> list[str]:
@@ -99,5 +104,6 @@ def _warnings(results: Sequence[ResultFile]) -> tuple[Caution, ...]:
     found = {caution.what: caution for result in results for caution in result.warnings}
     if missing := missing_shards(results):
         what = f"shards are missing: {', '.join(missing)}"
-        found[what] = Caution(what, "means and totals are over the layers that are here")
+        hint = "means and totals are over the layers that are here; a shard may have had none"
+        found[what] = Caution(what, hint)
     return tuple(found.values())

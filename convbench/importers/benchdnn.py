@@ -40,7 +40,7 @@ def claims(source: Source) -> bool:
     """A file whose first tokens are descriptors or benchdnn's options."""
     if source.head is None:
         return False
-    text = source.head.decode("utf-8", "replace")
+    text = source.head.decode("utf-8-sig", "replace")
     tokens = [token for line in text.splitlines() for token, _ in _tokens(line)]
     return bool(tokens) and (tokens[0].startswith("--") or _is_descriptor(tokens[0]))
 

@@ -10,8 +10,8 @@ from typing import Protocol
 from convbench.errors import ConvbenchError
 from convbench.layer import Layer
 
-HEAD_BYTES = 4096
-"""So much of a file is enough to know its format."""
+HEAD_BYTES = 2**16
+"""So much of a file is enough to know its format: leading comments can be long."""
 
 
 class ImportSourceError(ConvbenchError):

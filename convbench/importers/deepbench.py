@@ -13,15 +13,16 @@ from convbench.importers import tables
 from convbench.importers.contract import Found, LeftOut, Reading, Source
 from convbench.importers.padding import both_sides
 from convbench.importers.tables import Row, RowError, number
-from convbench.importers.text import lines, shown
+from convbench.importers.text import read as read_text
+from convbench.importers.text import shown
 from convbench.layer import Layer
 
 COLUMNS = (
     *("w", "h", "c", "n", "k", "filter_w", "filter_h", "pad_w", "pad_h", "wstride", "hstride"),
 )
 
-_SET = re.compile(r"(\w+_set)\b")
-_TUPLE = re.compile(r"make_tuple\s*\(([^()]*)\)")
+_PROBLEM = re.compile(r"(?P<set>\w+_set)\b|make_tuple\s*\((?P<numbers>[^()]*)\)")
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 def claims(source: Source) -> bool:
@@ -40,20 +41,26 @@ def _is_header(source: Source) -> bool:
 
 def _problems(source: Source) -> Iterator[Found | LeftOut]:
     """The tuples of the C++ source, under the name of the array that they stand in."""
-    name = source.path.stem
-    for line, text in lines(source.path):
-        if named := _SET.search(text):
-            name = named[1]
-        for problem in _TUPLE.finditer(text.partition("//")[0]):
-            place = f"{source.path.name}:{line}"
-            values = [value.strip() for value in problem[1].split(",")]
-            try:
-                if len(values) != len(COLUMNS):
-                    raise RowError(f"found {len(values)} numbers, expected {len(COLUMNS)}")
-                row = {"set": name, **dict(zip(COLUMNS, values, strict=True))}
-                yield Found(_layer(line, row), place)
-            except (RowError, LayerError) as reason:
-                yield LeftOut(place, f"{shown(problem[0])}: {reason}")
+    text, name = _without_comments(read_text(source.path)), source.path.stem
+    for match in _PROBLEM.finditer(text):
+        if match["set"]:
+            name = match["set"]
+            continue
+        line = text.count("\n", 0, match.start()) + 1
+        place = f"{source.path.name}:{line}"
+        values = [value.strip() for value in match["numbers"].split(",")]
+        try:
+            if len(values) != len(COLUMNS):
+                raise RowError(f"found {len(values)} numbers, expected {len(COLUMNS)}")
+            row = {"set": name, **dict(zip(COLUMNS, values, strict=True))}
+            yield Found(_layer(line, row), place)
+        except (RowError, LayerError) as reason:
+            yield LeftOut(place, f"{shown(match[0])}: {reason}")
+
+
+def _without_comments(text: str) -> str:
+    """C++ without what is commented out; every line stays where it is."""
+    return _COMMENT.sub(lambda match: "\n" * match[0].count("\n"), text)
 
 
 def _layer(line: int, row: Row) -> Layer:

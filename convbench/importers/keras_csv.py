@@ -9,10 +9,11 @@ is valid, same, one number, or four: top, bottom, left, right.
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import Literal, cast
 
 from convbench.importers import tables
-from convbench.importers.contract import Reading, Source
+from convbench.importers.contract import ImportSourceError, Reading, Source
 from convbench.importers.padding import both_sides, written
 from convbench.importers.tables import MAX_DIGITS, Row, RowError, number
 from convbench.importers.text import shown
@@ -20,6 +21,10 @@ from convbench.layer import ITEMSIZE, Dtype, Layer, Padding, Pair
 
 NEEDED = ("filters", "kernel_size")
 SIZES = ("height", "width", "channels")
+OPTIONAL = (
+    *("name", "strides", "padding", "dilation_rate", "groups", "use_bias", "batch_size"),
+    *("dtype", "count"),
+)
 
 _BOOLEANS = {
     **dict.fromkeys(("true", "1", "yes"), True),
@@ -33,7 +38,17 @@ def claims(source: Source) -> bool:
 
 
 def read(source: Source) -> Reading:
+    """Raises ImportSourceError for a column of another name: it may say what was meant."""
     shape = SIZES if tables.has_columns(source, SIZES) else ("input_shape",)
+    known = (*NEEDED, *SIZES, "input_shape", *OPTIONAL)
+    unknown = [column for column in tables.columns_of(source) if column not in known]
+    if tables.has_columns(source, (*NEEDED, *shape)) and unknown:
+        close = get_close_matches(unknown[0], known, n=1)
+        raise ImportSourceError(
+            f"{source.path}:1: found the column {shown(unknown[0])!r}, expected one of "
+            f"{', '.join(known)}",
+            hint=f"did you mean {close[0]}?" if close else "remove the column",
+        )
     return tables.read(source, (*NEEDED, *shape), _layer)
 
 

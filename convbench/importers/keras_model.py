@@ -21,6 +21,7 @@ from convbench.implementations.user.files import import_code
 from convbench.implementations.user.saying import describe_exception
 from convbench.importers.contract import Found, ImportSourceError, LeftOut, Reading, Source
 from convbench.importers.padding import written
+from convbench.importers.text import shown
 from convbench.layer import ITEMSIZE, Dtype, Layer, Pads, Pair
 from convbench.machine import usable_cpus
 from convbench.own_code import is_own_code, spelling_problem, split
@@ -64,6 +65,7 @@ def read(source: Source) -> Reading:
         calls = _traced(model, _input_shapes(model, source), source.name)
     notes: dict[str, None] = {}
     entries = [entry for call in calls for entry in _entries(call, notes)]
+    entries += _uncalled(model, calls)
     return Reading.of(entries, tuple(notes), (f"keras {keras.__version__}",))
 
 
@@ -159,8 +161,8 @@ def _tried(what: str, make: Callable[[], Any]) -> Any:
         return make()
     except ImportSourceError:
         raise
-    except Exception as error:
-        raise ImportSourceError(f"{what}: {describe_exception(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise ImportSourceError(f"{what}: {shown(describe_exception(error), 400)}") from error
 
 
 def _input_shapes(model: Any, source: Source) -> Any:
@@ -218,7 +220,7 @@ def _traced(model: Any, inputs: Any, name: str) -> list[_Call]:
 
     def noting(layer: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(layer, *args, **kwargs)
-        given = args[0] if args else None
+        given = args[0] if args else kwargs.get("inputs")
         if given is None or not hasattr(given, "shape"):
             return result
         _, shape, pads = padded.get(id(given), (given, tuple(given.shape), ((0, 0), (0, 0))))
@@ -230,12 +232,32 @@ def _traced(model: Any, inputs: Any, name: str) -> list[_Call]:
         return result
 
     specs = keras.tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), inputs)
+
+    def trace() -> None:
+        _tried(name, lambda: tf.function(_calling(model)).get_concrete_function(specs))
+
+    if not all(layer.built for layer in model._flatten_layers()):
+        trace()  # layers are called once more than they are used while Keras builds them
     keras.layers.Layer.__call__ = noting
     try:
-        _tried(name, lambda: tf.function(_calling(model)).get_concrete_function(specs))
+        trace()
     finally:
         keras.layers.Layer.__call__ = original
     return calls
+
+
+def _uncalled(model: Any, calls: list[_Call]) -> list[LeftOut]:
+    """Convolutions of the model that nobody called as layers."""
+    called = {id(call.layer) for call in calls}
+    return [
+        LeftOut(_place(layer), "it is not called as a layer: unused, or inside of TimeDistributed")
+        for layer in model._flatten_layers()
+        if _is_convolution(layer) and id(layer) not in called
+    ]
+
+
+def _place(layer: Any) -> str:
+    return f"{layer.path} ({type(layer).__name__})"
 
 
 def _calling(model: Any) -> Callable[[Any], Any]:
@@ -262,7 +284,7 @@ def _entries(call: _Call, notes: dict[str, None]) -> Iterator[Found | LeftOut]:
     import keras
 
     layer = call.layer
-    place = f"{layer.path} ({type(layer).__name__})"
+    place = _place(layer)
     names = {kind.__name__ for kind in type(layer).__mro__}
     if other := next((NOT_2D[name] for name in NOT_2D if name in names), None):
         article = "a" if other[0].isdigit() or other[0] not in "aeiou" else "an"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 
 from convbench import __version__
@@ -34,7 +33,7 @@ def merged(found: Iterable[Found]) -> tuple[Merged, ...]:
     same: dict[Layer, list[Layer]] = {}
     for entry in found:
         same.setdefault(_nameless(entry.layer), []).append(entry.layer)
-    used: set[str] = set()
+    used: dict[str, int] = {}
     result = []
     for first, *rest in same.values():
         others = dict.fromkeys(layer.name for layer in rest if layer.name != first.name)
@@ -89,10 +88,11 @@ def suite_of(
     return suite, layers
 
 
-def suite_name(source: str, is_file: bool) -> str:
+def suite_name(source: str, is_file: bool, lower: bool = True) -> str:
     """A suite's name after its source: `resnet50` of keras:ResNet50, `model` of a/model.onnx."""
     last = Path(source).stem if is_file else source.rpartition(":")[2]
-    kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in last.lower())
+    last = last.lower() if lower else last
+    kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in last)
     return kept.strip("._")[:100] or "imported"
 
 
@@ -101,12 +101,17 @@ def _nameless(layer: Layer) -> Layer:
     return replace(layer, name="", count=1, padding=written(layer.pads))
 
 
-def _unique(name: str, used: set[str]) -> str:
-    """The name in printable characters, with a number where another layer has it."""
+def _unique(name: str, used: dict[str, int]) -> str:
+    """The name in printable characters, with a number where another layer has it.
+
+    `used` has every name that was given, with the number to try next.
+    """
     printable = "".join(c if c.isprintable() else "_" for c in name) or "layer"
-    candidates = (f"{printable}-{number}" if number > 1 else printable for number in count(1))
-    chosen = next(candidate for candidate in candidates if candidate not in used)
-    used.add(chosen)
+    chosen = printable
+    while chosen in used:
+        used[printable] += 1
+        chosen = f"{printable}-{used[printable]}"
+    used[chosen] = 1
     return chosen
 
 

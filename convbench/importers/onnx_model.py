@@ -19,6 +19,7 @@ NOT_CONV = {
     "ConvInteger": "a convolution of integers",
     "QLinearConv": "a quantised convolution",
     "DeformConv": "a deformable convolution",
+    "FusedConv": "a fused convolution",
 }
 
 
@@ -45,6 +46,8 @@ def read(source: Source) -> Reading:
             f"{source.name}: this is no ONNX model that can be read: {_first_line(error)}"
         ) from None
     reader = _Graph(onnx, inferred.graph)
+    for function in inferred.functions:
+        reader.notes[f"what is inside of the function {function.name} is not read"] = None
     entries = list(reader.entries(source.path.name))
     return Reading.of(entries, tuple(reader.notes), (f"onnx {onnx.__version__}",))
 
@@ -68,6 +71,7 @@ def _first_line(error: Exception) -> str:
 def _fill_in(graph: Any, source: Source) -> None:
     """Gives the inputs' open sizes the numbers that the user said; inferred shapes start anew."""
     weights = {tensor.name for tensor in graph.initializer}
+    weights |= {name for node in graph.node if "Conv" in node.op_type for name in node.input[1:]}
     for given in graph.input:
         sizes = given.type.tensor_type.shape.dim
         if given.name in weights or len(sizes) != 4:
@@ -119,14 +123,26 @@ class _Graph:
                 yield LeftOut(place, str(problem))
 
     def _layer(self, name: str, node: Any) -> Layer:
+        if len(node.input) < 2:
+            raise _NodeError("it has no kernel")
         shape, kernel = (self._shapes.get(given, ()) for given in node.input[:2])
         if len(kernel) in (3, 5):
             raise _NodeError(f"a {len(kernel) - 2}-D convolution, expected 2-D")
         if len(shape) != 4 or len(kernel) != 4 or min(*shape, *kernel) < 1:
             raise _NodeError("its shapes cannot be inferred")
         batch, channels, height, width = shape
-        filters, _, kh, kw = kernel
+        filters, of_group, kh, kw = kernel
         given = {a.name: self._onnx.helper.get_attribute_value(a) for a in node.attribute}
+        groups = given.get("group", 1)
+        for key, length in (("strides", 2), ("dilations", 2), ("pads", 4), ("kernel_shape", 2)):
+            if len(given.get(key, (0,) * length)) != length:
+                raise _NodeError(f"{key}: found {list(given[key])}, expected {length} numbers")
+        if list(given.get("kernel_shape", (kh, kw))) != [kh, kw]:
+            raise _NodeError(f"its kernel_shape is {given['kernel_shape']}, its kernel {kernel}")
+        if of_group * groups != channels:
+            raise _NodeError(
+                f"its kernel has {of_group} channels in {groups} groups, its input {channels}"
+            )
         layer = Layer(
             name=name,
             input_shape=(height, width, channels),
@@ -135,7 +151,7 @@ class _Graph:
             strides=cast(Pair, tuple(given.get("strides", (1, 1)))),
             padding=_explicit_pads(given.get("pads", (0, 0, 0, 0))),
             dilation_rate=cast(Pair, tuple(given.get("dilations", (1, 1)))),
-            groups=given.get("group", 1),
+            groups=groups,
             use_bias=len(node.input) > 2 and bool(node.input[2]),
             batch_size=batch,
             dtype=self._dtype(node.input[0]),
@@ -160,6 +176,8 @@ def _explicit_pads(pads: Any) -> Padding:
 
 def _auto_padded(layer: Layer, rule: str) -> Layer:
     """The layer with the pads of ONNX's older way to say them."""
+    if rule == "VALID":
+        return replace(layer, padding="valid")
     if rule not in ("SAME_UPPER", "SAME_LOWER"):
         return layer
     same = replace(layer, padding="same")

@@ -7,6 +7,7 @@ out that row.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from convbench.errors import LayerError
@@ -25,10 +26,13 @@ class RowError(ValueError):
 
 def has_columns(source: Source, needed: Sequence[str]) -> bool:
     """Whether the first line of a file names these columns."""
-    if source.head is None:
-        return False
-    first = source.head.decode("utf-8-sig", "replace").partition("\n")[0]
-    return set(needed) <= set(_columns(first))
+    return set(needed) <= set(columns_of(source))
+
+
+def columns_of(source: Source) -> list[str]:
+    """The columns that the first line of a file names."""
+    head = (source.head or b"").decode("utf-8-sig", "replace")
+    return _columns((head.splitlines() or [""])[0])
 
 
 def read(source: Source, needed: Sequence[str], layer_of: Callable[[int, Row], Layer]) -> Reading:
@@ -47,8 +51,10 @@ def _entries(
         raise ImportSourceError(
             f"{source.path}:1: found no column {', '.join(missing)}, expected {', '.join(needed)}"
         )
+    if twice := [column for column, n in Counter(columns).items() if n > 1]:
+        raise ImportSourceError(f"{source.path}:1: found the column {', '.join(twice)} twice")
     for line, text in table:
-        if not text.strip() or text.startswith("#"):
+        if not text.strip():
             continue
         place = f"{source.path.name}:{line}"
         try:

@@ -64,7 +64,7 @@ def not_text(data: bytes) -> str | None:
     return None
 
 
-def shown(entry: str) -> str:
-    """An entry as messages quote it: short, and without what moves a cursor."""
-    printable = "".join(c if c.isprintable() else "?" for c in entry.strip())
-    return printable if len(printable) <= SHOWN else printable[: SHOWN - 3] + "..."
+def shown(entry: str, most: int = SHOWN) -> str:
+    """An entry as messages quote it: short, on one line, and without what moves a cursor."""
+    printable = "".join(c if c.isprintable() else "?" for c in " ".join(entry.split()))
+    return printable if len(printable) <= most else printable[: most - 3] + "..."

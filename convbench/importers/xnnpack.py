@@ -31,7 +31,7 @@ def claims(source: Source) -> bool:
     """A file whose first entry has as many numbers as one of the two kinds."""
     if source.head is None:
         return False
-    for line in source.head.decode("utf-8", "replace").splitlines():
+    for line in source.head.decode("utf-8-sig", "replace").splitlines():
         if words := _words(line):
             return len(words) in BY_LENGTH and all(word.isdecimal() for word in words)
     return False

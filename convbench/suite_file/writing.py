@@ -11,6 +11,9 @@ from convbench.suite import Suite
 
 SCHEMA_LINE = "# yaml-language-server: $schema=suite.schema.json"
 
+MAX_LAYERS = 12_000
+"""With more a suite could have more keys and values than are read."""
+
 SHARED = ("batch_size", "dtype", "use_bias")
 """Keys that go into `defaults` where all layers agree."""
 
@@ -23,7 +26,7 @@ def write_suite(suite: Suite, head: str = "", remarks: Mapping[str, str] | None 
     Own code, rules and an environment are not written: a suite that was read with them has a file
     already.
     """
-    lines = [SCHEMA_LINE, *(f"# {line}".rstrip() for line in head.splitlines())]
+    lines = [SCHEMA_LINE, *(f"# {_printable(line)}".rstrip() for line in head.splitlines())]
     lines.append(f"name: {_flow(suite.name)}")
     if suite.description:
         lines.append(f"description: {_flow(suite.description)}")
