@@ -154,6 +154,15 @@ def test_the_output_shown_is_that_of_the_saved_result():
     assert convbench(*shlex.split(command)[1:]).stdout.rstrip() == shown.rstrip()
 
 
+def test_the_network_shown_is_that_of_the_saved_result():
+    saved = (ROOT / "results" / "resnet50.txt").read_text()
+    assert convbench("show", "results/resnet50.json").stdout == saved
+    (shown,) = re.findall(r"<!-- results/resnet50.txt -->\n```text\n(.*?)```", README, re.DOTALL)
+    lines = [line for line in shown.splitlines() if line]
+    assert len(lines) > 10
+    assert [line for line in lines if line not in saved.splitlines()] == []
+
+
 def test_the_picture_is_that_of_the_saved_result(tmp_path):
     picture = tmp_path / "picture.svg"
     assert convbench("show", "results/mnist-conv2.json", "-o", picture).returncode == 0
