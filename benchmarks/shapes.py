@@ -1,10 +1,11 @@
 """Agreement at scale: every published list in a folder is imported, and every layer of it checked.
 
-    python benchmarks/shapes.py FOLDER [--batch-size 1] > results/shapes.txt
+    python benchmarks/shapes.py FOLDER [--batch-size 1] [--most-gflop 50] > results/shapes.txt
 
 FOLDER holds the lists as their projects publish them (benchdnn, DeepBench, XNNPACK, convSet, ...),
 in folders of their own. im2col and keras are checked in all three passes: exact integers at full
-size, floats within their bound on a cut copy. Exit code 1 if any cell is wrong or crashed.
+size, floats within their bound on a cut copy. Layers of more than --most-gflop are left out and
+named. Exit code 1 if any cell is wrong or crashed.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from convbench import importers
+from convbench.layer import Layer
+from convbench.suite_file import read_suite
+from convbench.suite_file.writing import write_suite
 
 IMPLEMENTATIONS = ("im2col", "keras")
 NOT_LISTS = re.compile(r"LICENSE|README", re.IGNORECASE)
@@ -38,10 +43,19 @@ def left_out(file: Path) -> list[str]:
     return [f"{count} x {reason}" for reason, count in reasons.items()]
 
 
+def without_largest(file: Path, most: float) -> list[Layer]:
+    """Takes the layers of more FLOPs out of a suite's file; returns them."""
+    suite = read_suite(file)
+    small = [layer for layer in suite.layers if layer.flops <= most]
+    file.write_text(write_suite(replace(suite, layers=tuple(small))))
+    return [layer for layer in suite.layers if layer not in small]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--most-gflop", type=float, default=50.0)
     options = parser.parse_args()
     files = [f for f in sorted(options.folder.glob("*/*")) if not NOT_LISTS.search(f.name)]
     total: Counter[str] = Counter()
@@ -59,6 +73,8 @@ def main() -> None:
                 print(f"    left out: {reason}")
             if not suite.exists():
                 continue
+            for layer in without_largest(suite, options.most_gflop * 1e9):
+                print(f"    too large: {layer.name}: {layer.geometry()}")
             started = time.monotonic()
             impls = [word for name in IMPLEMENTATIONS for word in ("--impl", name)]
             convbench("check", suite, *impls, "--quiet", "-o", result)
