@@ -117,7 +117,7 @@ def test_golden(how, monkeypatch):
 def test_code_without_a_suite_is_checked_on_the_built_in_layers():
     done = convbench("check", f"{EXAMPLE}:convolve")
     assert done.returncode == 0, done.stderr
-    assert "34 layers" in done.stdout
+    assert "42 layers" in done.stdout
     assert re.search(r"^forward +11 +23 +exact$", done.stdout, re.MULTILINE)
     assert "is right in forward and is not checked in input-gradient" in done.stdout
 

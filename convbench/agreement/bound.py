@@ -111,7 +111,8 @@ def cut(layer: Layer, pass_: Pass, terms: int = MAX_TERMS) -> Layer:
     """A copy of the layer whose sums have at most `terms` products, by the same code path.
 
     Kernel size, strides, dilation, groups and the padding rule stay; channels, filters, or batch
-    and input size shrink. A kernel of more than `terms` taps is left as it is.
+    and input size shrink. A kernel of more than `terms` taps is left as it is, and so are pads
+    that alone have more positions.
     """
     if layer.terms(pass_) <= terms:
         return layer
@@ -131,10 +132,15 @@ def _with_fewer_positions(layer: Layer, terms: int) -> Layer:
         return replace(layer, batch_size=terms // positions)
     layer = replace(layer, batch_size=1)
     while math.prod(layer.output_size) > terms:
-        height, width, channels = layer.input_shape
-        axis = 0 if layer.output_size[0] >= layer.output_size[1] else 1
-        smaller = (
-            (height - layer.strides[0], width) if axis == 0 else (height, width - layer.strides[1])
-        )
-        layer = replace(layer, input_shape=(*smaller, channels))
+        axes = [
+            axis
+            for axis in (0, 1)
+            if layer.output_size[axis] > 1 and layer.input_size[axis] > layer.strides[axis]
+        ]
+        if not axes:  # the rest are positions on pads
+            break
+        axis = max(axes, key=lambda axis: layer.output_size[axis])
+        sizes = list(layer.input_size)
+        sizes[axis] -= layer.strides[axis]
+        layer = replace(layer, input_shape=(sizes[0], sizes[1], layer.channels))
     return layer
