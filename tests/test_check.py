@@ -118,7 +118,7 @@ def test_code_without_a_suite_is_checked_on_the_built_in_layers():
     done = convbench("check", f"{EXAMPLE}:convolve")
     assert done.returncode == 0, done.stderr
     assert "42 layers" in done.stdout
-    assert re.search(r"^forward +11 +23 +exact$", done.stdout, re.MULTILINE)
+    assert re.search(r"^forward +12 +30 +exact$", done.stdout, re.MULTILINE)
     assert "is right in forward and is not checked in input-gradient" in done.stdout
 
 
