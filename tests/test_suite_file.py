@@ -39,6 +39,7 @@ ENTRY = "{input_shape: [8, 8, 3], filters: 4, kernel_size: 3}"
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("convbench.implementations.user.files.STARTED_IN", tmp_path)
     return tmp_path
 
 

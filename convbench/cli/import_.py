@@ -54,6 +54,7 @@ def import_(
     name: Annotated[
         str | None, typer.Option(help="The suite's name.  [default: that of the source]")
     ] = None,
+    description: Annotated[str, typer.Option(help="What the suite is for, in a line.")] = "",
     impl: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,6 +103,7 @@ def import_(
     shown = given.path.name if is_file else source
     name = name or suite_name(source, is_file)
     suite, layers = suite_of(name, shown, known, reading, batch_size, implementations)
+    suite = replace(suite, description=" ".join(description.split()))
     if effort is not None:
         suite = replace(suite, effort=effort.value)
     command = shlex.join(["convbench", "import", *_arguments(sys.argv[1:])])
