@@ -292,3 +292,12 @@ def test_a_trend_of_few_elements_is_an_accident():
     assert trend(np.full(20, 1.1), np.ones(20)) is None
     assert trend(np.full(40, np.nan), np.ones(40)) is None
     assert trend(np.ones(40), np.ones(40)) is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_transform_with_few_elements_that_are_not_zero_has_no_trend(seed):
+    """A double-precision FFT leaves 1e-17 where nothing reaches; two elements are on a line."""
+    implementation = implementations.get(f"{ROOT}/tests/styles/fourier.py:InDoublePrecision")
+    layer = Layer("few", (5, 2, 3), 9, (4, 1), (3, 3), "same", (3, 3), groups=3, batch_size=1)
+    found = check(implementation, layer, Pass.INPUT_GRADIENT, 1, seed)
+    assert found.verdict == "agrees", found.diagnosis

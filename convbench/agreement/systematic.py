@@ -13,7 +13,8 @@ EXPLAINED = 0.9
 errors of n roundings they account for 2 / n in the mean."""
 
 FEWEST = 30
-"""Of fewer elements too much can be an accident."""
+"""Of fewer errors that count, of 1 % of the largest at least, too much can be an accident: two
+elements are always on a line, however many others are zero."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ def trend(result: NDArray[np.floating[Any]], right: NDArray[np.float64]) -> Tren
     if expected.size < FEWEST or not np.isfinite(found).all():
         return None
     error = found - expected
-    total = float(error @ error)
-    if total == 0:
+    size = np.abs(error)
+    if np.count_nonzero(size > 0.01 * size.max()) < FEWEST:
         return None
+    total = float(error @ error)
     terms = np.stack([np.ones_like(expected), expected], axis=1)
     (offset, slope), *_ = np.linalg.lstsq(terms, error)
     rest = error - terms @ (offset, slope)
