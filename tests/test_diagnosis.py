@@ -186,9 +186,9 @@ def test_shrinking_stops_where_nothing_smaller_fails():
 
 def test_a_workspace_in_common_is_remarked_and_not_wrong():
     implementation = implementations.get(f"{ROOT}/tests/styles/memory.py:module_workspace")
-    large = replace(LAYER, input_shape=(16, 16, 4), filters=8)
+    large = replace(LAYER, input_shape=(48, 48, 8), filters=8)
     assert check(implementation, large, Pass.FORWARD, 1, 0).verdict == "agrees"
-    assert any(unsafe_for_threads(implementation, large, Pass.FORWARD, 0) for _ in range(5))
+    assert any(unsafe_for_threads(implementation, large, Pass.FORWARD, 0) for _ in range(20))
     alone = implementations.get(f"{USERS}:right")
     assert not unsafe_for_threads(alone, large, Pass.FORWARD, 0)
 

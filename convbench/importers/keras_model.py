@@ -23,7 +23,6 @@ from convbench.importers.contract import Found, ImportSourceError, LeftOut, Read
 from convbench.importers.padding import written
 from convbench.importers.text import shown
 from convbench.layer import ITEMSIZE, Dtype, Layer, Pads, Pair
-from convbench.machine import usable_cpus
 from convbench.own_code import is_own_code, spelling_problem, split
 
 APPLICATION = "keras:"
@@ -57,7 +56,7 @@ def claims(source: Source) -> bool:
 def read(source: Source) -> Reading:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # nothing is computed here
     with _silence():
-        keras_layer.start(len(usable_cpus()))
+        keras_layer.start(1)
         import keras
 
     with contextlib.redirect_stdout(sys.stderr):  # what the model's code prints
