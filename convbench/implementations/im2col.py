@@ -2,25 +2,45 @@
 
 The method of Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for
 Document Processing" (2006). Layout NHWC, so that the output of the product is the output of the
-layer. The matrix is never built whole: blocks of images, or of output rows of one image, whose
-columns stay in the L2 cache, go through one buffer that `prepare` allocates.
+layer. The matrix is never built whole: blocks of images, or of output rows of one image, are dealt
+to threads, each with buffers of its own that `prepare` allocates.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Ledger
+from convbench.implementations.columns import MAX_BYTES, Columns, columns_size
+from convbench.implementations.contract import Ledger, Prepared
+from convbench.implementations.correlation import (
+    Block,
+    Correlation,
+    Phase,
+    block_size,
+    phases,
+)
+from convbench.implementations.scratch import Scratch
+from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
-from convbench.tuning import cache_bytes
 
 Array = NDArray[np.floating[Any]]
-NO_PADS = ((0, 0), (0, 0))
+
+SPARSE = 6
+"""The input gradient gathers columns of the output gradient, unless those of the input are so many
+times fewer: then products go into columns and are added up (measured: 0.23 against 0.42 ms with 9
+times fewer, 1.13 against 0.61 with 5)."""
+
+MANY_POSITIONS = 1024
+"""From here on the flipped kernel is also transposed, which makes the products some 6 % faster."""
+
+UNIT_BYTES = MAX_BYTES // 4
+"""Most of the kernel's gradient that is summed at a time where threads share the kernel."""
 
 
 class Im2col:
@@ -34,172 +54,110 @@ class Im2col:
         return True
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        """The columns of one block, and the block's padded images where there are pads."""
-        images, rows = block_size(layer)
-        positions = images * rows * layer.output_size[1]
-        elements = positions * math.prod(layer.kernel_size) * layer.channels
-        if layer.pads != NO_PADS:
-            elements += images * math.prod(layer.padded_size) * layer.channels
-        if layer.groups > 1 and pass_ is Pass.FORWARD:
-            elements += positions * layer.filters  # the product, before its groups are interleaved
-        if pass_ is Pass.KERNEL_GRADIENT:
-            elements += math.prod(
-                layer.kernel_shape
-            )  # the product of one block, before it is added
-        return elements * layer.itemsize
+        prepared = self.prepare(layer, pass_, threads)
+        return sum(buffer.nbytes for buffer in prepared.buffers) + prepared.call_bytes
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedIm2col:
-        kinds = {
-            Pass.FORWARD: Forward,
-            Pass.INPUT_GRADIENT: InputGradient,
-            Pass.KERNEL_GRADIENT: KernelGradient,
-        }
-        return kinds[pass_](layer)
+        if pass_ is Pass.FORWARD:
+            return Forward(layer, threads)
+        if pass_ is Pass.KERNEL_GRADIENT:
+            return KernelGradient(layer, threads)
+        return ColumnSums(layer, threads) if sums_columns(layer) else InputGradient(layer, threads)
 
 
-def block_size(layer: Layer) -> tuple[int, int]:
-    """(images, output rows) of a block: whole images while their columns fill half of L2."""
-    row = layer.output_size[1] * math.prod(layer.kernel_size) * layer.channels * layer.itemsize
-    budget = max(cache_bytes().l2 // 2, row)
-    rows = min(budget // row, layer.output_size[0])
-    if rows < layer.output_size[0]:
-        return 1, rows
-    return min(max(budget // (row * rows), 1), layer.batch_size), rows
+def sums_columns(layer: Layer) -> bool:
+    """Whether the input gradient's products go into columns that are added up (col2im)."""
+    taps = math.prod(layer.kernel_size)
+    gathered = math.prod(layer.input_size) * taps / math.prod(layer.strides) * layer.filters
+    return gathered > SPARSE * math.prod(layer.output_size) * taps * layer.channels
 
 
 class PreparedIm2col:
-    """Buffers and views of one pass; a subclass a pass says what is done with a block."""
+    """What the passes share: the layer, and scratch memory for each thread."""
 
-    def __init__(self, layer: Layer) -> None:
+    ledger: Ledger
+    call_bytes = 0  # what a call allocates beside its result
+
+    def __init__(self, layer: Layer, threads: int) -> None:
         self._layer = layer
-        self._images, self._rows = block_size(layer)
-        groups = layer.groups
-        self._terms = math.prod(layer.kernel_size) * layer.channels // groups
-        positions = self._images * self._rows * layer.output_size[1]
-        dtype = np.dtype(layer.dtype)
-        self._columns = np.empty((groups, positions, self._terms), dtype)
-        # Where the (kw, channels) of a kernel row lie side by side, they are copied as one element:
-        # NumPy does that a fifth to a third faster than the floats that they are made of.
-        self._run: np.dtype[np.void] | None = None
-        if groups == 1 and layer.dilation_rate[1] == 1:
-            self._run = np.dtype((np.void, layer.kernel_size[1] * layer.channels * layer.itemsize))
-        self._padded: Array | None = None
-        if layer.pads != NO_PADS:
-            shape = (self._images, *layer.padded_size, layer.channels)
-            self._padded = np.empty(shape, dtype)
+        self._threads = worthwhile(threads, layer.flops)
+        self._scratch = [Scratch(layer.dtype) for _ in range(self._threads)]
 
     @property
     def buffers(self) -> tuple[Array, ...]:
-        """Everything that a call reuses: columns, padded images, and what a pass adds."""
-        arrays = (self._columns, self._padded, *self._own_buffers())
-        return tuple(array for array in arrays if array is not None)
+        return tuple(array for scratch in self._scratch for array in scratch.buffers)
 
-    def _own_buffers(self) -> tuple[Array, ...]:
-        return ()
-
-    def _ledger(self, *inside: str) -> Ledger:
-        padding = ("pad the block's images",) if self._padded is not None else ()
+    def _ledger_of(self, padded: bool, *inside: str) -> Ledger:
+        padding = ("pad the block's images",) if padded else ()
         return Ledger(
             (*padding, *inside),
             ("copy of the operands into NHWC", "allocation of the buffers"),
         )
 
-    def _blocks(self) -> list[tuple[int, int, int, int]]:
-        """(first image, last image, first row, last row) of every block, ends excluded."""
-        batch, out_h = self._layer.batch_size, self._layer.output_size[0]
-        return [
-            (image, min(image + self._images, batch), row, min(row + self._rows, out_h))
-            for image in range(0, batch, self._images)
-            for row in range(0, out_h, self._rows)
-        ]
+    def to_numpy(self, result: object) -> Array:
+        return np.asarray(result)
 
-    def _interior(self, images: int) -> Array:
-        """The part of the padded buffer that is not pads, for that many images."""
-        assert self._padded is not None
-        (top, _), (left, _) = self._layer.pads
-        height, width = self._layer.input_size
-        return self._padded[:images, top : top + height, left : left + width]
 
-    def _zero_pads(self) -> None:
-        """Zeroes the border of the padded buffer; the interior is written block by block."""
-        if self._padded is None:
-            return
-        (top, _), (left, _) = self._layer.pads
-        height, width = self._layer.input_size
-        self._padded[:, :top] = 0
-        self._padded[:, top + height :] = 0
-        self._padded[:, top : top + height, :left] = 0
-        self._padded[:, top : top + height, left + width :] = 0
+class Correlating:
+    """One correlation, block by block: gather columns, multiply them by a kernel matrix."""
 
-    def _windows(self, images: Array, rows: slice) -> Array:
-        """A view (groups, images, rows, out width, kh, kw, channels) of padded images' windows.
+    def __init__(self, correlation: Correlation, scratch: list[Scratch], dense: bool) -> None:
+        c = self._c = correlation
+        self._scratch = scratch
+        self._is_dense = dense
+        each = c.filters // c.groups
+        taken = 0 if dense else c.filters * c.itemsize * c.output_size[1]
+        size = columns_size(c, len(scratch), taken)
+        self._columns = Columns(c)
+        self._blocks = list(size.blocks(c))
+        positions = size.images * size.rows * c.output_size[1]
+        for memory in scratch:
+            self._columns.reserve(size, memory)
+            if not dense:
+                memory.array("product", c.groups, positions, each)
 
-        np.ndarray over the buffer is as_strided at a tenth of its cost, paid at every block.
+    def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
+        """Writes into `output`, a view (batch, rows, columns, filters).
+
+        `kernel` is (groups, terms, filters of a group). Where the output's rows lie side by side,
+        the products go straight into it.
         """
-        layer = self._layer
-        per_group = layer.channels // layer.groups
-        (stride_h, stride_w), (dilation_h, dilation_w) = layer.strides, layer.dilation_rate
-        image, row, column, channel = images.strides
-        lengths = (layer.groups, len(images), rows.stop - rows.start, layer.output_size[1])
-        steps = (per_group * channel, image, row * stride_h, column * stride_w)
-        return np.ndarray(
-            (*lengths, *layer.kernel_size, per_group),
-            images.dtype,
-            buffer=images,
-            offset=rows.start * stride_h * row,
-            strides=(*steps, row * dilation_h, column * dilation_w, channel),
-        )
+        groups, _, each = kernel.shape
+        blocks = iter(self._blocks)  # next() of a list's iterator is safe in threads
 
-    def _gather(self, x: Array, block: tuple[int, int, int, int]) -> Array:
-        """The block's columns (groups, positions, terms), gathered from `x` (NHWC)."""
-        first, last, row, end = block
-        source = x[first:last]
-        if self._padded is not None:
-            if row == 0:
-                self._interior(last - first)[...] = source
-            source = self._padded[: last - first]
-        windows = self._windows(source, slice(row, end))
-        columns = self._columns[:, : math.prod(windows.shape[1:4])]
-        if self._run is None:
-            columns.reshape(windows.shape)[...] = windows
-        else:
-            runs = np.ndarray(
-                windows.shape[1:5],
-                self._run,
-                buffer=source,
-                offset=row * self._layer.strides[0] * source.strides[1],
-                strides=windows.strides[1:5],
-            )
-            columns.view(self._run).reshape(runs.shape)[...] = runs
-        return columns
+        def work(thread: int) -> None:
+            scratch = self._scratch[thread]
+            for block in blocks:
+                columns = self._columns.gather(x, block, scratch)
+                target = output[block.first : block.last, block.row : block.end]
+                if self._is_dense:
+                    for one, matrix, part in zip(columns, kernel, by_group(target, groups), strict=True):
+                        np.matmul(one, matrix, out=part)
+                else:
+                    product = scratch.array("product", groups, columns.shape[1], each)
+                    np.matmul(columns, kernel, out=product)
+                    shape = target.shape
+                    parts = product.reshape(groups, *shape[:3], each).transpose(1, 2, 3, 0, 4)
+                    target.reshape(*shape[:3], groups, each)[...] = parts
+                if bias is not None:
+                    target += bias
 
-    def _kernel_matrix(self, kernel: Array) -> Array:
-        """A view (groups, terms, filters of a group) of a kernel (kh, kw, in, out)."""
-        layer = self._layer
-        return kernel.reshape(self._terms, layer.groups, -1).transpose(1, 0, 2)
+        in_threads(work, len(self._scratch))
 
-    def _positions(self, array: Array, block: tuple[int, int, int, int]) -> Array:
-        """A view (positions, filters) of a block of the output or of its gradient."""
-        first, last, row, end = block
-        return array[first:last, row:end].reshape(-1, self._layer.filters)
 
-    def _grouped(self, positions: Array) -> Array:
-        """A view (groups, positions, filters of a group) of (positions, filters)."""
-        return positions.reshape(len(positions), self._layer.groups, -1).transpose(1, 0, 2)
+def by_group(array: Array, groups: int) -> Array:
+    """A view (groups, positions, filters of a group) of (images, rows, columns, filters)."""
+    return array.reshape(-1, groups, array.shape[3] // groups).transpose(1, 0, 2)
 
 
 class Forward(PreparedIm2col):
-    def __init__(self, layer: Layer) -> None:
-        super().__init__(layer)
-        self._product = None
-        if layer.groups > 1:
-            shape = (layer.groups, self._columns.shape[1], layer.filters // layer.groups)
-            self._product = np.empty(shape, layer.dtype)
+    def __init__(self, layer: Layer, threads: int) -> None:
+        super().__init__(layer, threads)
+        correlation = Correlation.of(layer)
+        self._correlating = Correlating(correlation, self._scratch, dense=True)
+        gather = () if correlation.is_matrix else ("gather columns",)
         bias = ("add the bias",) if layer.use_bias else ()
-        self.ledger = self._ledger("gather columns", "matrix product", *bias)
-
-    def _own_buffers(self) -> tuple[Array, ...]:
-        return () if self._product is None else (self._product,)
+        self.ledger = self._ledger_of(correlation.is_padded, *gather, "matrix product", *bias)
 
     def load(self, operands: Operands) -> None:
         assert operands.input is not None
@@ -210,33 +168,28 @@ class Forward(PreparedIm2col):
 
     def run(self) -> object:
         layer = self._layer
-        kernel = self._kernel_matrix(self._kernel)
         output = np.empty((layer.batch_size, *layer.output_shape), layer.dtype)
-        self._zero_pads()
-        for block in self._blocks():
-            columns = self._gather(self._x, block)
-            target = self._positions(output, block)
-            if self._product is None:
-                np.matmul(columns[0], kernel[0], out=target)
-            else:
-                product = self._product[:, : len(target)]
-                self._grouped(target)[...] = np.matmul(columns, kernel, out=product)
-            if self._bias is not None:
-                target += self._bias
+        kernel = self._kernel.reshape(-1, layer.groups, layer.filters // layer.groups)
+        self._correlating.run(self._x, kernel.transpose(1, 0, 2), self._bias, output)
         return output
-
-    def to_numpy(self, result: object) -> Array:
-        return np.asarray(result)
 
 
 class InputGradient(PreparedIm2col):
-    def __init__(self, layer: Layer) -> None:
-        super().__init__(layer)
-        cut = ("cut the pads",) if self._padded is not None else ()
-        self.ledger = Ledger(
-            ("matrix product into columns", "add the columns into the windows", *cut),
-            ("copy of the operands into NHWC", "allocation of the buffers"),
-        )
+    """A correlation of the output gradient for each phase of the input."""
+
+    def __init__(self, layer: Layer, threads: int) -> None:
+        super().__init__(layer, threads)
+        self._phases = [(phase, self._correlating(phase)) for phase in phases(layer)]
+        is_padded = any(p.correlation is not None and p.correlation.is_padded for p, _ in self._phases)
+        flip = () if layer.kernel_size == (1, 1) else ("flip the kernel", "gather columns")
+        self.ledger = self._ledger_of(is_padded, *flip, "matrix product")
+        if layer.kernel_size != (1, 1):
+            self.call_bytes = max(c.kernel_bytes for p, _ in self._phases if (c := p.correlation))
+
+    def _correlating(self, phase: Phase) -> Correlating | None:
+        if phase.correlation is None:
+            return None
+        return Correlating(phase.correlation, self._scratch, dense=self._layer.strides == (1, 1))
 
     def load(self, operands: Operands) -> None:
         assert operands.output_gradient is not None
@@ -246,44 +199,174 @@ class InputGradient(PreparedIm2col):
 
     def run(self) -> object:
         layer = self._layer
-        kernel = self._kernel_matrix(self._kernel).transpose(0, 2, 1)
         gradient = np.empty((layer.batch_size, *layer.input_shape), layer.dtype)
-        for block in self._blocks():
-            first, last, row, end = block
-            target = gradient[first:last] if self._padded is None else self._padded[: last - first]
-            if row == 0:
+        for phase, correlating in self._phases:
+            target = gradient[:, *phase.target]
+            if phase.correlation is None or correlating is None:
                 target[...] = 0
-            error = self._grouped(self._positions(self._error, block))
-            columns = np.matmul(error, kernel, out=self._columns[:, : error.shape[1]])
-            self._scatter(columns, target, slice(row, end))
-            if self._padded is not None and end == layer.output_size[0]:
-                gradient[first:last] = self._interior(last - first)
+                continue
+            kernel = self._matrix(phase.kernel(self._kernel, layer.groups), phase.correlation)
+            correlating.run(self._error, kernel, None, target)
         return gradient
 
-    def _scatter(self, columns: Array, target: Array, rows: slice) -> None:
-        """Adds columns into the windows that they belong to (col2im), a kernel position at a time.
+    def _matrix(self, kernel: Array, correlation: Correlation) -> Array:
+        """(groups, terms, channels of a group) of (groups, channels of a group, kh, kw, filters)."""
+        groups, channels = kernel.shape[:2]
+        if kernel.shape[2:4] == (1, 1):
+            return kernel.reshape(groups, channels, -1).transpose(0, 2, 1)
+        if correlation.positions >= MANY_POSITIONS:
+            return copied(kernel.transpose(0, 2, 3, 4, 1), axis=3, threads=self._threads).reshape(
+                groups, -1, channels
+            )
+        flat = copied(kernel, axis=1, threads=self._threads).reshape(groups, channels, -1)
+        return flat.transpose(0, 2, 1)
+
+
+def copied(array: Array, axis: int, threads: int) -> Array:
+    """A C-contiguous copy, made by several threads along one axis."""
+    result = np.empty(array.shape, array.dtype)
+    source, target = np.moveaxis(array, axis, 0), np.moveaxis(result, axis, 0)
+    threads = worthwhile(threads, array.size * 100)
+
+    def work(thread: int) -> None:
+        part = slice(len(source) * thread // threads, len(source) * (thread + 1) // threads)
+        target[part] = source[part]
+
+    in_threads(work, threads)
+    return result
+
+
+class ColumnSums(PreparedIm2col):
+    """The input gradient by products into columns, which are added up where windows overlap."""
+
+    def __init__(self, layer: Layer, threads: int) -> None:
+        super().__init__(layer, threads)
+        self._threads = min(self._threads, layer.batch_size)
+        del self._scratch[self._threads :]
+        c = self._c = Correlation.of(layer)
+        # Rows of one image overlap and are added one after the other: threads take whole images.
+        row = c.output_size[1] * c.terms * c.groups * c.itemsize
+        budget = max(MAX_BYTES - self._padded_bytes(1), row)
+        self._size = block_size(c, row + self._padded_bytes(1) // c.output_size[0], budget, self._threads)
+        for memory in self._scratch:
+            self._padded(memory, self._size.images)
+            memory.array(
+                "columns", c.groups, self._size.images * self._size.rows * c.output_size[1], c.terms
+            )
+        cut = ("cut the pads",) if c.is_padded else ()
+        self.ledger = self._ledger_of(
+            False, "matrix product into columns", "add the columns into the windows", *cut
+        )
+
+    def _padded_bytes(self, images: int) -> int:
+        layer = self._layer
+        if not self._c.is_padded:
+            return 0
+        return images * math.prod(layer.padded_size) * layer.channels * layer.itemsize
+
+    def _padded(self, scratch: Scratch, images: int) -> Array | None:
+        layer = self._layer
+        if not self._c.is_padded:
+            return None
+        return scratch.array("padded", images, *layer.padded_size, layer.channels)
+
+    def load(self, operands: Operands) -> None:
+        assert operands.output_gradient is not None
+        assert operands.kernel is not None
+        self._error = operands.output_gradient.copy()
+        self._kernel = operands.kernel.copy()
+
+    def run(self) -> object:
+        layer, c = self._layer, self._c
+        gradient = np.empty((layer.batch_size, *layer.input_shape), layer.dtype)
+        kernel = self._kernel.reshape(c.terms, layer.groups, -1).transpose(1, 2, 0)
+        (top, _), (left, _) = layer.pads
+        height, width = layer.input_size
+        images = iter(range(0, layer.batch_size, self._size.images))
+
+        def work(thread: int) -> None:
+            scratch = self._scratch[thread]
+            for first in images:
+                last = min(first + self._size.images, layer.batch_size)
+                padded = self._padded(scratch, last - first)
+                target = gradient[first:last] if padded is None else padded
+                target[...] = 0
+                for row in range(0, c.output_size[0], self._size.rows):
+                    end = min(row + self._size.rows, c.output_size[0])
+                    self._add(self._error[first:last, row:end], kernel, target, row, scratch)
+                if padded is not None:
+                    inside = padded[:, top : top + height, left : left + width]
+                    gradient[first:last] = inside
+
+        in_threads(work, self._threads)
+        return gradient
+
+    def _add(self, error: Array, kernel: Array, target: Array, row: int, scratch: Scratch) -> None:
+        """Adds the shares of some output rows into the windows that they were computed from.
 
         Windows overlap, but those of one kernel position do not, so that `+=` is right.
         """
-        windows = self._windows(target, rows)
-        parts = columns.reshape(windows.shape)
-        for p in range(self._layer.kernel_size[0]):
-            for q in range(self._layer.kernel_size[1]):
-                windows[..., p, q, :] += parts[..., p, q, :]
+        layer, c = self._layer, self._c
+        images, rows, width, _ = error.shape
+        columns = scratch.array("columns", c.groups, images * rows * width, c.terms)
+        np.matmul(by_group(error, c.groups), kernel, out=columns)
+        parts = columns.reshape(c.groups, images, rows, width, *c.kernel_size, -1)
+        grouped = target.reshape(*target.shape[:3], c.groups, -1)
+        (stride_h, stride_w), (dilation_h, dilation_w) = c.strides, c.dilation_rate
+        for p in range(c.kernel_size[0]):
+            top = row * stride_h + p * dilation_h
+            for q in range(c.kernel_size[1]):
+                left = q * dilation_w
+                met = grouped[
+                    :,
+                    top : top + (rows - 1) * stride_h + 1 : stride_h,
+                    left : left + (width - 1) * stride_w + 1 : stride_w,
+                ]
+                met += parts[:, :, :, :, p, q].transpose(1, 2, 3, 0, 4)
 
-    def to_numpy(self, result: object) -> Array:
-        return np.asarray(result)
+
+class Unit(NamedTuple):
+    """A part of the kernel: some groups, kernel rows and columns, and channels of each group."""
+
+    groups: slice
+    rows: slice
+    columns: slice
+    channels: slice
+
+    def of(self, gradient: Array, groups: int) -> Array:
+        """A view (kh, kw, channels of a group, groups, filters of a group) of that part."""
+        grouped = gradient.reshape(*gradient.shape[:3], groups, -1)
+        return grouped[self.rows, self.columns, self.channels, self.groups]
 
 
 class KernelGradient(PreparedIm2col):
-    def __init__(self, layer: Layer) -> None:
-        super().__init__(layer)
-        shape = (layer.groups, self._terms, layer.filters // layer.groups)
-        self._product = np.empty(shape, layer.dtype)
-        self.ledger = self._ledger("gather columns", "matrix product", "sum over the blocks")
+    """Columns of a block, transposed, times its output gradient; summed over the blocks.
 
-    def _own_buffers(self) -> tuple[Array, ...]:
-        return (self._product,)
+    Threads share the blocks where the kernel is small, each with a sum of its own; of a larger
+    kernel they take parts in turn.
+    """
+
+    def __init__(self, layer: Layer, threads: int) -> None:
+        super().__init__(layer, threads)
+        whole = Correlation.of(layer)
+        self._units = [(unit, part_of(whole, unit)) for unit in units(layer)]
+        is_shared = len(self._units) > 1
+        parts = 1 if is_shared else self._threads
+        largest = max(c.terms * c.groups * c.filters // c.groups for _, c in self._units)
+        held = 1 if is_shared or self._threads == 1 else 2
+        taken = held * largest * layer.itemsize
+        self._sizes = [columns_size(c, parts, taken) for _, c in self._units]
+        self._blocks = [list(s.blocks(c)) for s, (_, c) in zip(self._sizes, self._units, strict=True)]
+        for memory in self._scratch:
+            memory.array("product", largest)
+            if held == 2:
+                memory.array("sum", largest)
+            for size, (_, correlation) in zip(self._sizes, self._units, strict=True):
+                Columns(correlation).reserve(size, memory)
+        gather = () if whole.is_matrix else ("gather columns",)
+        self.ledger = self._ledger_of(
+            whole.is_padded, *gather, "matrix product", "sum over the blocks"
+        )
 
     def load(self, operands: Operands) -> None:
         assert operands.input is not None
@@ -292,13 +375,99 @@ class KernelGradient(PreparedIm2col):
         self._error = operands.output_gradient.copy()
 
     def run(self) -> object:
-        self._zero_pads()
-        gradient = np.zeros_like(self._product)
-        for block in self._blocks():
-            columns = self._gather(self._x, block).transpose(0, 2, 1)
-            error = self._grouped(self._positions(self._error, block))
-            gradient += np.matmul(columns, error, out=self._product)
+        gradient = np.empty(self._layer.kernel_shape, self._layer.dtype)
+        if len(self._units) == 1:
+            self._share_blocks(gradient)
+        else:
+            self._share_units(gradient)
         return gradient
 
-    def to_numpy(self, result: object) -> Array:
-        return np.asarray(result).transpose(1, 0, 2).reshape(self._layer.kernel_shape)
+    def _share_units(self, gradient: Array) -> None:
+        units = iter(list(zip(self._units, self._blocks, strict=True)))
+
+        def work(thread: int) -> None:
+            for (unit, correlation), blocks in units:
+                target = unit.of(gradient, self._layer.groups)
+                self._sum(unit, correlation, blocks, target, self._scratch[thread])
+
+        in_threads(work, self._threads)
+
+    def _share_blocks(self, gradient: Array) -> None:
+        """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""
+        (((unit, correlation),), (blocks,)) = self._units, self._blocks
+        threads = min(self._threads, len(blocks))
+        whole = unit.of(gradient, self._layer.groups)
+        sums = [whole]
+        sums += [self._scratch[t].array("sum", *whole.shape) for t in range(1, threads)]
+
+        def work(thread: int) -> None:
+            mine = blocks[thread::threads]
+            self._sum(unit, correlation, mine, sums[thread], self._scratch[thread])
+
+        in_threads(work, threads)
+        for other in sums[1:]:
+            whole += other
+
+    def _sum(
+        self, unit: Unit, c: Correlation, blocks: list[Block], target: Array, scratch: Scratch
+    ) -> None:
+        """Writes into `target` (kh, kw, channels of a group, groups, filters of a group)."""
+        each = target.shape[4]
+        is_dense = c.groups == 1 and target.flags.c_contiguous
+        for index, block in enumerate(blocks):
+            columns = Columns(c).gather(self._x, block, scratch).transpose(0, 2, 1)
+            error = self._error[block.first : block.last, block.row : block.end]
+            grouped = by_group(error, self._layer.groups)[unit.groups]
+            if index == 0 and is_dense:
+                np.matmul(columns[0], grouped[0], out=target.reshape(c.terms, each))
+                continue
+            product = scratch.array("product", c.groups, c.terms, each)
+            np.matmul(columns, grouped, out=product)
+            parts = product.reshape(c.groups, *target.shape[:3], each).transpose(1, 2, 3, 0, 4)
+            if index == 0:
+                target[...] = parts
+            else:
+                target += parts
+
+
+def units(layer: Layer) -> list[Unit]:
+    """The kernel in parts of at most UNIT_BYTES: groups, then kernel positions, then channels."""
+    kh, kw, channels, _ = layer.kernel_shape
+    every = slice(None)
+    if math.prod(layer.kernel_shape) * layer.itemsize <= UNIT_BYTES:
+        return [Unit(every, slice(0, kh), slice(0, kw), slice(0, channels))]
+    each = channels * (layer.filters // layer.groups) * layer.itemsize  # bytes of a position
+    parts = math.ceil(each / UNIT_BYTES)
+    columns = min(max(UNIT_BYTES // each, 1), kw)
+    return [
+        Unit(slice(g, g + 1), slice(p, p + 1), slice(q, min(q + columns, kw)), some)
+        for g in range(layer.groups)
+        for p in range(kh)
+        for q in range(0, kw, columns)
+        for some in even(channels, parts)
+    ]
+
+
+def even(length: int, parts: int) -> list[slice]:
+    """`length` in so many slices, as even as can be."""
+    edges = [length * i // parts for i in range(parts + 1)]
+    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+
+
+def part_of(whole: Correlation, unit: Unit) -> Correlation:
+    """The correlation whose kernel is that part."""
+    (top, left), (dilation_h, dilation_w) = whole.origin, whole.dilation_rate
+    origin = (top + unit.rows.start * dilation_h, left + unit.columns.start * dilation_w)
+    size = unit.rows.stop - unit.rows.start, unit.columns.stop - unit.columns.start
+    if unit.groups == slice(None):
+        return replace(whole, origin=origin, kernel_size=size)
+    each = whole.channels // whole.groups
+    return replace(
+        whole,
+        origin=origin,
+        kernel_size=size,
+        channels=unit.channels.stop - unit.channels.start,
+        filters=whole.filters // whole.groups,
+        groups=1,
+        first_channel=unit.groups.start * each + unit.channels.start,
+    )

@@ -1,0 +1,457 @@
+"""Winograd's minimal filtering: 3x3 kernels by fewer multiplications, on tiles of the output.
+
+F(2x2, 3x3) takes 16 multiplications where a direct convolution takes 36, F(4x4, 3x3) 36 instead of
+144: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (arXiv:1509.09308). With
+matrices A, B and G, an output tile is A [(G k G') * (B d B')] A', where d is the tile of the input
+that it is computed from, and the products of all channels are summed before A is applied. Both
+sides of a transform together are one matrix, the Kronecker product of its matrix with itself, on
+the flattened tile; so everything here is a matrix product.
+
+The gradient to the input is the same with the kernel flipped and its axes exchanged. That to the
+kernel is the transpose of the same three transforms: G' sum of [(B d B') * (A' e A)] G.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.implementations.contract import Ledger
+from convbench.implementations.correlation import (
+    Block,
+    BlockSize,
+    Correlation,
+    block_size,
+    cut,
+    phases,
+    slab_shape,
+    windows,
+)
+from convbench.implementations.scratch import Scratch
+from convbench.implementations.threads import in_threads, worthwhile
+from convbench.layer import Layer, Pass
+from convbench.operands import Operands
+from convbench.rounding import UNIT_ROUNDOFF
+
+Array = NDArray[np.floating[Any]]
+Item = TypeVar("Item")
+
+TILES_BYTES = 256 * 1024
+"""Of the tiles that a thread gathers at a time, which stay in its L2 cache."""
+
+STAGE_BYTES = 16 * 1024**2
+"""Of transformed tiles and products that all threads work on between two barriers."""
+
+
+class Transform(NamedTuple):
+    """The matrices of F(m, 3) along one axis: A (m, m + 2), B (m + 2, m + 2) and G (m + 2, 3)."""
+
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[tuple[float, ...], ...]
+    g: tuple[tuple[float, ...], ...]
+
+
+F2 = Transform(
+    a=((1, 1, 1, 0), (0, 1, -1, -1)),
+    b=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+    g=((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
+)
+F4 = Transform(
+    a=((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
+    b=(
+        (4, 0, -5, 0, 1, 0),
+        (0, -4, -4, 1, 1, 0),
+        (0, 4, -4, -1, 1, 0),
+        (0, -2, -1, 2, 1, 0),
+        (0, 2, -1, -2, 1, 0),
+        (0, 4, 0, -5, 0, 1),
+    ),
+    g=(
+        (1 / 4, 0, 0),
+        (-1 / 6, -1 / 6, -1 / 6),
+        (-1 / 6, 1 / 6, -1 / 6),
+        (1 / 24, 1 / 12, 1 / 6),
+        (1 / 24, -1 / 12, 1 / 6),
+        (0, 0, 1),
+    ),
+)
+
+
+class Matrices(NamedTuple):
+    """The two-dimensional transforms: A (m m, t t), B (t t, t t) and G (t t, 9), t = m + 2."""
+
+    a: Array
+    b: Array
+    g: Array
+
+    @property
+    def roundings(self) -> int:
+        """Most that a product of operands goes through in the three transforms.
+
+        A sum of n terms makes n at most, zeros are exact, and G's own elements are rounded once.
+        The kernel's gradient takes A and G transposed.
+        """
+        longest = (max(np.count_nonzero(m, axis=axis).max() for axis in (0, 1)) for m in self)
+        return 1 + sum(int(length) for length in longest)
+
+    @property
+    def magnitudes(self) -> Matrices:
+        return Matrices(*(np.abs(matrix) for matrix in self))
+
+
+def matrices(transform: Transform, dtype: str) -> Matrices:
+    one = [np.array(matrix, np.float64) for matrix in transform]
+    return Matrices(*(np.kron(matrix, matrix).astype(dtype) for matrix in one))
+
+
+class Winograd:
+    """F(4x4, 3x3)."""
+
+    name = "winograd"
+    runtime = "numpy"
+    _transform = F4
+
+    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+        if layer.kernel_size != (3, 3):
+            return "the transforms are those of 3x3 kernels"
+        if layer.strides != (1, 1) or layer.dilation_rate != (1, 1):
+            return "tiles of windows side by side: strides and dilation_rate must be 1"
+        if layer.groups > 1:
+            return "a group has too few channels to pay for the transforms: groups must be 1"
+        return None
+
+    def exact(self, layer: Layer, pass_: Pass) -> bool:
+        return False
+
+    def error_bound(self, layer: Layer, pass_: Pass, operands: Operands) -> NDArray[np.float64]:
+        """gamma_n times the algorithm itself on magnitudes, in double precision.
+
+        Every product of operands comes to the result as a sum over the paths through the three
+        transforms; on a path it is multiplied by elements of A, B and G and goes through at most n
+        roundings: those of the transforms, of the sum over channels (or tiles), its own, and that
+        of the bias. Each rounding is a factor 1 + d with |d| <= u, and n of them are off by at most
+        gamma_n = n u / (1 - n u): Higham, "Accuracy and Stability of Numerical Algorithms", 2nd
+        ed., lemma 3.1. So the error is at most gamma_n times the same sum of magnitudes.
+        """
+        exact = matrices(self._transform, "float64")
+        summed = {
+            Pass.FORWARD: layer.channels,
+            Pass.INPUT_GRADIENT: layer.filters,
+            Pass.KERNEL_GRADIENT: layer.terms(pass_),
+        }[pass_]
+        n = exact.roundings + summed + 2
+        u = UNIT_ROUNDOFF[layer.dtype]
+        twin = prepared(replace(layer, dtype="float64"), pass_, 1, exact.magnitudes)
+        twin.load(operands.magnitudes())
+        return np.asarray(twin.run()) * (n * u / (1 - n * u))
+
+    def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
+        return sum(buffer.nbytes for buffer in self.prepare(layer, pass_, threads).buffers)
+
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedWinograd:
+        return prepared(layer, pass_, threads, matrices(self._transform, layer.dtype))
+
+
+class SmallTiles(Winograd):
+    """F(2x2, 3x3): fewer multiplications saved, half the error, and tiles that fit small images."""
+
+    name = "winograd-2x2"
+    _transform = F2
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Overlapping tiles of an input, `size` wide, one for each tile of `step` of the output."""
+
+    correlation: Correlation
+
+    @staticmethod
+    def of(correlation: Correlation, size: int, step: int) -> Tiles:
+        rows, columns = (-(-length // step) for length in correlation.output_size)
+        return Tiles(
+            replace(
+                correlation,
+                kernel_size=(size, size),
+                strides=(step, step),
+                output_size=(rows, columns),
+            )
+        )
+
+    def gather(self, x: Array, block: Block, scratch: Scratch) -> Array:
+        """(size * size, tiles * channels) of a block of tile rows, zeros beyond the input."""
+        c = self.correlation
+        view = windows(cut(c, x, block, scratch), c, block)[0]
+        images, rows, columns, size, _, channels = view.shape
+        tiles = scratch.array("tiles", size, size, images, rows, columns, channels)
+        tiles[...] = view.transpose(3, 4, 0, 1, 2, 5)
+        return tiles.reshape(size * size, -1)
+
+    def reserve(self, size: BlockSize, scratch: Scratch) -> None:
+        c = self.correlation
+        taps = math.prod(c.kernel_size)
+        scratch.array("tiles", taps * size.images * size.rows * c.output_size[1] * c.channels)
+        if c.is_padded:
+            scratch.array("slab", *slab_shape(c, size))
+
+
+class Stage(NamedTuple):
+    """Blocks of tile rows that are transformed and multiplied together."""
+
+    blocks: list[tuple[Block, slice]]  # and which of the stage's tiles are a block's
+    tiles: int
+
+
+class PreparedWinograd:
+    """What the passes share: the tiles in stages, and the memory that threads reuse.
+
+    Within a stage all threads transform blocks of tiles, then multiply, each some of the elements
+    of a tile; so that BLAS packs the kernel once, and its products are as long as a stage.
+    """
+
+    ledger: Ledger
+
+    def __init__(
+        self, layer: Layer, correlation: Correlation, threads: int, transforms: Matrices
+    ) -> None:
+        c = self._c = correlation
+        self._layer = layer
+        self._transforms = transforms
+        self._elements, self._step = len(transforms.b), math.isqrt(len(transforms.a))
+        self._inputs = Tiles.of(c, self._step + 2, self._step)
+        self._threads = worthwhile(threads, c.flops)
+        self._scratch = [Scratch(c.dtype) for _ in range(self._threads)]
+        self._shared = Scratch(c.dtype)
+        grid = self._inputs.correlation
+        row = grid.output_size[1] * self._elements * max(c.channels, c.filters) * c.itemsize
+        self._size = block_size(grid, row, TILES_BYTES, 2 * self._threads)
+        self._stages = list(self._in_stages())
+        for scratch in self._scratch:
+            self._inputs.reserve(self._size, scratch)
+        most = max(stage.tiles for stage in self._stages)
+        self._shared.array("inputs", self._elements * most * c.channels)
+        self._shared.array("outputs", self._elements * most * c.filters)
+        self._shared.array("kernel", self._elements * c.channels * c.filters)
+
+    def _in_stages(self) -> Iterator[Stage]:
+        """Whole blocks, as many as STAGE_BYTES hold."""
+        c, across = self._c, self._inputs.correlation.output_size[1]
+        most = STAGE_BYTES // (self._elements * (c.channels + c.filters) * c.itemsize)
+        blocks: list[tuple[Block, slice]] = []
+        tiles = 0
+        for block in self._size.blocks(self._inputs.correlation):
+            more = (block.last - block.first) * (block.end - block.row) * across
+            if blocks and tiles + more > most:
+                yield Stage(blocks, tiles)
+                blocks, tiles = [], 0
+            blocks.append((block, slice(tiles, tiles + more)))
+            tiles += more
+        yield Stage(blocks, tiles)
+
+    @property
+    def buffers(self) -> tuple[Array, ...]:
+        own = tuple(array for scratch in self._scratch for array in scratch.buffers)
+        return (*own, *self._shared.buffers)
+
+    def to_numpy(self, result: object) -> Array:
+        return np.asarray(result)
+
+    def _deal(self, items: Iterable[Item], work: Callable[[Item, Scratch], None]) -> None:
+        """Calls work(item, scratch) for each item, in whichever thread is free."""
+        left = iter(list(items))
+
+        def some(thread: int) -> None:
+            for item in left:
+                work(item, self._scratch[thread])
+
+        in_threads(some, self._threads)
+
+    def _columns(self, length: int) -> list[slice]:
+        """`length` in as many parts as there are threads."""
+        edges = [length * i // self._threads for i in range(self._threads + 1)]
+        return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+
+    def _transformed(self, stage: Stage, x: Array, tiles: Tiles, matrix: Array, name: str) -> Array:
+        """(elements, tiles, channels) of a stage: the matrix times each tile of `x`."""
+        channels = tiles.correlation.channels
+        result = self._shared.array(name, len(matrix), stage.tiles * channels)
+
+        def work(item: tuple[Block, slice], scratch: Scratch) -> None:
+            block, span = item
+            target = result[:, span.start * channels : span.stop * channels]
+            np.matmul(matrix, tiles.gather(x, block, scratch), out=target)
+
+        self._deal(stage.blocks, work)
+        return result.reshape(len(matrix), stage.tiles, channels)
+
+
+class Correlating(PreparedWinograd):
+    """The passes whose result is an image; `flipped` for the input gradient."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        correlation: Correlation,
+        threads: int,
+        transforms: Matrices,
+        flipped: bool,
+    ) -> None:
+        super().__init__(layer, correlation, threads, transforms)
+        c = self._c
+        self._flipped = flipped
+        tiles = self._size.images * self._size.rows * self._inputs.correlation.output_size[1]
+        for scratch in self._scratch:
+            scratch.array("result", self._step**2 * tiles * c.filters)
+        bias = ("add the bias",) if layer.use_bias and not flipped else ()
+        self.ledger = Ledger(
+            (
+                "transform the kernel",
+                "gather and transform tiles",
+                "matrix products",
+                "transform the products",
+                *bias,
+            ),
+            ("copy of the operands into NHWC", "allocation of the buffers"),
+        )
+
+    def load(self, operands: Operands) -> None:
+        x = operands.output_gradient if self._flipped else operands.input
+        assert x is not None
+        assert operands.kernel is not None
+        self._x = x.copy()
+        self._kernel = operands.kernel.copy()
+        self._bias = None if operands.bias is None else operands.bias.copy()
+
+    def run(self) -> object:
+        c = self._c
+        output = np.empty((c.batch_size, *c.output_size, c.filters), c.dtype)
+        kernel = self._transformed_kernel()
+        for stage in self._stages:
+            inputs = self._transformed(stage, self._x, self._inputs, self._transforms.b, "inputs")
+            products = self._shared.array("outputs", self._elements, stage.tiles, c.filters)
+
+            def multiply(
+                element: int, _: Scratch, inputs: Array = inputs, products: Array = products
+            ) -> None:
+                np.matmul(inputs[element], kernel[element], out=products[element])
+
+            def finish(
+                item: tuple[Block, slice], scratch: Scratch, products: Array = products
+            ) -> None:
+                self._write(output, products, *item, scratch)
+
+            self._deal(range(self._elements), multiply)
+            self._deal(stage.blocks, finish)
+        return output
+
+    def _transformed_kernel(self) -> Array:
+        """(elements, channels, filters) of the correlation, a view."""
+        # Both axes of the kernel backwards are its nine positions backwards.
+        matrix = self._transforms.g[:, ::-1] if self._flipped else self._transforms.g
+        matrix = np.ascontiguousarray(matrix)
+        kernel = self._kernel.reshape(9, -1)
+        result = self._shared.array("kernel", self._elements, kernel.shape[1])
+
+        def work(part: slice, _: Scratch) -> None:
+            np.matmul(matrix, kernel[:, part], out=result[:, part])
+
+        self._deal(self._columns(kernel.shape[1]), work)
+        result = result.reshape(self._elements, *self._kernel.shape[2:])
+        return result.transpose(0, 2, 1) if self._flipped else result
+
+    def _write(
+        self, output: Array, products: Array, block: Block, tiles: slice, scratch: Scratch
+    ) -> None:
+        """Transforms the products of a block into its part of the output, cut at the edges."""
+        filters, step = self._c.filters, self._step
+        flat = products.reshape(self._elements, -1)
+        part = flat[:, tiles.start * filters : tiles.stop * filters]
+        found = scratch.array("result", step**2, part.shape[1])
+        np.matmul(self._transforms.a, part, out=found)
+        across = self._inputs.correlation.output_size[1]
+        images, rows = block.last - block.first, block.end - block.row
+        found = found.reshape(step, step, images, rows, across, filters)
+        if self._bias is not None:
+            found += self._bias
+        target = output[block.first : block.last, block.row * step : block.end * step]
+        for i in range(step):
+            for j in range(step):
+                every = target[:, i::step, j::step]
+                every[...] = found[i, j, :, : every.shape[1], : every.shape[2]]
+
+
+class KernelGradient(PreparedWinograd):
+    def __init__(
+        self, layer: Layer, correlation: Correlation, threads: int, transforms: Matrices
+    ) -> None:
+        super().__init__(layer, correlation, threads, transforms)
+        c = self._c
+        outputs = replace(c, input_size=c.output_size, channels=c.filters, origin=(0, 0))
+        self._outputs = Tiles.of(outputs, self._step, self._step)
+        for scratch in self._scratch:
+            self._outputs.reserve(self._size, scratch)
+            if len(self._stages) > 1:
+                scratch.array("product", c.channels, c.filters)
+        self.ledger = Ledger(
+            (
+                "gather and transform tiles of both operands",
+                "matrix products",
+                "sum over the stages",
+                "transform the sums",
+            ),
+            ("copy of the operands into NHWC", "allocation of the buffers"),
+        )
+
+    def load(self, operands: Operands) -> None:
+        assert operands.input is not None
+        assert operands.output_gradient is not None
+        self._x = operands.input.copy()
+        self._error = operands.output_gradient.copy()
+
+    def run(self) -> object:
+        c = self._c
+        transposed = np.ascontiguousarray(self._transforms.a.T)
+        sums = self._shared.array("kernel", self._elements, c.channels, c.filters)
+        for stage in self._stages:
+            inputs = self._transformed(stage, self._x, self._inputs, self._transforms.b, "inputs")
+            errors = self._transformed(stage, self._error, self._outputs, transposed, "outputs")
+            is_first = stage is self._stages[0]
+
+            def multiply(
+                element: int,
+                scratch: Scratch,
+                inputs: Array = inputs,
+                errors: Array = errors,
+                is_first: bool = is_first,
+            ) -> None:
+                if is_first:
+                    np.matmul(inputs[element].T, errors[element], out=sums[element])
+                    return
+                product = scratch.array("product", c.channels, c.filters)
+                sums[element] += np.matmul(inputs[element].T, errors[element], out=product)
+
+            self._deal(range(self._elements), multiply)
+        gradient = np.empty((9, c.channels * c.filters), c.dtype)
+        matrix, flat = np.ascontiguousarray(self._transforms.g.T), sums.reshape(self._elements, -1)
+
+        def finish(part: slice, _: Scratch) -> None:
+            np.matmul(matrix, flat[:, part], out=gradient[:, part])
+
+        self._deal(self._columns(gradient.shape[1]), finish)
+        return gradient.reshape(self._layer.kernel_shape)
+
+
+def prepared(
+    layer: Layer, pass_: Pass, threads: int, transforms: Matrices
+) -> Correlating | KernelGradient:
+    if pass_ is Pass.KERNEL_GRADIENT:
+        return KernelGradient(layer, Correlation.of(layer), threads, transforms)
+    if pass_ is Pass.FORWARD:
+        return Correlating(layer, Correlation.of(layer), threads, transforms, flipped=False)
+    (phase,) = phases(layer)  # strides are 1
+    assert phase.correlation is not None
+    return Correlating(layer, phase.correlation, threads, transforms, flipped=True)
