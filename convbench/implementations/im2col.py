@@ -9,12 +9,13 @@ columns stay in the L2 cache, go through one buffer that `prepare` allocates.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Ledger
+from convbench.implementations.contract import Implementation, Ledger, Prepared
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
 from convbench.tuning import cache_bytes
@@ -23,7 +24,7 @@ Array = NDArray[np.floating[Any]]
 NO_PADS = ((0, 0), (0, 0))
 
 
-class Im2col:
+class Im2col(Implementation):
     name = "im2col"
     runtime = "numpy"
 
@@ -48,8 +49,8 @@ class Im2col:
             )  # the product of one block, before it is added
         return elements * layer.itemsize
 
-    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedIm2col:
-        kinds = {
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Prepared:
+        kinds: dict[Pass, Callable[[Layer], Prepared]] = {
             Pass.FORWARD: Forward,
             Pass.INPUT_GRADIENT: InputGradient,
             Pass.KERNEL_GRADIENT: KernelGradient,
