@@ -40,6 +40,12 @@ class Operands:
     output_gradient: Array | None = None
 
     @property
+    def magnitudes(self) -> Operands:
+        """Their absolute values, in double precision."""
+        arrays = (self.input, self.kernel, self.bias, self.output_gradient)
+        return Operands(*(None if a is None else np.abs(a.astype(np.float64)) for a in arrays))
+
+    @property
     def nbytes(self) -> int:
         arrays = (self.input, self.kernel, self.bias, self.output_gradient)
         return sum(array.nbytes for array in arrays if array is not None)

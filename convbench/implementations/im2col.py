@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.implementations.columns import MAX_BYTES, Columns, columns_size
-from convbench.implementations.contract import Ledger, Prepared
+from convbench.implementations.contract import Implementation, Ledger
 from convbench.implementations.correlation import (
     Block,
     Correlation,
@@ -43,7 +43,7 @@ UNIT_BYTES = MAX_BYTES // 4
 """Most of the kernel's gradient that is summed at a time where threads share the kernel."""
 
 
-class Im2col:
+class Im2col(Implementation):
     name = "im2col"
     runtime = "numpy"
 

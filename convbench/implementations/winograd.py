@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Ledger
+from convbench.implementations.contract import Implementation, Ledger
 from convbench.implementations.correlation import (
     Block,
     BlockSize,
@@ -36,7 +36,7 @@ from convbench.implementations.scratch import Scratch
 from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
-from convbench.rounding import UNIT_ROUNDOFF
+from convbench.rounding import gamma
 
 Array = NDArray[np.floating[Any]]
 Item = TypeVar("Item")
@@ -109,7 +109,7 @@ def matrices(transform: Transform, dtype: str) -> Matrices:
     return Matrices(*(np.kron(matrix, matrix).astype(dtype) for matrix in one))
 
 
-class Winograd:
+class Winograd(Implementation):
     """F(4x4, 3x3)."""
 
     name = "winograd"
@@ -145,10 +145,9 @@ class Winograd:
             Pass.KERNEL_GRADIENT: layer.terms(pass_),
         }[pass_]
         n = exact.roundings + summed + 2
-        u = UNIT_ROUNDOFF[layer.dtype]
         twin = prepared(replace(layer, dtype="float64"), pass_, 1, exact.magnitudes)
-        twin.load(operands.magnitudes())
-        return np.asarray(twin.run()) * (n * u / (1 - n * u))
+        twin.load(operands.magnitudes)
+        return np.asarray(twin.run()) * gamma(n, layer.dtype)
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
         return sum(buffer.nbytes for buffer in self.prepare(layer, pass_, threads).buffers)
