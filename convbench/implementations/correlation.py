@@ -23,6 +23,9 @@ from convbench.layer import Layer, Pair
 Array = NDArray[np.floating[Any]]
 
 
+NO_PADS = ((0, 0), (0, 0))
+
+
 @dataclass(frozen=True)
 class Correlation:
     """Each output (n, i, j, f) is the sum of kernel[p, q, c, f] times an element of the input.

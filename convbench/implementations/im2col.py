@@ -184,7 +184,8 @@ class InputGradient(PreparedIm2col):
         flip = () if layer.kernel_size == (1, 1) else ("flip the kernel", "gather columns")
         self.ledger = self._ledger_of(is_padded, *flip, "matrix product")
         if layer.kernel_size != (1, 1):
-            self.call_bytes = max(c.kernel_bytes for p, _ in self._phases if (c := p.correlation))
+            kernels = [c.kernel_bytes for p, _ in self._phases if (c := p.correlation)]
+            self.call_bytes = max(kernels, default=0)
 
     def _correlating(self, phase: Phase) -> Correlating | None:
         if phase.correlation is None:
