@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Implementation, Ledger, Prepared
+from convbench.implementations.contract import Implementation, Ledger
 from convbench.implementations.correlation import (
     Block,
     BlockSize,
@@ -56,12 +56,11 @@ class Depthwise(Implementation):
         return sum(buffer.nbytes for buffer in prepared.buffers) + prepared.call_bytes
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedDepthwise:
-        kinds = {
-            Pass.FORWARD: Forward,
-            Pass.INPUT_GRADIENT: InputGradient,
-            Pass.KERNEL_GRADIENT: KernelGradient,
-        }
-        return kinds[pass_](layer, threads)
+        if pass_ is Pass.FORWARD:
+            return Forward(layer, threads)
+        if pass_ is Pass.INPUT_GRADIENT:
+            return InputGradient(layer, threads)
+        return KernelGradient(layer, threads)
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Rows:
         )
 
 
-class PreparedDepthwise(Prepared):
+class PreparedDepthwise:
     call_bytes = 0  # what a call allocates beside its result
 
     def __init__(self, layer: Layer, threads: int) -> None:
