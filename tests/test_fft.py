@@ -12,6 +12,7 @@ from convbench.agreement.bound import cut, with_small_planes
 from convbench.agreement.checker import check
 from convbench.implementations import fft
 from convbench.implementations.fft import Fft, PreparedFft
+from convbench.implementations.variants import Variant, VariantImplementation
 from convbench.layer import Layer, Pass
 from convbench.tuning import CacheSizes
 
@@ -129,3 +130,20 @@ def test_float32_is_transformed_in_float32(pass_):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < layer.result_bytes(pass_) + 2**17
+
+
+def test_what_states_no_bound_is_held_to_that_of_direct_sums():
+    layer = Layer("one product", (12, 12, 1), 3, (1, 1), batch_size=2)
+
+    class Unbounded(Fft):
+        def error_bound(self, layer, pass_, operands):
+            return None
+
+    assert check(Fft(), layer, Pass.FORWARD, 1, 0).verdict == "agrees"
+    assert check(Unbounded(), layer, Pass.FORWARD, 1, 0).verdict == "wrong"
+
+
+def test_a_variant_states_the_bound_of_what_it_stands_for():
+    layer = Layer("one product", (12, 12, 1), 3, (1, 1), batch_size=2)
+    again = VariantImplementation(Variant("again", "fft"), Fft())
+    assert check(again, layer, Pass.FORWARD, 1, 0).verdict == "agrees"
