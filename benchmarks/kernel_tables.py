@@ -60,10 +60,6 @@ def _facts(runs: Sequence[Run]) -> tuple[Fact, ...]:
     return tuple(Fact(label, words) for label, of in listed.items() for words in of)
 
 
-def _name(run: Run) -> str:
-    return f"{run.result.suite.name}, {scale.counted(run.result.threads, 'thread')}"
-
-
 def _means(run: Run) -> Table:
     result = run.result
     columns = (
@@ -78,7 +74,7 @@ def _means(run: Run) -> Table:
     )
     rows = [_row(run, name) for name in result.suite.implementations]
     return Table(
-        f"{_name(run)}: times as fast as the fastest Keras, geometric means over the layers",
+        f"{run.name}: times as fast as the fastest Keras, geometric means over the layers",
         columns,
         (Section(tuple(rows), _head(run)),),
     )
@@ -91,6 +87,8 @@ def _head(run: Run) -> str:
     if twins:
         largest = max(max(twin.ratio, 1 / twin.ratio) - 1 for twin in twins)
         reliable = "reliable" if run.is_reliable else "NOT RELIABLE"
+        if result.rounds < stats.MIN_ROUNDS:
+            reliable = "too few rounds to tell"
         words.append(f"twins differ by {scale.percent(largest)} % at most: {reliable}")
     calibration = result.machine.calibration
     if calibration and (rate := calibration.sgemm.get(result.threads)):
@@ -178,7 +176,7 @@ def _worst(run: Run) -> Table:
         )
         if rows:
             sections.append(Section(rows, name))
-    return Table(f"{_name(run)}: the slowest cells", columns, tuple(sections))
+    return Table(f"{run.name}: the slowest cells", columns, tuple(sections))
 
 
 def _targets(found: Sequence[Finding]) -> Table:
@@ -219,11 +217,11 @@ def _notes(runs: Sequence[Run], remarks: Iterable[str]) -> Iterable[Note]:
         for cell in run.result.cells:
             if cell.status in ("wrong", "failed"):
                 which = f"{cell.layer} {cell.pass_} {cell.implementation}"
-                yield Note(f"{_name(run)}: {which} is {cell.status}, and not ranked", "bad")
+                yield Note(f"{run.name}: {which} is {cell.status}, and not ranked", "bad")
                 if cell.reason:
                     yield Note(f"  {cell.reason}", "dim")
         for caution in run.result.warnings:
-            yield Note(f"{_name(run)}: warning: {caution.what}", "warning", caution.hint)
+            yield Note(f"{run.name}: warning: {caution.what}", "warning", caution.hint)
     names = {layer_pass for run in runs for layer_pass in run.result.suite.passes}
     if runs and names != set(Pass):
         yield Note(f"only {scale.listed([p for p in Pass if p in names])}", "warning")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from convbench import stats, summary
 from convbench.implementations.keras_layer import is_depthwise
 from convbench.layer import Layer, Pass
+from convbench.report.scale import counted
 from convbench.result_file import Saved
 from convbench.results import Cell, ResultFile
 from convbench.suite import FASTEST_KERAS
@@ -31,6 +32,10 @@ class Run:
     def of(cls, saved: Saved) -> Run:
         found = summary.speedups(saved.result, saved.benchmarks)
         return cls(saved.result, {k: ratio for k, ratio in found.items() if k[3] == FASTEST_KERAS})
+
+    @property
+    def name(self) -> str:
+        return f"{self.result.suite.name}, {counted(self.result.threads, 'thread')}"
 
     @property
     def layers(self) -> dict[str, Layer]:

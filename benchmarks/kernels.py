@@ -26,6 +26,7 @@ from convbench.cautions import BLAS_PINS, OTHER_PINS
 from convbench.errors import ConvbenchError
 from convbench.implementations import REGISTRY
 from convbench.layer import Pass
+from convbench.report.scale import counted
 from convbench.report.terminal import print_report
 from convbench.schedule.budget import arm_s, import_s
 from convbench.schedule.effort import EFFORTS
@@ -100,13 +101,19 @@ def campaign(options: argparse.Namespace) -> Iterator[Path]:
     options.folder.mkdir(parents=True, exist_ok=True)
     for (suite, threads), expected in zip(planned, minutes, strict=True):
         path = (options.folder / f"{suite.name}-{threads}.json").resolve()
-        _say(f"{suite.name}, {threads} threads: about {expected:.0f} minutes")
+        _say(f"{suite.name}, {counted(threads, 'thread')}: about {expected:.0f} minutes")
         command = ["--effort", options.effort]
         if path.exists():
             _check_same(path, names[suite.name], passes, threads)
             command += ["--resume", str(path)]
         else:
-            command += [suite.source, "--threads", str(threads), "-o", str(path)]
+            command += [
+                str(Path(suite.source).resolve()),
+                "--threads",
+                str(threads),
+                "-o",
+                str(path),
+            ]
             command += [word for name in names[suite.name] for word in ("--impl", name)]
             command += [word for pass_ in passes for word in ("--pass", pass_)]
         code = subprocess.run(
@@ -157,8 +164,7 @@ def remarks(runs: Sequence[Run], environ: Mapping[str, str]) -> list[str]:
     ]
     unset = [f"unset, so that BLAS kernels are native: {pins}"] if (pins := _pins(environ)) else []
     pinned = [
-        f"{run.result.suite.name}, {run.result.threads} threads: run with {pins}, so that kernels "
-        "were not native"
+        f"{run.name}: run with {pins}, so that kernels were not native"
         for run in runs
         if (pins := _pins(run.result.environment))
     ]
