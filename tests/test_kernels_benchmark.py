@@ -30,7 +30,7 @@ from tests.gate_fixture import with_twin
 from tests.report_fixture import WRONG
 
 ROOT = Path(__file__).parents[1]
-GOLDEN = ROOT / "tests" / "golden" / "kernels.txt"
+GOLDEN = ROOT / "tests" / "golden" / "kernels" / "small.txt"
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import blocks  # noqa: E402
