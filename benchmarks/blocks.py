@@ -1,0 +1,201 @@
+"""im2col and 1x1 convolutions against np.matmul of the same sizes, and against square SGEMM.
+
+    python benchmarks/blocks.py [--threads 1 2] [--suites resnet50 vgg16] > results/blocks.txt
+
+Forward, without the bias, in one process: all arms of a layer in random order, SAMPLES times. A
+ratio is the other arm's time over the implementation's: of their shortest samples, and the median
+over the rounds of samples. np.matmul allocates its result, as a layer does. Nothing else may run
+on the machine meanwhile; some four minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from kernels import PINS, without_pins
+from threadpoolctl import threadpool_limits
+
+from convbench import implementations, operands
+from convbench.calibration import MATRIX_SIZES
+from convbench.implementations.im2col import block_size
+from convbench.layer import Layer, Pass
+from convbench.measure.clock import sample, warm_up
+from convbench.suite_file import read_suite
+
+SAMPLES = 9
+SAMPLE_S = 0.01
+SPIN_S = 0.15
+"""OpenBLAS's threads spin for 110 ms after a product, and would slow the next arm."""
+
+LEAST_TERMS, LEAST_FILTERS = 256, 64
+OF_PRODUCTS, OF_SQUARE, OF_ONE_BY_ONE = 0.9, 0.8, 0.95
+"""Issue 6: what im2col and 1x1 layers reach at least of np.matmul."""
+
+Shape = tuple[int, int, int]  # m, k, n
+
+
+@dataclass(frozen=True)
+class Arm:
+    """`spins`: BLAS threads of its own are still busy when it has returned."""
+
+    run: Callable[[], object]
+    flops: int
+    blas_threads: int
+
+    @property
+    def spins(self) -> bool:
+        return self.blas_threads > 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--suites", nargs="+", default=["resnet50", "vgg16"])
+    parser.add_argument("--layers", nargs="+", help="only these")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    options = parser.parse_args()
+    if set(PINS) & set(os.environ):  # BLAS read them when it was loaded
+        os.execve(sys.executable, [sys.executable, *sys.argv], without_pins(os.environ))
+    for threads in options.threads:
+        for suite in options.suites:
+            layers = [
+                replace(layer, use_bias=False)
+                for layer in read_suite(suite).layers
+                if not options.layers or layer.name in options.layers
+            ]
+            title = f"{suite}, {threads} thread{'s' * (threads > 1)}"
+            show(f"{title}: im2col", "im2col", filter(is_large, layers), threads)
+            ones = filter(is_one_by_one, layers)
+            show(f"{title}: 1x1 layers", "direct", ones, threads)
+
+
+def is_large(layer: Layer) -> bool:
+    """Whether im2col's products are large enough for BLAS to be near its peak."""
+    terms = math.prod(layer.kernel_size) * layer.channels
+    return layer.groups == 1 and terms >= LEAST_TERMS and layer.filters >= LEAST_FILTERS
+
+
+def is_one_by_one(layer: Layer) -> bool:
+    return layer.groups == 1 and layer.kernel_size == (1, 1)
+
+
+def block_shapes(layer: Layer, threads: int) -> list[Shape]:
+    """The products that im2col's forward pass makes of a layer of one group, in their order."""
+    images, rows = block_size(layer)
+    batch, (out_h, out_w) = layer.batch_size, layer.output_size
+    terms = math.prod(layer.kernel_size) * layer.channels
+    return [
+        (min(images, batch - image) * min(rows, out_h - row) * out_w, terms, layer.filters)
+        for image in range(0, batch, images)
+        for row in range(0, out_h, rows)
+    ]
+
+
+def whole_shape(layer: Layer) -> Shape:
+    """The one product that a 1x1 layer is."""
+    return layer.batch_size * math.prod(layer.output_size), layer.channels, layer.filters
+
+
+def show(title: str, name: str, layers: Iterable[Layer], threads: int) -> None:
+    if name not in implementations.REGISTRY:
+        print(f"\n{title}: there is no {name}", flush=True)
+        return
+    print(f"\n{title} over np.matmul, min (median)")
+    failed = 0
+    for layer in layers:
+        arms = {name: layer_arm(name, layer, threads)}
+        if name == "im2col":
+            arms["blocks"] = products_arm(block_shapes(layer, threads), threads)
+            arms["square"] = whole_arm((MATRIX_SIZES[0],) * 3, threads)
+            targets = {"blocks": OF_PRODUCTS, "square": OF_SQUARE}
+        else:
+            arms["product"] = whole_arm(whole_shape(layer), threads)
+            targets = {"product": OF_ONE_BY_ONE}
+        rates = measured(arms)
+        words = []
+        for other, target in targets.items():
+            shortest = max(rates[name]) / max(rates[other])
+            pairs = zip(rates[name], rates[other], strict=True)
+            median = statistics.median(ours / theirs for ours, theirs in pairs)
+            verdict = "met   " if shortest >= target else "MISSED"
+            failed += shortest < target
+            words.append(f"{other} {shortest:.3f} ({median:.3f}) {verdict} {target:g}")
+        rate = max(rates[name]) / 1e9
+        print(f"  {layer.name:22} {rate:6.1f} GFLOP/s  {'   '.join(words)}", flush=True)
+    print(f"  {failed or 'none'} under its target")
+
+
+def layer_arm(name: str, layer: Layer, threads: int) -> Arm:
+    """The implementation as a worker calls it: BLAS may use that many threads."""
+    prepared = implementations.get(name).prepare(layer, Pass.FORWARD, threads)
+    prepared.load(operands.floats(layer, Pass.FORWARD, seed=0))
+    return Arm(prepared.run, layer.flops, threads)
+
+
+def whole_arm(shape: Shape, threads: int) -> Arm:
+    """One np.matmul, in BLAS's own threads."""
+    m, k, n = shape
+    a, b = matrix(m, k), matrix(k, n)
+    return Arm(lambda: np.matmul(a, b), 2 * m * k * n, threads)
+
+
+def products_arm(shapes: list[Shape], threads: int) -> Arm:
+    """np.matmul of each shape into its rows of one result; dealt out to threads with one BLAS
+    thread each. The columns stay where they are, as im2col's buffer does."""
+    (_, k, n), largest = shapes[0], max(m for m, _, _ in shapes)
+    kernel = matrix(k, n)
+    columns = [matrix(largest, k) for _ in range(threads)]
+    ends = np.cumsum([m for m, _, _ in shapes]).tolist()
+    pool = ThreadPoolExecutor(threads)
+
+    def part(result: np.ndarray, index: int) -> None:
+        for end, (m, _, _) in list(zip(ends, shapes, strict=True))[index::threads]:
+            np.matmul(columns[index][:m], kernel, out=result[end - m : end])
+
+    def run() -> np.ndarray:
+        result = np.empty((ends[-1], n), np.float32)
+        if threads == 1:
+            part(result, 0)
+        else:
+            list(pool.map(part, [result] * threads, range(threads)))
+        return result
+
+    return Arm(run, sum(2 * m * k * n for m, k, n in shapes), 1)
+
+
+def matrix(rows: int, columns: int) -> np.ndarray:
+    return np.random.default_rng(0).random((rows, columns), np.float32)
+
+
+def measured(arms: dict[str, Arm]) -> dict[str, list[float]]:
+    """FLOP/s of every arm, one a round of samples."""
+    warm = {name: warm_up(arm.run, SAMPLE_S) for name, arm in limited(arms)}
+    rates: dict[str, list[float]] = {name: [] for name in arms}
+    order = random.Random(0)
+    for _ in range(SAMPLES):
+        for name, arm in limited(dict(order.sample(list(arms.items()), len(arms)))):
+            seconds = sample(arm.run, warm[name].loops, warm[name].call_s)
+            rates[name].append(arm.flops / seconds)
+    return rates
+
+
+def limited(arms: dict[str, Arm]) -> Iterator[tuple[str, Arm]]:
+    """The arms in turn, each with its BLAS threads, and quiet before it."""
+    for name, arm in arms.items():
+        with threadpool_limits(arm.blas_threads, user_api="blas"):
+            yield name, arm
+        if arm.spins:
+            time.sleep(SPIN_S)
+
+
+if __name__ == "__main__":
+    main()

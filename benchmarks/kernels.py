@@ -1,0 +1,201 @@
+"""Every algorithm on every suite, against the fastest way to run Keras, and the targets.
+
+    python benchmarks/kernels.py [--suites mnist lenet] [-o FOLDER] > results/kernels.txt
+    python benchmarks/kernels.py --from results/kernels/*.json
+
+Each suite and number of threads is one `convbench run`, in a process of its own, without the
+variables that pin BLAS kernels; each is one result file in FOLDER. A campaign that was killed goes
+on when it is started again. Nothing else may run on the machine meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from kernel_tables import report
+from kernel_targets import NETWORKS, SMALL, Run
+
+from convbench import result_file
+from convbench.cautions import BLAS_PINS, OTHER_PINS
+from convbench.errors import ConvbenchError
+from convbench.implementations import REGISTRY
+from convbench.layer import Pass
+from convbench.report.scale import counted
+from convbench.report.terminal import print_report
+from convbench.schedule.budget import arm_s, import_s
+from convbench.schedule.effort import EFFORTS
+from convbench.suite import KERAS_WAYS, Suite, shipped_suites
+from convbench.suite_file import read_suite
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "results" / "kernels"
+SUITES = (*SMALL, *NETWORKS, "mobilenet")
+"""The suites that have a target; `--suites all` takes the other networks too."""
+
+NO_BENCHMARKS = ("geometry", "noise", "smoke")
+"""Shipped suites that are there to check agreement, the gate and the installation."""
+
+TOO_SLOW = ("loop",)
+TOO_SLOW_FOR_NETWORKS = ("naive-im2col",)
+OTHERS = {
+    "torch": ("PyTorch", "benchmarks/others/torch_conv.py:Torch"),
+    "onnxruntime": ("ONNX Runtime", "benchmarks/others/onnxruntime_conv.py:OnnxRuntime"),
+}
+"""Other frameworks by the module that they need: own code, in a process of its own."""
+
+PINS = (*BLAS_PINS, *OTHER_PINS, "OPENBLAS_L2_SIZE", "NVPL_BLAS_DEBUG_CPU_TYPE")
+GUESSED_RATE = 30e9
+"""FLOP/s of one thread, and of what checks a cell, to tell beforehand how long it will take."""
+
+CHECKED_S = 1.5
+"""Checking and metering one cell, beside what grows with the layer."""
+
+FINE = (0, 3, 5)
+"""Unreliable timings and wrong cells are what the tables tell."""
+
+
+def main() -> None:
+    options = _options()
+    try:
+        paths = options.from_ or list(campaign(options))
+        runs = [Run.of(result_file.load(path)) for path in paths]
+    except ConvbenchError as error:
+        sys.exit(f"kernels.py: {error.message}")
+    print_report(report(runs, remarks(runs, {} if options.from_ else os.environ)))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--suites", nargs="+", default=list(SUITES), help="names, or `all`")
+    parser.add_argument("--implementations", nargs="+", help="beside the three Keras ways")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--effort", choices=list(EFFORTS), default="quick")
+    parser.add_argument("--passes", nargs="+", choices=list(Pass), default=list(Pass))
+    parser.add_argument("--from", dest="from_", nargs="+", type=Path, metavar="RESULT.json")
+    parser.add_argument("-o", dest="folder", type=Path, default=FOLDER, metavar="FOLDER")
+    options = parser.parse_args()
+    if options.suites == ["all"]:
+        others = [name for name in shipped_suites() if name not in (*SUITES, *NO_BENCHMARKS)]
+        options.suites = [*SUITES, *others]
+    return options
+
+
+def campaign(options: argparse.Namespace) -> Iterator[Path]:
+    """Runs what is not there yet; yields the result files. Exits where a run cannot go on."""
+    suites = [read_suite(name) for name in options.suites]
+    passes = tuple(Pass(name) for name in options.passes)
+    names = {suite.name: implementations(suite.name, options.implementations) for suite in suites}
+    planned = [(suite, threads) for suite in suites for threads in options.threads]
+    minutes = [
+        seconds(suite, names[suite.name], passes, threads, options.effort) / 60
+        for suite, threads in planned
+    ]
+    _say(f"about {sum(minutes):.0f} minutes in all, but for what is there already")
+    _say(*remarks([], os.environ))
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for (suite, threads), expected in zip(planned, minutes, strict=True):
+        path = (options.folder / f"{suite.name}-{threads}.json").resolve()
+        _say(f"{suite.name}, {counted(threads, 'thread')}: about {expected:.0f} minutes")
+        command = ["--effort", options.effort]
+        if path.exists():
+            _check_same(path, names[suite.name], passes, threads)
+            command += ["--resume", str(path)]
+        else:
+            command += [
+                str(Path(suite.source).resolve()),
+                "--threads",
+                str(threads),
+                "-o",
+                str(path),
+            ]
+            command += [word for name in names[suite.name] for word in ("--impl", name)]
+            command += [word for pass_ in passes for word in ("--pass", pass_)]
+        code = subprocess.run(
+            [sys.executable, "-m", "convbench", "run", *command],
+            cwd=ROOT,
+            env=without_pins(os.environ),
+            stdout=subprocess.DEVNULL,
+        ).returncode
+        if code not in FINE:
+            sys.exit(f"kernels.py: convbench run {' '.join(command)}: exit code {code}")
+        yield path
+
+
+def implementations(suite: str, asked: Sequence[str] | None) -> tuple[str, ...]:
+    """Those asked for, or all that a suite can be run with; and the three Keras ways."""
+    slow = TOO_SLOW if suite in SMALL else (*TOO_SLOW, *TOO_SLOW_FOR_NETWORKS)
+    known = [name for name in REGISTRY if name not in slow]
+    others = [code for module, (_, code) in OTHERS.items() if find_spec(module)]
+    return tuple(dict.fromkeys([*(asked or [*known, *others]), *KERAS_WAYS]))
+
+
+def seconds(
+    suite: Suite, names: Sequence[str], passes: Sequence[Pass], threads: int, effort_name: str
+) -> float:
+    """A rough forecast of a run: it knows FLOPs, not algorithms."""
+    effort = EFFORTS[effort_name]
+    imports = import_s("tensorflow") + 2 * import_s("numpy")
+    total = effort.rounds * imports
+    for layer in suite.layers:
+        arm = arm_s(effort, layer.flops / (GUESSED_RATE * threads))
+        check = CHECKED_S + effort.rss_s + 3 * layer.flops / GUESSED_RATE
+        # One more arm a pass: the twin.
+        total += len(passes) * (effort.rounds * arm * (len(names) + 1) + check * len(names))
+    return total
+
+
+def without_pins(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in PINS}
+
+
+def remarks(runs: Sequence[Run], environ: Mapping[str, str]) -> list[str]:
+    """What is not installed, and which variables the runs did without, or did not."""
+    measured = {name for run in runs for name in run.result.suite.implementations}
+    missing = [
+        f"{name}: not installed"
+        for module, (name, code) in OTHERS.items()
+        if code not in measured and not find_spec(module)
+    ]
+    unset = [f"unset, so that BLAS kernels are native: {pins}"] if (pins := _pins(environ)) else []
+    pinned = [
+        f"{run.name}: run with {pins}, so that kernels were not native"
+        for run in runs
+        if (pins := _pins(run.result.environment))
+    ]
+    return [*missing, *unset, *pinned]
+
+
+def _pins(environ: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={environ[name]}" for name in PINS if environ.get(name))
+
+
+def _check_same(path: Path, names: Sequence[str], passes: Sequence[Pass], threads: int) -> None:
+    """Raises ConvbenchError for a file that was started with other options."""
+    result = result_file.load(path).result
+    asked = {"implementations": set(names), "passes": set(passes), "threads": threads}
+    found = {
+        "implementations": set(result.suite.implementations),
+        "passes": set(result.suite.passes),
+        "threads": result.threads,
+    }
+    different = [what for what in asked if asked[what] != found[what]]
+    if different:
+        raise ConvbenchError(
+            f"{path} was started with other {' and '.join(different)}: remove it, or take another "
+            "folder with -o"
+        )
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(f"kernels.py: {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
