@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 REGISTRY: dict[str, str] = {
     "loop": "convbench.implementations.loop:Loop",
     "im2col": "convbench.implementations.im2col:Im2col",
+    "auto": "convbench.implementations.auto:Auto",
     "keras": "convbench.implementations.keras_eager:KerasEager",
     "keras-graph": "convbench.implementations.keras_graph:KerasGraph",
     "keras-xla": "convbench.implementations.keras_xla:KerasXla",

@@ -8,7 +8,7 @@ often as asked. Work that depends on the kernel's values belongs inside `run`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,14 @@ from convbench.operands import Operands
 
 @dataclass(frozen=True)
 class Ledger:
-    """What the clock sees, and what it does not: short phrases in the order in which it happens."""
+    """What the clock sees, and what it does not: short phrases in the order in which it happens.
+
+    `took` names the implementation that one which chooses among others took.
+    """
 
     inside: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
+    took: str | None = None
 
 
 class Prepared(Protocol):
@@ -72,4 +76,13 @@ class Implementation(Protocol):
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Prepared:
         """Allocates, traces and tunes, outside the clock."""
+        ...
+
+
+@runtime_checkable
+class Costed(Implementation, Protocol):
+    """An implementation that predicts its time, so that `auto` can choose it."""
+
+    def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
+        """Predicted seconds a call. What counts is how it compares with other candidates'."""
         ...

@@ -22,6 +22,11 @@ from convbench.tuning import cache_bytes
 Array = NDArray[np.floating[Any]]
 NO_PADS = ((0, 0), (0, 0))
 
+FLOPS_PER_S = 100e9
+"""Of one thread in float32, half as many in float64; roughly, to rank candidates by."""
+
+BYTES_PER_S = 10e9
+
 
 class Im2col:
     name = "im2col"
@@ -47,6 +52,12 @@ class Im2col:
                 layer.kernel_shape
             )  # the product of one block, before it is added
         return elements * layer.itemsize
+
+    def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
+        """The products at the rate of a core, and the columns, operands and result as copies."""
+        products = layer.flops * (layer.itemsize // 4) / (FLOPS_PER_S * threads)
+        arrays = layer.operand_bytes(pass_) + layer.result_bytes(pass_)
+        return products + (layer.columns_bytes + arrays) / BYTES_PER_S
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedIm2col:
         kinds = {
