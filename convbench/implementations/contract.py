@@ -41,7 +41,10 @@ class Prepared(Protocol):
     def ledger(self) -> Ledger: ...
 
     def load(self, operands: Operands) -> None:
-        """Copies the operands into arrays of its own, in its native layout; outside the clock."""
+        """Copies the operands into arrays of its own, in its native layout; outside the clock.
+
+        Where that layout is theirs, `operands.own(array)` saves the copy if it may be saved.
+        """
         ...
 
     def run(self) -> object:
