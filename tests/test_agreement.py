@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from convbench import implementations, operands
 from convbench.agreement import oracle
-from convbench.agreement.bound import MAX_TERMS, cut, gamma
+from convbench.agreement.bound import MAX_TERMS, cut, direct_factor
 from convbench.agreement.checker import check
 from convbench.implementations.im2col import Im2col
 from convbench.layer import Layer, Pass
@@ -82,7 +82,7 @@ def test_cut_layers_keep_their_geometry(layer):
 def test_bound_covers_rounding_and_is_not_loose():
     layer = Layer("x", (12, 12, 100), 8, (3, 3), batch_size=2)
     drawn = operands.floats(layer, Pass.FORWARD, 0)
-    bound = gamma(layer, Pass.FORWARD) * oracle.magnitude(layer, Pass.FORWARD, drawn)
+    bound = direct_factor(layer, Pass.FORWARD) * oracle.magnitude(layer, Pass.FORWARD, drawn)
     right = oracle.expected(layer, Pass.FORWARD, drawn)
     assert np.median(bound / np.abs(right)) < 0.01
     rounded = right.astype(np.float32)

@@ -54,6 +54,9 @@ class Transform(Im2col):
     def cost_s(self, layer, pass_, threads):
         return 100.0
 
+    def error_bound(self, layer, pass_, operands):
+        return np.full(layer.result_shape(pass_), 7.0)
+
     def workspace_bytes(self, layer, pass_, threads):
         return 10**9
 
@@ -180,7 +183,9 @@ def test_a_candidate_alone_needs_no_trial(known, monkeypatch):
 
 def test_before_it_has_chosen_it_promises_what_every_candidate_keeps(known):
     auto = Auto()
+    drawn = operands.floats(LAYER, FORWARD, 0)
     assert not auto.exact(LAYER, FORWARD)
+    assert (auto.error_bound(LAYER, FORWARD, drawn) == 7.0).all()
     assert auto.exact(replace(LAYER, kernel_size=(2, 2)), FORWARD)
     least = max(kind().workspace_bytes(LAYER, FORWARD, 1) for kind in (Fast, Slow))
     assert auto.workspace_bytes(LAYER, FORWARD, 1) == least  # of those that it would try
@@ -190,6 +195,7 @@ def test_once_it_has_chosen_it_tells_of_that(known):
     auto = Auto()
     auto.prepare(LAYER, FORWARD, 1)
     assert auto.exact(LAYER, FORWARD)
+    assert auto.error_bound(LAYER, FORWARD, operands.floats(LAYER, FORWARD, 0)) is None
     assert Auto().workspace_bytes(LAYER, FORWARD, 1) == Fast().workspace_bytes(LAYER, FORWARD, 1)
     assert not auto.exact(LAYER, Pass.INPUT_GRADIENT)
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
+from convbench.rounding import fft_bound, gamma
 
 Float64 = NDArray[np.float64]
 
@@ -34,77 +34,28 @@ MAX_TERMS = 32
 number and the errors with its root, so that of many products a float16 inside would pass: of 27 its
 errors are 60 times the bound, of 144 twice (measured, 3x3 kernels)."""
 
-UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 
-
-def gamma(layer: Layer, pass_: Pass) -> float:
-    """The factor on |x| conv |k| that bounds the error of a pass.
+def direct_factor(layer: Layer, pass_: Pass) -> float:
+    """The factor on |x| conv |k| that bounds the error of a pass computed by direct sums.
 
     Doubled for float64, since the oracle that it is compared with has the same error.
     """
     terms = layer.terms(pass_) + (layer.use_bias and pass_ is Pass.FORWARD)
-    roundoff = terms * UNIT_ROUNDOFF[layer.dtype]
-    return roundoff / (1 - roundoff) * (2 if layer.dtype == "float64" else 1)
+    return gamma(terms, layer.dtype) * (2 if layer.dtype == "float64" else 1)
 
 
 def transform_bound(layer: Layer, pass_: Pass, operands: Operands) -> Float64:
-    """The error that a result may have which was computed through FFTs, in the result's shape.
+    """The error that own code may have which computes through transforms, in the result's shape.
 
-    An FFT of n points has a relative error, in the 2-norm, of at most t * eta, with t = log2(n)
-    and eta = u + gamma_4 * (sqrt(2) + u): Higham, theorem 24.2. A convolution takes two of them, a
-    product of each pair of elements, and one back, so that no element of the sum over the m pairs
-    of planes (a channel of the input with one of the kernel, and so on) is off by more than
-    (3 t eta + gamma_4 + gamma_m) times the sum of the products of their 2-norms.
-    It holds of the whole image and not of an element, and so also where the element is zero.
+    That of FFTs whose lengths are powers of two and hold the whole padded image and the kernel, of
+    one pair of planes for each product of a direct sum, for the code may work on tiles.
     Minimal-filtering methods (Winograd) on tiles are well within it.
     """
-    u = UNIT_ROUNDOFF[layer.dtype]
-    sizes = [
-        padded + span
+    height, width = (
+        2 ** max(math.ceil(math.log2(padded + span)), 1)
         for padded, span in zip(layer.padded_size, layer.effective_kernel_size, strict=True)
-    ]
-    levels = sum(max(math.ceil(math.log2(size)), 1) for size in sizes)
-    gamma_4 = 4 * u / (1 - 4 * u)
-    eta = u + gamma_4 * (math.sqrt(2) + u)
-    terms = layer.terms(pass_) + 1
-    factor = 3 * levels * eta + gamma_4 + terms * u / (1 - terms * u)
-    if pass_ is Pass.KERNEL_GRADIENT:
-        planes = np.einsum(
-            "nc,nf->cf", _norms(operands.input, (1, 2)), _norms(operands.output_gradient, (1, 2))
-        )
-        per_group = _of_own_group(planes, layer)
-        bound: Float64 = per_group[None, None] * factor
-    else:
-        kernel = _norms(operands.kernel, (0, 1))  # channels of a group, filters
-        dense = np.zeros((layer.channels, layer.filters))
-        each, filters = kernel.shape[0], layer.filters // layer.groups
-        for f in range(layer.filters):
-            start = f // filters * each
-            dense[start : start + each, f] = kernel[:, f]
-        if pass_ is Pass.FORWARD:
-            planes = _norms(operands.input, (1, 2)) @ dense
-        else:
-            planes = _norms(operands.output_gradient, (1, 2)) @ dense.T
-        bound = planes[:, None, None, :] * factor
-    if operands.bias is not None:
-        bound = bound + 2 * u * np.abs(operands.bias)
-    return np.broadcast_to(bound, layer.result_shape(pass_))
-
-
-def _norms(array: NDArray[np.floating[Any]] | None, axes: tuple[int, ...]) -> Float64:
-    """2-norms of the planes of an array."""
-    assert array is not None
-    norms: Float64 = np.sqrt(np.sum(np.square(array, dtype=np.float64), axis=axes))
-    return norms
-
-
-def _of_own_group(planes: Float64, layer: Layer) -> Float64:
-    """(channels of a group, filters) of (channels, filters)."""
-    each, filters = layer.channels // layer.groups, layer.filters // layer.groups
-    columns = [
-        planes[f // filters * each : f // filters * each + each, f] for f in range(layer.filters)
-    ]
-    return np.stack(columns, axis=1)
+    )
+    return fft_bound(layer, pass_, operands, (height, width), layer.terms(pass_) + 5)
 
 
 def cut(layer: Layer, pass_: Pass, terms: int = MAX_TERMS) -> Layer:

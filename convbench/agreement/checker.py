@@ -1,10 +1,10 @@
 """The verdict on one cell: is what the implementation computes the convolution?
 
 Two checks. *Exact integers* at full size: every sum is an integer that a float holds, so that an
-implementation which only sums products must give the very same numbers. *Floats* on a cut copy of
-the layer, against the a-priori bound. Each check loads twice, with different values, and memory
-that nobody wrote to is NaN, so that a result which depends on an earlier call, or that was never
-written, shows.
+implementation which only sums products must give the very same numbers; any other must be within
+the bound that it states. *Floats* on a cut copy of the layer, against the a-priori bound. Each
+check loads twice, with different values, and memory that nobody wrote to is NaN, so that a result
+which depends on an earlier call, or that was never written, shows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from convbench import implementations, operands
 from convbench.agreement import oracle
-from convbench.agreement.bound import EXACT_GROWTH, cut, gamma, transform_bound
+from convbench.agreement.bound import EXACT_GROWTH, cut, direct_factor, transform_bound
 from convbench.agreement.systematic import trend
 from convbench.agreement.trial import Seen, Trial
 from convbench.implementations.contract import Implementation
@@ -42,8 +42,9 @@ ROUNDING = 0.5
 class Comparison:
     """The largest deviation of several results; `problem` is a sentence, or None.
 
-    `over_bound` is relative to the bound of direct sums, `over_largest` to the largest bound of any
-    element, `over_transform` to that of transforms. `systematic`: the errors are not those of
+    `over_bound` is relative to the bound of direct sums, or to what the implementation states where
+    that is more, `over_largest` to the largest bound of any element, `over_transform` to the bound
+    of transforms. `systematic`: the errors are not those of
     rounding (systematic.py).
     """
 
@@ -62,9 +63,9 @@ def check(
 ) -> Agreement:
     """Runs both checks. What the implementation raises is the caller's to report.
 
-    An implementation says whether it is exact. Own code says nothing: it may compute through
-    transforms, so that it passes where its integers round to the right ones and its floats are
-    within the bound of transforms; a remark says so.
+    An implementation says whether it is exact, and if not, how far off it may be. Own code says
+    nothing: it may compute through transforms, so that it passes where its integers round to the
+    right ones and its floats are within the bound of transforms; a remark says so.
     """
     is_own = implementations.own_code(implementation.name) is not None
     integers = _compare(implementation, layer, pass_, threads, seed, operands.exact_integers)
@@ -72,9 +73,9 @@ def check(
     floats = _compare(implementation, small, pass_, threads, seed, operands.floats)
 
     equal = integers.problem is None
-    judged = is_own or implementation.exact(layer, pass_)
-    problem = integers.problem if judged else None
-    over = floats.over_bound
+    is_inexact = not is_own and not implementation.exact(layer, pass_)
+    problem = integers.problem
+    over = max(floats.over_bound, integers.over_bound) if is_inexact else floats.over_bound
     remarks: tuple[str, ...] = ()
     if is_own:
         if _only_round(integers):
@@ -96,7 +97,7 @@ def check(
     if problem is None and modified:
         problem = f"it writes into {' and '.join(modified)}: operands belong to the caller"
     verdict = Agreement(
-        exact=equal if judged else None,
+        exact=None if is_inexact else equal,
         error_over_bound=_finite(over),
         max_abs_error=_finite(floats.max_abs_error),
         verdict="agrees",
@@ -148,8 +149,18 @@ def _compare(
     first, second = (draw(layer, pass_, 2 * seed + i) for i in (0, 1))
     seen = [trial.call(first), trial.call(), trial.call(second)]
     # Compared only now: a result that the next call overwrites was copied.
-    exactly = draw is operands.exact_integers
-    one, other = Right(layer, pass_, first), Right(layer, pass_, second)
+    is_own = implementations.own_code(implementation.name) is not None
+    is_exact = is_own or implementation.exact(layer, pass_)
+    exactly = is_exact and draw is operands.exact_integers
+    one, other = (
+        Right(
+            layer,
+            pass_,
+            drawn,
+            None if is_exact else implementation.error_bound(layer, pass_, drawn),
+        )
+        for drawn in (first, second)
+    )
     found = [deviation(*both, exactly) for both in zip((one, one, other), seen, strict=True)]
     return Comparison(
         problem=next((c.problem for c in found if c.problem is not None), None),
@@ -170,21 +181,23 @@ class Right:
     layer: Layer
     pass_: Pass
     operands: Operands
+    stated: Float64 | None = None  # what the implementation says that its errors may be
 
     @cached_property
     def expected(self) -> Float64:
         return oracle.expected(self.layer, self.pass_, self.operands)
 
     @cached_property
-    def direct(self) -> Float64:
-        """The bound of direct sums, element by element."""
+    def bound(self) -> Float64:
+        """That of direct sums, element by element, or what is stated where that is more."""
         magnitude = oracle.magnitude(self.layer, self.pass_, self.operands)
-        return gamma(self.layer, self.pass_) * magnitude
+        direct = direct_factor(self.layer, self.pass_) * magnitude
+        return direct if self.stated is None else np.maximum(direct, self.stated)
 
     @cached_property
     def transform(self) -> Float64:
         """That of transforms, which is never less."""
-        return np.maximum(self.direct, transform_bound(self.layer, self.pass_, self.operands))
+        return np.maximum(self.bound, transform_bound(self.layer, self.pass_, self.operands))
 
     @cached_property
     def zeros(self) -> float:
@@ -209,16 +222,16 @@ def deviation(right: Right, seen: Seen, exactly: bool) -> Comparison:
     largest = float(error.max())
     if largest == 0:
         return Comparison(None, 0.0, 0.0, 0.0, right.zeros)
-    bad = error > (0 if exactly else right.direct)
+    bad = error > (0 if exactly else right.bound)
     told = _difference(result, right.expected, bad, right.pass_) if bad.any() else None
-    over = _over(error, right.direct)
+    over = _over(error, right.bound)
     return Comparison(
         problem=told,
         max_abs_error=largest,
         over_bound=over,
         over_transform=_over(error, right.transform),
         zeros=right.zeros,
-        over_largest=largest / max(float(right.direct.max()), np.finfo(np.float64).tiny),
+        over_largest=largest / max(float(right.bound.max()), np.finfo(np.float64).tiny),
         systematic=over > 1 and trend(result, right.expected) is not None,
     )
 

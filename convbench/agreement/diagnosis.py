@@ -18,7 +18,7 @@ import numpy as np
 
 from convbench import operands
 from convbench.agreement.behaviour import behaviour
-from convbench.agreement.bound import UNIT_ROUNDOFF, cut
+from convbench.agreement.bound import cut
 from convbench.agreement.checker import is_wrong
 from convbench.agreement.computation import Computation, Float64, Sizes
 from convbench.agreement.mistakes import Letters, Mistake, mistakes
@@ -30,6 +30,7 @@ from convbench.implementations.contract import Implementation
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
 from convbench.results import Agreement, Explanation, kind
+from convbench.rounding import UNIT_ROUNDOFF
 
 CLOSE = 1e-5
 """Two results are the same that differ by less than this part of their largest element."""

@@ -6,6 +6,7 @@ process of a run, and every later run, takes the same. With `--no-tune` the cost
 
 from __future__ import annotations
 
+import functools
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench import implementations, tuning
-from convbench.implementations.contract import Costed, Ledger, Prepared
+from convbench.implementations.contract import Costed, Float64, Implementation, Ledger, Prepared
 from convbench.layer import Layer, Pass
-from convbench.operands import floats
+from convbench.operands import Operands, floats
 
 CANDIDATES = (
     "im2col",
@@ -63,7 +64,7 @@ _CHOICES: dict[tuple[str, bool], Choice] = {}
 _LOCK = threading.RLock()
 
 
-class Auto:
+class Auto(Implementation):
     name = "auto"
     runtime = "numpy"
 
@@ -76,6 +77,16 @@ class Auto:
     def exact(self, layer: Layer, pass_: Pass) -> bool:
         """Of what this process took, for whatever number of threads; before that, of all."""
         return all(c.exact(layer, pass_) for c in self.possible(layer, pass_))
+
+    def error_bound(self, layer: Layer, pass_: Pass, operands: Operands) -> Float64 | None:
+        """The largest of those that it may have taken."""
+        stated = (
+            c.error_bound(layer, pass_, operands)
+            for c in self.possible(layer, pass_)
+            if not c.exact(layer, pass_)
+        )
+        bounds = [bound for bound in stated if bound is not None]
+        return functools.reduce(np.maximum, bounds) if bounds else None
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
         """Of what this process took; before that, the most that any candidate needs."""

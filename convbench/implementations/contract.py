@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
 
+Float64 = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -57,7 +59,7 @@ class Prepared(Protocol):
 
 
 class Implementation(Protocol):
-    """One way to compute the passes of a layer.
+    """One way to compute the passes of a layer; to be derived from.
 
     Implementations of one `runtime` share a worker process.
     """
@@ -73,6 +75,14 @@ class Implementation(Protocol):
         """Whether it only sums products, so that integers must come out equal."""
         ...
 
+    def error_bound(self, layer: Layer, pass_: Pass, operands: Operands) -> Float64 | None:
+        """The largest absolute error that each element may have where `exact` is False.
+
+        NHWC, or (kh, kw, in, out) for the kernel gradient. Derived for the algorithm, with its
+        source; a constant that was tuned is no bound. None: that of direct sums.
+        """
+        return None
+
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
         """Predicted bytes beyond operands and result, at the peak of a call."""
         ...
@@ -84,7 +94,7 @@ class Implementation(Protocol):
 
 @runtime_checkable
 class Costed(Implementation, Protocol):
-    """An implementation that predicts its time, so that `auto` can choose it."""
+    """One that predicts its time, so that `auto` can choose it; to be derived from."""
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
         """Predicted seconds a call. What counts is how it compares with other candidates'."""

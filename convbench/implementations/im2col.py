@@ -9,12 +9,13 @@ columns stay in the L2 cache, go through one buffer that `prepare` allocates.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Ledger
+from convbench.implementations.contract import Costed, Ledger, Prepared
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
 from convbench.tuning import cache_bytes
@@ -28,7 +29,7 @@ FLOPS_PER_S = 100e9
 BYTES_PER_S = 10e9
 
 
-class Im2col:
+class Im2col(Costed):
     name = "im2col"
     runtime = "numpy"
 
@@ -59,8 +60,8 @@ class Im2col:
         arrays = layer.operand_bytes(pass_) + layer.result_bytes(pass_)
         return products + (layer.columns_bytes + arrays) / BYTES_PER_S
 
-    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedIm2col:
-        kinds = {
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Prepared:
+        kinds: dict[Pass, Callable[[Layer], Prepared]] = {
             Pass.FORWARD: Forward,
             Pass.INPUT_GRADIENT: InputGradient,
             Pass.KERNEL_GRADIENT: KernelGradient,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Ledger
+from convbench.implementations.contract import Implementation, Ledger
 from convbench.implementations.keras_layer import (
     behind_padding,
     description,
@@ -45,7 +45,7 @@ COMPILATION = "compilation by XLA"
 COPY = "copy of the operands into tensors"
 
 
-class KerasImplementation(ABC):
+class KerasImplementation(Implementation, ABC):
     """Keras Conv2D or DepthwiseConv2D, called in the way that a subclass states."""
 
     name: str

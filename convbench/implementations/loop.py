@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Ledger
+from convbench.implementations.contract import Implementation, Ledger
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
 
@@ -110,7 +110,7 @@ def _groups(layer: Layer) -> list[tuple[slice, slice]]:
     ]
 
 
-class Loop:
+class Loop(Implementation):
     name = "loop"
     runtime = "numpy"
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Implementation, Ledger, Prepared
+from convbench.implementations.contract import Float64, Implementation, Ledger, Prepared
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
 
@@ -28,7 +28,7 @@ class Variant:
     delay: float = 0.0
 
 
-class VariantImplementation:
+class VariantImplementation(Implementation):
     """The implementation that a variant stands for; its runtime is the variant's alone."""
 
     def __init__(self, variant: Variant, inner: Implementation) -> None:
@@ -42,6 +42,9 @@ class VariantImplementation:
 
     def exact(self, layer: Layer, pass_: Pass) -> bool:
         return self._inner.exact(layer, pass_)
+
+    def error_bound(self, layer: Layer, pass_: Pass, operands: Operands) -> Float64 | None:
+        return self._inner.error_bound(layer, pass_, operands)
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
         return self._inner.workspace_bytes(layer, pass_, threads)

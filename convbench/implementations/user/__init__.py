@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from convbench.errors import ImplementationError
+from convbench.implementations.contract import Implementation
 from convbench.implementations.user import calls
 from convbench.implementations.user.calls import Call, Operand
 from convbench.implementations.user.files import import_code, imported, source_of
@@ -32,7 +33,7 @@ METHODS = {
 }
 
 
-class UserCode:
+class UserCode(Implementation):
     """Raises ImplementationError when there is no such file or module."""
 
     def __init__(self, own: OwnCode, afresh: bool = False) -> None:
