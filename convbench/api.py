@@ -152,7 +152,7 @@ class Plan:
     """
 
     def __init__(self, layer: Layer, pass_: Pass, threads: int | None, implementation: str) -> None:
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
+        if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
             raise OperandError(f"threads: found {threads!r}, expected None or at least 1")
         found = _on_numpy(implementation)
         if reason := found.unsupported(layer, pass_):

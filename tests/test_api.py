@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -259,17 +260,27 @@ def test_the_functions_from_several_threads_at_once():
 
 
 def test_the_threads_of_blas_are_as_they_were_afterwards():
+    """Two plans whose calls would overlap; the second ends last, and must not restore the 1 of the
+    first."""
     before = api._blas_threads()
     seen = []
-    plan = convbench.plan(X.shape, KERNEL.shape, threads=1)
-    inner = plan._prepared.run
-    plan._prepared.run = lambda: seen.append(api._blas_threads()) or inner()
-    threads = [threading.Thread(target=plan, args=(X, KERNEL)) for _ in range(3)]
+
+    def slow():
+        seen.append(api._blas_threads())
+        time.sleep(0.1)
+        return np.zeros((2, 4, 3, 8), np.float32)
+
+    threads = []
+    for _ in range(2):
+        plan = convbench.plan(X.shape, KERNEL.shape, threads=1)
+        plan._prepared.run = slow
+        threads.append(threading.Thread(target=plan, args=(X, KERNEL)))
     for thread in threads:
         thread.start()
+        time.sleep(0.03)
     for thread in threads:
         thread.join()
-    assert seen == [1, 1, 1]
+    assert seen == [1, 1]
     assert api._blas_threads() == before
 
 
