@@ -49,6 +49,10 @@ class LayerError(ConvbenchError):
     """A layer that no convolution can have (an empty output, groups that do not divide)."""
 
 
+class OperandError(ConvbenchError, ValueError):
+    """Arrays or settings given to `convbench.conv2d` and its like that make no convolution."""
+
+
 class ResultError(ConvbenchError):
     """A result file that cannot be read, written or trusted."""
 

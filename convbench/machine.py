@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import convbench
-from convbench.tuning import ROOT, read_caches
+from convbench.tuning import ROOT, read_caches, read_cpu, read_text
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def fingerprint(root: Path = ROOT) -> Machine:
     """What this machine is, of what this process may use; no NumPy, a few milliseconds."""
     import psutil
 
-    cpu, flags = _cpu(root)
+    cpu, flags = read_cpu(root)
     cpus = usable_cpus()
     return Machine(
         hostname=platform.node(),
@@ -123,7 +123,7 @@ def fingerprint(root: Path = ROOT) -> Machine:
         cores=_cores(cpus, root),
         logical_cpus=len(cpus),
         isa=tuple(flag for flag in SGEMM_FLAGS if flag in flags),
-        governor=_read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        governor=read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         caches=read_caches(root),
         memory_bytes=psutil.virtual_memory().total,
         cpu_quota=_cpu_quota(root),
@@ -184,31 +184,15 @@ def software(blas: tuple[BlasLibrary, ...] = ()) -> Software:
     return Software(convbench.__version__, platform.python_version(), versions, blas)
 
 
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 def read_integer(path: Path) -> int | None:
-    text = _read(path) or ""
+    text = read_text(path) or ""
     return int(text) if re.fullmatch(r"-?\d+", text) else None
-
-
-def _cpu(root: Path) -> tuple[str, frozenset[str]]:
-    """Model and flags of the first CPU in /proc/cpuinfo."""
-    first = (_read(root / "proc/cpuinfo") or "").split("\n\n")[0]
-    pairs = (line.partition(":") for line in first.splitlines())
-    values = {key.strip(): value.strip() for key, _, value in pairs}
-    model = values.get("model name") or platform.processor() or platform.machine()
-    return model, frozenset((values.get("flags") or values.get("Features") or "").split())
 
 
 def _cores(cpus: tuple[int, ...], root: Path) -> int:
     """Physical cores among `cpus`: those with the same siblings are one. Without a word, all."""
     topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    return len({_read(root / topology.format(cpu)) or f"only {cpu}" for cpu in cpus})
+    return len({read_text(root / topology.format(cpu)) or f"only {cpu}" for cpu in cpus})
 
 
 def _cgroups(controller: str, root: Path) -> Iterator[Path]:
@@ -216,7 +200,7 @@ def _cgroups(controller: str, root: Path) -> Iterator[Path]:
 
     In a container the path may be the host's, of which only the topmost folder is visible.
     """
-    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
+    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
@@ -230,7 +214,7 @@ def _cpu_quota(root: Path) -> float | None:
     """CPUs' worth of time that the tightest of our cgroups grants; None without a limit."""
     quotas = []
     for folder in _cgroups("cpu", root):
-        if match := re.fullmatch(r"(\d+) (\d+)", _read(folder / "cpu.max") or ""):
+        if match := re.fullmatch(r"(\d+) (\d+)", read_text(folder / "cpu.max") or ""):
             quotas.append(int(match[1]) / int(match[2]))
         quota = read_integer(folder / "cpu.cfs_quota_us") or -1
         period = read_integer(folder / "cpu.cfs_period_us") or 0
@@ -247,6 +231,6 @@ def _memory_in_use(folder: Path) -> int:
         or 0
     )
     droppable = re.search(
-        r"^(?:total_)?inactive_file (\d+)$", _read(folder / "memory.stat") or "", re.MULTILINE
+        r"^(?:total_)?inactive_file (\d+)$", read_text(folder / "memory.stat") or "", re.MULTILINE
     )
     return used - (int(droppable[1]) if droppable else 0)

@@ -50,6 +50,17 @@ class Operands:
         arrays = (self.input, self.kernel, self.bias, self.output_gradient)
         return sum(array.nbytes for array in arrays if array is not None)
 
+    def own(self, array: Array) -> Array:
+        """One of these arrays, for an implementation to keep until it loads others: a copy."""
+        return array.copy()
+
+
+class LentOperands(Operands):
+    """Operands that nobody writes to while they are computed with, so that none is copied."""
+
+    def own(self, array: Array) -> Array:
+        return array
+
 
 def floats(layer: Layer, pass_: Pass, seed: int) -> Operands:
     """Uniform floats in [-1, 1), the same for the same layer, pass and seed in every process."""

@@ -111,8 +111,11 @@ class Work:
 
 @dataclass(frozen=True)
 class CellLedger:
+    """`took` is what an implementation that chooses among others took."""
+
     inside: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
+    took: str | None = None
 
 
 @dataclass(frozen=True)
@@ -249,6 +252,7 @@ class ResultFile:
 
     `rounds` is how many rounds were finished, `threads` the threads that each arm was given.
     `shard` (2, 3) is the second of three parts of a suite that are run each on its own.
+    Not `tune`: what chooses among others did so without trials.
     """
 
     schema_: str
@@ -267,5 +271,6 @@ class ResultFile:
     summary: tuple[SummaryRow, ...] = ()
     network: tuple[NetworkRow, ...] = ()
     shard: tuple[int, int] | None = None
+    tune: bool = True
 
     __pydantic_config__ = FILE_NAMES

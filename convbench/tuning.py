@@ -1,11 +1,28 @@
-"""What implementations choose by: the sizes of one core's caches."""
+"""What implementations choose by: the sizes of one core's caches, short trials, and their cache.
+
+A trial's times are kept on disk, by machine and convolution, so that it is made once. The cache is
+a convenience: whatever is wrong with its file, nothing raises, and a trial is made anew.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
+import math
+import os
 import re
-from dataclasses import dataclass
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
+from typing import Any
+
+import convbench
+from convbench.layer import Layer, Pass
 
 ROOT = Path("/")
 """Where /proc and /sys are; tests point it at a tree of their own."""
@@ -47,3 +64,249 @@ def cache_bytes(root: Path = ROOT) -> CacheSizes:
     return CacheSizes(
         l1d=caches.get("L1d", TYPICAL_L1D_BYTES), l2=caches.get("L2", TYPICAL_L2_BYTES)
     )
+
+
+def read_text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def read_cpu(root: Path = ROOT) -> tuple[str, frozenset[str]]:
+    """Model and flags of the first CPU in /proc/cpuinfo."""
+    import platform
+
+    first = (read_text(root / "proc/cpuinfo") or "").split("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    values = {key.strip(): value.strip() for key, _, value in pairs}
+    model = values.get("model name") or platform.processor() or platform.machine()
+    return model, frozenset((values.get("flags") or values.get("Features") or "").split())
+
+
+# Trials
+
+HOPELESS = 3.0
+"""A candidate whose first calls take this many times the fastest's is called no more."""
+
+SHORT_CALL_S = 0.01
+"""The first call of a candidate shorter than this is mostly start-up: it gets another at once."""
+
+SAMPLE_S = 1e-3
+SAMPLES = 5
+"""So many samples a candidate, each of as many calls as fill SAMPLE_S, unless time runs out."""
+
+
+def fastest(
+    candidates: Mapping[str, Callable[[], object]],
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Seconds a call of each candidate, the least seen; the fastest comes first.
+
+    Candidates take turns, in their order. Each is called at least once; after that no more is
+    begun when `seconds` are over.
+    """
+    deadline = clock() + seconds
+    times: dict[str, float] = {}
+    for name, run in candidates.items():
+        times[name] = _seconds_a_call(run, 1, clock)
+        if times[name] < SHORT_CALL_S:
+            times[name] = _seconds_a_call(run, 1, clock)
+    limit = HOPELESS * min(times.values())
+    racing = {name: run for name, run in candidates.items() if times[name] <= limit}
+    if len(racing) > 1:
+        loops = {name: max(1, math.ceil(SAMPLE_S / max(times[name], 1e-7))) for name in racing}
+        for name, run in list(racing.items()) * SAMPLES:
+            if clock() + loops[name] * times[name] > deadline:
+                break
+            times[name] = min(times[name], _seconds_a_call(run, loops[name], clock))
+    return dict(sorted(times.items(), key=lambda entry: entry[1]))
+
+
+def _seconds_a_call(run: Callable[[], object], loops: int, clock: Callable[[], float]) -> float:
+    calls = repeat(None, loops)
+    start = clock()
+    for _ in calls:
+        run()
+    return (clock() - start) / loops
+
+
+@dataclass
+class _Switch:
+    on: bool = True
+
+
+_TRIALS = _Switch()
+
+
+def allow_trials(allowed: bool) -> None:
+    """Whether implementations of this process may choose by trials and by what trials gave."""
+    _TRIALS.on = allowed
+
+
+def trials_allowed() -> bool:
+    return _TRIALS.on
+
+
+# What trials gave, on disk
+
+CACHE_VARIABLE = "CONVBENCH_TUNING_CACHE"
+"""A path in place of the default one; empty: nothing is kept on disk."""
+
+CACHE_SCHEMA = "convbench-tuning/1"
+_OURS = '{"schema": "convbench-tuning/'
+
+MAX_MACHINES = 8
+MAX_TRIALS = 4000
+"""So many machines, and trials of each, are kept: the latest."""
+
+LOCK_S = 1.0
+"""Longer nobody waits for the file: a holder that was stopped must not stop others."""
+
+Trials = dict[str, dict[str, dict[str, float]]]
+"""Seconds a call by candidate, by convolution (`convolution`), by machine (`fingerprint`)."""
+
+
+def convolution(layer: Layer, pass_: Pass, threads: int) -> str:
+    """One line for all layers that are the same convolution, whatever their name and count."""
+    plain = replace(layer, name="", count=1, padding=layer.pads)
+    return f"{plain.geometry()}, {pass_}, threads {threads}"
+
+
+@functools.cache
+def fingerprint(root: Path = ROOT) -> str:
+    """One line that differs where a trial may come out differently: CPU, BLAS, NumPy, convbench.
+
+    Of BLAS libraries it knows those that are loaded: import NumPy first.
+    """
+    from importlib import metadata
+
+    from threadpoolctl import threadpool_info  # type: ignore[import-untyped, unused-ignore]
+
+    model, flags = read_cpu(root)
+    caches = cache_bytes(root)
+    blas = {
+        f"{pool['internal_api']} {pool.get('version')} {pool.get('architecture')}"
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
+    }
+    parts = (
+        f"{model} ({zlib.crc32(' '.join(sorted(flags)).encode()):08x})",
+        f"L1d {caches.l1d}, L2 {caches.l2}",
+        *sorted(blas),
+        f"numpy {metadata.version('numpy')}",
+        f"convbench {convbench.__version__}",
+    )
+    return "; ".join(parts)
+
+
+def cache_path() -> Path | None:
+    """Where trials are kept; None where nothing shall be."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named is not None:
+        return Path(named) if named else None
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError:
+            return None
+    return base / "convbench" / "tuning.json"
+
+
+def recall(machine: str, key: str) -> dict[str, float] | None:
+    """What a trial of that convolution gave on that machine, the fastest first; or None."""
+    path = cache_path()
+    found = None if path is None else (_read_trials(path) or {}).get(machine, {}).get(key)
+    return None if not found else dict(sorted(found.items(), key=lambda entry: entry[1]))
+
+
+def remember(machine: str, key: str, times: dict[str, float]) -> dict[str, float]:
+    """Keeps what a trial gave, and returns what is kept.
+
+    That is what another process kept of the same candidates meanwhile, so that all processes of a
+    run take the same. A file that is not ours is left as it is.
+    """
+    path = cache_path()
+    if path is None:
+        return times
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            trials = _read_trials(path)
+            if trials is None:
+                return times
+            of_machine = trials.pop(machine, {})
+            before = of_machine.pop(key, {})
+            kept = before if before.keys() == times.keys() else times
+            of_machine[key] = kept
+            trials[machine] = dict(list(of_machine.items())[-MAX_TRIALS:])
+            latest = dict(list(trials.items())[-MAX_MACHINES:])
+            _replace(path, {"schema": CACHE_SCHEMA, "trials": latest})
+    except OSError:
+        return times
+    return dict(sorted(kept.items(), key=lambda entry: entry[1]))
+
+
+def _read_trials(path: Path) -> Trials | None:
+    """The file's trials, without what is damaged; None for a file that is not ours."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError):
+        return None
+    if not text.startswith(_OURS):
+        return None if text.strip() else {}
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if document.get("schema") != CACHE_SCHEMA:
+        return {}
+    return {
+        machine: {key: times for key, times in of_machine.items() if _are_times(times)}
+        for machine, of_machine in _entries(document.get("trials"))
+        if isinstance(of_machine, dict)
+    }
+
+
+def _entries(found: Any) -> list[tuple[str, Any]]:
+    return list(found.items()) if isinstance(found, dict) else []
+
+
+def _are_times(found: Any) -> bool:
+    return bool(_entries(found)) and all(
+        isinstance(value, int | float) and 0 < value < math.inf for value in found.values()
+    )
+
+
+def _replace(path: Path, document: dict[str, Any]) -> None:
+    """Writes the file whole, or not at all."""
+    descriptor, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    try:
+        with open(descriptor, "w") as file:
+            json.dump(document, file)
+        os.replace(name, path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Alone with the file inside the `with`, as far as that can be had within LOCK_S."""
+    import fcntl
+
+    with path.with_name(f"{path.name}.lock").open("a") as lock:
+        deadline = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.005)
+                    continue
+            break
+        yield

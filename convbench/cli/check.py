@@ -15,6 +15,7 @@ from convbench.cli.measuring import (
     KernelLayout,
     Layers,
     LayoutOption,
+    NoTune,
     Passes,
     Quiet,
     SeedOption,
@@ -58,6 +59,7 @@ def check(
     shard: ShardOption = None,
     threads: Threads = None,
     seed: SeedOption = None,
+    no_tune: NoTune = False,
     timeout: Timeout = 300.0,
     output: Annotated[
         Path | None,
@@ -82,7 +84,7 @@ def check(
     path = output or result_file.default_path(suite.name)
     if output is not None:
         path = result_path(output, suite.name, force)
-    session = new_session(suite, threads, None, seed or 0, path, part)
+    session = new_session(suite, threads, None, seed or 0, path, part, not no_tune)
     options = options_of(session, None, timeout)
 
     interrupted = False

@@ -20,6 +20,7 @@ from convbench.cli.measuring import (
     KernelLayout,
     Layers,
     LayoutOption,
+    NoTune,
     Passes,
     Quiet,
     ResultPath,
@@ -111,6 +112,7 @@ def gate(
     effort: EffortOption = None,
     budget: BudgetOption = None,
     seed: SeedOption = None,
+    no_tune: NoTune = False,
     timeout: Timeout = 300.0,
     output: ResultPath = None,
     force: Force = False,
@@ -164,6 +166,7 @@ def gate(
                 "--effort": effort,
                 "--budget": budget,
                 "--seed": seed,
+                "--no-tune": no_tune or None,
                 "--output": output,
             },
         )
@@ -175,7 +178,7 @@ def gate(
                 stack, target, terms, given, impl, against, layouts, pass_, layer
             )
             path = result_path(output, suite.name, force)
-            session = new_session(suite, threads, effort, seed or 0, path)
+            session = new_session(suite, threads, effort, seed or 0, path, tune=not no_tune)
             options = options_of(session, budget, timeout, comparing=against is not None)
             terms = _measured_here(terms, noise, session.threads)
             held = _run_held_to(terms, session, options, quiet, notes)

@@ -81,6 +81,10 @@ ShardOption = Annotated[
         metavar="I/N",
     ),
 ]
+NoTune = Annotated[
+    bool,
+    typer.Option("--no-tune", help="`auto` chooses by its cost model alone, without trials."),
+]
 Top = Annotated[
     int | None,
     typer.Option(
@@ -287,6 +291,7 @@ def new_session(
     seed: int,
     path: Path,
     shard: tuple[int, int] | None = None,
+    tune: bool = True,
 ) -> Session:
     from convbench import cautions, machine, result_file
     from convbench.schedule import Session
@@ -304,6 +309,7 @@ def new_session(
         path=path,
         metadata=result_file.pyperf_metadata(),
         shard=shard,
+        tune=tune,
     )
 
 

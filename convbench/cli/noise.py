@@ -18,6 +18,7 @@ from convbench.cli.measuring import (
     Force,
     InterruptedRun,
     Layers,
+    NoTune,
     Passes,
     Quiet,
     SeedOption,
@@ -71,6 +72,7 @@ def noise(
         float | None, typer.Option(help="Seconds for all runs: fewer of them.", min=1)
     ] = None,
     seed: SeedOption = None,
+    no_tune: NoTune = False,
     timeout: Timeout = 300.0,
     output: Annotated[
         Path | None,
@@ -107,7 +109,12 @@ def noise(
     deadline = None if budget is None else time.monotonic() + budget
     with tempfile.TemporaryDirectory(prefix="convbench-noise-") as folder, Watcher(quiet) as shown:
         first = new_session(
-            pairs.suite(suite), threads, effort, seed or 0, Path(folder) / "run.json"
+            pairs.suite(suite),
+            threads,
+            effort,
+            seed or 0,
+            Path(folder) / "run.json",
+            tune=not no_tune,
         )
         file = _begun(path, force, first, subject)
         options = options_of(first, None, timeout, comparing=True)

@@ -19,6 +19,7 @@ from convbench.cli.measuring import (
     KernelLayout,
     Layers,
     LayoutOption,
+    NoTune,
     Passes,
     Quiet,
     ResultPath,
@@ -62,6 +63,7 @@ def run(
     effort: EffortOption = None,
     budget: BudgetOption = None,
     seed: SeedOption = None,
+    no_tune: NoTune = False,
     timeout: Timeout = 300.0,
     time_wrong: Annotated[
         bool, typer.Option("--time-wrong", help="Time wrong cells too; they are not ranked.")
@@ -101,6 +103,7 @@ def run(
             "--shard": shard,
             "--threads": threads,
             "--seed": seed,
+            "--no-tune": no_tune or None,
             "--output": output,
         }
         given = [option for option, value in chosen.items() if value is not None]
@@ -117,7 +120,7 @@ def run(
         part = shard_of(shard)
         suite = selected(whole, pass_, layer, part)
         path = result_path(output, suite.name, force, part, resumes=True)
-        session = new_session(suite, threads, effort, seed or 0, path, part)
+        session = new_session(suite, threads, effort, seed or 0, path, part, not no_tune)
     options = options_of(session, budget, timeout, time_wrong)
 
     interrupted = False

@@ -44,7 +44,12 @@ def changes_of_environment(old: ResultFile, new: ResultFile) -> tuple[str, ...]:
         *_entries(old.environment, new.environment, "unset"),
         ("effort", old.effort, new.effort),
         ("seed", old.seed, new.seed),
+        ("trials", _trials(old), _trials(new)),
     )
+
+
+def _trials(result: ResultFile) -> str:
+    return "allowed" if result.tune else "none"
 
 
 def other_geometry(old: ResultFile, new: ResultFile) -> dict[str, tuple[str, str]]:

@@ -19,9 +19,15 @@ if TYPE_CHECKING:
 
 REGISTRY: dict[str, str] = {
     "loop": "convbench.implementations.loop:Loop",
-    "im2col": "convbench.implementations.im2col:Im2col",
     "naive-im2col": "convbench.implementations.naive_im2col:NaiveIm2col",
+    "im2col": "convbench.implementations.im2col:Im2col",
+    "shift-gemm": "convbench.implementations.shift_gemm:ShiftGemm",
+    "winograd": "convbench.implementations.winograd:Winograd",
+    "winograd-2x2": "convbench.implementations.winograd:SmallTiles",
     "fft": "convbench.implementations.fft:Fft",
+    "direct": "convbench.implementations.direct:Direct",
+    "depthwise": "convbench.implementations.depthwise:Depthwise",
+    "auto": "convbench.implementations.auto:Auto",
     "keras": "convbench.implementations.keras_eager:KerasEager",
     "keras-graph": "convbench.implementations.keras_graph:KerasGraph",
     "keras-xla": "convbench.implementations.keras_xla:KerasXla",

@@ -8,7 +8,7 @@ often as asked. Work that depends on the kernel's values belongs inside `run`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,14 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Ledger:
-    """What the clock sees, and what it does not: short phrases in the order in which it happens."""
+    """What the clock sees, and what it does not: short phrases in the order in which it happens.
+
+    `took` names the implementation that one which chooses among others took.
+    """
 
     inside: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
+    took: str | None = None
 
 
 class Prepared(Protocol):
@@ -39,7 +43,10 @@ class Prepared(Protocol):
     def ledger(self) -> Ledger: ...
 
     def load(self, operands: Operands) -> None:
-        """Copies the operands into arrays of its own, in its native layout; outside the clock."""
+        """Copies the operands into arrays of its own, in its native layout; outside the clock.
+
+        Where that layout is theirs, `operands.own(array)` saves the copy if it may be saved.
+        """
         ...
 
     def run(self) -> object:
@@ -82,4 +89,13 @@ class Implementation(Protocol):
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Prepared:
         """Allocates, traces and tunes, outside the clock."""
+        ...
+
+
+@runtime_checkable
+class Costed(Implementation, Protocol):
+    """One that predicts its time, so that `auto` can choose it; to be derived from."""
+
+    def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
+        """Predicted seconds a call. What counts is how it compares with other candidates'."""
         ...

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,7 +122,7 @@ class Phase:
     correlation: Correlation | None
 
     def kernel(self, kernel: Array, groups: int) -> Array:
-        """A view (groups, channels of a group, kh, kw, filters of a group) of the layer's kernel."""
+        """A view (groups, channels of a group, kh, kw, filters of a group) of a layer's kernel."""
         taps = kernel[self.taps]
         grouped = taps.reshape(*taps.shape[:3], groups, -1)
         return grouped.transpose(3, 2, 0, 1, 4)
@@ -138,7 +139,7 @@ class _Along(NamedTuple):
 
     target: slice
     taps: slice
-    count: int  # taps
+    met: int  # taps
     origin: int
     dilation: int
     size: int  # input positions of this phase
@@ -176,7 +177,7 @@ def _phases(layer: Layer, axis: int) -> list[_Along]:
 
 def _phase(layer: Layer, rows: _Along, columns: _Along) -> Phase:
     target, taps = (rows.target, columns.target), (rows.taps, columns.taps)
-    if not rows.count or not columns.count:
+    if not rows.met or not columns.met:
         return Phase(target, taps, None)
     return Phase(
         target,
@@ -186,7 +187,7 @@ def _phase(layer: Layer, rows: _Along, columns: _Along) -> Phase:
             layer.output_size,
             layer.filters,
             layer.channels,
-            (rows.count, columns.count),
+            (rows.met, columns.met),
             (1, 1),
             (rows.dilation, columns.dilation),
             layer.groups,
@@ -204,6 +205,12 @@ class Block(NamedTuple):
     last: int
     row: int
     end: int
+
+
+def even(length: int, parts: int) -> list[slice]:
+    """`length` in so many slices, as even as can be; none is empty."""
+    edges = [length * i // parts for i in range(parts + 1)]
+    return [slice(start, stop) for start, stop in pairwise(edges) if start < stop]
 
 
 class BlockSize(NamedTuple):

@@ -6,13 +6,15 @@ before the product, or spread out after it.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Implementation, Ledger
+from convbench.implementations.contract import Costed, Ledger
 from convbench.implementations.correlation import NO_PADS
+from convbench.implementations.cost import moved_s, product_s
 from convbench.implementations.scratch import Scratch
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
@@ -20,7 +22,7 @@ from convbench.operands import Operands
 Array = NDArray[np.floating[Any]]
 
 
-class Direct(Implementation):
+class Direct(Costed):
     name = "direct"
     runtime = "numpy"
 
@@ -35,6 +37,12 @@ class Direct(Implementation):
 
     def exact(self, layer: Layer, pass_: Pass) -> bool:
         return True
+
+    def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
+        positions = layer.batch_size * math.prod(layer.output_size)
+        product = product_s(positions, layer.channels, layer.filters, layer.itemsize) / threads
+        copies = 2 * positions * layer.channels * layer.itemsize if layer.strides != (1, 1) else 0
+        return product + moved_s(copies)
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
         return sum(buffer.nbytes for buffer in self.prepare(layer, pass_, threads).buffers)

@@ -16,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.implementations.columns import MAX_BYTES, Columns, columns_size
-from convbench.implementations.contract import Implementation, Ledger
+from convbench.implementations.contract import Costed, Ledger
 from convbench.implementations.correlation import (
     Block,
     Correlation,
     Phase,
     block_size,
+    even,
     phases,
 )
+from convbench.implementations.cost import moved_s, product_s
 from convbench.implementations.scratch import Scratch
 from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pass
@@ -43,7 +45,7 @@ UNIT_BYTES = MAX_BYTES // 4
 """Most of the kernel's gradient that is summed at a time where threads share the kernel."""
 
 
-class Im2col(Implementation):
+class Im2col(Costed):
     name = "im2col"
     runtime = "numpy"
 
@@ -53,16 +55,36 @@ class Im2col(Implementation):
     def exact(self, layer: Layer, pass_: Pass) -> bool:
         return True
 
+    def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
+        columns = layer.columns_bytes
+        if pass_ is Pass.INPUT_GRADIENT and not sums_columns(layer):
+            gathered = [c for phase in phases(layer) if (c := phase.correlation)]
+            return sum(_cost_s(c, c.positions * c.terms * c.itemsize) for c in gathered) / threads
+        if pass_ is Pass.INPUT_GRADIENT:
+            columns *= 2  # read and written once more, in short runs
+        return _cost_s(Correlation.of(layer), columns) / threads
+
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
         prepared = self.prepare(layer, pass_, threads)
         return sum(buffer.nbytes for buffer in prepared.buffers) + prepared.call_bytes
 
-    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedIm2col:
+    def prepare(
+        self, layer: Layer, pass_: Pass, threads: int
+    ) -> Forward | InputGradient | ColumnSums | KernelGradient:
         if pass_ is Pass.FORWARD:
             return Forward(layer, threads)
         if pass_ is Pass.KERNEL_GRADIENT:
             return KernelGradient(layer, threads)
         return ColumnSums(layer, threads) if sums_columns(layer) else InputGradient(layer, threads)
+
+
+def _cost_s(c: Correlation, columns_bytes: int) -> float:
+    """In one thread: columns, and products in blocks, for each of which the kernel is packed."""
+    if c.is_matrix:
+        columns_bytes = 0
+    blocks = columns_bytes // MAX_BYTES
+    each = product_s(c.positions, c.terms, c.filters // c.groups, c.itemsize)
+    return c.groups * each + moved_s(columns_bytes + blocks * c.kernel_bytes)
 
 
 def sums_columns(layer: Layer) -> bool:
@@ -131,7 +153,9 @@ class Correlating:
                 columns = self._columns.gather(x, block, scratch)
                 target = output[block.first : block.last, block.row : block.end]
                 if self._is_dense:
-                    for one, matrix, part in zip(columns, kernel, by_group(target, groups), strict=True):
+                    for one, matrix, part in zip(
+                        columns, kernel, by_group(target, groups), strict=True
+                    ):
                         np.matmul(one, matrix, out=part)
                 else:
                     product = scratch.array("product", groups, columns.shape[1], each)
@@ -180,7 +204,9 @@ class InputGradient(PreparedIm2col):
     def __init__(self, layer: Layer, threads: int) -> None:
         super().__init__(layer, threads)
         self._phases = [(phase, self._correlating(phase)) for phase in phases(layer)]
-        is_padded = any(p.correlation is not None and p.correlation.is_padded for p, _ in self._phases)
+        is_padded = any(
+            p.correlation is not None and p.correlation.is_padded for p, _ in self._phases
+        )
         flip = () if layer.kernel_size == (1, 1) else ("flip the kernel", "gather columns")
         self.ledger = self._ledger_of(is_padded, *flip, "matrix product")
         if layer.kernel_size != (1, 1):
@@ -211,7 +237,7 @@ class InputGradient(PreparedIm2col):
         return gradient
 
     def _matrix(self, kernel: Array, correlation: Correlation) -> Array:
-        """(groups, terms, channels of a group) of (groups, channels of a group, kh, kw, filters)."""
+        """(groups, terms, channels) of a view (groups, channels, kh, kw, filters), of a group each."""
         groups, channels = kernel.shape[:2]
         if kernel.shape[2:4] == (1, 1):
             return kernel.reshape(groups, channels, -1).transpose(0, 2, 1)
@@ -248,7 +274,9 @@ class ColumnSums(PreparedIm2col):
         # Rows of one image overlap and are added one after the other: threads take whole images.
         row = c.output_size[1] * c.terms * c.groups * c.itemsize
         budget = max(MAX_BYTES - self._padded_bytes(1), row)
-        self._size = block_size(c, row + self._padded_bytes(1) // c.output_size[0], budget, self._threads)
+        self._size = block_size(
+            c, row + self._padded_bytes(1) // c.output_size[0], budget, self._threads
+        )
         for memory in self._scratch:
             self._padded(memory, self._size.images)
             memory.array(
@@ -307,7 +335,7 @@ class ColumnSums(PreparedIm2col):
 
         Windows overlap, but those of one kernel position do not, so that `+=` is right.
         """
-        layer, c = self._layer, self._c
+        c = self._c
         images, rows, width, _ = error.shape
         columns = scratch.array("columns", c.groups, images * rows * width, c.terms)
         np.matmul(by_group(error, c.groups), kernel, out=columns)
@@ -357,7 +385,9 @@ class KernelGradient(PreparedIm2col):
         held = 1 if is_shared or self._threads == 1 else 2
         taken = held * largest * layer.itemsize
         self._sizes = [columns_size(c, parts, taken) for _, c in self._units]
-        self._blocks = [list(s.blocks(c)) for s, (_, c) in zip(self._sizes, self._units, strict=True)]
+        self._blocks = [
+            list(s.blocks(c)) for s, (_, c) in zip(self._sizes, self._units, strict=True)
+        ]
         for memory in self._scratch:
             memory.array("product", largest)
             if held == 2:
@@ -447,12 +477,6 @@ def units(layer: Layer) -> list[Unit]:
         for q in range(0, kw, columns)
         for some in even(channels, parts)
     ]
-
-
-def even(length: int, parts: int) -> list[slice]:
-    """`length` in so many slices, as even as can be."""
-    edges = [length * i // parts for i in range(parts + 1)]
-    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
 
 
 def part_of(whole: Correlation, unit: Unit) -> Correlation:

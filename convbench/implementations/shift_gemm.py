@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Implementation, Ledger
+from convbench.implementations.contract import Costed, Ledger
 from convbench.implementations.correlation import (
     Block,
     BlockSize,
@@ -28,6 +28,7 @@ from convbench.implementations.correlation import (
     phases,
     slab_shape,
 )
+from convbench.implementations.cost import moved_s, product_s
 from convbench.implementations.im2col import copied
 from convbench.implementations.scratch import Scratch
 from convbench.implementations.threads import in_threads, worthwhile
@@ -43,7 +44,7 @@ BLOCK_BYTES = 512 * 1024
 """Of the products and sums of a thread's block, which stay in its L2 cache."""
 
 
-class ShiftGemm(Implementation):
+class ShiftGemm(Costed):
     name = "shift-gemm"
     runtime = "numpy"
 
@@ -59,12 +60,27 @@ class ShiftGemm(Implementation):
     def exact(self, layer: Layer, pass_: Pass) -> bool:
         return True
 
+    def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
+        if pass_ is Pass.FORWARD:
+            return _cost_s(Correlation.of(layer)) / threads
+        return sum(_cost_s(c) for p in phases(layer) if (c := p.correlation)) / threads
+
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
         prepared = self.prepare(layer, pass_, threads)
         return sum(buffer.nbytes for buffer in prepared.buffers) + prepared.call_bytes
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Forward | InputGradient:
         return (Forward if pass_ is Pass.FORWARD else InputGradient)(layer, threads)
+
+
+def _cost_s(c: Correlation) -> float:
+    """In one thread: products of all padded positions, and the sums of them."""
+    rows, columns = c.reach(*c.output_size)
+    positions, taps = c.batch_size * rows * columns, math.prod(c.kernel_size)
+    sums = moved_s(taps * positions * c.filters * c.itemsize)
+    if c.filters <= FEW:
+        return product_s(taps * c.filters, c.channels, positions, c.itemsize) + sums / 2
+    return taps * product_s(positions, c.channels, c.filters, c.itemsize) + 2 * sums
 
 
 class Correlating:

@@ -87,7 +87,7 @@ _limit = _Limit()
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:
-    """BLAS computes in the calling thread alone; the limit holds for the whole process meanwhile."""
+    """BLAS computes in the calling thread alone; meanwhile that holds for the whole process."""
     return _limit
 
 
@@ -97,4 +97,3 @@ def _blas() -> tuple[Any, ...]:
     import threadpoolctl
 
     return tuple(threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers)
-

@@ -21,17 +21,19 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Implementation, Ledger
+from convbench.implementations.contract import Costed, Ledger
 from convbench.implementations.correlation import (
     Block,
     BlockSize,
     Correlation,
     block_size,
     cut,
+    even,
     phases,
     slab_shape,
     windows,
 )
+from convbench.implementations.cost import product_s
 from convbench.implementations.scratch import Scratch
 from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pass
@@ -109,7 +111,7 @@ def matrices(transform: Transform, dtype: str) -> Matrices:
     return Matrices(*(np.kron(matrix, matrix).astype(dtype) for matrix in one))
 
 
-class Winograd(Implementation):
+class Winograd(Costed):
     """F(4x4, 3x3)."""
 
     name = "winograd"
@@ -149,10 +151,22 @@ class Winograd(Implementation):
         twin.load(operands.magnitudes)
         return np.asarray(twin.run()) * gamma(n, layer.dtype)
 
+    def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
+        c = _correlation(layer, pass_)
+        elements, step = len(self._transform.b) ** 2, len(self._transform.a)
+        tiles = c.batch_size * math.prod(-(-size // step) for size in c.output_size)
+        steps = [
+            product_s(elements, 9, c.channels * c.filters, c.itemsize),
+            product_s(elements, elements, tiles * c.channels, c.itemsize),
+            elements * product_s(tiles, c.channels, c.filters, c.itemsize),
+            product_s(step**2, elements, tiles * c.filters, c.itemsize),
+        ]
+        return sum(steps) / threads
+
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
         return sum(buffer.nbytes for buffer in self.prepare(layer, pass_, threads).buffers)
 
-    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedWinograd:
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Correlating | KernelGradient:
         return prepared(layer, pass_, threads, matrices(self._transform, layer.dtype))
 
 
@@ -269,11 +283,6 @@ class PreparedWinograd:
 
         in_threads(some, self._threads)
 
-    def _columns(self, length: int) -> list[slice]:
-        """`length` in as many parts as there are threads."""
-        edges = [length * i // self._threads for i in range(self._threads + 1)]
-        return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
-
     def _transformed(self, stage: Stage, x: Array, tiles: Tiles, matrix: Array, name: str) -> Array:
         """(elements, tiles, channels) of a stage: the matrix times each tile of `x`."""
         channels = tiles.correlation.channels
@@ -358,7 +367,7 @@ class Correlating(PreparedWinograd):
         def work(part: slice, _: Scratch) -> None:
             np.matmul(matrix, kernel[:, part], out=result[:, part])
 
-        self._deal(self._columns(kernel.shape[1]), work)
+        self._deal(even(kernel.shape[1], self._threads), work)
         result = result.reshape(self._elements, *self._kernel.shape[2:])
         return result.transpose(0, 2, 1) if self._flipped else result
 
@@ -440,17 +449,24 @@ class KernelGradient(PreparedWinograd):
         def finish(part: slice, _: Scratch) -> None:
             np.matmul(matrix, flat[:, part], out=gradient[:, part])
 
-        self._deal(self._columns(gradient.shape[1]), finish)
+        self._deal(even(gradient.shape[1], self._threads), finish)
         return gradient.reshape(self._layer.kernel_shape)
 
 
 def prepared(
     layer: Layer, pass_: Pass, threads: int, transforms: Matrices
 ) -> Correlating | KernelGradient:
+    correlation = _correlation(layer, pass_)
     if pass_ is Pass.KERNEL_GRADIENT:
-        return KernelGradient(layer, Correlation.of(layer), threads, transforms)
-    if pass_ is Pass.FORWARD:
-        return Correlating(layer, Correlation.of(layer), threads, transforms, flipped=False)
+        return KernelGradient(layer, correlation, threads, transforms)
+    flipped = pass_ is Pass.INPUT_GRADIENT
+    return Correlating(layer, correlation, threads, transforms, flipped)
+
+
+def _correlation(layer: Layer, pass_: Pass) -> Correlation:
+    """Of the output gradient for the input gradient, else that of the forward pass."""
+    if pass_ is not Pass.INPUT_GRADIENT:
+        return Correlation.of(layer)
     (phase,) = phases(layer)  # strides are 1
     assert phase.correlation is not None
-    return Correlating(layer, phase.correlation, threads, transforms, flipped=True)
+    return phase.correlation

@@ -16,7 +16,8 @@ from convbench.results import Agreement, Explanation
 class Start:
     """The first message. `names` are those that the registry does not know.
 
-    `cpus` are those that the worker may use, empty for all that its parent may.
+    `cpus` are those that the worker may use, empty for all that its parent may. Not `tune`: what
+    chooses among others does so without trials.
     """
 
     runtime: str
@@ -24,6 +25,7 @@ class Start:
     seed: int
     names: tuple[Variant | OwnCode, ...] = ()
     cpus: tuple[int, ...] = ()
+    tune: bool = True
 
 
 @dataclass(frozen=True)

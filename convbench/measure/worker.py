@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from convbench import implementations, operands
+from convbench import implementations, operands, tuning
 from convbench.agreement import checker
 from convbench.agreement.diagnosing import Diagnosing
 from convbench.calibration import calibrate
@@ -58,6 +58,7 @@ class Server:
         self._threads = start.threads
         self._seed = start.seed
         implementations.add_names(*start.names)
+        tuning.allow_trials(start.tune)
         if start.cpus:
             _keep_to(start.cpus)
         self._arms: dict[str, tuple[Prepared, clock.Warm]] = {}

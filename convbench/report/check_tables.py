@@ -61,7 +61,11 @@ def _facts(result: ResultFile) -> tuple[Fact, ...]:
     software, layers = result.software, scale.counted(len(result.suite.layers), "layer")
     return (
         *origin(result.suite),
-        Fact("run", f"{layers}, {scale.counted(result.threads, 'thread')}, seed {result.seed}"),
+        Fact(
+            "run",
+            f"{layers}, {scale.counted(result.threads, 'thread')}, seed {result.seed}"
+            f"{'' if result.tune else ', no trials'}",
+        ),
         Fact("versions", f"convbench {software.convbench}, Python {software.python}"),
     )
 

@@ -20,6 +20,9 @@ from convbench.summary import FASTEST_KERAS, subject
 # Below this `5.1 times as long` reads better than `0.196 times as fast`.
 _SLOWER_FROM = 0.5
 
+# So many cells are named for which one thing was taken.
+_MOST_NAMED = 6
+
 
 def facts(result: ResultFile) -> tuple[Fact, ...]:
     """The head of the report, a line a subject."""
@@ -30,6 +33,7 @@ def facts(result: ResultFile) -> tuple[Fact, ...]:
     run = (
         f"{scale.counted(result.threads, 'thread')}, {result.effort} effort, "
         f"{scale.counted(result.rounds, 'round')}, seed {result.seed}"
+        f"{'' if result.tune else ', no trials'}"
     )
     head = [Fact("machine", cpu)]
     if software.blas:
@@ -58,6 +62,7 @@ def notes(result: ResultFile, top: int, summed_up: bool) -> tuple[Note, ...]:
         *twins_notes(result.duplicates, bool(result.speedups), result.rounds),
         *map(caution_note, result.warnings),
         *agreement_notes(result, beside_rows=not summed_up),
+        *choice_notes(result),
         *network_notes(result, top),
     ]
     counts = _counts(result)
@@ -97,6 +102,24 @@ def _legend(result: ResultFile) -> Iterator[Note]:
 
 def _no_interval(rounds: int) -> str:
     return f"no interval: {scale.counted(rounds, 'round')}"
+
+
+def choice_notes(result: ResultFile) -> Iterator[Note]:
+    """What an implementation that chooses among others took, and where."""
+    where: dict[str, dict[str, list[str]]] = {}
+    for cell in result.cells:
+        if cell.ledger is not None and cell.ledger.took is not None:
+            taken = where.setdefault(cell.implementation, {})
+            taken.setdefault(cell.ledger.took, []).append(f"{cell.layer} {cell.pass_}")
+    for implementation, taken in where.items():
+        words = "; ".join(f"{name} for {_some(cells)}" for name, cells in taken.items())
+        yield Note(f"{implementation} took {words}")
+
+
+def _some(cells: list[str]) -> str:
+    if len(cells) > _MOST_NAMED:
+        return f"{', '.join(cells[: _MOST_NAMED - 1])} and {len(cells) - _MOST_NAMED + 1} more"
+    return ", ".join(cells)
 
 
 def twins_notes(twins: Sequence[Duplicate], compared: bool, rounds: int) -> Iterator[Note]:

@@ -171,7 +171,7 @@ def _settle(
         status=status,
         reason=reason,
         agreement=agreement,
-        ledger=CellLedger(checked.ledger.inside, checked.ledger.outside),
+        ledger=CellLedger(checked.ledger.inside, checked.ledger.outside, checked.ledger.took),
         memory=metered if isinstance(metered, Memory) else None,
         said=checked.said,
     )
@@ -253,6 +253,7 @@ def _each_cell(
                             session.threads,
                             session.seed,
                             implementations.known_names(),
+                            tune=session.tune,
                         )
                         worker = Worker(start, environment)
                     worker.wait_ready()

@@ -45,6 +45,7 @@ class Session:
     metadata: dict[str, str | int | float] = field(default_factory=dict)
     call_s: dict[CellKey, float] = field(default_factory=dict)
     shard: tuple[int, int] | None = None
+    tune: bool = True
     _layers: dict[str, Layer] = field(init=False, repr=False)
     _saved_at: float = field(default=-math.inf, init=False, repr=False)
     _save_s: float = field(default=0.0, init=False, repr=False)
@@ -77,6 +78,7 @@ class Session:
             cautions=result.warnings,
             metadata=saved.metadata,
             shard=result.shard,
+            tune=result.tune,
         )
         session.call_s = {
             key: cell.time.time_s for key, cell in cells.items() if cell.time is not None
@@ -128,6 +130,7 @@ class Session:
             rounds=0,
             cells=tuple(self.cells.values()),
             shard=self.shard,
+            tune=self.tune,
         )
         return summarise(bare, self.benchmarks)
 

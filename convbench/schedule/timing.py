@@ -220,7 +220,7 @@ class _Round:
     def _start(self, arm: Arm) -> Worker:
         session = self._session
         known = implementations.known_names()
-        start = Start(arm.runtime, session.threads, session.seed, known, self._cpus)
+        start = Start(arm.runtime, session.threads, session.seed, known, self._cpus, session.tune)
         return Worker(start, self._options.environment)
 
     def _wait_ready(self, worker: Worker) -> None:

@@ -1,0 +1,382 @@
+"""The fast convolution for your own code: `conv2d`, its two gradients, and `plan`.
+
+Arrays are NHWC, kernels (kernel height, kernel width, channels/groups, filters), as in Keras;
+float32 or float64, all of one dtype, in whatever order in memory. Results are C-contiguous and the
+caller's own. What cannot be computed raises OperandError, which is a ValueError.
+
+Settings are those of Keras Conv2D: `strides` and `dilation_rate` are an integer or (height,
+width); `padding` is "valid", "same" or ((top, bottom), (left, right)). `threads` is how many BLAS
+shall use, None for as many as it would; `implementation` is one of convbench's that run on NumPy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convbench import implementations
+from convbench.errors import LayerError, OperandError
+from convbench.implementations.contract import Implementation, Prepared
+from convbench.layer import ITEMSIZE, Dtype, Layer, Pads, Pair, Pass
+from convbench.layer import Padding as LayerPadding
+from convbench.operands import LentOperands
+
+Array = NDArray[np.floating[Any]]
+Size = int | Sequence[int]
+Padding = str | Sequence[Sequence[int]]
+
+KEPT_PLANS = 32
+"""So many plans of the functions without a plan are kept: the latest used."""
+
+_AXES = {
+    "x": ("batch", "height", "width", "channels"),
+    "kernel": ("kernel height", "kernel width", "channels/groups", "filters"),
+    "output_gradient": ("batch", "output height", "output width", "filters"),
+    "bias": ("filters",),
+}
+
+
+def conv2d(
+    x: ArrayLike,
+    kernel: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    strides: Size = 1,
+    padding: Padding = "valid",
+    dilation_rate: Size = 1,
+    groups: int = 1,
+    threads: int | None = None,
+    implementation: str = "auto",
+) -> Array:
+    """The convolution (cross-correlation) of `x` (batch, height, width, channels).
+
+    `kernel` is (kernel height, kernel width, channels/groups, filters), `bias` (filters,).
+    Returns (batch, output height, output width, filters).
+    """
+    given = _arrays(x=x, kernel=kernel, bias=bias)
+    settings = _settings(strides, padding, dilation_rate, groups)
+    layer = _layer(given["x"].shape, given["kernel"].shape, bias is not None, given["x"], settings)
+    return _kept_plan(layer, Pass.FORWARD, threads, implementation)._run(given)
+
+
+def conv2d_input_gradient(
+    output_gradient: ArrayLike,
+    kernel: ArrayLike,
+    input_shape: Sequence[int],
+    *,
+    strides: Size = 1,
+    padding: Padding = "valid",
+    dilation_rate: Size = 1,
+    groups: int = 1,
+    threads: int | None = None,
+    implementation: str = "auto",
+) -> Array:
+    """The gradient to the input, given that to the output (batch, out height, out width, filters).
+
+    `input_shape` is (batch, height, width, channels), since several give the same output. Returns
+    an array of that shape.
+    """
+    given = _arrays(output_gradient=output_gradient, kernel=kernel)
+    settings = _settings(strides, padding, dilation_rate, groups)
+    layer = _layer(input_shape, given["kernel"].shape, False, given["kernel"], settings)
+    return _kept_plan(layer, Pass.INPUT_GRADIENT, threads, implementation)._run(given)
+
+
+def conv2d_kernel_gradient(
+    x: ArrayLike,
+    output_gradient: ArrayLike,
+    kernel_size: Size,
+    *,
+    strides: Size = 1,
+    padding: Padding = "valid",
+    dilation_rate: Size = 1,
+    groups: int = 1,
+    threads: int | None = None,
+    implementation: str = "auto",
+) -> Array:
+    """The gradient to the kernel, summed over the batch; that to a bias is not computed.
+
+    `x` is (batch, height, width, channels), `output_gradient` (batch, out height, out width,
+    filters). Returns (kernel height, kernel width, channels/groups, filters).
+    """
+    given = _arrays(x=x, output_gradient=output_gradient)
+    settings = _settings(strides, padding, dilation_rate, groups)
+    channels, filters = given["x"].shape[3], given["output_gradient"].shape[3]
+    _divides(settings["groups"], channels, filters)
+    shape = (*_pair("kernel_size", kernel_size), channels // settings["groups"], filters)
+    layer = _layer(given["x"].shape, shape, False, given["x"], settings)
+    return _kept_plan(layer, Pass.KERNEL_GRADIENT, threads, implementation)._run(given)
+
+
+def plan(
+    input_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    *,
+    pass_: Pass | str = Pass.FORWARD,
+    use_bias: bool = False,
+    dtype: str = "float32",
+    strides: Size = 1,
+    padding: Padding = "valid",
+    dilation_rate: Size = 1,
+    groups: int = 1,
+    threads: int | None = None,
+    implementation: str = "auto",
+) -> Plan:
+    """One pass of one convolution, planned once to be run many times: tried out, and allocated.
+
+    `input_shape` is (batch, height, width, channels), `kernel_shape` (kernel height, kernel width,
+    channels/groups, filters), `pass_` "forward", "input-gradient" or "kernel-gradient".
+    """
+    if pass_ not in list(Pass):
+        raise OperandError(f"pass_: found {pass_!r}, expected one of {', '.join(Pass)}")
+    if dtype not in ITEMSIZE:
+        raise OperandError(f"dtype: found {dtype!r}, expected one of {', '.join(ITEMSIZE)}")
+    settings = _settings(strides, padding, dilation_rate, groups)
+    layer = _layer(input_shape, kernel_shape, use_bias, np.empty(0, dtype), settings)
+    return Plan(layer, Pass(pass_), threads, implementation)
+
+
+class Plan:
+    """A planned pass, called with what the function of that pass takes first.
+
+    `plan(x, kernel)` or `plan(x, kernel, bias)`, `plan(output_gradient, kernel)`, and
+    `plan(x, output_gradient)`. Several threads may call one plan: they take turns, since its
+    buffers are shared; threads that shall compute side by side need a plan each. Until its next
+    call a plan holds on to the arrays that it was called with.
+    """
+
+    def __init__(self, layer: Layer, pass_: Pass, threads: int | None, implementation: str) -> None:
+        if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
+            raise OperandError(f"threads: found {threads!r}, expected None or at least 1")
+        found = _on_numpy(implementation)
+        if reason := found.unsupported(layer, pass_):
+            raise OperandError(
+                f"{implementation} cannot compute this ({layer.geometry()}): {reason}",
+                hint='implementation="auto" takes one that can',
+            )
+        self.layer = layer
+        self.pass_ = pass_
+        self.threads = threads
+        self._lock = threading.Lock()
+        with _blas_limited(threads):
+            self._prepared: Prepared = found.prepare(layer, pass_, threads or _blas_threads())
+        self.ledger = self._prepared.ledger
+        self.algorithm = self.ledger.took or implementation
+        self._takes = {
+            Pass.FORWARD: ("x", "kernel"),
+            Pass.INPUT_GRADIENT: ("output_gradient", "kernel"),
+            Pass.KERNEL_GRADIENT: ("x", "output_gradient"),
+        }[pass_]
+
+    def __repr__(self) -> str:
+        return f"<convbench plan: {self.pass_} {self.layer.geometry()}, by {self.algorithm}>"
+
+    def __call__(self, first: ArrayLike, second: ArrayLike, bias: ArrayLike | None = None) -> Array:
+        """The result, C-contiguous and the caller's own."""
+        if (bias is not None) != (self.layer.use_bias and self.pass_ is Pass.FORWARD):
+            raise OperandError(
+                f"bias: {'none was given' if bias is None else 'one was given'}, and the plan is "
+                f"of {self.pass_} with use_bias={self.layer.use_bias}",
+                hint="plan(..., use_bias=True) is for a forward pass that adds one",
+            )
+        name, other = self._takes
+        return self._run(_arrays(**{name: first, other: second, "bias": bias}))
+
+    def _run(self, given: dict[str, Array]) -> Array:
+        shapes = {
+            "x": self.layer.result_shape(Pass.INPUT_GRADIENT),
+            "kernel": self.layer.kernel_shape,
+            "output_gradient": self.layer.result_shape(Pass.FORWARD),
+            "bias": (self.layer.filters,),
+        }
+        for name, array in given.items():
+            if array.shape != shapes[name]:
+                raise OperandError(f"{name}: its shape is {array.shape}, expected {shapes[name]}")
+            if array.dtype != self.layer.dtype:
+                raise OperandError(
+                    f"{name}: its dtype is {array.dtype}, and the plan's {self.layer.dtype}",
+                    hint="convert it with .astype, or make a plan of that dtype",
+                )
+        operands = LentOperands(
+            given.get("x"), given.get("kernel"), given.get("bias"), given.get("output_gradient")
+        )
+        prepared = self._prepared
+        with self._lock, _blas_limited(self.threads):
+            prepared.load(operands)
+            result = np.ascontiguousarray(prepared.to_numpy(prepared.run()))
+            shared = (*prepared.buffers, *given.values())
+            if any(np.may_share_memory(result, array) for array in shared):
+                result = result.copy()
+        return result
+
+
+@functools.lru_cache(maxsize=KEPT_PLANS)
+def _kept_plan(layer: Layer, pass_: Pass, threads: int | None, implementation: str) -> Plan:
+    return Plan(layer, pass_, threads, implementation)
+
+
+def _on_numpy(name: str) -> Implementation:
+    """Raises ImplementationError for a name that is not known."""
+    found = implementations.get(name)
+    if found.runtime != "numpy":
+        raise OperandError(
+            f"implementation: {name} does not run on NumPy",
+            hint="take auto, loop or one of those that auto chooses from; the others are for "
+            "convbench run",
+        )
+    return found
+
+
+# What was given
+
+
+def _arrays(**given: ArrayLike | None) -> dict[str, Array]:
+    """The arrays that are not None: C-contiguous, aligned, of one float dtype."""
+    arrays: dict[str, Array] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        array = np.asarray(value)
+        axes = _AXES[name]
+        if array.ndim != len(axes):
+            raise OperandError(
+                f"{name}: its shape is {array.shape}, expected {len(axes)} axes ({', '.join(axes)})"
+            )
+        if array.dtype not in (np.float32, np.float64):
+            raise OperandError(
+                f"{name}: its dtype is {array.dtype}, expected float32 or float64",
+                hint=f"{name}.astype(np.float32)",
+            )
+        arrays[name] = np.require(array, requirements=("C", "A"))
+    (first, dtype), *others = [(name, array.dtype) for name, array in arrays.items()]
+    for name, other in others:
+        if other != dtype:
+            raise OperandError(
+                f"{first} is {dtype} and {name} is {other}, expected one dtype",
+                hint=f"{name}.astype(np.{dtype})",
+            )
+    return arrays
+
+
+def _settings(strides: Size, padding: Padding, dilation_rate: Size, groups: int) -> dict[str, Any]:
+    if not isinstance(groups, int | np.integer) or groups < 1:
+        raise OperandError(f"groups: found {groups!r}, expected an integer from 1 on")
+    return {
+        "strides": _pair("strides", strides),
+        "padding": _padding(padding),
+        "dilation_rate": _pair("dilation_rate", dilation_rate),
+        "groups": int(groups),
+    }
+
+
+def _pair(name: str, value: Size) -> Pair:
+    values = (value, value) if isinstance(value, int | np.integer) else value
+    expected = f"{name}: found {value!r}, expected an integer or two of them, from 1 on"
+    return cast(Pair, _integers(values, 2, expected))
+
+
+def _integers(values: Any, count: int, expected: str, least: int = 1) -> tuple[int, ...]:
+    """So many integers. Raises OperandError with the sentence `expected`."""
+    try:
+        found = tuple(values)
+    except TypeError:
+        raise OperandError(expected) from None
+    integers = all(isinstance(value, int | np.integer) and value >= least for value in found)
+    if len(found) != count or not integers:
+        raise OperandError(expected)
+    return tuple(int(value) for value in found)
+
+
+def _padding(value: Padding) -> LayerPadding:
+    if value == "valid":
+        return "valid"
+    if value == "same":
+        return "same"
+    expected = (
+        f"padding: found {value!r}, expected 'valid', 'same' or ((top, bottom), (left, right)), "
+        "none of them negative"
+    )
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        raise OperandError(expected)
+    return cast(Pads, tuple(_integers(pair, 2, expected, least=0) for pair in value))
+
+
+def _divides(groups: int, channels: int, filters: int) -> None:
+    if channels % groups or filters % groups:
+        raise OperandError(
+            f"groups: {groups} must divide the {channels} channels and the {filters} filters"
+        )
+
+
+def _layer(
+    input_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    use_bias: bool,
+    like: Array,
+    settings: dict[str, Any],
+) -> Layer:
+    """The layer, of the dtype of `like`. Raises OperandError where there is none."""
+    shapes = {"input_shape": (input_shape, "x"), "kernel_shape": (kernel_shape, "kernel")}
+    batch, *image = _integers(input_shape, 4, _expected_shape(*shapes["input_shape"]))
+    kh, kw, per_group, filters = _integers(
+        kernel_shape, 4, _expected_shape(*shapes["kernel_shape"])
+    )
+    groups = settings["groups"]
+    if per_group * groups != image[2]:
+        raise OperandError(
+            f"kernel: it is for {per_group} channels in each of {groups} groups, and the input "
+            f"has {image[2]} channels",
+            hint="kernels are (kernel height, kernel width, channels/groups, filters), inputs "
+            "(batch, height, width, channels)",
+        )
+    try:
+        return Layer(
+            "api",
+            (image[0], image[1], image[2]),
+            filters,
+            (kh, kw),
+            use_bias=use_bias,
+            batch_size=batch,
+            dtype=cast(Dtype, like.dtype.name),
+            **settings,
+        )
+    except LayerError as error:
+        raise OperandError(error.message, hint=error.hint) from None
+
+
+def _expected_shape(found: Sequence[int], of: str) -> str:
+    return f"the shape of {of}: found {tuple(found)}, expected ({', '.join(_AXES[of])}), from 1 on"
+
+
+# Threads of BLAS
+
+
+_LIMITING = threading.RLock()
+"""The number of threads belongs to the process: calls that set it take turns."""
+
+
+@functools.cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _blas_threads() -> int:
+    """As many as BLAS would use now."""
+    return max((pool["num_threads"] for pool in _blas().info()), default=1)
+
+
+@contextlib.contextmanager
+def _blas_limited(threads: int | None) -> Iterator[None]:
+    if threads is None:
+        yield
+        return
+    with _LIMITING, _blas().limit(limits=threads):
+        yield

@@ -1,0 +1,276 @@
+"""Trials and their cache: the fastest is found in bounded time, and no file can do any harm."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from convbench import tuning
+from convbench.layer import Layer, Pass
+from convbench.tuning import convolution, fastest, recall, remember
+from tests.cli import ROOT
+
+FORWARD = Pass.FORWARD
+LAYER = Layer("any", (8, 8, 3), 4, (3, 3), padding="same", count=3)
+
+
+class Clock:
+    """Time that only candidates spend."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.calls = []
+
+    def __call__(self):
+        return self.now
+
+    def candidate(self, name, *seconds):
+        """Takes so long at its first calls, and then as long as at the last of these."""
+        left = list(seconds)
+
+        def run():
+            self.calls.append(name)
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+
+        return run
+
+
+def race(seconds=0.2, **candidates):
+    clock = Clock()
+    runs = {name: clock.candidate(name, *calls) for name, calls in candidates.items()}
+    return fastest(runs, seconds, clock), clock
+
+
+# Trials
+
+
+def test_the_fastest_comes_first():
+    times, _ = race(a=(0.003,), b=(0.001,), c=(0.002,))
+    assert list(times) == ["b", "c", "a"]
+    assert times == {"b": pytest.approx(0.001), "c": pytest.approx(0.002), "a": pytest.approx(3e-3)}
+
+
+def test_start_up_does_not_count():
+    times, _ = race(a=(0.009, 0.001), b=(0.002,))
+    assert list(times) == ["a", "b"]
+
+
+def test_the_hopeless_are_called_no_more():
+    times, clock = race(a=(0.020,), b=(0.100,))
+    assert clock.calls.count("b") == 1
+    assert clock.calls.count("a") == 1  # and nobody is left to race with
+    assert times["b"] == pytest.approx(0.1)
+
+
+def test_candidates_take_turns():
+    _, clock = race(a=(0.01,), b=(0.012,))
+    assert clock.calls == ["a", "b"] * (1 + tuning.SAMPLES)
+
+
+def test_time_is_bounded():
+    _, clock = race(0.2, a=(0.05,), b=(0.06,))
+    assert clock.now <= 0.2
+    _, clock = race(0.2, a=(3.0,), b=(2.0,))
+    assert clock.calls == ["a", "b"]  # once each, whatever it takes
+
+
+def test_short_calls_are_made_often_enough():
+    _, clock = race(a=(1e-6,), b=(2e-6,))
+    assert clock.calls.count("a") == pytest.approx(2 + tuning.SAMPLES * 1000, rel=0.01)
+
+
+def test_a_disturbed_sample_does_not_count():
+    times, _ = race(a=(0.01, 0.05, 0.01), b=(0.012,))
+    assert next(iter(times)) == "a"
+
+
+def test_a_candidate_alone():
+    assert race(a=(0.001,))[0] == {"a": pytest.approx(0.001)}
+
+
+# What a trial is kept under
+
+
+def test_a_convolution_is_one_whatever_it_is_called():
+    other = replace(LAYER, name="other", count=1, padding=((1, 1), (1, 1)))
+    assert convolution(LAYER, FORWARD, 2) == convolution(other, FORWARD, 2)
+
+
+def test_convolutions_differ():
+    changes = (
+        {"batch_size": 8},
+        {"filters": 6},
+        {"kernel_size": (3, 1)},
+        {"strides": (1, 2)},
+        {"padding": "valid"},
+        {"dilation_rate": (2, 1)},
+        {"input_shape": (8, 9, 3)},
+        {"groups": 3, "filters": 3},
+        {"use_bias": True},
+        {"dtype": "float64"},
+    )
+    keys = {convolution(replace(LAYER, **change), FORWARD, 2) for change in changes}
+    keys |= {convolution(LAYER, FORWARD, 1), convolution(LAYER, FORWARD, 2)}
+    keys |= {convolution(LAYER, Pass.INPUT_GRADIENT, 2)}
+    assert len(keys) == len(changes) + 3
+
+
+def test_a_fingerprint_names_cpu_blas_and_versions():
+    import numpy as np
+
+    found = tuning.fingerprint()
+    assert tuning.read_cpu()[0] in found
+    assert f"numpy {np.__version__}" in found
+    assert "openblas" in found or "mkl" in found or "blis" in found
+
+
+# The cache on disk
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    path = tmp_path / "folder" / "tuning.json"
+    monkeypatch.setenv(tuning.CACHE_VARIABLE, str(path))
+    return path
+
+
+def test_what_is_kept_comes_back_sorted(cache):
+    assert recall("m", "k") is None
+    assert remember("m", "k", {"a": 2.0, "b": 1.0}) == {"b": 1.0, "a": 2.0}
+    assert list(recall("m", "k").items()) == [("b", 1.0), ("a", 2.0)]
+    assert recall("other machine", "k") is None
+    assert recall("m", "other") is None
+
+
+def test_the_first_trial_of_the_same_candidates_stays(cache):
+    remember("m", "k", {"a": 2.0, "b": 1.0})
+    assert list(remember("m", "k", {"a": 1.0, "b": 2.0})) == ["b", "a"]
+    assert list(remember("m", "k", {"a": 1.0, "c": 2.0})) == ["a", "c"]
+    assert recall("m", "k") == {"a": 1.0, "c": 2.0}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "",
+        '{"schema": "convbench-tuning/1", "trials": {"m"',
+        '{"schema": "convbench-tuning/1"}',
+        '{"schema": "convbench-tuning/1", "trials": []}',
+        '{"schema": "convbench-tuning/1", "trials": {"m": 1, "n": {"k": 1, "l": {"a": "b"}}}}',
+        '{"schema": "convbench-tuning/1", "trials": {"m": {"k": {"a": NaN}}}}',
+        '{"schema": "convbench-tuning/1", "trials": {"m": {"k": {"a": -1, "b": 1}}}}',
+        '{"schema": "convbench-tuning/1", "trials": {"m": {"k": {}}}}',
+        '{"schema": "convbench-tuning/0", "trials": {"m": {"k": {"a": 1.0}}}}',
+    ],
+)
+def test_a_damaged_file_is_made_anew(cache, damaged):
+    cache.parent.mkdir()
+    cache.write_text(damaged)
+    assert recall("m", "k") is None
+    assert remember("m", "k", {"a": 1.0}) == {"a": 1.0}
+    assert recall("m", "k") == {"a": 1.0}
+
+
+@pytest.mark.parametrize("theirs", [b"my thesis", b'{"a": 1}', b"\xff\xfe\x00", b"[1]"])
+def test_a_file_that_is_not_ours_stays(cache, theirs):
+    cache.parent.mkdir()
+    cache.write_bytes(theirs)
+    assert remember("m", "k", {"a": 1.0}) == {"a": 1.0}
+    assert recall("m", "k") is None
+    assert cache.read_bytes() == theirs
+
+
+def test_a_place_that_cannot_be_written_does_no_harm(cache, tmp_path):
+    (tmp_path / "folder").write_text("a file where the folder should be")
+    assert remember("m", "k", {"a": 1.0}) == {"a": 1.0}
+    assert recall("m", "k") is None
+
+
+def test_a_folder_in_its_place_does_no_harm(cache):
+    cache.mkdir(parents=True)
+    assert remember("m", "k", {"a": 1.0}) == {"a": 1.0}
+    assert recall("m", "k") is None
+    assert list(cache.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_old_file(cache, monkeypatch):
+    remember("m", "k", {"a": 1.0})
+
+    def full(*arguments):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(json, "dump", full)
+    assert remember("m", "l", {"a": 1.0}) == {"a": 1.0}
+    monkeypatch.undo()
+    assert sorted(path.name for path in cache.parent.iterdir()) == [
+        cache.name,
+        f"{cache.name}.lock",
+    ]
+    assert '"k": {"a": 1.0}' in cache.read_text()
+
+
+def test_no_path_no_file(monkeypatch, tmp_path):
+    monkeypatch.setenv(tuning.CACHE_VARIABLE, "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert remember("m", "k", {"a": 1.0}) == {"a": 1.0}
+    assert recall("m", "k") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_it_is_by_default(monkeypatch, tmp_path):
+    monkeypatch.delenv(tuning.CACHE_VARIABLE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for unset in ("", "relative"):
+        monkeypatch.setenv("XDG_CACHE_HOME", unset)
+        assert tuning.cache_path() == tmp_path / ".cache" / "convbench" / "tuning.json"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert tuning.cache_path() == tmp_path / "xdg" / "convbench" / "tuning.json"
+
+
+def test_its_size_is_bounded(cache, monkeypatch):
+    monkeypatch.setattr(tuning, "MAX_TRIALS", 3)
+    monkeypatch.setattr(tuning, "MAX_MACHINES", 2)
+    for machine in "xyz":
+        for key in "abcd":
+            remember(machine, key, {"n": 1.0})
+    assert [recall(machine, "d") for machine in "xyz"] == [None, {"n": 1.0}, {"n": 1.0}]
+    assert [recall("z", key) for key in "abcd"] == [None, *[{"n": 1.0}] * 3]
+
+
+def test_a_lock_that_is_held_for_good_costs_a_moment(cache, monkeypatch):
+    import fcntl
+
+    monkeypatch.setattr(tuning, "LOCK_S", 0.05)
+    cache.parent.mkdir()
+    with cache.with_name("tuning.json.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert remember("m", "k", {"a": 1.0}) == {"a": 1.0}
+    assert recall("m", "k") == {"a": 1.0}
+
+
+def test_processes_that_write_at_once_lose_nothing(cache):
+    script = (
+        "import sys\n"
+        "from convbench.tuning import remember\n"
+        "for i in range(40):\n"
+        "    remember('m', f'{sys.argv[1]} {i}', {'a': 1.0})\n"
+        "    remember('m', f'shared {i}', {'a': float(sys.argv[1]), 'b': 1.5})\n"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", script, number], cwd=ROOT) for number in ("1", "2")
+    ]
+    assert [process.wait(60) for process in running] == [0, 0]
+    for i in range(40):
+        assert recall("m", f"1 {i}") == recall("m", f"2 {i}") == {"a": 1.0}
+        assert recall("m", f"shared {i}") is not None
+
+
+def test_the_switch():
+    assert tuning.trials_allowed()
+    try:
+        tuning.allow_trials(False)
+        assert not tuning.trials_allowed()
+    finally:
+        tuning.allow_trials(True)
