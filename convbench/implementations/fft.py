@@ -9,7 +9,7 @@ factor above 5: what wraps around falls on results that are cut.
 
 Images go through in blocks, so that the workspace does not grow with the batch.
 
-`norm="forward"`: without a factor NumPy (2.0 to 2.4) transforms float32 in float64, which takes
+`norm="forward"`: without a factor NumPy (2.4.6) transforms float32 in float64, which takes
 twice the time and four times the memory. The factors are taken out again where the result is
 written.
 """
