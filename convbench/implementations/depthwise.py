@@ -63,7 +63,9 @@ class Depthwise(Costed):
         prepared = self.prepare(layer, pass_, threads)
         return sum(buffer.nbytes for buffer in prepared.buffers) + prepared.call_bytes
 
-    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedDepthwise:
+    def prepare(
+        self, layer: Layer, pass_: Pass, threads: int
+    ) -> Forward | InputGradient | KernelGradient:
         if pass_ is Pass.FORWARD:
             return Forward(layer, threads)
         if pass_ is Pass.INPUT_GRADIENT:
@@ -180,7 +182,10 @@ class Multiplying:
                 memory.array("result", size.images, size.rows, self._rows.run)
 
     def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
-        """Writes into `output`, a view (batch, rows, columns, channels); kernel (kh, kw, filters)."""
+        """Writes into `output`, a view (batch, rows, columns, channels).
+
+        `kernel` is (kh, kw, filters).
+        """
         width = self._c.output_size[1]
         weights = np.tile(kernel, (1, 1, width))
         blocks = iter(self._blocks)

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Float64, Implementation, Ledger, Prepared
+from convbench.implementations.contract import Costed, Float64, Ledger, Prepared
+from convbench.implementations.cost import moved_s, product_s
 from convbench.layer import Layer, Pair, Pass
 from convbench.operands import Operands
 from convbench.rounding import fft_bound
@@ -40,7 +41,7 @@ SCALINGS = 15
 and its product, six times; the factor that takes them out, and its product; the bias."""
 
 
-class Fft(Implementation):
+class Fft(Costed):
     name = "fft"
     runtime = "numpy"
 
@@ -64,6 +65,17 @@ class Fft(Implementation):
             Pass.KERNEL_GRADIENT: layer.batch_size,
         }[pass_]
         return fft_bound(layer, pass_, operands, lengths(layer), 3 * pairs + SCALINGS)
+
+    def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
+        """Transforms of all planes, as so many passes over them, and a product a frequency."""
+        height, width = lengths(layer)
+        points, frequencies = height * width, height * (width // 2 + 1)
+        images, (channels, filters) = layer.batch_size, layer.kernel_shape[2:]
+        planes = images * (layer.channels + layer.filters) + channels * filters
+        passes = 3 * math.ceil(math.log2(points)) * planes * points * layer.itemsize
+        # A complex product is four real ones.
+        one = product_s(images, channels, filters // layer.groups, 4 * layer.itemsize)
+        return moved_s(passes) + frequencies * layer.groups * one
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
         """Spectra of a block's images and of the whole kernel, and the planes on their way."""

@@ -237,7 +237,7 @@ class InputGradient(PreparedIm2col):
         return gradient
 
     def _matrix(self, kernel: Array, correlation: Correlation) -> Array:
-        """(groups, terms, channels) of a view (groups, channels, kh, kw, filters), of a group each."""
+        """(groups, terms, channels) of a view (groups, channels, kh, kw, filters) of the kernel."""
         groups, channels = kernel.shape[:2]
         if kernel.shape[2:4] == (1, 1):
             return kernel.reshape(groups, channels, -1).transpose(0, 2, 1)
