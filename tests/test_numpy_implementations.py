@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convbench import operands
-from convbench.implementations import im2col, loop
+from convbench.implementations import loop
 from convbench.implementations.fft import Fft
 from convbench.implementations.naive_im2col import NaiveIm2col
 from convbench.layer import Layer, Pass
@@ -62,43 +62,6 @@ LAYERS = [
     Layer("rows", (31, 12, 6), 4, (3, 3), strides=(2, 1), padding=((2, 0), (1, 3)), groups=2),
     Layer("deep", (9, 9, 40), 8, (3, 3), dilation_rate=(2, 1), batch_size=3),
 ]
-
-
-@pytest.mark.parametrize("l2", [1, 3000, 40_000, 10**9])
-@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
-@pytest.mark.parametrize("pass_", Pass)
-def test_im2col_is_the_same_whatever_the_blocks(monkeypatch, layer, pass_, l2):
-    """One row a block, a few rows, some images, everything at once."""
-    drawn = operands.exact_integers(layer, pass_, 2)
-
-    def computed():
-        prepared = im2col.Im2col().prepare(layer, pass_, 1)
-        prepared.load(drawn)
-        for buffer in prepared.buffers:
-            buffer.fill(np.nan)
-        return prepared.to_numpy(prepared.run())
-
-    expected = computed()
-    monkeypatch.setattr(im2col, "cache_bytes", lambda: CacheSizes(l2=l2))
-    np.testing.assert_array_equal(computed(), expected)
-
-
-def test_im2col_blocks_stay_in_the_cache(monkeypatch):
-    monkeypatch.setattr(im2col, "cache_bytes", lambda: CacheSizes(l2=2**20))
-    for batch in (1, 64, 512):
-        layer = Layer("x", (56, 56, 64), 64, (3, 3), padding="same", batch_size=batch)
-        columns = im2col.Im2col().prepare(layer, Pass.FORWARD, 1)._columns
-        assert columns.nbytes <= 2**19
-        images, rows = im2col.block_size(layer)
-        assert columns.shape[1] == images * rows * layer.output_size[1]
-
-
-@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
-@pytest.mark.parametrize("pass_", Pass)
-def test_im2col_predicts_the_buffers_that_it_allocates(layer, pass_):
-    prepared = im2col.Im2col().prepare(layer, pass_, 1)
-    predicted = im2col.Im2col().workspace_bytes(layer, pass_, 1)
-    assert sum(buffer.nbytes for buffer in prepared.buffers) == predicted
 
 
 def test_naive_im2col_is_what_the_whole_matrix_would_take():

@@ -1,0 +1,316 @@
+"""The fast NumPy algorithms: blocks, threads, phases, and the memory that they keep to."""
+
+import math
+import os
+import threading
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import threadpoolctl
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from convbench import implementations, operands
+from convbench.agreement.checker import check
+from convbench.implementations import columns, depthwise, im2col, shift_gemm, threads, winograd
+from convbench.implementations.correlation import Correlation, block_size, even, phases
+from convbench.implementations.scratch import Scratch
+from convbench.layer import Layer, Pass
+from convbench.suite import SHIPPED
+from convbench.suite_file import read_suite
+from tests.layers import layers
+
+FAST = ("im2col", "shift-gemm", "winograd", "winograd-2x2", "direct", "depthwise")
+NETWORKS = ("resnet50", "vgg16", "alexnet", "mobilenet", "mnist", "lenet")
+
+# Blocks as `prepare` makes them, and so small that every kind of edge between them is met.
+SIZES = {
+    "usual": {},
+    "small": {"columns": 3000, "unit": 200, "block": 2000, "tiles": 2000, "stage": 20_000},
+    "smallest": {"columns": 1, "unit": 1, "block": 1, "tiles": 1, "stage": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def _threads_for_the_smallest_layers(monkeypatch):
+    monkeypatch.setattr(threads, "FLOPS_OF_A_THREAD", 1)
+
+
+def set_sizes(patch, size):
+    given = SIZES[size]
+    if not given:
+        return
+    patch.setattr(columns, "MAX_BYTES", given["columns"])
+    patch.setattr(im2col, "MAX_BYTES", given["columns"])
+    patch.setattr(im2col, "UNIT_BYTES", given["unit"])
+    patch.setattr(shift_gemm, "BLOCK_BYTES", given["block"])
+    patch.setattr(depthwise, "BLOCK_BYTES", given["block"])
+    patch.setattr(winograd, "TILES_BYTES", given["tiles"])
+    patch.setattr(winograd, "STAGE_BYTES", given["stage"])
+
+
+@st.composite
+def suited(draw):
+    """A layer that is 3x3 with strides of 1, 1x1, depthwise or anything, about as often."""
+    layer = draw(layers())
+    kind = draw(st.sampled_from(["any", "3x3", "1x1", "depthwise"]))
+    if kind == "3x3":
+        channels, filters = layer.channels // layer.groups, layer.filters // layer.groups
+        return replace(
+            layer,
+            input_shape=(*(size + 2 for size in layer.input_size), channels),
+            filters=filters,
+            kernel_size=(3, 3),
+            strides=(1, 1),
+            dilation_rate=(1, 1),
+            groups=1,
+        )
+    if kind == "1x1":
+        padding = draw(st.sampled_from(["valid", layer.padding]))
+        return replace(layer, kernel_size=(1, 1), padding=padding)
+    if kind == "depthwise":
+        filters = layer.channels * draw(st.integers(1, 2))
+        return replace(layer, groups=layer.channels, filters=filters)
+    return layer
+
+
+@pytest.mark.parametrize("size", SIZES)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(layer=suited(), count=st.integers(1, 3))
+def test_right_whatever_the_blocks_and_threads(size, layer, count):
+    with pytest.MonkeyPatch.context() as patch:
+        set_sizes(patch, size)
+        patch.setattr(threads, "FLOPS_OF_A_THREAD", 1)
+        for name in FAST:
+            implementation = implementations.get(name)
+            for pass_ in Pass:
+                if implementation.unsupported(layer, pass_) is None:
+                    found = check(implementation, layer, pass_, count, seed=1)
+                    told = f"{name} {pass_} {layer.geometry()}: {found.diagnosis}"
+                    assert found.verdict == "agrees", told
+
+
+@pytest.mark.parametrize("sparse", [0, math.inf])
+@pytest.mark.parametrize("layer", read_suite("configs/geometry.yaml").layers, ids=lambda x: x.name)
+def test_both_ways_to_an_input_gradient(monkeypatch, sparse, layer):
+    """Gathering columns of the output gradient, and adding up columns of the input."""
+    monkeypatch.setattr(im2col, "SPARSE", sparse)
+    assert im2col.sums_columns(layer) is (sparse == 0)
+    assert check(im2col.Im2col(), layer, Pass.INPUT_GRADIENT, 2, seed=1).verdict == "agrees"
+
+
+# Phases of an input gradient
+
+
+@settings(max_examples=200, deadline=None)
+@given(layer=layers())
+def test_phases_write_every_element_once(layer):
+    written = np.zeros(layer.input_size, int)
+    taps = np.zeros(layer.kernel_size, int)
+    for phase in phases(layer):
+        written[phase.target] += 1
+        if phase.correlation is not None:
+            taps[phase.taps] += 1
+            assert written[phase.target].shape == phase.correlation.output_size
+    assert (written == 1).all()
+    assert (taps <= math.prod(layer.strides)).all()
+
+
+def test_the_phases_of_a_plain_layer_are_one_flipped_correlation():
+    (phase,) = phases(Layer("x", (9, 8, 3), 5, (3, 2), padding=((1, 1), (0, 1)), batch_size=2))
+    correlation = phase.correlation
+    assert correlation.kernel_size == (3, 2)
+    assert correlation.origin == (-1, -1)  # 3 - 1 - 1 and 2 - 1 - 0 rows and columns of zeros
+    assert (correlation.channels, correlation.filters) == (5, 3)
+    kernel = np.arange(6).reshape(3, 2, 1, 1)
+    assert phase.kernel(kernel, 1).ravel().tolist() == [5, 4, 3, 2, 1, 0]
+
+
+# Blocks
+
+
+@given(st.integers(1, 9), st.integers(1, 30), st.integers(1, 400), st.integers(1, 4))
+def test_blocks_cover_the_output_once(batch, height, budget, parts):
+    correlation = Correlation.of(Layer("x", (height, 4, 1), 1, (1, 1), batch_size=batch))
+    size = block_size(correlation, 10, budget, parts)
+    rows = np.zeros((batch, height), int)
+    blocks = list(size.blocks(correlation))
+    for block in blocks:
+        rows[block.first : block.last, block.row : block.end] += 1
+        taken = (block.last - block.first) * (block.end - block.row)
+        assert taken * 10 <= max(budget, 10)
+    assert (rows == 1).all()
+    assert len(blocks) >= min(parts, batch * height) / 2  # whole images may leave one thread less
+
+
+def test_even():
+    assert even(7, 3) == [slice(0, 2), slice(2, 4), slice(4, 7)]
+    assert even(2, 5) == [slice(0, 1), slice(1, 2)]
+
+
+def test_scratch_memory_is_the_same_for_the_same_name():
+    scratch = Scratch("float32")
+    large = scratch.array("a", 4, 5)
+    small = scratch.array("a", 3)
+    assert np.shares_memory(large, small)
+    assert not np.shares_memory(large, scratch.array("b", 3))
+    assert [b.size for b in scratch.buffers] == [20, 3]
+
+
+# Memory
+
+
+def every_layer():
+    for suite in NETWORKS:
+        assert suite in SHIPPED
+        for layer in read_suite(f"configs/{suite}.yaml").layers:
+            yield pytest.param(layer, id=f"{suite}-{layer.name}")
+
+
+@pytest.mark.parametrize("layer", every_layer())
+def test_im2col_keeps_to_two_mebibytes_a_thread_whatever_the_batch(layer):
+    """Nothing is touched by preparing, so that this is quick; rows of images larger than that are
+    the exception, and the batch changes nothing."""
+    for pass_ in Pass:
+        held = {
+            batch: im2col.Im2col().prepare(replace(layer, batch_size=batch), pass_, 2).buffers
+            for batch in (8, 512)
+        }
+        for buffers in held.values():
+            assert sum(buffer.nbytes for buffer in buffers) <= 2 * 2 * 1024**2, pass_
+
+
+LAYERS = [
+    Layer("images", (12, 10, 3), 5, (3, 2), padding="same", batch_size=7),
+    Layer("rows", (31, 12, 6), 4, (3, 3), strides=(2, 1), padding=((2, 0), (1, 3)), groups=2),
+    Layer("3x3", (17, 19, 16), 24, (3, 3), padding="same", batch_size=3),
+    Layer("1x1", (17, 19, 16), 24, (1, 1), batch_size=3, strides=(2, 2)),
+    Layer("depthwise", (17, 19, 16), 32, (3, 3), padding="same", strides=(1, 2), groups=16),
+    Layer("large kernel", (14, 14, 96), 128, (3, 3), padding="same", batch_size=2),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("name", FAST)
+def test_what_is_predicted_is_what_is_allocated(name, layer):
+    """Workspaces and what a call allocates beside them, as tracemalloc sees them."""
+    implementation = implementations.get(name)
+    for pass_ in Pass:
+        if implementation.unsupported(layer, pass_) is not None:
+            continue
+        predicted = implementation.workspace_bytes(layer, pass_, 2) + layer.result_bytes(pass_)
+        warm = implementation.prepare(layer, pass_, 2)
+        warm.load(operands.floats(layer, pass_, 0))
+        warm.run()
+        tracemalloc.start()
+        try:
+            prepared = implementation.prepare(layer, pass_, 2)
+            held = tracemalloc.get_traced_memory()[0]
+            prepared.load(operands.floats(layer, pass_, 0))
+            between = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            prepared.run()
+            peak = held + tracemalloc.get_traced_memory()[1] - between
+        finally:
+            tracemalloc.stop()
+        assert predicted == pytest.approx(peak, rel=0.1, abs=64 * 1024), pass_
+
+
+# Threads
+
+
+def test_work_is_done_by_as_many_threads_and_blas_has_one_in_each():
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        seen = {}
+        barrier = threading.Barrier(3)
+
+        def work(index):
+            barrier.wait(10)
+            limits = [i["num_threads"] for i in threadpoolctl.threadpool_info()]
+            seen[index] = (threading.get_ident(), limits)
+
+        threads.in_threads(work, 3)
+        assert sorted(seen) == [0, 1, 2]
+        assert len({ident for ident, _ in seen.values()}) == 3
+        blas = [i for i in threadpoolctl.threadpool_info() if i["user_api"] == "blas"]
+        assert all(set(limits) == {1} for _, limits in seen.values())
+        assert {i["num_threads"] for i in blas} == {2}
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_what_a_thread_raises_is_raised_once_all_have_ended(fails):
+    ended = []
+
+    def work(index):
+        if index == fails:
+            raise ValueError(f"in {index}")
+        ended.append(index)
+
+    with pytest.raises(ValueError, match=f"in {fails}"):
+        threads.in_threads(work, 2)
+    assert ended == [1 - fails]
+    threads.in_threads(ended.append, 2)  # and the next call is not disturbed
+    assert sorted(ended) == sorted([1 - fails, 0, 1])
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_starts_threads_of_its_own():
+    threads.in_threads(lambda _: None, 2)
+    child = os.fork()
+    if child == 0:
+        seen = []
+        threads.in_threads(seen.append, 2)
+        os._exit(0 if sorted(seen) == [0, 1] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_little_work_stays_in_one_thread(monkeypatch):
+    monkeypatch.undo()
+    assert threads.worthwhile(4, 1000) == 1
+    assert threads.worthwhile(4, 2 * threads.FLOPS_OF_A_THREAD) == 2
+    assert threads.worthwhile(4, 10**12) == 4
+
+
+# Winograd's bound
+
+
+@pytest.mark.parametrize("name", ["winograd", "winograd-2x2"])
+@pytest.mark.parametrize("pass_", Pass)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_bound_of_winograd_holds_and_a_float16_inside_does_not_pass(name, pass_, dtype):
+    layer = Layer("x", (14, 13, 24), 20, (3, 3), padding="same", batch_size=3, dtype=dtype)
+    implementation = implementations.get(name)
+    drawn = operands.floats(layer, pass_, 4)
+    double = replace(layer, dtype="float64")
+    exact = implementations.get("im2col").prepare(double, pass_, 1)
+    exact.load(operands.Operands(*(a if a is None else a.astype(float) for a in fields(drawn))))
+    right = np.array(exact.to_numpy(exact.run()))
+    prepared = implementation.prepare(layer, pass_, 2)
+    prepared.load(drawn)
+    error = np.abs(prepared.to_numpy(prepared.run()) - right)
+    bound = implementation.error_bound(layer, pass_, drawn)
+    assert bound.shape == right.shape
+    ratio = float((error / bound).max())
+    assert 1e-4 < ratio < 0.2  # neither broken nor empty
+
+
+def fields(drawn):
+    return drawn.input, drawn.kernel, drawn.bias, drawn.output_gradient
+
+
+@pytest.mark.parametrize("name", ["winograd", "winograd-2x2"])
+@pytest.mark.parametrize("pass_", Pass)
+def test_half_precision_inside_winograd_is_wrong(monkeypatch, name, pass_):
+    layer = Layer("x", (14, 13, 24), 20, (3, 3), padding="same", batch_size=3)
+    usual = winograd.Tiles.gather
+
+    def rounded(self, *given):
+        tiles = usual(self, *given)
+        if tiles.dtype == np.float32:
+            tiles[...] = tiles.astype(np.float16)
+        return tiles
+
+    monkeypatch.setattr(winograd.Tiles, "gather", rounded)
+    assert check(implementations.get(name), layer, pass_, 1, seed=1).verdict == "wrong"
