@@ -1,12 +1,16 @@
-"""What is particular to `loop` and `im2col`."""
+"""What is particular to the implementations in NumPy."""
 
 import math
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from convbench import operands
 from convbench.implementations import im2col, loop
+from convbench.implementations.fft import Fft
+from convbench.implementations.naive_im2col import NaiveIm2col
 from convbench.layer import Layer, Pass
 from convbench.tuning import CacheSizes
 
@@ -101,3 +105,31 @@ def test_naive_im2col_is_what_the_whole_matrix_would_take():
     layer = LAYERS[2]
     positions = layer.batch_size * math.prod(layer.output_size)
     assert layer.columns_bytes == positions * 9 * 40 * 4
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("pass_", Pass)
+def test_fft_predicts_the_buffers_that_it_allocates(layer, pass_):
+    layer = replace(layer, strides=(1, 1))
+    prepared = Fft().prepare(layer, pass_, 1)
+    assert sum(b.nbytes for b in prepared.buffers) == Fft().workspace_bytes(layer, pass_, 1)
+
+
+NAIVE = Layer("naive", (30, 28, 12), 12, (3, 3), padding="same", use_bias=True, batch_size=8)
+
+
+@pytest.mark.parametrize("groups", [1, 3, 12])
+@pytest.mark.parametrize("kernel_size", [(2, 5), (3, 3)])
+@pytest.mark.parametrize("pass_", Pass)
+def test_naive_im2col_predicts_what_a_call_allocates(pass_, kernel_size, groups):
+    layer = replace(NAIVE, kernel_size=kernel_size, groups=groups)
+    prepared = NaiveIm2col().prepare(layer, pass_, 1)
+    prepared.load(operands.floats(layer, pass_, 0))
+    prepared.run()
+    tracemalloc.start()
+    kept = prepared.run()
+    peak = tracemalloc.get_traced_memory()[1] - layer.result_bytes(pass_)
+    tracemalloc.stop()
+    assert kept is not None
+    predicted = NaiveIm2col().workspace_bytes(layer, pass_, 1)
+    assert peak == pytest.approx(predicted, rel=0.05)

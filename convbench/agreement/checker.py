@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from convbench import implementations, operands
 from convbench.agreement import oracle
-from convbench.agreement.bound import EXACT_GROWTH, cut, direct_factor, transform_bound
+from convbench.agreement.bound import (
+    EXACT_GROWTH,
+    cut,
+    direct_factor,
+    transform_bound,
+    with_small_planes,
+)
 from convbench.agreement.systematic import trend
 from convbench.agreement.trial import Seen, Trial
 from convbench.implementations.contract import Implementation
@@ -67,13 +73,15 @@ def check(
     nothing: it may compute through transforms, so that it passes where its integers round to the
     right ones and its floats are within the bound of transforms; a remark says so.
     """
-    is_own = implementations.own_code(implementation.name) is not None
+    is_own = _is_own(implementation)
+    is_inexact = _is_inexact(implementation, layer, pass_)
     integers = _compare(implementation, layer, pass_, threads, seed, operands.exact_integers)
     small = cut(layer, pass_)
+    if is_inexact:
+        small = with_small_planes(small)
     floats = _compare(implementation, small, pass_, threads, seed, operands.floats)
 
     equal = integers.problem is None
-    is_inexact = not is_own and not implementation.exact(layer, pass_)
     problem = integers.problem
     over = max(floats.over_bound, integers.over_bound) if is_inexact else floats.over_bound
     remarks: tuple[str, ...] = ()
@@ -125,6 +133,15 @@ def is_wrong(
         return False
 
 
+def _is_own(implementation: Implementation) -> bool:
+    return implementations.own_code(implementation.name) is not None
+
+
+def _is_inexact(implementation: Implementation, layer: Layer, pass_: Pass) -> bool:
+    """Whether it says that it does more than sum products. Own code says nothing."""
+    return not _is_own(implementation) and not implementation.exact(layer, pass_)
+
+
 def _only_round(integers: Comparison) -> bool:
     return integers.max_abs_error < ROUNDING or integers.over_transform <= 1
 
@@ -149,15 +166,14 @@ def _compare(
     first, second = (draw(layer, pass_, 2 * seed + i) for i in (0, 1))
     seen = [trial.call(first), trial.call(), trial.call(second)]
     # Compared only now: a result that the next call overwrites was copied.
-    is_own = implementations.own_code(implementation.name) is not None
-    is_exact = is_own or implementation.exact(layer, pass_)
-    exactly = is_exact and draw is operands.exact_integers
+    is_inexact = _is_inexact(implementation, layer, pass_)
+    exactly = draw is operands.exact_integers and not is_inexact
     one, other = (
         Right(
             layer,
             pass_,
             drawn,
-            None if is_exact else implementation.error_bound(layer, pass_, drawn),
+            implementation.error_bound(layer, pass_, drawn) if is_inexact else None,
         )
         for drawn in (first, second)
     )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 REGISTRY: dict[str, str] = {
     "loop": "convbench.implementations.loop:Loop",
     "im2col": "convbench.implementations.im2col:Im2col",
+    "naive-im2col": "convbench.implementations.naive_im2col:NaiveIm2col",
+    "fft": "convbench.implementations.fft:Fft",
     "auto": "convbench.implementations.auto:Auto",
     "keras": "convbench.implementations.keras_eager:KerasEager",
     "keras-graph": "convbench.implementations.keras_graph:KerasGraph",

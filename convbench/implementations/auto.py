@@ -28,7 +28,7 @@ CANDIDATES = (
     "direct",
     "fft",
 )
-"""In the order in which they are tried; those that the registry lacks are left out."""
+"""Those that the registry lacks, and those that predict no cost, are left out."""
 
 WITHIN = 3.0
 """A candidate that is predicted to take this many times the cheapest's time is not tried."""
@@ -195,7 +195,6 @@ def _candidates() -> dict[str, Costed]:
     for name in CANDIDATES:
         if name in implementations.REGISTRY:
             candidate = implementations.get(name)
-            if not isinstance(candidate, Costed):
-                raise TypeError(f"{name} has no cost_s, so that auto cannot choose it")
-            found[name] = candidate
+            if isinstance(candidate, Costed):
+                found[name] = candidate
     return found

@@ -1,0 +1,149 @@
+"""fft on the kernels that it is for, and what its bound lets through: it is derived, not tuned."""
+
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from convbench import operands
+from convbench.agreement import oracle
+from convbench.agreement.bound import cut, with_small_planes
+from convbench.agreement.checker import check
+from convbench.implementations import fft
+from convbench.implementations.fft import Fft, PreparedFft
+from convbench.implementations.variants import Variant, VariantImplementation
+from convbench.layer import Layer, Pass
+from convbench.tuning import CacheSizes
+
+LARGE = Layer("large", (28, 26, 3), 4, (7, 7), padding="same", use_bias=True, batch_size=5)
+
+
+@pytest.mark.parametrize("size", range(7, 16, 2))
+@pytest.mark.parametrize("pass_", Pass)
+def test_large_kernels_agree(size, pass_):
+    for layer in (
+        replace(LARGE, kernel_size=(size, size)),
+        replace(LARGE, kernel_size=(size, size - 2), padding=((0, 3), (9, 1)), dtype="float64"),
+        replace(LARGE, kernel_size=(7, size), dilation_rate=(3, 1), groups=1, use_bias=False),
+        replace(LARGE, input_shape=(20, 20, 6), filters=6, groups=6, kernel_size=(size, size)),
+    ):
+        found = check(Fft(), layer, pass_, 1, 0)
+        assert found.verdict == "agrees", (layer.geometry(), found.diagnosis)
+        assert found.exact is None
+
+
+@pytest.mark.parametrize("size", [3, 7, 11, 15])
+@pytest.mark.parametrize("pass_", Pass)
+def test_the_bound_is_within_a_thousand_times_the_errors(size, pass_):
+    """Errors are 0.0035 to 0.0135 of it: a worst case over all roundings, which rarely add up."""
+    layer = replace(LARGE, kernel_size=(size, size), input_shape=(56, 56, 16))
+    found = check(Fft(), layer, pass_, 1, 0)
+    assert 1e-3 < found.error_over_bound < 0.1
+
+
+@pytest.mark.parametrize("name", ["_transform", "_back"])
+@pytest.mark.parametrize("layer", [LARGE, replace(LARGE, input_shape=(112, 112, 16), batch_size=1)])
+@pytest.mark.parametrize("pass_", Pass)
+def test_float16_inside_is_wrong(monkeypatch, name, layer, pass_):
+    """Spectra, or the product of spectra, that went through float16 once."""
+    right = getattr(PreparedFft, name)
+
+    def halved(self, given, *rest):
+        parts = given.view(self._layer.dtype) if np.iscomplexobj(given) else given
+        scale = np.abs(parts).max()  # not the range is at issue, but the 11 bits
+        return right(self, ((parts / scale).astype("f2") * scale).view(given.dtype), *rest)
+
+    monkeypatch.setattr(PreparedFft, name, halved)
+    assert check(Fft(), layer, pass_, 1, 0).verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("pass_", "share"),
+    [(Pass.FORWARD, 1e-3), (Pass.INPUT_GRADIENT, 1e-3), (Pass.KERNEL_GRADIENT, 0.1)],
+)
+def test_a_fault_of_one_element_at_full_size_only_is_wrong(pass_, share):
+    """`share` of the largest element. A kernel gradient sums 4,800 products: a wide bound."""
+    full = replace(LARGE, input_shape=(40, 40, 8), batch_size=3, kernel_size=(5, 5))
+    assert with_small_planes(cut(full, pass_)) != full
+
+    class Faulty(Fft):
+        def prepare(self, layer, pass_, threads):
+            prepared = super().prepare(layer, pass_, threads)
+            right = prepared.run
+
+            def run():
+                result = right()
+                if layer == full:
+                    result.flat[-1] += share * np.abs(result).max()
+                return result
+
+            prepared.run = run
+            return prepared
+
+    assert check(Fft(), full, pass_, 1, 0).verdict == "agrees"
+    found = check(Faulty(), full, pass_, 1, 0)
+    assert found.verdict == "wrong"
+    assert found.error_over_bound > 1
+    assert "1 of " in found.diagnosis
+
+
+@pytest.mark.parametrize("l2", [1, 10**5, 10**9])
+@pytest.mark.parametrize("pass_", Pass)
+def test_fft_is_the_same_whatever_the_blocks(monkeypatch, pass_, l2):
+    monkeypatch.setattr(fft, "cache_bytes", lambda: CacheSizes(l2=l2))
+    layer = replace(LARGE, batch_size=7, filters=2)
+    assert check(Fft(), layer, pass_, 1, 0).verdict == "agrees"
+    drawn = operands.exact_integers(layer, pass_, 0)
+    prepared = Fft().prepare(layer, pass_, 1)
+    prepared.load(drawn)
+    found = np.rint(prepared.to_numpy(prepared.run()))
+    np.testing.assert_allclose(found, oracle.expected(layer, pass_, drawn), atol=1)
+
+
+def test_the_workspace_does_not_grow_with_the_batch(monkeypatch):
+    monkeypatch.setattr(fft, "cache_bytes", lambda: CacheSizes(l2=2**20))
+    few, many = (replace(LARGE, batch_size=n, filters=16) for n in (64, 512))
+    for pass_ in Pass:
+        assert Fft().workspace_bytes(few, pass_, 1) == Fft().workspace_bytes(many, pass_, 1)
+
+
+def test_fast_lengths_are_the_next_without_large_factors():
+    lengths = [fft.fast_length(size) for size in (1, 2, 7, 11, 28, 31, 58, 121, 230)]
+    assert lengths == [1, 2, 8, 12, 30, 32, 60, 125, 240]
+
+
+def test_strides_are_refused():
+    reason = Fft().unsupported(replace(LARGE, strides=(2, 1)), Pass.FORWARD)
+    assert "strides above 1" in reason
+
+
+@pytest.mark.parametrize("pass_", Pass)
+def test_float32_is_transformed_in_float32(pass_):
+    """NumPy's default norm takes it through float64, in arrays that no prediction counts."""
+    layer = replace(LARGE, batch_size=16, input_shape=(64, 60, 8), filters=8)
+    prepared = Fft().prepare(layer, pass_, 1)
+    prepared.load(operands.floats(layer, pass_, 0))
+    prepared.run()
+    tracemalloc.start()
+    prepared.run()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < layer.result_bytes(pass_) + 2**17
+
+
+def test_what_states_no_bound_is_held_to_that_of_direct_sums():
+    layer = Layer("one product", (12, 12, 1), 3, (1, 1), batch_size=2)
+
+    class Unbounded(Fft):
+        def error_bound(self, layer, pass_, operands):
+            return None
+
+    assert check(Fft(), layer, Pass.FORWARD, 1, 0).verdict == "agrees"
+    assert check(Unbounded(), layer, Pass.FORWARD, 1, 0).verdict == "wrong"
+
+
+def test_a_variant_states_the_bound_of_what_it_stands_for():
+    layer = Layer("one product", (12, 12, 1), 3, (1, 1), batch_size=2)
+    again = VariantImplementation(Variant("again", "fft"), Fft())
+    assert check(again, layer, Pass.FORWARD, 1, 0).verdict == "agrees"
