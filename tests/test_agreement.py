@@ -157,7 +157,7 @@ def test_a_stale_buffer_shows():
     class Stale(Im2col):
         def prepare(self, layer, pass_, threads):
             prepared = super().prepare(layer, pass_, threads)
-            kept = np.zeros(layer.result_shape(pass_), layer.dtype)
+            kept = prepared._scratch[0].array("kept", *layer.result_shape(pass_))
             right = prepared.run
 
             def run():
@@ -165,7 +165,6 @@ def test_a_stale_buffer_shows():
                 return kept
 
             prepared.run = run
-            prepared._own_buffers = lambda: (kept,)
             return prepared
 
     found = check(Stale(), LAYER, Pass.FORWARD, 1, 0)

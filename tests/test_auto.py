@@ -9,9 +9,9 @@ import pytest
 
 from convbench import implementations, operands, tuning
 from convbench.agreement import oracle
+from convbench.agreement.checker import check
 from convbench.implementations import auto as module
 from convbench.implementations.auto import Auto
-from convbench.implementations.contract import Costed
 from convbench.implementations.im2col import Im2col
 from convbench.implementations.loop import Loop
 from convbench.layer import Layer, Pass
@@ -22,7 +22,7 @@ from tests.report_fixture import small_run
 
 FORWARD = Pass.FORWARD
 LAYER = Layer("layer", (12, 12, 3), 4, (3, 3), padding="same", batch_size=2)
-TRANSFORM, SLOW, FAST = "winograd-2", "direct", "im2col"
+TRANSFORM, SLOW, FAST = "winograd", "direct", "im2col"
 
 
 class Fast(Im2col):
@@ -73,10 +73,9 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def known(cache, monkeypatch):
     """The three candidates above, and no other."""
-    for name in module.CANDIDATES:
-        monkeypatch.delitem(implementations.REGISTRY, name, raising=False)
-    for name, kind in ((FAST, "Fast"), (SLOW, "Slow"), (TRANSFORM, "Transform")):
-        monkeypatch.setitem(implementations.REGISTRY, name, f"{__name__}:{kind}")
+    kinds = {FAST: "Fast", SLOW: "Slow", TRANSFORM: "Transform"}
+    registry = {name: f"{__name__}:{kind}" for name, kind in kinds.items()}
+    monkeypatch.setattr(implementations, "REGISTRY", registry)  # whole: it keeps its order
     return cache
 
 
@@ -96,22 +95,19 @@ def ledger(layer=LAYER, threads=1):
     return Auto().prepare(layer, FORWARD, threads).ledger
 
 
-def test_every_candidate_of_the_registry_has_a_cost_model():
-    names = [name for name in module.CANDIDATES if name in implementations.REGISTRY]
-    assert names
-    for name in names:
-        implementation = implementations.get(name)
-        assert isinstance(implementation, Costed)
+def test_candidates_predict_their_time_and_share_a_process():
+    candidates = module._candidates()
+    assert "im2col" in candidates
+    for implementation in candidates.values():
         assert implementation.runtime == "numpy"
         for pass_ in Pass:
             if implementation.unsupported(LAYER, pass_) is None:
                 assert 0 < implementation.cost_s(LAYER, pass_, 2) < 1
 
 
-def test_a_candidate_without_a_cost_model_is_a_mistake_of_ours(cache, monkeypatch):
-    monkeypatch.setitem(implementations.REGISTRY, "fft", "convbench.implementations.loop:Loop")
-    with pytest.raises(TypeError, match="fft has no cost_s"):
-        ledger()
+def test_a_candidate_that_predicts_no_time_is_left_out(known, monkeypatch):
+    monkeypatch.setitem(implementations.REGISTRY, SLOW, "convbench.implementations.loop:Loop")
+    assert ledger().outside[0] == "took im2col by the cost model, which leaves no other"
 
 
 def test_a_trial_overrules_the_cost_model(known):
@@ -191,13 +187,19 @@ def test_before_it_has_chosen_it_promises_what_every_candidate_keeps(known):
     assert auto.workspace_bytes(LAYER, FORWARD, 1) == least  # of those that it would try
 
 
-def test_once_it_has_chosen_it_tells_of_that(known):
+def test_what_it_chose_tells_of_itself(known):
     auto = Auto()
-    auto.prepare(LAYER, FORWARD, 1)
-    assert auto.exact(LAYER, FORWARD)
-    assert auto.error_bound(LAYER, FORWARD, operands.floats(LAYER, FORWARD, 0)) is None
+    chosen = auto.chosen(LAYER, FORWARD, 1)
+    assert isinstance(chosen, Fast)
+    assert chosen.exact(LAYER, FORWARD)
+    assert auto.prepare(LAYER, FORWARD, 1).ledger.took == FAST
     assert Auto().workspace_bytes(LAYER, FORWARD, 1) == Fast().workspace_bytes(LAYER, FORWARD, 1)
-    assert not auto.exact(LAYER, Pass.INPUT_GRADIENT)
+
+
+def test_the_check_is_of_what_it_chose(known):
+    """By exact integers where that is exact, although a candidate is not."""
+    assert not Auto().exact(LAYER, FORWARD)
+    assert check(Auto(), LAYER, FORWARD, 1, 0).exact is True
 
 
 def test_what_no_candidate_computes_is_unsupported(known, monkeypatch):
@@ -206,7 +208,7 @@ def test_what_no_candidate_computes_is_unsupported(known, monkeypatch):
     auto = Auto()
     assert auto.unsupported(LAYER, FORWARD) is None
     reason = auto.unsupported(replace(LAYER, kernel_size=(2, 2)), FORWARD)
-    assert reason == "winograd-2: kernel_size: it knows 3x3 only"
+    assert reason == "winograd: kernel_size: it knows 3x3 only"
 
 
 @pytest.mark.parametrize("pass_", Pass)

@@ -12,7 +12,6 @@ from convbench.implementations import loop
 from convbench.implementations.fft import Fft
 from convbench.implementations.naive_im2col import NaiveIm2col
 from convbench.layer import Layer, Pass
-from convbench.tuning import CacheSizes
 
 ONE_CHANNEL = Layer("mono", (9, 8, 1), 3, (3, 2), batch_size=4)
 

@@ -73,6 +73,7 @@ def check(
     nothing: it may compute through transforms, so that it passes where its integers round to the
     right ones and its floats are within the bound of transforms; a remark says so.
     """
+    implementation = implementation.chosen(layer, pass_, threads)
     is_own = _is_own(implementation)
     is_inexact = _is_inexact(implementation, layer, pass_)
     integers = _compare(implementation, layer, pass_, threads, seed, operands.exact_integers)

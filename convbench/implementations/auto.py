@@ -28,7 +28,7 @@ CANDIDATES = (
     "direct",
     "fft",
 )
-"""In the order in which they are tried; those that the registry lacks are left out."""
+"""Those that the registry lacks, and those that predict no cost, are left out."""
 
 WITHIN = 3.0
 """A candidate that is predicted to take this many times the cheapest's time is not tried."""
@@ -74,17 +74,16 @@ class Auto(Implementation):
             return None
         return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
+    def chosen(self, layer: Layer, pass_: Pass, threads: int) -> Implementation:
+        return _candidates()[choose(layer, pass_, threads).took]
+
     def exact(self, layer: Layer, pass_: Pass) -> bool:
-        """Of what this process took, for whatever number of threads; before that, of all."""
-        return all(c.exact(layer, pass_) for c in self.possible(layer, pass_))
+        """Whether all candidates are; what was chosen says it of itself."""
+        return all(c.exact(layer, pass_) for c in _possible(layer, pass_))
 
     def error_bound(self, layer: Layer, pass_: Pass, operands: Operands) -> Float64 | None:
-        """The largest of those that it may have taken."""
-        stated = (
-            c.error_bound(layer, pass_, operands)
-            for c in self.possible(layer, pass_)
-            if not c.exact(layer, pass_)
-        )
+        """The largest of those of the candidates."""
+        stated = (c.error_bound(layer, pass_, operands) for c in _possible(layer, pass_))
         bounds = [bound for bound in stated if bound is not None]
         return functools.reduce(np.maximum, bounds) if bounds else None
 
@@ -98,17 +97,6 @@ class Auto(Implementation):
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Prepared:
         choice = choose(layer, pass_, threads)
         return Taken(_candidates()[choice.took].prepare(layer, pass_, threads), choice)
-
-    def possible(self, layer: Layer, pass_: Pass) -> tuple[Costed, ...]:
-        """What may compute this pass of this layer: what this process took, by whatever number of
-        threads, or before that all candidates."""
-        known = _candidates()
-        taken = _taken(layer, pass_)
-        return tuple(
-            candidate
-            for name, candidate in known.items()
-            if (name in taken if taken else candidate.unsupported(layer, pass_) is None)
-        )
 
 
 class Taken:
@@ -143,16 +131,8 @@ def _chosen(layer: Layer, pass_: Pass, threads: int) -> Choice | None:
     return _CHOICES.get(_key(layer, pass_, threads))
 
 
-def _taken(layer: Layer, pass_: Pass) -> set[str]:
-    """What this process took for the convolution, whatever the number of threads."""
-    with _LOCK:
-        start = tuning.convolution(layer, pass_, 0).removesuffix("0")
-        allowed = tuning.trials_allowed()
-        return {
-            choice.took
-            for (key, tuned), choice in _CHOICES.items()
-            if tuned == allowed and key.startswith(start)
-        }
+def _possible(layer: Layer, pass_: Pass) -> list[Costed]:
+    return [c for c in _candidates().values() if c.unsupported(layer, pass_) is None]
 
 
 def _choose(layer: Layer, pass_: Pass, threads: int) -> Choice:
@@ -195,7 +175,6 @@ def _candidates() -> dict[str, Costed]:
     for name in CANDIDATES:
         if name in implementations.REGISTRY:
             candidate = implementations.get(name)
-            if not isinstance(candidate, Costed):
-                raise TypeError(f"{name} has no cost_s, so that auto cannot choose it")
-            found[name] = candidate
+            if isinstance(candidate, Costed):
+                found[name] = candidate
     return found

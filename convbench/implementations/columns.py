@@ -28,15 +28,33 @@ L2 cache, since BLAS packs the kernel anew for every product: of 3x3 kernels on 
 with 2 MiB, 8.3 with 0.5 (results/kernels.txt)."""
 
 
-def columns_size(correlation: Correlation, parts: int, taken: int = 0) -> BlockSize:
-    """The largest blocks whose columns and padded input fit what is not `taken` of MAX_BYTES."""
+def columns_size(
+    correlation: Correlation, parts: int, taken: int = 0, has_product: bool = False
+) -> BlockSize:
+    """The largest blocks whose buffers fit what is not `taken` of MAX_BYTES.
+
+    Those are the columns, the padded input, and the product where there is one.
+    """
     c = correlation
-    if c.is_matrix:  # nothing is copied
+    if c.is_matrix and not has_product:  # nothing is copied
         return block_size(c, 1, c.positions, parts)
-    row = c.output_size[1] * c.terms * c.groups * c.itemsize
-    if c.is_padded:
-        row += slab_shape(c, BlockSize(1, 1))[2] * c.strides[0] * c.channels * c.itemsize
-    return block_size(c, row, MAX_BYTES - taken, parts)
+
+    def held(rows: int) -> int:
+        """Bytes for so many rows of one image."""
+        elements = rows * c.output_size[1] * c.filters if has_product else 0
+        if not c.is_matrix:
+            elements += rows * c.output_size[1] * c.terms * c.groups
+        if c.is_padded:
+            elements += math.prod(slab_shape(c, BlockSize(1, rows)))
+        return elements * c.itemsize
+
+    budget, height = MAX_BYTES - taken, c.output_size[0]
+    if c.is_matrix:  # another phase has columns
+        budget //= 3
+    if held(height) <= budget:
+        return block_size(c, math.ceil(held(height) / height), budget, parts)
+    each = held(2) - held(1)
+    return block_size(c, each, budget - (held(1) - each), parts)
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,13 @@ class Implementation(Protocol):
         """Why it cannot compute this pass of this layer, or None."""
         ...
 
+    def chosen(self, layer: Layer, pass_: Pass, threads: int) -> Implementation:
+        """What computes this: itself, unless it is one that chooses among others.
+
+        What was chosen is checked, by what it says of itself, and not what may have been.
+        """
+        return self
+
     def exact(self, layer: Layer, pass_: Pass) -> bool:
         """Whether it only sums products, so that integers must come out equal."""
         ...

@@ -92,7 +92,7 @@ class PreparedDirect:
 
     def load(self, operands: Operands) -> None:
         self._x, self._kernel, self._bias, self._error = (
-            None if array is None else array.copy()
+            None if array is None else operands.own(array)
             for array in (
                 operands.input,
                 operands.kernel,

@@ -128,8 +128,9 @@ class Correlating:
         self._scratch = scratch
         self._is_dense = dense
         each = c.filters // c.groups
-        taken = 0 if dense else c.filters * c.itemsize * c.output_size[1]
-        size = columns_size(c, len(scratch), taken)
+        # Phases share scratch memory, and each has another part that is the largest.
+        taken = 0 if dense else MAX_BYTES * 2 // 5
+        size = columns_size(c, len(scratch), taken, has_product=not dense)
         self._columns = Columns(c)
         self._blocks = list(size.blocks(c))
         positions = size.images * size.rows * c.output_size[1]
@@ -186,9 +187,9 @@ class Forward(PreparedIm2col):
     def load(self, operands: Operands) -> None:
         assert operands.input is not None
         assert operands.kernel is not None
-        self._x = operands.input.copy()
-        self._kernel = operands.kernel.copy()
-        self._bias = None if operands.bias is None else operands.bias.copy()
+        self._x = operands.own(operands.input)
+        self._kernel = operands.own(operands.kernel)
+        self._bias = None if operands.bias is None else operands.own(operands.bias)
 
     def run(self) -> object:
         layer = self._layer
@@ -221,8 +222,8 @@ class InputGradient(PreparedIm2col):
     def load(self, operands: Operands) -> None:
         assert operands.output_gradient is not None
         assert operands.kernel is not None
-        self._error = operands.output_gradient.copy()
-        self._kernel = operands.kernel.copy()
+        self._error = operands.own(operands.output_gradient)
+        self._kernel = operands.own(operands.kernel)
 
     def run(self) -> object:
         layer = self._layer
@@ -302,8 +303,8 @@ class ColumnSums(PreparedIm2col):
     def load(self, operands: Operands) -> None:
         assert operands.output_gradient is not None
         assert operands.kernel is not None
-        self._error = operands.output_gradient.copy()
-        self._kernel = operands.kernel.copy()
+        self._error = operands.own(operands.output_gradient)
+        self._kernel = operands.own(operands.kernel)
 
     def run(self) -> object:
         layer, c = self._layer, self._c
@@ -383,7 +384,7 @@ class KernelGradient(PreparedIm2col):
         parts = 1 if is_shared else self._threads
         largest = max(c.terms * c.groups * c.filters // c.groups for _, c in self._units)
         held = 1 if is_shared or self._threads == 1 else 2
-        taken = held * largest * layer.itemsize
+        taken = held * largest * layer.itemsize + (MAX_BYTES // 8 if is_shared else 0)
         self._sizes = [columns_size(c, parts, taken) for _, c in self._units]
         self._blocks = [
             list(s.blocks(c)) for s, (_, c) in zip(self._sizes, self._units, strict=True)
@@ -402,8 +403,8 @@ class KernelGradient(PreparedIm2col):
     def load(self, operands: Operands) -> None:
         assert operands.input is not None
         assert operands.output_gradient is not None
-        self._x = operands.input.copy()
-        self._error = operands.output_gradient.copy()
+        self._x = operands.own(operands.input)
+        self._error = operands.own(operands.output_gradient)
 
     def run(self) -> object:
         gradient = np.empty(self._layer.kernel_shape, self._layer.dtype)

@@ -214,9 +214,9 @@ class Forward(PreparedShiftGemm):
     def load(self, operands: Operands) -> None:
         assert operands.input is not None
         assert operands.kernel is not None
-        self._x = operands.input.copy()
-        self._kernel = operands.kernel.copy()
-        self._bias = None if operands.bias is None else operands.bias.copy()
+        self._x = operands.own(operands.input)
+        self._kernel = operands.own(operands.kernel)
+        self._bias = None if operands.bias is None else operands.own(operands.bias)
 
     def run(self) -> object:
         layer = self._layer
@@ -247,8 +247,8 @@ class InputGradient(PreparedShiftGemm):
     def load(self, operands: Operands) -> None:
         assert operands.output_gradient is not None
         assert operands.kernel is not None
-        self._error = operands.output_gradient.copy()
-        self._kernel = operands.kernel.copy()
+        self._error = operands.own(operands.output_gradient)
+        self._kernel = operands.own(operands.kernel)
 
     def run(self) -> object:
         layer = self._layer

@@ -40,6 +40,10 @@ class VariantImplementation(Implementation):
     def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
         return self._inner.unsupported(layer, pass_)
 
+    def chosen(self, layer: Layer, pass_: Pass, threads: int) -> Implementation:
+        chosen = self._inner.chosen(layer, pass_, threads)
+        return self if chosen is self._inner else chosen
+
     def exact(self, layer: Layer, pass_: Pass) -> bool:
         return self._inner.exact(layer, pass_)
 

@@ -330,9 +330,9 @@ class Correlating(PreparedWinograd):
         x = operands.output_gradient if self._flipped else operands.input
         assert x is not None
         assert operands.kernel is not None
-        self._x = x.copy()
-        self._kernel = operands.kernel.copy()
-        self._bias = None if operands.bias is None else operands.bias.copy()
+        self._x = operands.own(x)
+        self._kernel = operands.own(operands.kernel)
+        self._bias = None if operands.bias is None else operands.own(operands.bias)
 
     def run(self) -> object:
         c = self._c
@@ -417,8 +417,8 @@ class KernelGradient(PreparedWinograd):
     def load(self, operands: Operands) -> None:
         assert operands.input is not None
         assert operands.output_gradient is not None
-        self._x = operands.input.copy()
-        self._error = operands.output_gradient.copy()
+        self._x = operands.own(operands.input)
+        self._error = operands.own(operands.output_gradient)
 
     def run(self) -> object:
         c = self._c
