@@ -17,14 +17,16 @@ written.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convbench.implementations.contract import Costed, Float64, Ledger, Prepared
+from convbench.implementations.correlation import even
 from convbench.implementations.cost import moved_s, product_s
+from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pair, Pass
 from convbench.operands import Operands
 from convbench.rounding import fft_bound
@@ -75,7 +77,7 @@ class Fft(Costed):
         passes = 3 * math.ceil(math.log2(points)) * planes * points * layer.itemsize
         # A complex product is four real ones.
         one = product_s(images, channels, filters // layer.groups, 4 * layer.itemsize)
-        return moved_s(passes) + frequencies * layer.groups * one
+        return (moved_s(passes) + frequencies * layer.groups * one) / threads
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
         """Spectra of a block's images and of the whole kernel, and the planes on their way."""
@@ -89,7 +91,7 @@ class Fft(Costed):
             Pass.INPUT_GRADIENT: InputGradient,
             Pass.KERNEL_GRADIENT: KernelGradient,
         }
-        return kinds[pass_](layer)
+        return kinds[pass_](layer, threads)
 
 
 def lengths(layer: Layer) -> Pair:
@@ -151,8 +153,9 @@ def _buffer_shapes(layer: Layer, pass_: Pass) -> tuple[Shapes, Shapes]:
 class PreparedFft:
     """Buffers of one pass, and its steps; a subclass a pass puts them together."""
 
-    def __init__(self, layer: Layer, pass_: Pass, *inside: str) -> None:
+    def __init__(self, layer: Layer, threads: int, pass_: Pass, *inside: str) -> None:
         self._layer, self._pass = layer, pass_
+        self._threads = worthwhile(threads, layer.flops)
         self._height, self._width = lengths(layer)
         complex_, real = _buffer_shapes(layer, pass_)
         dtype = np.dtype(layer.dtype)
@@ -170,7 +173,7 @@ class PreparedFft:
 
     def load(self, operands: Operands) -> None:
         given = operands.input, operands.kernel, operands.bias, operands.output_gradient
-        copies: list[Any] = [None if array is None else array.copy() for array in given]
+        copies: list[Any] = [None if array is None else operands.own(array) for array in given]
         self._x, self._kernel, self._bias, self._error = copies
 
     def to_numpy(self, result: object) -> Array:
@@ -184,9 +187,18 @@ class PreparedFft:
     def _transform(self, planes: Array, spectrum: Spectrum) -> Spectrum:
         """`spectrum`, overwritten with that of planes (rows, columns, ...), over their number."""
         rows = len(planes)
-        np.fft.rfft(planes, self._width, axis=1, norm="forward", out=spectrum[:rows])
+
+        def along_rows(part: slice) -> None:
+            np.fft.rfft(
+                planes[part], self._width, axis=1, norm="forward", out=spectrum[:rows][part]
+            )
+
+        def along_columns(part: slice) -> None:
+            np.fft.fft(spectrum[:, part], axis=0, norm="forward", out=spectrum[:, part])
+
+        self._share(rows, along_rows)
         spectrum[rows:] = 0
-        np.fft.fft(spectrum, axis=0, norm="forward", out=spectrum)
+        self._share(spectrum.shape[1], along_columns)
         return spectrum
 
     def _transform_input(self, block: slice) -> Spectrum:
@@ -211,10 +223,30 @@ class PreparedFft:
 
     def _back(self, spectrum: Spectrum, rows: slice, columns: slice, target: Array) -> None:
         """Writes those rows and columns of the planes of `spectrum`, which it spoils."""
-        np.fft.ifft(spectrum, axis=0, out=spectrum)
         planes = self._real["planes"][:, :, : spectrum.shape[2]]
-        np.fft.irfft(spectrum[rows], self._width, axis=1, out=planes)
-        np.multiply(planes[:, columns], (self._height * self._width) ** 2, out=target)
+        wanted = spectrum[rows]
+
+        def along_columns(part: slice) -> None:
+            np.fft.ifft(spectrum[:, part], axis=0, out=spectrum[:, part])
+
+        def along_rows(part: slice) -> None:
+            np.fft.irfft(wanted[part], self._width, axis=1, out=planes[part])
+            scale = (self._height * self._width) ** 2
+            np.multiply(planes[part, columns], scale, out=target[part])
+
+        self._share(spectrum.shape[1], along_columns)
+        self._share(len(planes), along_rows)
+
+    def _multiply(self, left: Spectrum, right: Spectrum, product: Spectrum) -> None:
+        """A matrix product a frequency."""
+        self._share(
+            len(product), lambda part: np.matmul(left[part], right[part], out=product[part])
+        )
+
+    def _share(self, length: int, work: Callable[[slice], object]) -> None:
+        """Calls `work` on parts of that length, one in each thread."""
+        parts = even(length, self._threads)
+        in_threads(lambda thread: work(parts[thread]), len(parts))
 
     def _grouped(self, spectrum: Spectrum) -> Spectrum:
         """A view (rows, columns, groups, n, channels of a group) of (rows, columns, n, all)."""
@@ -223,10 +255,11 @@ class PreparedFft:
 
 
 class Forward(PreparedFft):
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, threads: int) -> None:
         bias = ("add the bias",) if layer.use_bias else ()
         super().__init__(
             layer,
+            threads,
             Pass.FORWARD,
             "transform the kernel",
             "pad and transform images",
@@ -243,7 +276,7 @@ class Forward(PreparedFft):
         for block in self._blocks():
             x = self._transform_input(block)
             product = self._spectra["output"][:, :, : x.shape[2]]
-            np.matmul(self._grouped(x), self._grouped(kernel), out=self._grouped(product))
+            self._multiply(self._grouped(x), self._grouped(kernel), self._grouped(product))
             self._back(product, slice(out_h), slice(out_w), _planes(output[block]))
             if self._bias is not None:
                 output[block] += self._bias
@@ -251,9 +284,10 @@ class Forward(PreparedFft):
 
 
 class InputGradient(PreparedFft):
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, threads: int) -> None:
         super().__init__(
             layer,
+            threads,
             Pass.INPUT_GRADIENT,
             "transform the kernel",
             "transform errors",
@@ -270,15 +304,16 @@ class InputGradient(PreparedFft):
         for block in self._blocks():
             error = self._transform_error(block)
             product = self._spectra["input"][:, :, : error.shape[2]]
-            np.matmul(self._grouped(error), kernel, out=self._grouped(product))
+            self._multiply(self._grouped(error), kernel, self._grouped(product))
             self._back(product, rows, columns, _planes(gradient[block]))
         return gradient
 
 
 class KernelGradient(PreparedFft):
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, threads: int) -> None:
         super().__init__(
             layer,
+            threads,
             Pass.KERNEL_GRADIENT,
             "pad and transform images",
             "transform errors",
@@ -294,7 +329,7 @@ class KernelGradient(PreparedFft):
             x = self._grouped(self._transform_input(block)).swapaxes(-1, -2)
             error = self._transform_error(block)
             np.conjugate(error, out=error)
-            np.matmul(x, self._grouped(error), out=self._grouped(product))
+            self._multiply(x, self._grouped(error), self._grouped(product))
             total += product
         span_h, span_w = self._layer.effective_kernel_size
         down, right = self._layer.dilation_rate

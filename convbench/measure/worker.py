@@ -62,6 +62,7 @@ class Server:
         if start.cpus:
             _keep_to(start.cpus)
         self._arms: dict[str, tuple[Prepared, clock.Warm]] = {}
+        self._last: str | None = None  # the arm that was sampled last
         self._diagnosing = Diagnosing()
         _start_runtime(start.runtime, start.threads)
 
@@ -77,6 +78,9 @@ class Server:
                 return self._warm_up(request)
             case Sample(implementation, loops):
                 prepared, warm = self._arms[implementation]
+                if implementation != self._last:
+                    clock.settle()
+                    self._last = implementation
                 return clock.sample(prepared.run, loops, warm.call_s)
             case Release():
                 delays = {
