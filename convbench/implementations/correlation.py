@@ -271,10 +271,14 @@ def cut(correlation: Correlation, x: Array, block: Block, scratch: Scratch) -> C
     # Rows and columns of the slab that lie in the input.
     above, below = min(max(-top, 0), rows), min(max(height - top, 0), rows)
     before, after = min(max(-left, 0), columns), min(max(width - left, 0), columns)
-    slab[:, :above] = 0
-    slab[:, below:] = 0
-    slab[:, above:below, :before] = 0
-    slab[:, above:below, after:] = 0
+    if above:
+        slab[:, :above] = 0
+    if below < rows:
+        slab[:, below:] = 0
+    if before:
+        slab[:, above:below, :before] = 0
+    if after < columns:
+        slab[:, above:below, after:] = 0
     slab[:, above:below, before:after] = x[
         block.first : block.last,
         top + above : top + below,

@@ -15,7 +15,7 @@ class Scratch:
     """Named arrays of one dtype, as large as the largest that was asked for."""
 
     def __init__(self, dtype: str) -> None:
-        self._dtype = np.dtype(dtype)
+        self.dtype = dtype
         self._memory: dict[str, Array] = {}
 
     def array(self, name: str, *shape: int) -> Array:
@@ -23,7 +23,7 @@ class Scratch:
         size = math.prod(shape)
         memory = self._memory.get(name)
         if memory is None or memory.size < size:
-            memory = self._memory[name] = np.empty(size, self._dtype)
+            memory = self._memory[name] = np.empty(size, self.dtype)
         return memory[:size].reshape(shape)
 
     @property

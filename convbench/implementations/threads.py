@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-Work = Callable[[int], None]
+Work = Callable[[int], object]
 
 
 FLOPS_OF_A_THREAD = 4_000_000
