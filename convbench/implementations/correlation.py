@@ -206,6 +206,10 @@ class Block(NamedTuple):
     row: int
     end: int
 
+    @property
+    def size(self) -> BlockSize:
+        return BlockSize(self.last - self.first, self.end - self.row)
+
 
 def even(length: int, parts: int) -> list[slice]:
     """`length` in so many slices, as even as can be; none is empty."""

@@ -6,12 +6,14 @@ the kernel is a shift of one long run; what comes out beside the output's column
 
 With many filters each position's product is added to the sum in turn. With few, as in the gradient
 to an image, one product takes all positions, and one sum runs over a view of it whose rows begin
-each at their own shift.
+each at their own shift. With one channel it is the input that is copied, once for each shift, and
+one product sums over them; that is also how the kernel's gradient of such a layer is computed.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,6 @@ from convbench.implementations.correlation import (
     slab_shape,
 )
 from convbench.implementations.cost import moved_s, product_s
-from convbench.implementations.im2col import copied
 from convbench.implementations.scratch import Scratch
 from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pass
@@ -37,8 +38,11 @@ from convbench.operands import Operands
 
 Array = NDArray[np.floating[Any]]
 
-FEW = 8
+FEW_FILTERS = 8
 """Filters up to which one product for all kernel positions is the faster."""
+
+FEW_CHANNELS = 1
+"""Channels up to which shifted copies of the input are long runs."""
 
 BLOCK_BYTES = 512 * 1024
 """Of the products and sums of a thread's block, which stay in its L2 cache."""
@@ -49,12 +53,12 @@ class ShiftGemm(Costed):
     runtime = "numpy"
 
     def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
-        if pass_ is Pass.KERNEL_GRADIENT:
-            return "the kernel's gradient has no shifted sums: im2col does what is left"
         if layer.groups > 1:
             return "groups are too small for a product each: groups must be 1"
-        if pass_ is Pass.FORWARD and layer.strides != (1, 1):
+        if pass_ is not Pass.INPUT_GRADIENT and layer.strides != (1, 1):
             return "a shift must be one of all positions: strides must be 1"
+        if pass_ is Pass.KERNEL_GRADIENT and layer.channels > FEW_CHANNELS:
+            return "of several channels the kernel's gradient has no long shifted runs"
         return None
 
     def exact(self, layer: Layer, pass_: Pass) -> bool:
@@ -69,147 +73,251 @@ class ShiftGemm(Costed):
         prepared = self.prepare(layer, pass_, threads)
         return sum(buffer.nbytes for buffer in prepared.buffers) + prepared.call_bytes
 
-    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Forward | InputGradient:
-        return (Forward if pass_ is Pass.FORWARD else InputGradient)(layer, threads)
+    def prepare(
+        self, layer: Layer, pass_: Pass, threads: int
+    ) -> Forward | InputGradient | KernelGradient:
+        if pass_ is Pass.FORWARD:
+            return Forward(layer, threads)
+        if pass_ is Pass.INPUT_GRADIENT:
+            return InputGradient(layer, threads)
+        return KernelGradient(layer, threads)
 
 
 def _cost_s(c: Correlation) -> float:
-    """In one thread: products of all padded positions, and the sums of them."""
+    """In one thread: products of all padded positions, and their sums or the copies before them."""
     rows, columns = c.reach(*c.output_size)
     positions, taps = c.batch_size * rows * columns, math.prod(c.kernel_size)
-    sums = moved_s(taps * positions * c.filters * c.itemsize)
-    if c.filters <= FEW:
-        return product_s(taps * c.filters, c.channels, positions, c.itemsize) + sums / 2
-    return taps * product_s(positions, c.channels, c.filters, c.itemsize) + 2 * sums
+    each = taps * positions * c.itemsize
+    kind = _kind(c)
+    if kind is ShiftedSum:
+        product = product_s(taps * c.filters, c.channels, positions, c.itemsize)
+        return product + moved_s(each * c.filters / 2)
+    if kind is ShiftedCopies:
+        product = product_s(positions, taps * c.channels, c.filters, c.itemsize)
+        return product + moved_s(each * c.channels)
+    return taps * product_s(positions, c.channels, c.filters, c.itemsize) + moved_s(
+        2 * each * c.filters
+    )
 
 
-class Correlating:
-    """One correlation with strides of 1, block by block."""
+class Rows:
+    """The padded input of blocks, row after row, so that every kernel position is a shift."""
+
+    def __init__(self, correlation: Correlation) -> None:
+        c = self._c = correlation
+        (kh, kw), (dh, dw) = c.kernel_size, c.dilation_rate
+        self.width = c.reach(1, c.output_size[1])[1]
+        self.down, self.right = dh * self.width, dw  # shifts of the next kernel row and column
+        self.last = (kh - 1) * self.down + (kw - 1) * self.right
+
+    def shape(self, size: BlockSize) -> tuple[int, int, int, int]:
+        return slab_shape(self._c, size)
+
+    def of(self, x: Array, block: Block, scratch: Scratch) -> Array:
+        """(images, rows, width, channels) of a block, C-contiguous."""
+        c = self._c
+        slab = scratch.array("slab", *self.shape(block.size))
+        if c.is_padded:
+            return cut(c, x, block, scratch).memory  # the same memory
+        top, left = c.origin[0] + block.row, c.origin[1]
+        rows, columns = slab.shape[1:3]
+        slab[...] = x[block.first : block.last, top : top + rows, left : left + columns]
+        return slab
+
+
+class Shifting(ABC):
+    """One correlation with strides of 1, block by block; a subclass for each way to add up."""
 
     def __init__(self, correlation: Correlation, scratch: list[Scratch]) -> None:
         c = self._c = correlation
         self._scratch = scratch
-        self.has_few = c.filters <= FEW
-        self._taps = math.prod(c.kernel_size)
-        self._width = c.reach(1, c.output_size[1])[1]
-        row = self._width * c.itemsize
-        row *= c.channels + c.filters * (1 + (self._taps if self.has_few else 1))
+        self._rows = Rows(c)
+        row = self._rows.width * c.itemsize * (c.channels + self._elements_a_position())
         size = block_size(c, row, BLOCK_BYTES, len(scratch))
         self._blocks = list(size.blocks(c))
+        images, rows, width, channels = self._rows.shape(size)
         for memory in scratch:
-            self._memory(size, memory)
-
-    def _memory(self, size: BlockSize, scratch: Scratch) -> tuple[Array, Array, Array]:
-        """The input of a block row after row, its products, and their sum."""
-        c = self._c
-        shape = slab_shape(c, size)
-        length = math.prod(shape[:3])
-        slab = scratch.array("slab", *shape)
-        products = c.filters * (self._taps if self.has_few else 1)
-        product = scratch.array("product", products * length)
-        return slab, product, scratch.array("sum", c.filters * length)
+            memory.array("slab", images, rows, width, channels)
+            self._reserve(images * rows * width, memory)
 
     def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
         """Writes into `output`, a view (batch, rows, columns, filters).
 
-        `kernel` is (positions, filters, channels) with few filters, else (positions, channels,
-        filters), in any order of memory.
+        `kernel` is a view (kh, kw, channels, filters), in any order of memory.
         """
+        matrix = self._matrix(kernel)
         blocks = iter(self._blocks)
 
         def work(thread: int) -> None:
+            scratch = self._scratch[thread]
             for block in blocks:
+                rows = self._rows.of(x, block, scratch)
+                found = self._summed(rows, matrix, scratch)
                 target = output[block.first : block.last, block.row : block.end]
-                target[...] = self._block(x, kernel, block, self._scratch[thread])
+                target[...] = found[:, : target.shape[1], : target.shape[2]]
                 if bias is not None:
                     target += bias
 
         in_threads(work, len(self._scratch))
 
-    def _block(self, x: Array, kernel: Array, block: Block, scratch: Scratch) -> Array:
-        """(images, rows, columns, filters) of a block: a view of scratch memory."""
-        c = self._c
-        size = BlockSize(block.last - block.first, block.end - block.row)
-        slab, product, total = self._memory(size, scratch)
-        self._fill(slab, x, block, scratch)
-        images, height, width, _ = slab.shape
-        flat = slab.reshape(-1, c.channels)
-        (kh, kw), (dh, dw) = c.kernel_size, c.dilation_rate
-        last = (kh - 1) * dh * width + (kw - 1) * dw
-        length = len(flat) - last  # of the runs that all kernel positions have
-        if self.has_few:
-            products = product.reshape(-1, len(flat))
-            np.matmul(kernel.reshape(-1, c.channels), flat.T, out=products)
-            step = products.itemsize
-            along = c.filters * len(flat)
-            shifted = np.ndarray(
-                (kh, kw, c.filters, length),
-                products.dtype,
-                buffer=products,
-                strides=(
-                    (kw * along + dh * width) * step,
-                    (along + dw) * step,
-                    len(flat) * step,
-                    step,
-                ),
-            )
-            sums = total.reshape(c.filters, -1)
-            np.add.reduce(shifted, axis=(0, 1), out=sums[:, :length])
-            found = sums.reshape(c.filters, images, height, width).transpose(1, 2, 3, 0)
-        else:
-            sums = total.reshape(-1, c.filters)
-            products = product.reshape(-1, c.filters)[:length]
-            for position, matrix in enumerate(kernel):
-                shift = position // kw * dh * width + position % kw * dw
-                met = flat[shift : shift + length]
-                if position == 0:
-                    np.matmul(met, matrix, out=sums[:length])
-                else:
-                    sums[:length] += np.matmul(met, matrix, out=products)
-            found = sums.reshape(images, height, width, c.filters)
-        return found[:, : size.rows, : c.output_size[1]]
+    @abstractmethod
+    def _elements_a_position(self) -> int:
+        """Of the scratch memory beside the input."""
 
-    def _fill(self, slab: Array, x: Array, block: Block, scratch: Scratch) -> None:
-        c = self._c
-        if c.is_padded:
-            cut(c, x, block, scratch)  # into the same memory
-            return
-        top, left = c.origin[0] + block.row, c.origin[1]
-        rows, columns = slab.shape[1:3]
-        slab[...] = x[block.first : block.last, top : top + rows, left : left + columns]
+    @abstractmethod
+    def _reserve(self, positions: int, scratch: Scratch) -> None:
+        """Allocates what a block of so many positions needs."""
+
+    @abstractmethod
+    def _matrix(self, kernel: Array) -> Array:
+        """The kernel as the products take it; what is copied counts as `kernel_bytes`."""
+
+    @abstractmethod
+    def _summed(self, rows: Array, matrix: Array, scratch: Scratch) -> Array:
+        """(images, rows, width, filters), right where there is output."""
+
+
+class ProductAPosition(Shifting):
+    """The product of each kernel position is added to the sum in turn."""
+
+    def _elements_a_position(self) -> int:
+        return 2 * self._c.filters
+
+    def _reserve(self, positions: int, scratch: Scratch) -> None:
+        scratch.array("product", positions, self._c.filters)
+        scratch.array("sum", positions, self._c.filters)
+
+    def _matrix(self, kernel: Array) -> Array:
+        return kernel
+
+    def _summed(self, rows: Array, matrix: Array, scratch: Scratch) -> Array:
+        c, shifts = self._c, self._rows
+        flat = rows.reshape(-1, c.channels)
+        length = len(flat) - shifts.last
+        product = scratch.array("product", length, c.filters)
+        total = scratch.array("sum", len(flat), c.filters)
+        for p, q in np.ndindex(*c.kernel_size):
+            shift = p * shifts.down + q * shifts.right
+            met = flat[shift : shift + length]
+            if shift == 0:
+                np.matmul(met, matrix[p, q], out=total[:length])
+            else:
+                total[:length] += np.matmul(met, matrix[p, q], out=product)
+        return total.reshape(*rows.shape[:3], -1)
+
+
+class ShiftedSum(Shifting):
+    """Few filters: one product for all kernel positions, then a sum over shifted runs of it."""
+
+    def _elements_a_position(self) -> int:
+        return self._c.filters * (1 + math.prod(self._c.kernel_size))
+
+    def _reserve(self, positions: int, scratch: Scratch) -> None:
+        scratch.array("product", math.prod(self._c.kernel_size) * self._c.filters, positions)
+        scratch.array("sum", self._c.filters, positions)
+
+    def _matrix(self, kernel: Array) -> Array:
+        return np.ascontiguousarray(kernel.transpose(0, 1, 3, 2)).reshape(-1, self._c.channels)
+
+    def _summed(self, rows: Array, matrix: Array, scratch: Scratch) -> Array:
+        c, shifts = self._c, self._rows
+        flat = rows.reshape(-1, c.channels)
+        positions, length = len(flat), len(flat) - shifts.last
+        product = scratch.array("product", len(matrix), positions)
+        np.matmul(matrix, flat.T, out=product)
+        of_position, step = c.filters * positions, product.itemsize
+        down, right = c.kernel_size[1] * of_position + shifts.down, of_position + shifts.right
+        shifted = np.ndarray(
+            (*c.kernel_size, c.filters, length),
+            product.dtype,
+            buffer=product,
+            strides=(down * step, right * step, positions * step, step),
+        )
+        total = scratch.array("sum", c.filters, positions)
+        np.add.reduce(shifted, axis=(0, 1), out=total[:, :length])
+        return total.reshape(c.filters, *rows.shape[:3]).transpose(1, 2, 3, 0)
+
+
+class ShiftedCopies(Shifting):
+    """Few channels: the input once for each kernel position, then one product."""
+
+    def _elements_a_position(self) -> int:
+        return math.prod(self._c.kernel_size) * self._c.channels + self._c.filters
+
+    def _reserve(self, positions: int, scratch: Scratch) -> None:
+        copies(self._c, positions, scratch)
+        scratch.array("sum", positions, self._c.filters)
+
+    def _matrix(self, kernel: Array) -> Array:
+        return np.ascontiguousarray(kernel).reshape(-1, self._c.filters)
+
+    def _summed(self, rows: Array, matrix: Array, scratch: Scratch) -> Array:
+        shifted = copied_shifts(self._c, self._rows, rows, scratch)
+        total = scratch.array("sum", math.prod(rows.shape[:3]), self._c.filters)
+        np.matmul(shifted.T, matrix, out=total[: shifted.shape[1]])
+        return total.reshape(*rows.shape[:3], -1)
+
+
+def copies(c: Correlation, positions: int, scratch: Scratch) -> Array:
+    return scratch.array("copies", *c.kernel_size, c.channels, positions)
+
+
+def copied_shifts(c: Correlation, shifts: Rows, rows: Array, scratch: Scratch) -> Array:
+    """(terms, positions): for each kernel position and channel, the input from its shift on."""
+    length = math.prod(rows.shape[:3]) - shifts.last
+    step = rows.itemsize
+    column = c.channels * step
+    shifted = np.ndarray(
+        (*c.kernel_size, c.channels, length),
+        rows.dtype,
+        buffer=rows,
+        strides=(shifts.down * column, shifts.right * column, step, column),
+    )
+    memory = copies(c, length, scratch)
+    memory[...] = shifted
+    return memory.reshape(c.terms, length)
+
+
+def shifting(correlation: Correlation, scratch: list[Scratch]) -> Shifting:
+    """The way that suits the correlation."""
+    return _kind(correlation)(correlation, scratch)
+
+
+def _kind(c: Correlation) -> type[Shifting]:
+    if c.channels <= min(FEW_CHANNELS, c.filters):
+        return ShiftedCopies
+    return ShiftedSum if c.filters <= FEW_FILTERS else ProductAPosition
 
 
 class PreparedShiftGemm:
     call_bytes = 0  # what a call allocates beside its result
 
-    def __init__(self, layer: Layer, threads: int) -> None:
+    def __init__(self, layer: Layer, threads: int, *inside: str) -> None:
         self._layer = layer
         self._threads = worthwhile(threads, layer.flops)
         self._scratch = [Scratch(layer.dtype) for _ in range(self._threads)]
+        self.ledger = Ledger(
+            inside, ("copy of the operands into NHWC", "allocation of the buffers")
+        )
 
     @property
     def buffers(self) -> tuple[Array, ...]:
         return tuple(array for scratch in self._scratch for array in scratch.buffers)
 
-    def _ledger_of(self, *inside: str) -> Ledger:
-        return Ledger(
-            inside,
-            ("copy of the operands into NHWC", "allocation of the buffers"),
-        )
-
     def to_numpy(self, result: object) -> Array:
         return np.asarray(result)
 
 
+STEPS = ("copy padded rows", "products, and sums at shifts")
+
+
 class Forward(PreparedShiftGemm):
     def __init__(self, layer: Layer, threads: int) -> None:
-        super().__init__(layer, threads)
-        self._correlating = Correlating(Correlation.of(layer), self._scratch)
         bias = ("add the bias",) if layer.use_bias else ()
-        self.ledger = self._ledger_of(
-            "copy padded rows", "a product a kernel position", "shifted sums", *bias
-        )
-        self.call_bytes = self._correlating.has_few * math.prod(layer.kernel_shape) * layer.itemsize
+        super().__init__(layer, threads, *STEPS, *bias)
+        self._shifting = shifting(Correlation.of(layer), self._scratch)
+        if isinstance(self._shifting, ShiftedSum):
+            self.call_bytes = math.prod(layer.kernel_shape) * layer.itemsize
 
     def load(self, operands: Operands) -> None:
         assert operands.input is not None
@@ -221,10 +329,7 @@ class Forward(PreparedShiftGemm):
     def run(self) -> object:
         layer = self._layer
         output = np.empty((layer.batch_size, *layer.output_shape), layer.dtype)
-        kernel = self._kernel.reshape(-1, layer.channels, layer.filters)
-        if self._correlating.has_few:
-            kernel = copied(kernel.transpose(0, 2, 1), axis=2, threads=self._threads)
-        self._correlating.run(self._x, kernel, self._bias, output)
+        self._shifting.run(self._x, self._kernel, self._bias, output)
         return output
 
 
@@ -232,17 +337,18 @@ class InputGradient(PreparedShiftGemm):
     """A correlation of the output gradient for each phase of the input."""
 
     def __init__(self, layer: Layer, threads: int) -> None:
-        super().__init__(layer, threads)
-        self._phases = [(phase, self._correlating(phase)) for phase in phases(layer)]
-        self.ledger = self._ledger_of(
-            "flip the kernel", "copy padded rows", "a product a kernel position", "shifted sums"
-        )
-        kernels = [c.kernel_bytes for p, _ in self._phases if (c := p.correlation)]
-        self.call_bytes = max(kernels, default=0)
+        super().__init__(layer, threads, "flip the kernel", *STEPS)
+        self._phases = [(phase, self._shifting(phase)) for phase in phases(layer)]
+        small = [
+            c.kernel_bytes
+            for phase, way in self._phases
+            if (c := phase.correlation) and not isinstance(way, ProductAPosition)
+        ]
+        self.call_bytes = max(small, default=0)
 
-    def _correlating(self, phase: Phase) -> Correlating | None:
+    def _shifting(self, phase: Phase) -> Shifting | None:
         c = phase.correlation
-        return None if c is None else Correlating(c, self._scratch)
+        return None if c is None else shifting(c, self._scratch)
 
     def load(self, operands: Operands) -> None:
         assert operands.output_gradient is not None
@@ -253,15 +359,74 @@ class InputGradient(PreparedShiftGemm):
     def run(self) -> object:
         layer = self._layer
         gradient = np.empty((layer.batch_size, *layer.input_shape), layer.dtype)
-        for phase, correlating in self._phases:
+        for phase, way in self._phases:
             target = gradient[:, *phase.target]
-            if correlating is None:
+            if way is None:
                 target[...] = 0
-                continue
-            taps = phase.kernel(self._kernel, 1)[0].transpose(1, 2, 0, 3)
-            taps = copied(taps, axis=2, threads=self._threads)
-            kernel = taps.reshape(-1, layer.channels, layer.filters)
-            if not correlating.has_few:
-                kernel = kernel.transpose(0, 2, 1)
-            correlating.run(self._error, kernel, None, target)
+            else:
+                kernel = phase.kernel(self._kernel, 1)[0].transpose(1, 2, 3, 0)
+                way.run(self._error, kernel, None, target)
         return gradient
+
+
+class KernelGradient(PreparedShiftGemm):
+    """Shifted copies times the output gradient, with zeros where there is no output."""
+
+    def __init__(self, layer: Layer, threads: int) -> None:
+        super().__init__(
+            layer, threads, "copy padded rows", "copy errors between zeros", "matrix product"
+        )
+        c = self._c = Correlation.of(layer)
+        self._rows = Rows(c)
+        row = self._rows.width * c.itemsize * (c.channels * (1 + c.terms) + c.filters)
+        size = block_size(c, row, BLOCK_BYTES, self._threads)
+        self._blocks = list(size.blocks(c))
+        for scratch in self._scratch:
+            shape = self._rows.shape(size)
+            scratch.array("slab", *shape)
+            copies(c, math.prod(shape[:3]), scratch)
+            scratch.array("errors", *shape[:3], c.filters)
+            self._sums(scratch)
+
+    def _sums(self, scratch: Scratch) -> tuple[Array, Array]:
+        """The product of a block, and the sum of all blocks."""
+        shape = self._c.terms, self._c.filters
+        return scratch.array("product", *shape), scratch.array("sum", *shape)
+
+    def load(self, operands: Operands) -> None:
+        assert operands.input is not None
+        assert operands.output_gradient is not None
+        self._x = operands.own(operands.input)
+        self._error = operands.own(operands.output_gradient)
+
+    def run(self) -> object:
+        """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""
+        threads = min(self._threads, len(self._blocks))
+
+        def work(thread: int) -> None:
+            scratch = self._scratch[thread]
+            product, total = self._sums(scratch)
+            for index, block in enumerate(self._blocks[thread::threads]):
+                rows = self._rows.of(self._x, block, scratch)
+                shifted = copied_shifts(self._c, self._rows, rows, scratch)
+                errors = self._errors(block, rows.shape, scratch)[: shifted.shape[1]]
+                if index == 0:
+                    np.matmul(shifted, errors, out=total)
+                else:
+                    total += np.matmul(shifted, errors, out=product)
+
+        in_threads(work, threads)
+        gradient = self._sums(self._scratch[0])[1].copy()
+        for scratch in self._scratch[1:threads]:
+            gradient += self._sums(scratch)[1]
+        return gradient.reshape(self._layer.kernel_shape)
+
+    def _errors(self, block: Block, shape: tuple[int, ...], scratch: Scratch) -> Array:
+        """(positions, filters): those of the input's rows, zero where there is no output."""
+        errors = scratch.array("errors", *shape[:3], self._c.filters)
+        given = self._error[block.first : block.last, block.row : block.end]
+        rows, columns = given.shape[1:3]
+        errors[:, :rows, :columns] = given
+        errors[:, :rows, columns:] = 0
+        errors[:, rows:] = 0
+        return errors.reshape(-1, self._c.filters)
