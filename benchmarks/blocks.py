@@ -18,7 +18,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +26,9 @@ from threadpoolctl import threadpool_limits
 
 from convbench import implementations, operands
 from convbench.calibration import MATRIX_SIZES
-from convbench.implementations.im2col import block_size
+from convbench.implementations.columns import columns_size
+from convbench.implementations.correlation import Correlation
+from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pass
 from convbench.measure.clock import sample, warm_up
 from convbench.suite_file import read_suite
@@ -90,13 +91,15 @@ def is_one_by_one(layer: Layer) -> bool:
 
 def block_shapes(layer: Layer, threads: int) -> list[Shape]:
     """The products that im2col's forward pass makes of a layer of one group, in their order."""
-    images, rows = block_size(layer)
-    batch, (out_h, out_w) = layer.batch_size, layer.output_size
-    terms = math.prod(layer.kernel_size) * layer.channels
+    correlation = Correlation.of(layer)
+    blocks = columns_size(correlation, worthwhile(threads, layer.flops)).blocks(correlation)
     return [
-        (min(images, batch - image) * min(rows, out_h - row) * out_w, terms, layer.filters)
-        for image in range(0, batch, images)
-        for row in range(0, out_h, rows)
+        (
+            (block.last - block.first) * (block.end - block.row) * layer.output_size[1],
+            correlation.terms,
+            layer.filters,
+        )
+        for block in blocks
     ]
 
 
@@ -155,18 +158,16 @@ def products_arm(shapes: list[Shape], threads: int) -> Arm:
     kernel = matrix(k, n)
     columns = [matrix(largest, k) for _ in range(threads)]
     ends = np.cumsum([m for m, _, _ in shapes]).tolist()
-    pool = ThreadPoolExecutor(threads)
-
-    def part(result: np.ndarray, index: int) -> None:
-        for end, (m, _, _) in list(zip(ends, shapes, strict=True))[index::threads]:
-            np.matmul(columns[index][:m], kernel, out=result[end - m : end])
 
     def run() -> np.ndarray:
         result = np.empty((ends[-1], n), np.float32)
-        if threads == 1:
-            part(result, 0)
-        else:
-            list(pool.map(part, [result] * threads, range(threads)))
+        left = iter(list(zip(ends, shapes, strict=True)))
+
+        def part(thread: int) -> None:
+            for end, (m, _, _) in left:
+                np.matmul(columns[thread][:m], kernel, out=result[end - m : end])
+
+        in_threads(part, threads)
         return result
 
     return Arm(run, sum(2 * m * k * n for m, k, n in shapes), 1)

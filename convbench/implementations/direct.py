@@ -1,7 +1,7 @@
 """direct: a 1x1 convolution is one matrix product of the pixels with the kernel, with no columns.
 
-Threads share the longer side of the result. Where strides skip pixels, those that are met are
-copied side by side before the product, or spread out after it.
+Threads are those of BLAS. Where strides skip pixels, those that are met are copied side by side
+before the product, or spread out after it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.implementations.contract import Costed, Ledger
-from convbench.implementations.correlation import NO_PADS, even
+from convbench.implementations.correlation import NO_PADS
 from convbench.implementations.cost import moved_s, product_s
 from convbench.implementations.scratch import Scratch
-from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
 
@@ -49,13 +48,12 @@ class Direct(Costed):
         return sum(buffer.nbytes for buffer in self.prepare(layer, pass_, threads).buffers)
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedDirect:
-        return PreparedDirect(layer, pass_, threads)
+        return PreparedDirect(layer, pass_)
 
 
 class PreparedDirect:
-    def __init__(self, layer: Layer, pass_: Pass, threads: int) -> None:
+    def __init__(self, layer: Layer, pass_: Pass) -> None:
         self._layer = layer
-        self._threads = worthwhile(threads, layer.flops)
         self._pass = pass_
         self._skips = layer.strides != (1, 1)
         self._scratch = Scratch(layer.dtype)
@@ -108,38 +106,24 @@ class PreparedDirect:
         result = np.empty(layer.result_shape(self._pass), layer.dtype)
         if self._pass is Pass.FORWARD:
             assert self._kernel is not None
-            self._multiply(self._pixels(), self._kernel[0, 0], result.reshape(-1, layer.filters))
+            np.matmul(self._pixels(), self._kernel[0, 0], out=result.reshape(-1, layer.filters))
             if self._bias is not None:
                 result += self._bias
             return result
         assert self._error is not None
         errors = self._error.reshape(-1, layer.filters)
         if self._pass is Pass.KERNEL_GRADIENT:
-            self._multiply(self._pixels().T, errors, result[0, 0])
+            np.matmul(self._pixels().T, errors, out=result[0, 0])
             return result
         assert self._kernel is not None
         if not self._skips:
-            self._multiply(errors, self._kernel[0, 0].T, result.reshape(-1, layer.channels))
+            np.matmul(errors, self._kernel[0, 0].T, out=result.reshape(-1, layer.channels))
             return result
         met = self._met()
-        self._multiply(errors, self._kernel[0, 0].T, met.reshape(-1, layer.channels))
+        np.matmul(errors, self._kernel[0, 0].T, out=met.reshape(-1, layer.channels))
         result[...] = 0
         self._strided(result)[...] = met
         return result
-
-    def _multiply(self, left: Array, right: Array, result: Array) -> None:
-        rows, columns = result.shape
-        is_tall = rows >= columns
-        parts = even(max(rows, columns), self._threads)
-
-        def work(thread: int) -> None:
-            part = parts[thread]
-            if is_tall:
-                np.matmul(left[part], right, out=result[part])
-            else:
-                np.matmul(left, right[:, part], out=result[:, part])
-
-        in_threads(work, len(parts))
 
     def to_numpy(self, result: object) -> Array:
         return np.asarray(result)

@@ -44,8 +44,9 @@ FEW_FILTERS = 8
 FEW_CHANNELS = 1
 """Channels up to which shifted copies of the input are long runs."""
 
-BLOCK_BYTES = 512 * 1024
-"""Of the products and sums of a thread's block, which stay in its L2 cache."""
+BLOCK_BYTES = 2 * 1024**2
+"""Of the products and sums of a thread's block. Larger than the L2 cache, since each call of NumPy
+takes the interpreter's lock: 0.6 against 0.95 ms with 512 KiB for 8 to 16 channels of 26x26."""
 
 
 class ShiftGemm(Costed):

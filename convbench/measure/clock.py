@@ -27,13 +27,6 @@ RESUME_S = 0.02
 taken the caches, and the threads slept."""
 
 
-SETTLE_S = 0.1
-"""Another arm's threads are waited for this long at most before a sample."""
-
-GLANCE_S = 0.002
-"""What they do is looked at for so long."""
-
-
 @dataclass(frozen=True)
 class Warm:
     """An arm that is ready: calls a sample, seconds a call, and the warm-ups (calls, seconds)."""
@@ -65,20 +58,6 @@ def warm_up(run: Callable[[], object], sample_s: float) -> Warm:
 
 def longest_warm_up_s(sample_s: float) -> float:
     return min(WARM_UP_S, WARM_UP_SAMPLES * sample_s)
-
-
-def settle() -> None:
-    """Waits until no thread of this process computes any more.
-
-    BLAS's threads spin for some 20 ms after a product in case another comes, and take the CPU from
-    the threads of whatever is sampled next: a 1x1 layer took 2.0 instead of 1.1 ms.
-    """
-    deadline = time.perf_counter() + SETTLE_S
-    while time.perf_counter() < deadline:
-        before = time.process_time()
-        time.sleep(GLANCE_S)
-        if time.process_time() - before < GLANCE_S / 4:
-            return
 
 
 def sample(run: Callable[[], object], loops: int, call_s: float) -> float:

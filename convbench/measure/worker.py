@@ -79,7 +79,7 @@ class Server:
             case Sample(implementation, loops):
                 prepared, warm = self._arms[implementation]
                 if implementation != self._last:
-                    clock.settle()
+                    tuning.settle()
                     self._last = implementation
                 return clock.sample(prepared.run, loops, warm.call_s)
             case Release():
