@@ -91,6 +91,8 @@ def is_one_by_one(layer: Layer) -> bool:
 
 def block_shapes(layer: Layer, threads: int) -> list[Shape]:
     """The products that im2col's forward pass makes of a layer of one group, in their order."""
+    if is_one_by_one(layer) and layer.strides == (1, 1):
+        return [whole_shape(layer)]
     correlation = Correlation.of(layer)
     blocks = columns_size(correlation, worthwhile(threads, layer.flops)).blocks(correlation)
     return [
@@ -117,7 +119,11 @@ def show(title: str, name: str, layers: Iterable[Layer], threads: int) -> None:
     for layer in layers:
         arms = {name: layer_arm(name, layer, threads)}
         if name == "im2col":
-            arms["blocks"] = products_arm(block_shapes(layer, threads), threads)
+            shapes = block_shapes(layer, threads)
+            is_one = len(shapes) == 1
+            arms["blocks"] = (
+                whole_arm(shapes[0], threads) if is_one else products_arm(shapes, threads)
+            )
             arms["square"] = whole_arm((MATRIX_SIZES[0],) * 3, threads)
             targets = {"blocks": OF_PRODUCTS, "square": OF_SQUARE}
         else:

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from convbench import implementations, operands
 from convbench.agreement.checker import check
-from convbench.implementations import columns, depthwise, im2col, shift_gemm, threads, winograd
+from convbench.implementations import (
+    col2im,
+    columns,
+    depthwise,
+    im2col,
+    kernel_parts,
+    shift_gemm,
+    threads,
+    winograd,
+)
 from convbench.implementations.correlation import Correlation, block_size, even, phases
 from convbench.implementations.scratch import Scratch
 from convbench.layer import Layer, Pass
@@ -51,7 +60,8 @@ def set_sizes(patch, size):
         return
     patch.setattr(columns, "MAX_BYTES", given["columns"])
     patch.setattr(im2col, "MAX_BYTES", given["columns"])
-    patch.setattr(im2col, "UNIT_BYTES", given["unit"])
+    patch.setattr(col2im, "MAX_BYTES", given["columns"])
+    patch.setattr(kernel_parts, "UNIT_BYTES", given["unit"])
     patch.setattr(shift_gemm, "BLOCK_BYTES", given["block"])
     patch.setattr(depthwise, "BLOCK_BYTES", given["block"])
     patch.setattr(winograd, "TILES_BYTES", given["tiles"])
@@ -105,9 +115,9 @@ def test_right_whatever_the_blocks_and_threads(size, layer, count):
 @pytest.mark.parametrize("layer", read_suite("configs/geometry.yaml").layers, ids=lambda x: x.name)
 def test_both_ways_to_an_input_gradient(monkeypatch, sparse, layer):
     """Gathering columns of the output gradient, and adding up columns of the input."""
-    monkeypatch.setattr(im2col, "SPARSE", sparse)
+    monkeypatch.setattr(col2im, "SPARSE", sparse)
     if layer.kernel_size != (1, 1):
-        assert im2col.sums_columns(layer) is (sparse == 0)
+        assert col2im.sums_columns(layer) is (sparse == 0)
     assert check(im2col.Im2col(), layer, Pass.INPUT_GRADIENT, 2, seed=1).verdict == "agrees"
 
 

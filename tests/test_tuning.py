@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -274,3 +276,25 @@ def test_the_switch():
         assert not tuning.trials_allowed()
     finally:
         tuning.allow_trials(True)
+
+
+def test_settling_waits_for_threads_that_compute_but_not_for_ever():
+    assert tuning.settle()
+    stop = threading.Event()
+    spinning = threading.Thread(target=lambda: [None for _ in iter(stop.is_set, True)])
+    spinning.start()
+    try:
+        start = time.perf_counter()
+        assert not tuning.settle()
+        assert time.perf_counter() - start < 10 * tuning.SETTLE_S
+    finally:
+        stop.set()
+        spinning.join()
+    assert tuning.settle()
+
+
+def test_a_trial_waits_once_for_threads_that_never_stop(monkeypatch):
+    asked = []
+    monkeypatch.setattr(tuning, "settle", lambda: bool(asked.append(None)))
+    race(a=(0.01,), b=(0.012,))
+    assert len(asked) == 1

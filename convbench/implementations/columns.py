@@ -98,3 +98,8 @@ class Columns:
         )
         columns.view(run).reshape(runs.shape)[...] = runs
         return columns
+
+
+def by_group(array: Array, groups: int) -> Array:
+    """A view (groups, positions, filters of a group) of (images, rows, columns, filters)."""
+    return array.reshape(-1, groups, array.shape[3] // groups).transpose(1, 0, 2)

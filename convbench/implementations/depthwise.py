@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Costed, Ledger
+from convbench.implementations.contract import Costed
 from convbench.implementations.correlation import (
     Block,
     BlockSize,
@@ -27,9 +27,9 @@ from convbench.implementations.correlation import (
 )
 from convbench.implementations.cost import START_S
 from convbench.implementations.scratch import Scratch
-from convbench.implementations.threads import in_threads, worthwhile
+from convbench.implementations.threaded import Threaded, bias_step
+from convbench.implementations.threads import in_threads
 from convbench.layer import Layer, Pass
-from convbench.operands import Operands
 
 Array = NDArray[np.floating[Any]]
 
@@ -61,8 +61,7 @@ class Depthwise(Costed):
         return products / threads + START_S
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        prepared = self.prepare(layer, pass_, threads)
-        return sum(buffer.nbytes for buffer in prepared.buffers) + prepared.call_bytes
+        return self.prepare(layer, pass_, threads).workspace_bytes
 
     def prepare(
         self, layer: Layer, pass_: Pass, threads: int
@@ -138,21 +137,10 @@ class Rows:
         )
 
 
-class PreparedDepthwise:
-    call_bytes = 0  # what a call allocates beside its result
-
-    def __init__(self, layer: Layer, threads: int) -> None:
-        self._layer = layer
-        self._threads = worthwhile(threads, layer.flops * SLOWER)
-        self._scratch = [Scratch(layer.dtype) for _ in range(self._threads)]
+class PreparedDepthwise(Threaded):
+    def __init__(self, layer: Layer, threads: int, *inside: str) -> None:
+        super().__init__(layer, threads, *inside, flops=layer.flops * SLOWER)
         self._repeats = layer.filters // layer.groups
-
-    @property
-    def buffers(self) -> tuple[Array, ...]:
-        return tuple(array for scratch in self._scratch for array in scratch.buffers)
-
-    def to_numpy(self, result: object) -> Array:
-        return np.asarray(result)
 
 
 class Multiplying:
@@ -211,22 +199,17 @@ class Multiplying:
 
 class Forward(PreparedDepthwise):
     def __init__(self, layer: Layer, threads: int) -> None:
-        super().__init__(layer, threads)
+        super().__init__(
+            layer,
+            threads,
+            "repeat the kernel across a row",
+            "pad rows",
+            "multiply and add rows",
+            bias_step(layer),
+        )
         c = Correlation.of(layer)
         self._multiplying = Multiplying(c, self._scratch, self._repeats, 1, dense=True)
         self.call_bytes = layer.output_size[1] * math.prod(layer.kernel_shape) * layer.itemsize
-        bias = ("add the bias",) if layer.use_bias else ()
-        self.ledger = Ledger(
-            ("repeat the kernel across a row", "pad rows", "multiply and add rows", *bias),
-            ("copy of the operands into NHWC", "allocation of the buffers"),
-        )
-
-    def load(self, operands: Operands) -> None:
-        assert operands.input is not None
-        assert operands.kernel is not None
-        self._x = operands.own(operands.input)
-        self._kernel = operands.own(operands.kernel)
-        self._bias = None if operands.bias is None else operands.own(operands.bias)
 
     def run(self) -> object:
         layer = self._layer
@@ -239,26 +222,22 @@ class InputGradient(PreparedDepthwise):
     """A correlation of the output gradient for each phase of the input."""
 
     def __init__(self, layer: Layer, threads: int) -> None:
-        super().__init__(layer, threads)
+        super().__init__(
+            layer,
+            threads,
+            "repeat the flipped kernel across a row",
+            "pad rows",
+            "multiply and add rows",
+        )
         self._phases = [(phase, self._multiplying(phase.correlation)) for phase in phases(layer)]
         width = max((c.output_size[1] for p, _ in self._phases if (c := p.correlation)), default=0)
         self.call_bytes = width * math.prod(layer.kernel_shape) * layer.itemsize
-        self.ledger = Ledger(
-            ("repeat the flipped kernel across a row", "pad rows", "multiply and add rows"),
-            ("copy of the operands into NHWC", "allocation of the buffers"),
-        )
 
     def _multiplying(self, correlation: Correlation | None) -> Multiplying | None:
         if correlation is None:
             return None
         dense = self._layer.strides == (1, 1)
         return Multiplying(correlation, self._scratch, 1, self._repeats, dense)
-
-    def load(self, operands: Operands) -> None:
-        assert operands.output_gradient is not None
-        assert operands.kernel is not None
-        self._error = operands.own(operands.output_gradient)
-        self._kernel = operands.own(operands.kernel)
 
     def run(self) -> object:
         layer = self._layer
@@ -276,7 +255,9 @@ class KernelGradient(PreparedDepthwise):
     """The same rows times those of the output gradient, summed over images and positions."""
 
     def __init__(self, layer: Layer, threads: int) -> None:
-        super().__init__(layer, threads)
+        super().__init__(
+            layer, threads, "pad rows", "multiply and add rows", "sum across the width"
+        )
         c = Correlation.of(layer)
         self._rows = Rows(c, self._repeats)
         size = block_size(c, self._rows.row_bytes() or 1, BLOCK_BYTES, self._threads)
@@ -284,21 +265,11 @@ class KernelGradient(PreparedDepthwise):
         for scratch in self._scratch:
             self._rows.reserve(size, scratch)
             self._sums(scratch)
-        self.ledger = Ledger(
-            ("pad rows", "multiply and add rows", "sum across the width"),
-            ("copy of the operands into NHWC", "allocation of the buffers"),
-        )
 
     def _sums(self, scratch: Scratch) -> tuple[Array, Array]:
         """Those of a block, and those of all blocks, for every element of an output row."""
         shape = (*self._layer.kernel_size, self._rows.run)
         return scratch.array("block", *shape), scratch.array("sum", *shape)
-
-    def load(self, operands: Operands) -> None:
-        assert operands.input is not None
-        assert operands.output_gradient is not None
-        self._x = operands.own(operands.input)
-        self._error = operands.own(operands.output_gradient)
 
     def run(self) -> object:
         """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""

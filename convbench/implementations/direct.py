@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Costed, Ledger
+from convbench.implementations.contract import Costed
 from convbench.implementations.correlation import NO_PADS
 from convbench.implementations.cost import moved_s, product_s
-from convbench.implementations.scratch import Scratch
+from convbench.implementations.threaded import Threaded, bias_step
 from convbench.layer import Layer, Pass
-from convbench.operands import Operands
 
 Array = NDArray[np.floating[Any]]
 
@@ -45,36 +44,32 @@ class Direct(Costed):
         return product + moved_s(copies)
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        return sum(buffer.nbytes for buffer in self.prepare(layer, pass_, threads).buffers)
+        return self.prepare(layer, pass_, threads).workspace_bytes
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedDirect:
         return PreparedDirect(layer, pass_)
 
 
-class PreparedDirect:
+class PreparedDirect(Threaded):
     def __init__(self, layer: Layer, pass_: Pass) -> None:
-        self._layer = layer
         self._pass = pass_
         self._skips = layer.strides != (1, 1)
-        self._scratch = Scratch(layer.dtype)
+        is_last = pass_ is Pass.INPUT_GRADIENT
+        super().__init__(
+            layer,
+            1,  # beside those of BLAS
+            "gather pixels" if self._skips and not is_last else "",
+            "matrix product",
+            "spread pixels" if self._skips and is_last else "",
+            bias_step(layer) if pass_ is Pass.FORWARD else "",
+        )
         if self._skips:
             self._met()
-        steps: tuple[str, ...] = ("matrix product",)
-        if self._skips:
-            is_last = pass_ is Pass.INPUT_GRADIENT
-            steps = (*steps, "spread pixels") if is_last else ("gather pixels", *steps)
-        if layer.use_bias and pass_ is Pass.FORWARD:
-            steps = (*steps, "add the bias")
-        self.ledger = Ledger(steps, ("copy of the operands into NHWC", "allocation of the buffers"))
-
-    @property
-    def buffers(self) -> tuple[Array, ...]:
-        return self._scratch.buffers
 
     def _met(self) -> Array:
         """Memory for the pixels that the strides meet."""
         layer = self._layer
-        return self._scratch.array("met", layer.batch_size, *layer.output_size, layer.channels)
+        return self._scratch[0].array("met", layer.batch_size, *layer.output_size, layer.channels)
 
     def _strided(self, x: Array) -> Array:
         """A view of the pixels that are met."""
@@ -83,39 +78,24 @@ class PreparedDirect:
 
     def _pixels(self) -> Array:
         """(positions, channels) of the input."""
-        assert self._x is not None
         if not self._skips:
             return self._x.reshape(-1, self._layer.channels)
         met = self._met()
         met[...] = self._strided(self._x)
         return met.reshape(-1, self._layer.channels)
 
-    def load(self, operands: Operands) -> None:
-        self._x, self._kernel, self._bias, self._error = (
-            None if array is None else operands.own(array)
-            for array in (
-                operands.input,
-                operands.kernel,
-                operands.bias,
-                operands.output_gradient,
-            )
-        )
-
     def run(self) -> object:
         layer = self._layer
         result = np.empty(layer.result_shape(self._pass), layer.dtype)
         if self._pass is Pass.FORWARD:
-            assert self._kernel is not None
             np.matmul(self._pixels(), self._kernel[0, 0], out=result.reshape(-1, layer.filters))
             if self._bias is not None:
                 result += self._bias
             return result
-        assert self._error is not None
         errors = self._error.reshape(-1, layer.filters)
         if self._pass is Pass.KERNEL_GRADIENT:
             np.matmul(self._pixels().T, errors, out=result[0, 0])
             return result
-        assert self._kernel is not None
         if not self._skips:
             np.matmul(errors, self._kernel[0, 0].T, out=result.reshape(-1, layer.channels))
             return result
@@ -124,6 +104,3 @@ class PreparedDirect:
         result[...] = 0
         self._strided(result)[...] = met
         return result
-
-    def to_numpy(self, result: object) -> Array:
-        return np.asarray(result)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Costed, Ledger
+from convbench.implementations.contract import Costed
 from convbench.implementations.correlation import (
     Block,
     BlockSize,
@@ -32,9 +32,9 @@ from convbench.implementations.correlation import (
 )
 from convbench.implementations.cost import moved_s, product_s
 from convbench.implementations.scratch import Scratch
-from convbench.implementations.threads import in_threads, worthwhile
+from convbench.implementations.threaded import Threaded, bias_step
+from convbench.implementations.threads import in_threads
 from convbench.layer import Layer, Pass
-from convbench.operands import Operands
 
 Array = NDArray[np.floating[Any]]
 
@@ -71,8 +71,7 @@ class ShiftGemm(Costed):
         return sum(_cost_s(c) for p in phases(layer) if (c := p.correlation)) / threads
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        prepared = self.prepare(layer, pass_, threads)
-        return sum(buffer.nbytes for buffer in prepared.buffers) + prepared.call_bytes
+        return self.prepare(layer, pass_, threads).workspace_bytes
 
     def prepare(
         self, layer: Layer, pass_: Pass, threads: int
@@ -290,42 +289,15 @@ def _kind(c: Correlation) -> type[Shifting]:
     return ShiftedSum if c.filters <= FEW_FILTERS else ProductAPosition
 
 
-class PreparedShiftGemm:
-    call_bytes = 0  # what a call allocates beside its result
-
-    def __init__(self, layer: Layer, threads: int, *inside: str) -> None:
-        self._layer = layer
-        self._threads = worthwhile(threads, layer.flops)
-        self._scratch = [Scratch(layer.dtype) for _ in range(self._threads)]
-        self.ledger = Ledger(
-            inside, ("copy of the operands into NHWC", "allocation of the buffers")
-        )
-
-    @property
-    def buffers(self) -> tuple[Array, ...]:
-        return tuple(array for scratch in self._scratch for array in scratch.buffers)
-
-    def to_numpy(self, result: object) -> Array:
-        return np.asarray(result)
-
-
 STEPS = ("copy padded rows", "products, and sums at shifts")
 
 
-class Forward(PreparedShiftGemm):
+class Forward(Threaded):
     def __init__(self, layer: Layer, threads: int) -> None:
-        bias = ("add the bias",) if layer.use_bias else ()
-        super().__init__(layer, threads, *STEPS, *bias)
+        super().__init__(layer, threads, *STEPS, bias_step(layer))
         self._shifting = shifting(Correlation.of(layer), self._scratch)
         if isinstance(self._shifting, ShiftedSum):
             self.call_bytes = math.prod(layer.kernel_shape) * layer.itemsize
-
-    def load(self, operands: Operands) -> None:
-        assert operands.input is not None
-        assert operands.kernel is not None
-        self._x = operands.own(operands.input)
-        self._kernel = operands.own(operands.kernel)
-        self._bias = None if operands.bias is None else operands.own(operands.bias)
 
     def run(self) -> object:
         layer = self._layer
@@ -334,7 +306,7 @@ class Forward(PreparedShiftGemm):
         return output
 
 
-class InputGradient(PreparedShiftGemm):
+class InputGradient(Threaded):
     """A correlation of the output gradient for each phase of the input."""
 
     def __init__(self, layer: Layer, threads: int) -> None:
@@ -351,12 +323,6 @@ class InputGradient(PreparedShiftGemm):
         c = phase.correlation
         return None if c is None else shifting(c, self._scratch)
 
-    def load(self, operands: Operands) -> None:
-        assert operands.output_gradient is not None
-        assert operands.kernel is not None
-        self._error = operands.own(operands.output_gradient)
-        self._kernel = operands.own(operands.kernel)
-
     def run(self) -> object:
         layer = self._layer
         gradient = np.empty((layer.batch_size, *layer.input_shape), layer.dtype)
@@ -370,7 +336,7 @@ class InputGradient(PreparedShiftGemm):
         return gradient
 
 
-class KernelGradient(PreparedShiftGemm):
+class KernelGradient(Threaded):
     """Shifted copies times the output gradient, with zeros where there is no output."""
 
     def __init__(self, layer: Layer, threads: int) -> None:
@@ -393,12 +359,6 @@ class KernelGradient(PreparedShiftGemm):
         """The product of a block, and the sum of all blocks."""
         shape = self._c.terms, self._c.filters
         return scratch.array("product", *shape), scratch.array("sum", *shape)
-
-    def load(self, operands: Operands) -> None:
-        assert operands.input is not None
-        assert operands.output_gradient is not None
-        self._x = operands.own(operands.input)
-        self._error = operands.own(operands.output_gradient)
 
     def run(self) -> object:
         """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""

@@ -51,14 +51,13 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="convbench")
 
 
-# A child process has none of its parent's threads.
-os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
 class _Limit:
     """How many calls want one BLAS thread now, and what was set before the first of them."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
         self._lock = threading.Lock()
         self._wanted = 0
         self._before: list[tuple[Any, int]] = []
@@ -84,6 +83,15 @@ class _Limit:
 
 
 _limit = _Limit()
+
+
+def _in_a_child_process() -> None:
+    """It has none of its parent's threads, and a lock that one of them held is never released."""
+    _pool.cache_clear()
+    _limit.forget()
+
+
+os.register_at_fork(after_in_child=_in_a_child_process)
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Costed, Ledger
+from convbench.implementations.contract import Costed
 from convbench.implementations.correlation import (
     Block,
     BlockSize,
@@ -35,7 +35,8 @@ from convbench.implementations.correlation import (
 )
 from convbench.implementations.cost import product_s
 from convbench.implementations.scratch import Scratch
-from convbench.implementations.threads import in_threads, worthwhile
+from convbench.implementations.threaded import Threaded, bias_step
+from convbench.implementations.threads import in_threads
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
 from convbench.rounding import gamma
@@ -172,7 +173,7 @@ class Winograd(Costed):
         return sum(steps) / threads
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        return sum(buffer.nbytes for buffer in self.prepare(layer, pass_, threads).buffers)
+        return self.prepare(layer, pass_, threads).workspace_bytes
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Correlating | KernelGradient:
         return prepared(layer, pass_, threads, matrices(self._transform, layer.dtype))
@@ -256,7 +257,7 @@ class Team:
         in_threads(some, len(self._scratch))
 
 
-class PreparedWinograd:
+class PreparedWinograd(Threaded):
     """What the passes share: the tiles in stages, and the memory that threads reuse.
 
     Where the kernel is small, each thread takes stages of its own. Else all threads transform
@@ -264,18 +265,19 @@ class PreparedWinograd:
     packs the kernel once, and its products are as long as a stage.
     """
 
-    ledger: Ledger
-
     def __init__(
-        self, layer: Layer, correlation: Correlation, threads: int, transforms: Matrices
+        self,
+        layer: Layer,
+        correlation: Correlation,
+        threads: int,
+        transforms: Matrices,
+        *inside: str,
     ) -> None:
+        super().__init__(layer, threads, *inside)
         c = self._c = correlation
-        self._layer = layer
         self._transforms = transforms
         self._elements, self._step = len(transforms.b), math.isqrt(len(transforms.a))
         self._inputs = Tiles.of(c, self._step + 2, self._step)
-        self._threads = worthwhile(threads, c.flops)
-        self._scratch = [Scratch(c.dtype) for _ in range(self._threads)]
         kernel_bytes = self._elements * c.channels * c.filters * c.itemsize
         if kernel_bytes <= SMALL_KERNEL_BYTES:
             self._teams = [Team([scratch]) for scratch in self._scratch]
@@ -319,9 +321,6 @@ class PreparedWinograd:
         shared = (team.shared for team in (*self._teams, self._everybody))
         return tuple(array for memory in (*self._scratch, *shared) for array in memory.buffers)
 
-    def to_numpy(self, result: object) -> Array:
-        return np.asarray(result)
-
     def _in_teams(self, stage: Callable[[Stage, Team], None]) -> None:
         """Which stages a team does is fixed, so that a call repeats itself to the last bit."""
         teams = self._teams
@@ -362,42 +361,32 @@ class Correlating(PreparedWinograd):
         transforms: Matrices,
         flipped: bool,
     ) -> None:
-        super().__init__(layer, correlation, threads, transforms)
+        super().__init__(
+            layer,
+            correlation,
+            threads,
+            transforms,
+            "transform the kernel",
+            "gather and transform tiles",
+            "matrix products",
+            "transform the products",
+            "" if flipped else bias_step(layer),
+        )
         c = self._c
         self._flipped = flipped
         self._everybody.shared.array("kernel", self._elements * c.channels * c.filters)
         tiles = self._size.images * self._size.rows * self._inputs.correlation.output_size[1]
         for scratch in self._scratch:
             scratch.array("result", self._step**2 * tiles * c.filters)
-        bias = ("add the bias",) if layer.use_bias and not flipped else ()
-        self.ledger = Ledger(
-            (
-                "transform the kernel",
-                "gather and transform tiles",
-                "matrix products",
-                "transform the products",
-                *bias,
-            ),
-            ("copy of the operands into NHWC", "allocation of the buffers"),
-        )
-
-    def load(self, operands: Operands) -> None:
-        x = operands.output_gradient if self._flipped else operands.input
-        assert x is not None
-        assert operands.kernel is not None
-        self._x = operands.own(x)
-        self._kernel = operands.own(operands.kernel)
-        self._bias = None if operands.bias is None else operands.own(operands.bias)
 
     def run(self) -> object:
         c = self._c
         output = np.empty((c.batch_size, *c.output_size, c.filters), c.dtype)
         kernel = self._transformed_kernel()
+        x = self._error if self._flipped else self._x
 
         def one(stage: Stage, team: Team) -> None:
-            inputs = self._transformed(
-                stage, team, self._x, self._inputs, self._transforms.b, "inputs"
-            )
+            inputs = self._transformed(stage, team, x, self._inputs, self._transforms.b, "inputs")
             products = team.shared.array("outputs", self._elements, stage.tiles, c.filters)
 
             def multiply(part: slice, _: Scratch) -> None:
@@ -461,7 +450,16 @@ class KernelGradient(PreparedWinograd):
     def __init__(
         self, layer: Layer, correlation: Correlation, threads: int, transforms: Matrices
     ) -> None:
-        super().__init__(layer, correlation, threads, transforms)
+        super().__init__(
+            layer,
+            correlation,
+            threads,
+            transforms,
+            "gather and transform tiles of both operands",
+            "matrix products",
+            "sum over the stages",
+            "transform the sums",
+        )
         c = self._c
         outputs = replace(c, input_size=c.output_size, channels=c.filters, origin=(0, 0))
         self._outputs = Tiles.of(outputs, self._step, self._step)
@@ -472,24 +470,9 @@ class KernelGradient(PreparedWinograd):
                 scratch.array("product", most, c.channels, c.filters)
         for team in self._teams:
             self._sums(team)
-        self.ledger = Ledger(
-            (
-                "gather and transform tiles of both operands",
-                "matrix products",
-                "sum over the stages",
-                "transform the sums",
-            ),
-            ("copy of the operands into NHWC", "allocation of the buffers"),
-        )
 
     def _sums(self, team: Team) -> Array:
         return team.shared.array("sums", self._elements, self._c.channels, self._c.filters)
-
-    def load(self, operands: Operands) -> None:
-        assert operands.input is not None
-        assert operands.output_gradient is not None
-        self._x = operands.own(operands.input)
-        self._error = operands.own(operands.output_gradient)
 
     def run(self) -> object:
         c = self._c

@@ -1,0 +1,58 @@
+"""What passes prepared for NumPy share: operands in NHWC, threads, and the memory of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.implementations.contract import Ledger
+from convbench.implementations.scratch import Scratch
+from convbench.implementations.threads import worthwhile
+from convbench.layer import Layer
+from convbench.operands import Operands
+
+Array = NDArray[np.floating[Any]]
+
+
+class Threaded:
+    """One pass of one layer on threads of our own; a subclass reserves memory and computes."""
+
+    call_bytes = 0  # what a call allocates beside its result
+
+    # Of the operands, those that the pass reads.
+    _x: Array
+    _kernel: Array
+    _error: Array
+    _bias: Array | None
+
+    def __init__(self, layer: Layer, threads: int, *inside: str, flops: int | None = None) -> None:
+        """`inside` are the ledger's phrases, `flops` what the pass is worth if not the layer's."""
+        self._layer = layer
+        self._threads = worthwhile(threads, layer.flops if flops is None else flops)
+        self._scratch = [Scratch(layer.dtype) for _ in range(self._threads)]
+        outside = ("copy of the operands into NHWC", "allocation of the buffers")
+        self.ledger = Ledger(tuple(step for step in inside if step), outside)
+
+    @property
+    def buffers(self) -> tuple[Array, ...]:
+        return tuple(array for scratch in self._scratch for array in scratch.buffers)
+
+    @property
+    def workspace_bytes(self) -> int:
+        return sum(buffer.nbytes for buffer in self.buffers) + self.call_bytes
+
+    def load(self, operands: Operands) -> None:
+        """Keeps the arrays as they are."""
+        given = operands.input, operands.kernel, operands.bias, operands.output_gradient
+        kept: list[Any] = [None if array is None else operands.own(array) for array in given]
+        self._x, self._kernel, self._bias, self._error = kept
+
+    def to_numpy(self, result: object) -> Array:
+        return np.asarray(result)
+
+
+def bias_step(layer: Layer) -> str:
+    """The forward pass's last step, if it has one."""
+    return "add the bias" if layer.use_bias else ""
