@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from convbench import implementations, operands
+from convbench import implementations, operands, tuning
 from convbench.agreement.checker import check
 from convbench.layer import Layer, Pass
 from convbench.suite_file import read_suite
@@ -43,11 +43,16 @@ def test_geometry(name, layer):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layer=layers())
 def test_drawn_layers(name, layer):
-    for pass_ in Pass:
-        verify(name, layer, pass_)
+    """What `auto` takes is decided by the cost model here: trials take longer than the checks."""
+    tuning.allow_trials(False)
+    try:
+        for pass_ in Pass:
+            verify(name, layer, pass_)
+    finally:
+        tuning.allow_trials(True)
 
 
 @pytest.mark.parametrize("name", TENSORFLOW)
