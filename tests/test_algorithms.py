@@ -334,3 +334,28 @@ def test_half_precision_inside_winograd_is_wrong(monkeypatch, name, pass_):
 
     monkeypatch.setattr(winograd.Tiles, "gather", rounded)
     assert check(implementations.get(name), layer, pass_, 1, seed=1).verdict == "wrong"
+
+
+# Results
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_result_is_reused_only_when_nobody_has_it(name):
+    layer = {"direct": LAYERS[3], "depthwise": LAYERS[4]}.get(name, LAYERS[2])
+    drawn = [operands.floats(layer, Pass.FORWARD, seed) for seed in (0, 1)]
+    prepared = implementations.get(name).prepare(layer, Pass.FORWARD, 2)
+    prepared.load(drawn[0])
+    first = prepared.run()
+    kept = first.copy()
+    view = first[0, 0]
+    address = first.ctypes.data
+    assert not any(np.shares_memory(first, buffer) for buffer in prepared.buffers)
+    del first
+    prepared.load(drawn[1])
+    second = prepared.run()
+    np.testing.assert_array_equal(view, kept[0, 0])  # a view keeps it, too
+    assert second.ctypes.data != address
+    address = second.ctypes.data
+    del second
+    assert any(buffer.ctypes.data == address for buffer in prepared.buffers)
+    assert prepared.run().ctypes.data == address

@@ -81,7 +81,7 @@ class ColumnSums(Threaded):
 
     def run(self) -> object:
         layer, c = self._layer, self._c
-        gradient = np.empty((layer.batch_size, *layer.input_shape), layer.dtype)
+        gradient = self.result(layer.batch_size, *layer.input_shape)
         kernel = self._matrices()
         (top, _), (left, _) = layer.pads
         height, width = layer.input_size

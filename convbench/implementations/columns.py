@@ -41,7 +41,9 @@ def columns_size(
 
     def held(rows: int) -> int:
         """Bytes for so many rows of one image."""
-        elements = rows * c.output_size[1] * c.filters if has_product else 0
+        # A larger output is worth being still in the cache when its bias is added.
+        is_large = c.filters > c.terms * c.groups
+        elements = rows * c.output_size[1] * c.filters if has_product or is_large else 0
         if not c.is_matrix:
             elements += rows * c.output_size[1] * c.terms * c.groups
         if c.is_padded:

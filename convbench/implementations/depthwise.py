@@ -213,7 +213,7 @@ class Forward(PreparedDepthwise):
 
     def run(self) -> object:
         layer = self._layer
-        output = np.empty((layer.batch_size, *layer.output_shape), layer.dtype)
+        output = self.result(layer.batch_size, *layer.output_shape)
         self._multiplying.run(self._x, self._kernel[:, :, 0], self._bias, output)
         return output
 
@@ -241,7 +241,7 @@ class InputGradient(PreparedDepthwise):
 
     def run(self) -> object:
         layer = self._layer
-        gradient = np.empty((layer.batch_size, *layer.input_shape), layer.dtype)
+        gradient = self.result(layer.batch_size, *layer.input_shape)
         for phase, multiplying in self._phases:
             target = gradient[:, *phase.target]
             if multiplying is None:

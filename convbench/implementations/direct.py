@@ -86,7 +86,7 @@ class PreparedDirect(Threaded):
 
     def run(self) -> object:
         layer = self._layer
-        result = np.empty(layer.result_shape(self._pass), layer.dtype)
+        result = self.result(*layer.result_shape(self._pass))
         if self._pass is Pass.FORWARD:
             np.matmul(self._pixels(), self._kernel[0, 0], out=result.reshape(-1, layer.filters))
             if self._bias is not None:

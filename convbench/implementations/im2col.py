@@ -145,7 +145,7 @@ class Forward(Threaded):
 
     def run(self) -> object:
         layer = self._layer
-        output = np.empty((layer.batch_size, *layer.output_shape), layer.dtype)
+        output = self.result(layer.batch_size, *layer.output_shape)
         kernel = self._kernel.reshape(-1, layer.groups, layer.filters // layer.groups)
         self._correlating.run(self._x, kernel.transpose(1, 0, 2), self._bias, output)
         return output
@@ -176,7 +176,7 @@ class InputGradient(Threaded):
 
     def run(self) -> object:
         layer = self._layer
-        gradient = np.empty((layer.batch_size, *layer.input_shape), layer.dtype)
+        gradient = self.result(layer.batch_size, *layer.input_shape)
         for phase, correlating in self._phases:
             target = gradient[:, *phase.target]
             if phase.correlation is None or correlating is None:
@@ -243,7 +243,7 @@ class KernelGradient(Threaded):
                 Columns(correlation).reserve(size, memory)
 
     def run(self) -> object:
-        gradient = np.empty(self._layer.kernel_shape, self._layer.dtype)
+        gradient = self.result(*self._layer.kernel_shape)
         if len(self._units) == 1:
             self._share_blocks(gradient)
         else:

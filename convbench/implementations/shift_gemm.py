@@ -301,7 +301,7 @@ class Forward(Threaded):
 
     def run(self) -> object:
         layer = self._layer
-        output = np.empty((layer.batch_size, *layer.output_shape), layer.dtype)
+        output = self.result(layer.batch_size, *layer.output_shape)
         self._shifting.run(self._x, self._kernel, self._bias, output)
         return output
 
@@ -325,7 +325,7 @@ class InputGradient(Threaded):
 
     def run(self) -> object:
         layer = self._layer
-        gradient = np.empty((layer.batch_size, *layer.input_shape), layer.dtype)
+        gradient = self.result(layer.batch_size, *layer.input_shape)
         for phase, way in self._phases:
             target = gradient[:, *phase.target]
             if way is None:

@@ -316,10 +316,9 @@ class PreparedWinograd(Threaded):
             tiles += more
         yield Stage(blocks, tiles)
 
-    @property
-    def buffers(self) -> tuple[Array, ...]:
+    def _memory(self) -> list[Scratch]:
         shared = (team.shared for team in (*self._teams, self._everybody))
-        return tuple(array for memory in (*self._scratch, *shared) for array in memory.buffers)
+        return [*self._scratch, *shared]
 
     def _in_teams(self, stage: Callable[[Stage, Team], None]) -> None:
         """Which stages a team does is fixed, so that a call repeats itself to the last bit."""
@@ -381,7 +380,7 @@ class Correlating(PreparedWinograd):
 
     def run(self) -> object:
         c = self._c
-        output = np.empty((c.batch_size, *c.output_size, c.filters), c.dtype)
+        output = self.result(c.batch_size, *c.output_size, c.filters)
         kernel = self._transformed_kernel()
         x = self._error if self._flipped else self._x
 
@@ -475,7 +474,6 @@ class KernelGradient(PreparedWinograd):
         return team.shared.array("sums", self._elements, self._c.channels, self._c.filters)
 
     def run(self) -> object:
-        c = self._c
         transposed = np.ascontiguousarray(self._transforms.a.T)
 
         def one(stage: Stage, team: Team) -> None:
@@ -502,7 +500,7 @@ class KernelGradient(PreparedWinograd):
         sums = self._sums(self._teams[0])
         for other in self._teams[1 : len(self._stages)]:
             sums += self._sums(other)
-        gradient = np.empty((9, c.channels * c.filters), c.dtype)
+        gradient = self.result(*self._layer.kernel_shape).reshape(9, -1)
         matrix, flat = np.ascontiguousarray(self._transforms.g.T), sums.reshape(self._elements, -1)
 
         def finish(part: slice, _: Scratch) -> None:
