@@ -212,6 +212,10 @@ LAYERS = [
 ]
 
 
+NUMPY_BYTES = 8192 * 8
+"""NumPy's sums and additions in place may go through buffers of np.getbufsize() elements each."""
+
+
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 @pytest.mark.parametrize("name", FAST)
 def test_what_is_predicted_is_what_is_allocated(name, layer):
@@ -235,7 +239,7 @@ def test_what_is_predicted_is_what_is_allocated(name, layer):
             peak = held + tracemalloc.get_traced_memory()[1] - between
         finally:
             tracemalloc.stop()
-        assert predicted == pytest.approx(peak, rel=0.1, abs=64 * 1024), pass_
+        assert predicted == pytest.approx(peak, rel=0.05, abs=NUMPY_BYTES), pass_
 
 
 # Threads
@@ -313,7 +317,7 @@ def test_the_bound_of_winograd_holds_and_a_float16_inside_does_not_pass(name, pa
     bound = implementation.error_bound(layer, pass_, drawn)
     assert bound.shape == right.shape
     ratio = float((error / bound).max())
-    assert 1e-5 < ratio < 0.2  # neither broken nor empty
+    assert 5e-5 < ratio < 0.2  # neither broken nor empty
 
 
 def fields(drawn):

@@ -43,7 +43,7 @@ def test_geometry(name, layer):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layer=layers())
 def test_drawn_layers(name, layer):
     """What `auto` takes is decided by the cost model here: trials take longer than the checks."""

@@ -608,7 +608,7 @@ def test_the_message(case: str) -> None:
     text, expected = MESSAGES[case]
     started = time.perf_counter()
     assert problems(text) == [f"suite.yaml:{line}" for line in expected]
-    assert time.perf_counter() - started < 30
+    assert time.perf_counter() - started < 5
 
 
 BYTES = {
