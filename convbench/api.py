@@ -5,8 +5,9 @@ float32 or float64, all of one dtype, in whatever order in memory. Results are C
 caller's own. What cannot be computed raises OperandError, which is a ValueError.
 
 Settings are those of Keras Conv2D: `strides` and `dilation_rate` are an integer or (height,
-width); `padding` is "valid", "same" or ((top, bottom), (left, right)). `threads` is how many BLAS
-shall use, None for as many as it would; `implementation` is one of convbench's that run on NumPy.
+width); `padding` is "valid", "same" or ((top, bottom), (left, right)). `threads` is how many
+compute, None for as many as BLAS would use; `implementation` is one of convbench's that run on
+NumPy.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from convbench import implementations
 from convbench.errors import LayerError, OperandError
 from convbench.implementations.contract import Implementation, Prepared
+from convbench.implementations.threads import blas
 from convbench.layer import ITEMSIZE, Dtype, Layer, Pads, Pair, Pass
 from convbench.layer import Padding as LayerPadding
 from convbench.operands import LentOperands
@@ -148,7 +150,8 @@ class Plan:
     `plan(x, kernel)` or `plan(x, kernel, bias)`, `plan(output_gradient, kernel)`, and
     `plan(x, output_gradient)`. Several threads may call one plan: they take turns, since its
     buffers are shared; threads that shall compute side by side need a plan each. Until its next
-    call a plan holds on to the arrays that it was called with.
+    call a plan holds on to the arrays that it was called with, and to its last result, which the
+    next is written into if nobody else has it any more.
     """
 
     def __init__(self, layer: Layer, pass_: Pass, threads: int | None, implementation: str) -> None:
@@ -361,16 +364,9 @@ _LIMITING = threading.RLock()
 """The number of threads belongs to the process: calls that set it take turns."""
 
 
-@functools.cache
-def _blas() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="blas")
-
-
 def _blas_threads() -> int:
     """As many as BLAS would use now."""
-    return max((pool["num_threads"] for pool in _blas().info()), default=1)
+    return max((pool["num_threads"] for pool in blas().info()), default=1)
 
 
 @contextlib.contextmanager
@@ -378,5 +374,5 @@ def _blas_limited(threads: int | None) -> Iterator[None]:
     if threads is None:
         yield
         return
-    with _LIMITING, _blas().limit(limits=threads):
+    with _LIMITING, blas().limit(limits=threads):
         yield

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Costed
 from convbench.implementations.correlation import (
     Block,
     BlockSize,
@@ -27,7 +26,7 @@ from convbench.implementations.correlation import (
 )
 from convbench.implementations.cost import START_S
 from convbench.implementations.scratch import Scratch
-from convbench.implementations.threaded import Threaded, bias_step
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded, bias_step
 from convbench.implementations.threads import in_threads
 from convbench.layer import Layer, Pass
 
@@ -44,28 +43,19 @@ SLOWER = 10
 """So many times a matrix product takes of the time for the same FLOPs."""
 
 
-class Depthwise(Costed):
+class Depthwise(NumpyAlgorithm):
     name = "depthwise"
-    runtime = "numpy"
 
     def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
         if layer.groups != layer.channels:
             return "a channel with filters of its own: groups must be the number of channels"
         return None
 
-    def exact(self, layer: Layer, pass_: Pass) -> bool:
-        return True
-
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
         products = layer.flops * layer.itemsize / 4 / MULTIPLY_ADD_FLOPS_PER_S
         return products / threads + START_S
 
-    def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        return self.prepare(layer, pass_, threads).workspace_bytes
-
-    def prepare(
-        self, layer: Layer, pass_: Pass, threads: int
-    ) -> Forward | InputGradient | KernelGradient:
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
         if pass_ is Pass.FORWARD:
             return Forward(layer, threads)
         if pass_ is Pass.INPUT_GRADIENT:

@@ -12,18 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Costed
 from convbench.implementations.correlation import NO_PADS
 from convbench.implementations.cost import moved_s, product_s
-from convbench.implementations.threaded import Threaded, bias_step
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded, bias_step
 from convbench.layer import Layer, Pass
 
 Array = NDArray[np.floating[Any]]
 
 
-class Direct(Costed):
+class Direct(NumpyAlgorithm):
     name = "direct"
-    runtime = "numpy"
 
     def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
         if layer.kernel_size != (1, 1):
@@ -34,19 +32,13 @@ class Direct(Costed):
             return "pixels on pads are in no product: padding must be 0"
         return None
 
-    def exact(self, layer: Layer, pass_: Pass) -> bool:
-        return True
-
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
         positions = layer.batch_size * math.prod(layer.output_size)
         product = product_s(positions, layer.channels, layer.filters, layer.itemsize) / threads
         copies = 2 * positions * layer.channels * layer.itemsize if layer.strides != (1, 1) else 0
         return product + moved_s(copies)
 
-    def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        return self.prepare(layer, pass_, threads).workspace_bytes
-
-    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedDirect:
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
         return PreparedDirect(layer, pass_)
 
 

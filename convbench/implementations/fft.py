@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Costed, Float64, Ledger, Prepared
+from convbench.implementations.contract import Float64
 from convbench.implementations.correlation import even
 from convbench.implementations.cost import moved_s, product_s
-from convbench.implementations.threads import in_threads, worthwhile
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded
+from convbench.implementations.threads import in_threads
 from convbench.layer import Layer, Pair, Pass
 from convbench.operands import Operands
 from convbench.rounding import fft_bound
@@ -43,9 +44,8 @@ SCALINGS = 15
 and its product, six times; the factor that takes them out, and its product; the bias."""
 
 
-class Fft(Costed):
+class Fft(NumpyAlgorithm):
     name = "fft"
-    runtime = "numpy"
 
     def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
         if max(layer.strides) > 1:
@@ -85,7 +85,7 @@ class Fft(Costed):
         elements = 2 * sum(map(math.prod, complex_.values())) + sum(map(math.prod, real.values()))
         return elements * layer.itemsize
 
-    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Prepared:
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
         kinds: dict[Pass, type[Forward | InputGradient | KernelGradient]] = {
             Pass.FORWARD: Forward,
             Pass.INPUT_GRADIENT: InputGradient,
@@ -150,12 +150,12 @@ def _buffer_shapes(layer: Layer, pass_: Pass) -> tuple[Shapes, Shapes]:
     return spectra, {"padded": padded, "planes": planes}
 
 
-class PreparedFft:
+class PreparedFft(Threaded):
     """Buffers of one pass, and its steps; a subclass a pass puts them together."""
 
     def __init__(self, layer: Layer, threads: int, pass_: Pass, *inside: str) -> None:
-        self._layer, self._pass = layer, pass_
-        self._threads = worthwhile(threads, layer.flops)
+        super().__init__(layer, threads, *inside)
+        self._pass = pass_
         self._height, self._width = lengths(layer)
         complex_, real = _buffer_shapes(layer, pass_)
         dtype = np.dtype(layer.dtype)
@@ -163,21 +163,12 @@ class PreparedFft:
             name: np.empty(shape, np.result_type(dtype, 1j)) for name, shape in complex_.items()
         }
         self._real: dict[str, Array] = {name: np.empty(s, dtype) for name, s in real.items()}
-        self.ledger = Ledger(inside, ("copy of the operands into NHWC", "allocation of buffers"))
 
     @property
     def buffers(self) -> tuple[Array, ...]:
         """All of them; of a complex one its real and imaginary parts."""
         spectra = tuple(s.view(self._layer.dtype) for s in self._spectra.values())
-        return (*spectra, *self._real.values())
-
-    def load(self, operands: Operands) -> None:
-        given = operands.input, operands.kernel, operands.bias, operands.output_gradient
-        copies: list[Any] = [None if array is None else operands.own(array) for array in given]
-        self._x, self._kernel, self._bias, self._error = copies
-
-    def to_numpy(self, result: object) -> Array:
-        return np.asarray(result)
+        return (*spectra, *self._real.values(), *super().buffers)
 
     def _blocks(self) -> Iterator[slice]:
         images = block_images(self._layer)
@@ -269,7 +260,7 @@ class Forward(PreparedFft):
         )
 
     def run(self) -> object:
-        output = np.empty(self._layer.result_shape(self._pass), self._layer.dtype)
+        output = self.result(*self._layer.result_shape(self._pass))
         out_h, out_w = self._layer.output_size
         kernel = self._transform_kernel()
         np.conjugate(kernel, out=kernel)
@@ -296,7 +287,7 @@ class InputGradient(PreparedFft):
         )
 
     def run(self) -> object:
-        gradient = np.empty(self._layer.result_shape(self._pass), self._layer.dtype)
+        gradient = self.result(*self._layer.result_shape(self._pass))
         (top, _), (left, _) = self._layer.pads
         height, width = self._layer.input_size
         rows, columns = slice(top, top + height), slice(left, left + width)
@@ -322,7 +313,7 @@ class KernelGradient(PreparedFft):
         )
 
     def run(self) -> object:
-        gradient = np.empty(self._layer.result_shape(self._pass), self._layer.dtype)
+        gradient = self.result(*self._layer.result_shape(self._pass))
         total, product = self._spectra["kernel"], self._spectra["product"]
         total.fill(0)
         for block in self._blocks():

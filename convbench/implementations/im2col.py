@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from convbench.implementations.col2im import ColumnSums, sums_columns
 from convbench.implementations.columns import MAX_BYTES, Columns, by_group, columns_size
-from convbench.implementations.contract import Costed
 from convbench.implementations.correlation import (
     Block,
     Correlation,
@@ -26,7 +25,7 @@ from convbench.implementations.cost import moved_s, product_s
 from convbench.implementations.direct import Direct, PreparedDirect
 from convbench.implementations.kernel_parts import Unit, part_of, units
 from convbench.implementations.scratch import Scratch
-from convbench.implementations.threaded import Threaded, bias_step
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded, bias_step
 from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pass
 
@@ -36,15 +35,11 @@ MANY_POSITIONS = 1024
 """From here on the flipped kernel is also transposed, which makes the products some 6 % faster."""
 
 
-class Im2col(Costed):
+class Im2col(NumpyAlgorithm):
     name = "im2col"
-    runtime = "numpy"
 
     def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
         return None
-
-    def exact(self, layer: Layer, pass_: Pass) -> bool:
-        return True
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
         columns = layer.columns_bytes
@@ -55,12 +50,7 @@ class Im2col(Costed):
             columns *= 2  # read and written once more, in short runs
         return _cost_s(Correlation.of(layer), columns) / threads
 
-    def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        return self.prepare(layer, pass_, threads).workspace_bytes
-
-    def prepare(
-        self, layer: Layer, pass_: Pass, threads: int
-    ) -> Forward | InputGradient | ColumnSums | KernelGradient | PreparedDirect:
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
         if layer.strides == (1, 1) and Direct().unsupported(layer, pass_) is None:
             return PreparedDirect(layer, pass_)  # the input is its own columns
         if pass_ is Pass.FORWARD:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Costed
 from convbench.implementations.correlation import (
     Block,
     BlockSize,
@@ -32,7 +31,7 @@ from convbench.implementations.correlation import (
 )
 from convbench.implementations.cost import moved_s, product_s
 from convbench.implementations.scratch import Scratch
-from convbench.implementations.threaded import Threaded, bias_step
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded, bias_step
 from convbench.implementations.threads import in_threads
 from convbench.layer import Layer, Pass
 
@@ -49,9 +48,8 @@ BLOCK_BYTES = 2 * 1024**2
 takes the interpreter's lock: 0.6 against 0.95 ms with 512 KiB for 8 to 16 channels of 26x26."""
 
 
-class ShiftGemm(Costed):
+class ShiftGemm(NumpyAlgorithm):
     name = "shift-gemm"
-    runtime = "numpy"
 
     def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
         if layer.groups > 1:
@@ -62,20 +60,12 @@ class ShiftGemm(Costed):
             return "of several channels the kernel's gradient has no long shifted runs"
         return None
 
-    def exact(self, layer: Layer, pass_: Pass) -> bool:
-        return True
-
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
         if pass_ is Pass.FORWARD:
             return _cost_s(Correlation.of(layer)) / threads
         return sum(_cost_s(c) for p in phases(layer) if (c := p.correlation)) / threads
 
-    def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        return self.prepare(layer, pass_, threads).workspace_bytes
-
-    def prepare(
-        self, layer: Layer, pass_: Pass, threads: int
-    ) -> Forward | InputGradient | KernelGradient:
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
         if pass_ is Pass.FORWARD:
             return Forward(layer, threads)
         if pass_ is Pass.INPUT_GRADIENT:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Ledger
+from convbench.implementations.contract import Costed, Ledger
 from convbench.implementations.scratch import Scratch
 from convbench.implementations.threads import worthwhile
-from convbench.layer import Layer
+from convbench.layer import Layer, Pass
 from convbench.operands import Operands
 
 Array = NDArray[np.floating[Any]]
@@ -21,7 +22,7 @@ OURS = 3
 """References to an array that only this module has: an attribute, a variable, and an argument."""
 
 
-class Threaded:
+class Threaded(ABC):
     """One pass of one layer on threads of our own; a subclass reserves memory and computes."""
 
     call_bytes = 0  # what a call allocates beside its result
@@ -73,8 +74,27 @@ class Threaded:
         kept: list[Any] = [None if array is None else operands.own(array) for array in given]
         self._x, self._kernel, self._bias, self._error = kept
 
+    @abstractmethod
+    def run(self) -> object: ...
+
     def to_numpy(self, result: object) -> Array:
         return np.asarray(result)
+
+
+class NumpyAlgorithm(Costed):
+    """An implementation whose passes are Threaded; to be derived from. It only sums products."""
+
+    runtime = "numpy"
+
+    def exact(self, layer: Layer, pass_: Pass) -> bool:
+        return True
+
+    def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
+        """What is prepared allocates all that it needs, without touching it."""
+        return self.prepare(layer, pass_, threads).workspace_bytes
+
+    @abstractmethod
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded: ...
 
 
 def bias_step(layer: Layer) -> str:

@@ -67,7 +67,7 @@ class _Limit:
             self._wanted += 1
             if self._wanted > 1:
                 return
-            for library in _blas():
+            for library in blas().lib_controllers:
                 threads = library.get_num_threads()
                 if threads > 1:
                     self._before.append((library, threads))
@@ -100,8 +100,8 @@ def one_blas_thread() -> contextlib.AbstractContextManager[None]:
 
 
 @functools.cache
-def _blas() -> tuple[Any, ...]:
-    """The BLAS libraries of this process; NumPy has loaded its own by now."""
-    import threadpoolctl
+def blas() -> Any:
+    """threadpoolctl's controller of this process's BLAS; NumPy has loaded its own by now."""
+    from threadpoolctl import ThreadpoolController
 
-    return tuple(threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers)
+    return ThreadpoolController().select(user_api="blas")

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Costed
 from convbench.implementations.correlation import (
     Block,
     BlockSize,
@@ -35,7 +34,7 @@ from convbench.implementations.correlation import (
 )
 from convbench.implementations.cost import product_s
 from convbench.implementations.scratch import Scratch
-from convbench.implementations.threaded import Threaded, bias_step
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded, bias_step
 from convbench.implementations.threads import in_threads
 from convbench.layer import Layer, Pass
 from convbench.operands import Operands
@@ -120,11 +119,10 @@ def matrices(transform: Transform, dtype: str) -> Matrices:
     return Matrices(*(np.kron(matrix, matrix).astype(dtype) for matrix in one))
 
 
-class Winograd(Costed):
+class Winograd(NumpyAlgorithm):
     """F(4x4, 3x3)."""
 
     name = "winograd"
-    runtime = "numpy"
     _transform = F4
 
     def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
@@ -172,10 +170,7 @@ class Winograd(Costed):
         ]
         return sum(steps) / threads
 
-    def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        return self.prepare(layer, pass_, threads).workspace_bytes
-
-    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Correlating | KernelGradient:
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
         return prepared(layer, pass_, threads, matrices(self._transform, layer.dtype))
 
 
