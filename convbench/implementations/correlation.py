@@ -269,7 +269,7 @@ def cut(correlation: Correlation, x: Array, block: Block, scratch: Scratch) -> C
         image, row, column, _ = x.strides
         offset = block.first * image + top * row + left * column
         return Cut(x, offset + c.first_channel * c.itemsize)
-    shape = slab_shape(c, BlockSize(block.last - block.first, block.end - block.row))
+    shape = slab_shape(c, block.size)
     _, rows, columns, _ = shape
     slab = scratch.array("slab", *shape)
     # Rows and columns of the slab that lie in the input.

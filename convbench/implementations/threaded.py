@@ -17,7 +17,6 @@ from convbench.operands import Operands
 
 Array = NDArray[np.floating[Any]]
 
-
 OURS = 3
 """References to an array that only this module has: an attribute, a variable, and an argument."""
 
