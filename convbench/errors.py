@@ -49,6 +49,19 @@ class LayerError(ConvbenchError):
     """A layer that no convolution can have (an empty output, groups that do not divide)."""
 
 
+class NetworkError(ConvbenchError):
+    """A network whose layers do not follow on each other. `keys` lead to what is wrong."""
+
+    def __init__(self, keys: tuple[str | int, ...], text: str) -> None:
+        super().__init__(f"{'.'.join(map(str, keys))}: {text}")
+        self.keys = keys
+        self.text = text
+
+
+class TrainingError(ConvbenchError):
+    """Data, weights or checkpoints that cannot be read, or do not fit the network."""
+
+
 class OperandError(ConvbenchError, ValueError):
     """Arrays or settings given to `convbench.conv2d` and its like that make no convolution."""
 

@@ -1,0 +1,1 @@
+"""Training a small network on any implementation of convolution, held against Keras."""

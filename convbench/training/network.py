@@ -1,0 +1,239 @@
+"""A network as a YAML file describes it: its layers, their shapes, its optimiser. Pure, no NumPy.
+
+Names, defaults and definitions are those of Keras. Shapes are those of one image: (height, width,
+channels), or (features,) behind a Flatten. The loss is the mean over the batch of the softmax
+cross-entropy of the last layer's outputs (logits) and the labels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from convbench.errors import LayerError, NetworkError
+from convbench.layer import Dtype, Layer, Padding, Pair
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Conv2D:
+    filters: int
+    kernel_size: Pair
+    strides: Pair = (1, 1)
+    padding: Padding = "valid"
+    dilation_rate: Pair = (1, 1)
+    groups: int = 1
+    use_bias: bool = True
+
+
+@dataclass(frozen=True)
+class ReLU:
+    pass
+
+
+@dataclass(frozen=True)
+class MaxPooling2D:
+    """`strides` None are those of `pool_size`."""
+
+    pool_size: Pair = (2, 2)
+    strides: Pair | None = None
+    padding: Padding = "valid"
+
+
+@dataclass(frozen=True)
+class Flatten:
+    pass
+
+
+@dataclass(frozen=True)
+class Dense:
+    units: int
+    use_bias: bool = True
+
+
+Kind = Conv2D | ReLU | MaxPooling2D | Flatten | Dense
+
+NAMES: dict[type[Kind], str] = {
+    Conv2D: "conv2d",
+    ReLU: "relu",
+    MaxPooling2D: "max_pooling2d",
+    Flatten: "flatten",
+    Dense: "dense",
+}
+"""What files, reports and saved weights call each kind."""
+
+
+@dataclass(frozen=True)
+class SGD:
+    """w -= learning_rate * g; with momentum v = momentum * v - learning_rate * g, w += v.
+
+    `nesterov`: w += momentum * v - learning_rate * g, with the new v.
+    """
+
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+    nesterov: bool = False
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Kingma and Ba, Adam: a method for stochastic optimization (2015), section 2's last form.
+
+    At step t: m += (1 - beta_1) (g - m), v += (1 - beta_2) (g^2 - v),
+    w -= learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon).
+    """
+
+    learning_rate: float = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
+
+Optimizer = SGD | Adam
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layer in its network: what it is called there, what it reads and what it gives."""
+
+    name: str
+    kind: Kind
+    input_shape: Shape
+    output_shape: Shape
+
+    @property
+    def parameters(self) -> dict[str, Shape]:
+        """The shapes of its kernel and bias, as Keras stores them."""
+        if isinstance(self.kind, Conv2D):
+            layer = convolution(self, batch_size=1)
+            return _with_bias(layer.kernel_shape, self.kind.filters, self.kind.use_bias)
+        if isinstance(self.kind, Dense):
+            shape = (*self.input_shape, self.kind.units)
+            return _with_bias(shape, self.kind.units, self.kind.use_bias)
+        return {}
+
+
+@dataclass(frozen=True)
+class Network:
+    """Raises NetworkError on creation for layers that do not follow on each other."""
+
+    name: str
+    input_shape: tuple[int, int, int]
+    layers: tuple[Kind, ...]
+    optimizer: Optimizer = Adam()
+    batch_size: int = 32
+    epochs: int = 1
+    dtype: Dtype = "float32"
+    description: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.places[-1].output_shape) != 1 or not isinstance(self.layers[-1], Dense):
+            last = len(self.layers) - 1
+            raise NetworkError(
+                ("layers", last),
+                f"the last layer is {NAMES[type(self.layers[last])]}, expected a dense layer "
+                "with a unit for each class",
+            )
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Every layer with its name (`conv2d_1`, counted by kind) and its shapes."""
+        places: list[Place] = []
+        shape: Shape = self.input_shape
+        for index, kind in enumerate(self.layers):
+            called = NAMES[type(kind)]
+            number = sum(isinstance(place.kind, type(kind)) for place in places) + 1
+            place = Place(f"{called}_{number}", kind, shape, ())
+            try:
+                shape = _output_shape(place)
+            except LayerError as error:
+                key, _, text = error.message.partition(": ")
+                raise NetworkError(("layers", index, called, key), text) from None
+            except ValueError as error:
+                raise NetworkError(("layers", index), str(error)) from None
+            places.append(replace(place, output_shape=shape))
+        return tuple(places)
+
+    @property
+    def classes(self) -> int:
+        return self.places[-1].output_shape[0]
+
+    @property
+    def parameters(self) -> dict[str, Shape]:
+        """Shapes by name, `conv2d_1/kernel`, in the order of Keras's `get_weights`."""
+        return {
+            f"{place.name}/{name}": shape
+            for place in self.places
+            for name, shape in place.parameters.items()
+        }
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(math.prod(shape) for shape in self.parameters.values())
+
+
+def convolution(place: Place, batch_size: int, dtype: Dtype = "float32") -> Layer:
+    """The convolution of a Conv2D at its place."""
+    kind = place.kind
+    if not isinstance(kind, Conv2D):
+        raise TypeError(f"{place.name} is no convolution")
+    return Layer(
+        place.name,
+        _image(place),
+        kind.filters,
+        kind.kernel_size,
+        kind.strides,
+        kind.padding,
+        kind.dilation_rate,
+        kind.groups,
+        kind.use_bias,
+        batch_size,
+        dtype,
+    )
+
+
+def pooling(place: Place) -> Layer:
+    """The windows of a MaxPooling2D: those of a convolution of the same sizes."""
+    kind = place.kind
+    if not isinstance(kind, MaxPooling2D):
+        raise TypeError(f"{place.name} is no pooling")
+    image = _image(place)
+    strides = kind.strides or kind.pool_size
+    return Layer(place.name, image, image[2], kind.pool_size, strides, kind.padding)
+
+
+def _output_shape(place: Place) -> Shape:
+    """Raises LayerError (`key: text`) or ValueError for what cannot stand there."""
+    kind = place.kind
+    if isinstance(kind, Conv2D):
+        return convolution(place, batch_size=1).output_shape
+    if isinstance(kind, MaxPooling2D):
+        try:
+            return pooling(place).output_shape
+        except LayerError as error:  # its key is that of a convolution
+            raise LayerError(
+                error.message.replace("kernel_size: a kernel", "pool_size: a window")
+            ) from None
+    if isinstance(kind, Flatten):
+        return (math.prod(place.input_shape),)
+    if isinstance(kind, Dense):
+        if len(place.input_shape) != 1:
+            raise ValueError("found dense on an image, expected flatten before it")
+        return (kind.units,)
+    return place.input_shape
+
+
+def _image(place: Place) -> tuple[int, int, int]:
+    if len(place.input_shape) != 3:
+        raise ValueError(
+            f"found {NAMES[type(place.kind)]} behind flatten or dense, expected it before"
+        )
+    height, width, channels = place.input_shape
+    return height, width, channels
+
+
+def _with_bias(kernel: Shape, units: int, use_bias: bool) -> dict[str, Shape]:
+    return {"kernel": kernel, "bias": (units,)} if use_bias else {"kernel": kernel}
