@@ -1,0 +1,102 @@
+"""The convolution of a network, on whatever implementation: three passes, planned by batch size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.errors import TrainingError
+from convbench.implementations.contract import Implementation, Prepared
+from convbench.layer import Dtype, Pass
+from convbench.operands import LentOperands
+from convbench.training.layers import ConnectedLayer
+from convbench.training.network import Place, convolution
+from convbench.training.phases import Phase, Phases
+
+Array = NDArray[np.floating[Any]]
+
+PHASES = {
+    Pass.FORWARD: Phase.FORWARD,
+    Pass.INPUT_GRADIENT: Phase.INPUT_GRADIENT,
+    Pass.KERNEL_GRADIENT: Phase.KERNEL_GRADIENT,
+}
+
+
+class ConnectedConv2D(ConnectedLayer):
+    """Passes are prepared when a batch of a size comes for the first time."""
+
+    def __init__(
+        self,
+        place: Place,
+        parameters: dict[str, Array],
+        gradients: dict[str, Array],
+        dtype: Dtype,
+        implementation: Implementation,
+        threads: int,
+        phases: Phases,
+    ) -> None:
+        super().__init__(place, parameters, gradients, dtype)
+        self._dtype = dtype
+        self._implementation = implementation
+        self._threads = threads
+        self._phases = phases
+        self._prepared: dict[tuple[int, Pass], Prepared] = {}
+        self._ones = np.ones(0, dtype)
+
+    def forward(self, x: Array) -> Array:
+        self._x = x
+        kernel, bias = self.parameters["kernel"], self.parameters.get("bias")
+        return self._run(Pass.FORWARD, len(x), LentOperands(x, kernel, bias))
+
+    def backward(self, gradient: Array, to_input: bool) -> Array | None:
+        batch = len(gradient)
+        lent = LentOperands(self._x, output_gradient=gradient)
+        np.copyto(self.gradients["kernel"], self._run(Pass.KERNEL_GRADIENT, batch, lent))
+        self._phases.lap(Phase.LAYOUT)
+        if "bias" in self.gradients:
+            self._sum(gradient.reshape(-1, gradient.shape[-1]), self.gradients["bias"])
+            self._phases.lap(Phase.OTHER_LAYERS)
+        if not to_input:
+            return None
+        lent = LentOperands(kernel=self.parameters["kernel"], output_gradient=gradient)
+        return self._run(Pass.INPUT_GRADIENT, batch, lent)
+
+    @property
+    def took(self) -> dict[Pass, str]:
+        """The implementation that one which chooses took, by pass, for full batches."""
+        return {
+            pass_: prepared.ledger.took
+            for (_, pass_), prepared in self._prepared.items()
+            if prepared.ledger.took is not None
+        }
+
+    def _run(self, pass_: Pass, batch: int, operands: LentOperands) -> Array:
+        prepared = self._prepared.get((batch, pass_))
+        if prepared is None:
+            prepared = self._prepared[batch, pass_] = self._prepare(pass_, batch)
+            self._phases.start()
+        prepared.load(operands)
+        self._phases.lap(Phase.LAYOUT)
+        result = prepared.run()
+        self._phases.lap(PHASES[pass_])
+        array = np.ascontiguousarray(prepared.to_numpy(result))
+        self._phases.lap(Phase.LAYOUT)
+        return array
+
+    def _prepare(self, pass_: Pass, batch: int) -> Prepared:
+        layer = convolution(self.place, batch, self._dtype)
+        if reason := self._implementation.unsupported(layer, pass_):
+            raise TrainingError(
+                f"{self._implementation.name} cannot train this network: {self.place.name} "
+                f"{pass_} ({layer.geometry()}): {reason}",
+                hint="training needs all three passes; convbench check says more of each",
+            )
+        return self._implementation.prepare(layer, pass_, self._threads)
+
+    def _sum(self, rows: Array, out: Array) -> None:
+        """The sum of the rows, by BLAS: NumPy's takes longer where rows are as short as these."""
+        if len(self._ones) < len(rows):
+            self._ones = np.ones(len(rows), rows.dtype)
+        np.matmul(self._ones[: len(rows)], rows, out=out)

@@ -1,0 +1,147 @@
+"""The same network in Keras: compiled, fitted, its weights to and from ours.
+
+TensorFlow is imported inside functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.errors import TrainingError
+from convbench.implementations.keras_layer import start
+from convbench.training.network import (
+    SGD,
+    Conv2D,
+    Dense,
+    Flatten,
+    MaxPooling2D,
+    Network,
+    Place,
+    ReLU,
+    convolution,
+)
+
+Array = NDArray[np.floating[Any]]
+Labels = NDArray[np.int64]
+
+
+class KerasModel:
+    """The network as a Keras user writes it: Sequential, compiled, fitted on arrays."""
+
+    def __init__(
+        self, network: Network, threads: int, weights: Mapping[str, Array], jit_compile: bool
+    ) -> None:
+        start(threads)
+        import keras
+
+        keras.config.set_floatx(network.dtype)  # the learning rate has this type too
+        self.network = network
+        self.keras = sequential(network)
+        self.keras.compile(
+            optimizer=_optimizer(network),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            jit_compile=jit_compile,
+        )
+        self.set_weights(weights)
+
+    def step(self, images: Array, labels: Labels) -> float:
+        """One update; returns the loss before it."""
+        self.keras.reset_metrics()
+        return float(self.keras.train_on_batch(images, labels))
+
+    def fit(self, images: Array, labels: Labels) -> None:
+        """One epoch, shuffled by Keras."""
+        self.keras.fit(images, labels, batch_size=self.network.batch_size, verbose=0)
+
+    def logits(self, images: Array) -> Array:
+        return np.asarray(self.keras.predict_on_batch(images))
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        return dict(zip(self.network.parameters, self.keras.get_weights(), strict=True))
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        self.keras.set_weights([weights[name] for name in self.network.parameters])
+
+
+def sequential(network: Network) -> Any:
+    """The keras.Sequential of a network, of its dtype, not compiled."""
+    import keras
+
+    layers = [keras.layers.Input(network.input_shape)]
+    for place in network.places:
+        layers += _layers(place, network)
+    return keras.Sequential(layers, name=_identifier(network.name))
+
+
+def weights_of(model: Any, network: Network) -> dict[str, Array]:
+    """The weights of a Keras model of this network's shape. Raises TrainingError for another's."""
+    found = [tuple(array.shape) for array in model.weights]
+    expected = list(network.parameters.values())
+    if found != expected:
+        raise TrainingError(
+            f"the Keras model is not of the shape of {network.name}: its weights are {found}, "
+            f"expected {expected}"
+        )
+    return dict(zip(network.parameters, model.get_weights(), strict=True))
+
+
+def save(network: Network, weights: Mapping[str, Array], path: Path) -> None:
+    """As a `.keras` file, bit for bit."""
+    import keras
+
+    keras.config.set_floatx(network.dtype)
+    model = sequential(network)
+    model.set_weights([weights[name] for name in network.parameters])
+    model.save(path)
+
+
+def _layers(place: Place, network: Network) -> list[Any]:
+    import keras
+
+    kind, common = place.kind, {"name": place.name, "dtype": network.dtype}
+    if isinstance(kind, ReLU):
+        return [keras.layers.ReLU(**common)]
+    if isinstance(kind, Flatten):
+        return [keras.layers.Flatten(**common)]
+    if isinstance(kind, Dense):
+        return [keras.layers.Dense(kind.units, use_bias=kind.use_bias, **common)]
+    pads = convolution(place, 1).pads if isinstance(kind, Conv2D) else None
+    padding = kind.padding if isinstance(kind.padding, str) else "valid"
+    before = [] if kind.padding == padding else [keras.layers.ZeroPadding2D(pads)]
+    if isinstance(kind, MaxPooling2D):
+        return [keras.layers.MaxPooling2D(kind.pool_size, kind.strides, padding, **common)]
+    return [
+        *before,
+        keras.layers.Conv2D(
+            kind.filters,
+            kind.kernel_size,
+            strides=kind.strides,
+            padding=padding,
+            dilation_rate=kind.dilation_rate,
+            groups=kind.groups,
+            use_bias=kind.use_bias,
+            **common,
+        ),
+    ]
+
+
+def _optimizer(network: Network) -> Any:
+    import keras
+
+    given = network.optimizer
+    if isinstance(given, SGD):
+        return keras.optimizers.SGD(given.learning_rate, given.momentum, given.nesterov)
+    return keras.optimizers.Adam(
+        given.learning_rate, given.beta_1, given.beta_2, epsilon=given.epsilon
+    )
+
+
+def _identifier(name: str) -> str:
+    """What Keras takes as a name: letters, digits and _."""
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in name) or "network"

@@ -1,0 +1,141 @@
+"""The layers beside the convolution, in NumPy: forward, and backward to input and parameters.
+
+Activations are (batch, height, width, channels) or (batch, features), C-contiguous. What a layer
+returns is its own memory, written into again at its next call.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.implementations.scratch import Scratch
+from convbench.layer import Dtype
+from convbench.training.network import Place, pooling
+
+Array = NDArray[np.floating[Any]]
+
+
+class ConnectedLayer(ABC):
+    """A layer at its place. `parameters` and `gradients` are views of the model's by name: `kernel`
+    and `bias`; `backward` writes the latter, means over the batch as the loss is."""
+
+    def __init__(
+        self, place: Place, parameters: dict[str, Array], gradients: dict[str, Array], dtype: Dtype
+    ) -> None:
+        self.place = place
+        self.parameters = parameters
+        self.gradients = gradients
+        self._scratch = Scratch(dtype)
+
+    @abstractmethod
+    def forward(self, x: Array) -> Array: ...
+
+    @abstractmethod
+    def backward(self, gradient: Array, to_input: bool) -> Array | None:
+        """The gradient to the input of the last `forward`, given that to its output.
+
+        None where not `to_input`: nothing before it has parameters.
+        """
+
+
+class ConnectedReLU(ConnectedLayer):
+    """max(x, 0); the gradient at 0 is 0, as TensorFlow has it."""
+
+    def forward(self, x: Array) -> Array:
+        self._y = np.maximum(x, 0, out=self._scratch.array("y", *x.shape))
+        return self._y
+
+    def backward(self, gradient: Array, to_input: bool) -> Array | None:
+        if not to_input:
+            return None
+        passed = self._scratch.array("passed", *gradient.shape)
+        return np.multiply(gradient, self._y > 0, out=passed)
+
+
+class ConnectedMaxPooling2D(ConnectedLayer):
+    """The largest of each window; its gradient goes to the first of several, row by row, as in
+    TensorFlow. What `same` adds is smaller than anything."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._windows = pooling(self.place)
+
+    def forward(self, x: Array) -> Array:
+        self._x = self._padded(x)
+        self._y = self._scratch.array("y", len(x), *self.place.output_shape)
+        first, *others = self._positions(self._x)
+        np.copyto(self._y, first)
+        for position in others:
+            np.maximum(self._y, position, out=self._y)
+        return self._y
+
+    def backward(self, gradient: Array, to_input: bool) -> Array | None:
+        if not to_input:
+            return None
+        whole = self._scratch.array("gradient", *self._x.shape)
+        whole[:] = 0
+        open_ = np.ones(gradient.shape, bool)
+        for x, to in zip(self._positions(self._x), self._positions(whole), strict=True):
+            largest = (x == self._y) & open_
+            to += gradient * largest
+            open_ &= ~largest
+        (top, _), (left, _) = self._windows.pads
+        height, width = self._windows.input_size
+        if whole.shape[1:3] == (height, width):
+            return whole
+        return np.ascontiguousarray(whole[:, top : top + height, left : left + width])
+
+    def _positions(self, x: Array) -> list[Array]:
+        """Of each window the element at one place in it, for every place, row by row."""
+        (kh, kw), (sh, sw) = self._windows.kernel_size, self._windows.strides
+        out_h, out_w = self._windows.output_size
+        return [
+            x[:, i : i + (out_h - 1) * sh + 1 : sh, j : j + (out_w - 1) * sw + 1 : sw]
+            for i in range(kh)
+            for j in range(kw)
+        ]
+
+    def _padded(self, x: Array) -> Array:
+        (top, _), (left, _) = self._windows.pads
+        batch, height, width, channels = x.shape
+        padded = self._scratch.array("x", batch, *self._windows.padded_size, channels)
+        if padded.shape != x.shape:
+            padded[:] = -np.inf
+        padded[:, top : top + height, left : left + width] = x
+        return padded
+
+
+class ConnectedFlatten(ConnectedLayer):
+    """Views: nothing is copied."""
+
+    def forward(self, x: Array) -> Array:
+        return x.reshape(len(x), -1)
+
+    def backward(self, gradient: Array, to_input: bool) -> Array | None:
+        return gradient.reshape(len(gradient), *self.place.input_shape) if to_input else None
+
+
+class ConnectedDense(ConnectedLayer):
+    """x @ kernel + bias, of `x` (batch, features)."""
+
+    def forward(self, x: Array) -> Array:
+        self._x = x
+        kernel = self.parameters["kernel"]
+        y = self._scratch.array("y", len(x), kernel.shape[1])
+        np.matmul(x, kernel, out=y)
+        if "bias" in self.parameters:
+            y += self.parameters["bias"]
+        return y
+
+    def backward(self, gradient: Array, to_input: bool) -> Array | None:
+        np.matmul(self._x.T, gradient, out=self.gradients["kernel"])
+        if "bias" in self.gradients:
+            np.sum(gradient, axis=0, out=self.gradients["bias"])
+        if not to_input:
+            return None
+        kernel = self.parameters["kernel"]
+        return np.matmul(gradient, kernel.T, out=self._scratch.array("dx", *self._x.shape))

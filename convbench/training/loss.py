@@ -1,0 +1,26 @@
+"""The loss: softmax cross-entropy, the mean over the batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+
+
+def softmax_cross_entropy(logits: Array, labels: NDArray[np.int64]) -> tuple[float, Array]:
+    """The loss of `logits` (batch, classes) and its gradient to them, of the same shape.
+
+    log softmax is taken of logits less their largest, so that nothing overflows.
+    """
+    rows = np.arange(len(labels))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    sums = exponentials.sum(axis=1, keepdims=True)
+    losses = np.log(sums[:, 0]) - shifted[rows, labels]
+    gradient = exponentials / sums
+    gradient[rows, labels] -= 1
+    gradient /= len(labels)
+    return float(losses.mean()), gradient

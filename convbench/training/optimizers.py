@@ -1,0 +1,88 @@
+"""What a step does to the weights, by Keras's definitions: on one vector of all of them.
+
+Scalars are rounded to the weights' dtype where Keras rounds them: 1 - beta_2 ** t loses digits in
+float32, and so it does there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.training.network import SGD, Adam, Optimizer
+
+Array = NDArray[np.floating[Any]]
+
+
+class Update:
+    """`state` are its vectors by name, of the weights' shape; `steps` how many were taken."""
+
+    def __init__(self, weights: Array, names: tuple[str, ...]) -> None:
+        self.steps = 0
+        self.state = {name: np.zeros_like(weights) for name in names}
+        self._weights = weights
+        self._scratch = np.empty_like(weights)
+        self._another = np.empty_like(weights)
+
+    def step(self, gradients: Array) -> None:
+        """Changes the weights in place."""
+        self.steps += 1
+        self._step(gradients)
+
+    def _step(self, gradients: Array) -> None:
+        raise NotImplementedError
+
+
+class SGDUpdate(Update):
+    def __init__(self, weights: Array, optimizer: SGD) -> None:
+        super().__init__(weights, ("momentum",) if optimizer.momentum else ())
+        self._optimizer = optimizer
+
+    def _step(self, gradients: Array) -> None:
+        given, weights = self._optimizer, self._weights
+        change = np.multiply(gradients, given.learning_rate, out=self._scratch)
+        if given.momentum:
+            momentum = self.state["momentum"]
+            momentum *= given.momentum
+            momentum -= change
+            if not given.nesterov:
+                weights += momentum
+                return
+            weights += np.multiply(momentum, given.momentum, out=self._another)
+        weights -= change
+
+
+class AdamUpdate(Update):
+    def __init__(self, weights: Array, optimizer: Adam) -> None:
+        super().__init__(weights, ("momentum", "velocity"))
+        self._optimizer = optimizer
+
+    def _step(self, gradients: Array) -> None:
+        given, scratch, another = self._optimizer, self._scratch, self._another
+        mean, square = self.state["momentum"], self.state["velocity"]
+        number = self._weights.dtype.type
+        steps = number(self.steps)
+        one_less_beta_2 = 1 - np.power(number(given.beta_2), steps)
+        one_less_beta_1 = 1 - np.power(number(given.beta_1), steps)
+        rate = number(given.learning_rate) * np.sqrt(one_less_beta_2) / one_less_beta_1
+
+        np.subtract(gradients, mean, out=scratch)
+        scratch *= 1 - given.beta_1
+        mean += scratch
+        np.multiply(gradients, gradients, out=scratch)
+        scratch -= square
+        scratch *= 1 - given.beta_2
+        square += scratch
+        np.sqrt(square, out=scratch)
+        scratch += given.epsilon
+        np.multiply(mean, rate, out=another)
+        another /= scratch
+        self._weights -= another
+
+
+def update_of(optimizer: Optimizer, weights: Array) -> Update:
+    if isinstance(optimizer, SGD):
+        return SGDUpdate(weights, optimizer)
+    return AdamUpdate(weights, optimizer)

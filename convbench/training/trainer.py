@@ -1,0 +1,122 @@
+"""Training: a model, the data, and how far it is; a state that can be saved and gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.errors import TrainingError
+from convbench.training.data import Dataset, batches
+from convbench.training.model import Model
+from convbench.training.phases import Phase
+
+Array = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a training stands: after `epoch` whole epochs and `batch` batches of the next.
+
+    `weights` and each of `optimizer` are by parameter; `losses` one a step. The batches are drawn
+    from `seed` and the epoch, so that what goes on from here ends where it would have.
+    """
+
+    weights: dict[str, Array]
+    optimizer: dict[str, dict[str, Array]]
+    seed: int
+    epoch: int = 0
+    batch: int = 0
+    losses: tuple[float, ...] = ()
+
+
+@dataclass
+class Trainer:
+    """Takes steps over the data, epoch after epoch. The time of drawing a batch is `data`'s."""
+
+    model: Model
+    data: Dataset
+    seed: int
+    epoch: int = 0
+    batch: int = 0
+    losses: list[float] = field(default_factory=list)
+    _batches: Iterator[NDArray[np.int64]] | None = field(default=None, init=False, repr=False)
+
+    def step(self) -> float:
+        """The next step's loss."""
+        phases = self.model.phases
+        phases.start()
+        if self._batches is None:
+            self._batches = self._rest_of_the_epoch()
+        index = next(self._batches)
+        images, labels = self.data.images[index], self.data.labels[index]
+        images = images.astype(self.model.network.dtype, copy=False)
+        phases.lap(Phase.DATA)
+        loss = self.model.step(images, labels)
+        self.losses.append(loss)
+        self.batch += 1
+        if self.batch == self.steps_an_epoch:
+            self.epoch, self.batch, self._batches = self.epoch + 1, 0, None
+        return loss
+
+    @property
+    def steps_an_epoch(self) -> int:
+        return -(-len(self.data.images) // self.model.network.batch_size)
+
+    def accuracy(self) -> float:
+        """The fraction of the held-out images whose label has the largest logit."""
+        size = self.model.network.batch_size
+        images, labels = self.data.held_out_images, self.data.held_out_labels
+        right = 0
+        for start in range(0, len(images), size):
+            batch = images[start : start + size].astype(self.model.network.dtype, copy=False)
+            found = self.model.logits(batch).argmax(axis=1)
+            right += int((found == labels[start : start + size]).sum())
+        return right / len(images)
+
+    @property
+    def state(self) -> State:
+        """A copy."""
+        model = self.model
+        return State(
+            {name: array.copy() for name, array in model.parameters.items()},
+            {
+                name: {key: array.copy() for key, array in model.by_parameter(vector).items()}
+                for name, vector in model.update.state.items()
+            },
+            self.seed,
+            self.epoch,
+            self.batch,
+            tuple(self.losses),
+        )
+
+    def restore(self, state: State) -> None:
+        """Goes on from there. Raises TrainingError where the state is another network's."""
+        model = self.model
+        model.set_weights(state.weights)
+        if state.optimizer.keys() != model.update.state.keys():
+            raise TrainingError(
+                f"the optimiser's state has {_listed(state.optimizer)}, expected "
+                f"{_listed(model.update.state)}: it is another optimiser's"
+            )
+        for name, vector in model.update.state.items():
+            for key, array in model.by_parameter(vector).items():
+                np.copyto(array, state.optimizer[name][key])
+        self.seed, self.epoch, self.batch = state.seed, state.epoch, state.batch
+        self.losses = list(state.losses)
+        model.update.steps = len(state.losses)
+        self._batches = None
+
+    def _rest_of_the_epoch(self) -> Iterator[NDArray[np.int64]]:
+        size = self.model.network.batch_size
+        all_ = batches(len(self.data.images), size, self.epoch, self.seed)
+        for _ in range(self.batch):
+            next(all_)
+        return all_
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    return ", ".join(names) or "nothing"

@@ -1,0 +1,186 @@
+"""Saved weights and checkpoints: one .npz with an array a parameter and the rest as JSON.
+
+The arrays are `weights/conv2d_1/kernel` and so on, in the network's dtype and Keras's shapes,
+`optimizer/momentum/conv2d_1/kernel` and so on for the optimiser's state, and `losses`, float64.
+`convbench` is a JSON text: the schema's name, the network, the seed, the epoch and the batch.
+Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.errors import TrainingError
+from convbench.training.network import NAMES, Network
+from convbench.training.trainer import State
+
+Array = NDArray[np.floating[Any]]
+
+SCHEMA = "convbench-weights/1"
+MAX_BYTES = 2**31
+
+
+def save(path: Path, network: Network, state: State) -> None:
+    """Replaces the file at once, so that whoever is killed leaves the old one or the new one."""
+    about = {
+        "schema": SCHEMA,
+        "network": described(network),
+        "seed": state.seed,
+        "epoch": state.epoch,
+        "batch": state.batch,
+    }
+    arrays: dict[str, Any] = {"convbench": np.array(json.dumps(about))}
+    arrays |= {f"weights/{name}": array for name, array in state.weights.items()}
+    for kind, vectors in state.optimizer.items():
+        arrays |= {f"optimizer/{kind}/{name}": array for name, array in vectors.items()}
+    arrays["losses"] = np.array(state.losses, np.float64)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            try:
+                np.savez(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise TrainingError(
+            f"{path} cannot be written: {error.strerror}", hint="name another file"
+        ) from None
+
+
+def load(path: Path, network: Network) -> State:
+    """The state that was saved. Raises TrainingError for a file that is truncated, foreign, or of
+    another network; `batch_size`, the optimiser's settings and the like may differ."""
+    arrays = _arrays(path)
+    about = _about(path, arrays)
+    expected, found = _shape(described(network)), _shape(about["network"])
+    if found != expected:
+        raise TrainingError(
+            f"{path}: weights of {found}, expected those of {expected}",
+            hint="name the network that they were saved from",
+        )
+    weights = {
+        name: _checked(path, arrays, f"weights/{name}", shape, network.dtype)
+        for name, shape in network.parameters.items()
+    }
+    optimizer: dict[str, dict[str, Array]] = defaultdict(dict)
+    for key in arrays:
+        if key.startswith("optimizer/"):
+            _, kind, name = key.split("/", 2)
+            shape = network.parameters.get(name)
+            optimizer[kind][name] = _checked(path, arrays, key, shape, network.dtype)
+    for kind, vectors in optimizer.items():
+        if vectors.keys() != weights.keys():
+            raise TrainingError(f"{path}: optimizer/{kind} is not there for every parameter")
+    losses = _checked(path, arrays, "losses", None, "float64")
+    return State(
+        weights,
+        dict(optimizer),
+        about["seed"],
+        about["epoch"],
+        about["batch"],
+        tuple(map(float, losses.ravel())),
+    )
+
+
+def described(network: Network) -> dict[str, Any]:
+    """The network as JSON has it, in the words of its YAML."""
+    optimizer = {"name": type(network.optimizer).__name__.lower(), **asdict(network.optimizer)}
+    layers = [{NAMES[type(kind)]: asdict(kind)} for kind in network.layers]
+    about = {
+        "name": network.name,
+        "input_shape": network.input_shape,
+        "batch_size": network.batch_size,
+        "dtype": network.dtype,
+        "optimizer": optimizer,
+        "layers": layers,
+    }
+    converted: dict[str, Any] = json.loads(json.dumps(about))
+    return converted
+
+
+def _shape(about: Mapping[str, Any]) -> str:
+    """What weights depend on, as one line."""
+    layers = []
+    for layer in about["layers"]:
+        ((name, values),) = layer.items()
+        settings = ", ".join(f"{key} {value}" for key, value in values.items())
+        layers.append(f"{name}({settings})" if settings else name)
+    return f"{about['input_shape']} {about['dtype']}: {', '.join(layers)}"
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise TrainingError(f"{path}: found more than {MAX_BYTES} bytes, expected weights")
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename for info in archive.infolist()]
+            size = sum(info.file_size for info in archive.infolist())
+        if size > MAX_BYTES or len(set(names)) != len(names):
+            raise _foreign(path)
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        raise TrainingError(
+            f"{path} cannot be read: {error.strerror or error}", hint="check the path"
+        ) from None
+    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, MemoryError) as error:
+        raise TrainingError(
+            f"{path}: found no whole .npz file of plain arrays ({error}), expected weights that "
+            "convbench train saved",
+            hint="a file that was cut off cannot be used; nothing in it was run",
+        ) from None
+
+
+def _about(path: Path, arrays: Mapping[str, Array]) -> dict[str, Any]:
+    try:
+        about = json.loads(str(arrays["convbench"][()]))
+        schema = about["schema"]
+        known = isinstance(about["network"]["layers"], list)
+        numbers = [about[key] for key in ("seed", "epoch", "batch")]
+        known &= all(type(number) is int and number >= 0 for number in numbers)
+        _shape(about["network"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        raise _foreign(path) from None
+    if schema != SCHEMA:
+        raise TrainingError(
+            f"{path}: found the schema {schema!r}, expected {SCHEMA}",
+            hint="it is of another version of convbench",
+        )
+    if not known:
+        raise _foreign(path)
+    checked: dict[str, Any] = about
+    return checked
+
+
+def _foreign(path: Path) -> TrainingError:
+    return TrainingError(
+        f"{path}: found a file of something else, expected weights that convbench train saved",
+        hint="convbench train --save FILE writes them",
+    )
+
+
+def _checked(
+    path: Path, arrays: Mapping[str, Array], key: str, shape: tuple[int, ...] | None, dtype: str
+) -> Array:
+    array = arrays.get(key)
+    if array is None or array.dtype != dtype or (shape is not None and array.shape != shape):
+        found = "nothing" if array is None else f"{array.dtype} {array.shape}"
+        raise TrainingError(f"{path}: {key}: found {found}, expected {dtype} {shape or ''}".strip())
+    if not np.isfinite(array).all():
+        raise TrainingError(f"{path}: {key}: found values that are no finite numbers")
+    return array
