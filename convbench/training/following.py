@@ -2,9 +2,13 @@
 
 In float64 a parameter may differ from Keras's by CLOSE times its largest element. In float32 the
 two round differently, and what they round feeds back through the weights: how fast that grows
-depends on the network. So it is measured on Keras alone: its float32 run against its float64 run,
-with equal weights and batches, is what rounding does to this network up to this step. Ours, in
-float32, may be FACTOR times as far from the float64 run.
+depends on the network. So it is measured, without our training: Keras's float32 run against its
+float64 run, with equal weights and batches, is what rounding does to this network up to this step.
+Ours, in float32, may be FACTOR times as far from the float64 run.
+
+An algorithm that is not exact rounds more than Keras does, and Adam, which divides by the size of a
+gradient, turns even the least of it into steps of full size where a gradient is zero. What it may
+err by a priori is no help: it is larger than a step. In float64 it follows as closely as any.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ CLOSE = 1e-9
 """Of float64: some 10^7 roundings of the size of the largest element."""
 
 FACTOR = 8.0
-"""Two draws of the same rounding differ; and an algorithm that is not exact rounds more."""
+"""Two draws of the same rounding differ. Measured: up to 1.7 (100 steps, ten seeds)."""
 
 LEAST = 4.0
 """Units in the last place of the largest element that are no departure at any step: Keras's float32
@@ -54,18 +58,18 @@ class Following:
         self.departed: Departure | None = None
         self._rounding: dict[str, float] = {}
 
-    def compare(self, ours: Weights, exact: Weights, rounded: Weights | None = None) -> None:
-        """The weights after a step: ours, Keras's in float64, and, where ours are float32, Keras's
-        in float32 as well."""
+    def compare(self, ours: Weights, exact: Weights, *rounded: Weights) -> None:
+        """The weights after a step: ours, Keras's in float64, and, where ours are float32, those of
+        the runs that are rounded as ours may be."""
         self.steps += 1
         for name, reference in exact.items():
             error = _distance(ours[name], reference)
             largest = float(np.abs(reference).max())
-            if rounded is None:
+            if not rounded:
                 bound = CLOSE * largest
             else:
-                seen = max(self._rounding.get(name, 0.0), _distance(rounded[name], reference))
-                self._rounding[name] = seen
+                seen = max(_distance(run[name], reference) for run in rounded)
+                seen = self._rounding[name] = max(seen, self._rounding.get(name, 0.0))
                 bound = FACTOR * seen + LEAST * float(np.finfo(np.float32).eps) * largest
             here = Departure(self.steps, name, error, bound)
             if self.worst is None or here.over_bound > self.worst.over_bound:

@@ -64,8 +64,9 @@ class AdamUpdate(Update):
         mean, square = self.state["momentum"], self.state["velocity"]
         number = self._weights.dtype.type
         steps = number(self.steps)
-        one_less_beta_2 = 1 - np.power(number(given.beta_2), steps)
-        one_less_beta_1 = 1 - np.power(number(given.beta_1), steps)
+        # Keras casts both by way of float32, whatever the weights' dtype.
+        beta_1, beta_2 = number(np.float32(given.beta_1)), number(np.float32(given.beta_2))
+        one_less_beta_1, one_less_beta_2 = 1 - np.power(beta_1, steps), 1 - np.power(beta_2, steps)
         rate = number(given.learning_rate) * np.sqrt(one_less_beta_2) / one_less_beta_1
 
         np.subtract(gradients, mean, out=scratch)
