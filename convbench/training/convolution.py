@@ -33,14 +33,13 @@ class ConnectedConv2D(ConnectedLayer):
         parameters: dict[str, Array],
         gradients: dict[str, Array],
         dtype: Dtype,
-        implementation: Implementation,
         threads: int,
+        implementation: Implementation,
         phases: Phases,
     ) -> None:
-        super().__init__(place, parameters, gradients, dtype)
+        super().__init__(place, parameters, gradients, dtype, threads)
         self._dtype = dtype
         self._implementation = implementation
-        self._threads = threads
         self._phases = phases
         self._prepared: dict[tuple[int, Pass], Prepared] = {}
         self._ones = np.ones(0, dtype)

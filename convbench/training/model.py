@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from convbench.errors import TrainingError
 from convbench.implementations.contract import Implementation
+from convbench.implementations.threads import one_blas_thread
 from convbench.training.convolution import ConnectedConv2D
 from convbench.training.layers import (
     ConnectedDense,
@@ -76,21 +77,28 @@ class Model:
         own = [f"{place.name}/{name}" for name in place.parameters]
         parameters = {name.rpartition("/")[2]: self.parameters[name] for name in own}
         gradients = {name.rpartition("/")[2]: self.gradients[name] for name in own}
-        given = (place, parameters, gradients, self.network.dtype)
+        given = (place, parameters, gradients, self.network.dtype, threads)
         if isinstance(place.kind, Conv2D):
-            return ConnectedConv2D(*given, implementation, threads, self.phases)
+            return ConnectedConv2D(*given, implementation, self.phases)
         return OTHERS[type(place.kind)](*given)
 
     def step(self, images: Array, labels: Labels) -> float:
         """One update; returns the loss before it. `images` are (batch, height, width, channels)."""
+        with one_blas_thread():
+            loss = self._forward_and_backward(images, labels)
+        self.update.step(self._gradients)
+        self.phases.lap(Phase.OPTIMISER)
+        return loss
+
+    def _forward_and_backward(self, images: Array, labels: Labels) -> float:
+        """Dense layers too leave BLAS one thread: another would spin when it is done (OpenBLAS: for
+        0.1 s) on the CPU that the convolution's threads need."""
         loss, gradient = softmax_cross_entropy(self.logits(images), labels)
         for index in range(len(self.layers) - 1, self._first - 1, -1):
             back = self.layers[index].backward(gradient, to_input=index > self._first)
             if back is not None:
                 gradient = back
             self.phases.lap(Phase.OTHER_LAYERS)
-        self.update.step(self._gradients)
-        self.phases.lap(Phase.OPTIMISER)
         return loss
 
     def logits(self, images: Array) -> Array:
