@@ -93,6 +93,7 @@ def weights_of(model: Any, network: Network) -> dict[str, Array]:
 
 def save(network: Network, weights: Mapping[str, Array], path: Path) -> None:
     """As a `.keras` file, bit for bit."""
+    start(1)
     import keras
 
     keras.config.set_floatx(network.dtype)

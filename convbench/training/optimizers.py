@@ -44,13 +44,14 @@ class SGDUpdate(Update):
         given, weights = self._optimizer, self._weights
         change = np.multiply(gradients, given.learning_rate, out=self._scratch)
         if given.momentum:
+            kept = _by_way_of_float32(given.momentum)
             momentum = self.state["momentum"]
-            momentum *= given.momentum
+            momentum *= kept
             momentum -= change
             if not given.nesterov:
                 weights += momentum
                 return
-            weights += np.multiply(momentum, given.momentum, out=self._another)
+            weights += np.multiply(momentum, kept, out=self._another)
         weights -= change
 
 
@@ -64,8 +65,8 @@ class AdamUpdate(Update):
         mean, square = self.state["momentum"], self.state["velocity"]
         number = self._weights.dtype.type
         steps = number(self.steps)
-        # Keras casts both by way of float32, whatever the weights' dtype.
-        beta_1, beta_2 = number(np.float32(given.beta_1)), number(np.float32(given.beta_2))
+        beta_1 = number(_by_way_of_float32(given.beta_1))
+        beta_2 = number(_by_way_of_float32(given.beta_2))
         one_less_beta_1, one_less_beta_2 = 1 - np.power(beta_1, steps), 1 - np.power(beta_2, steps)
         rate = number(given.learning_rate) * np.sqrt(one_less_beta_2) / one_less_beta_1
 
@@ -81,6 +82,11 @@ class AdamUpdate(Update):
         np.multiply(mean, rate, out=another)
         another /= scratch
         self._weights -= another
+
+
+def _by_way_of_float32(value: float) -> float:
+    """What Keras makes of a setting that it casts, whatever the weights' dtype."""
+    return float(np.float32(value))
 
 
 def update_of(optimizer: Optimizer, weights: Array) -> Update:
