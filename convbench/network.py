@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from convbench import stats
 from convbench.layer import Layer, Pass
-from convbench.results import Cell, NetworkLayer, NetworkRow
+from convbench.results import Cell, NetworkLayer, NetworkRow, Part
 from convbench.rounds import Rounds, fastest_by_round, log_median
 from convbench.suite import FASTEST_KERAS, KERAS_WAYS
 
 BEST_PER_LAYER = "best per layer"
 """What the row is called that takes the fastest implementation of each layer and pass."""
 
-Unit = tuple[Pass, str]  # pass, layer
+Unit = tuple[Part, str]  # pass, layer
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,8 @@ def _check_schema(path: Path, schema: object) -> None:
 def _check_references(path: Path, result: ResultFile, benchmarks: Benchmarks) -> None:
     """Every cell is of a layer of the suite, and a time of a benchmark of the file."""
     layers = {layer.name for layer in result.suite.layers}
+    if result.training is not None:
+        layers.add(result.suite.name)
     for index, cell in enumerate(result.cells):
         problem = ""
         if cell.layer not in layers:

@@ -7,14 +7,25 @@ The file is pyperf's JSON (`benchmarks` with every raw sample) with one more top
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
 
 from convbench.layer import Layer, Pass
 from convbench.machine import Caution, Machine, Software
 from convbench.suite import FILE_NAMES, Suite
 
 SCHEMA = "convbench-result/1"
+
+
+class Step(StrEnum):
+    """What cells of a training are of, where others have a pass: all of one update."""
+
+    TRAINING = "training-step"
+
+
+Part = Pass | Step
+"""What a cell computes: a pass of a layer, or a step of a network's training."""
 
 Status = Literal["ok", "wrong", "unsupported", "failed", "skipped", "pending"]
 Interval = tuple[float, float]
@@ -126,7 +137,7 @@ class Cell:
     """
 
     layer: str
-    pass_: Pass
+    pass_: Part
     implementation: str
     status: Status
     reason: str | None = None
@@ -145,7 +156,7 @@ class Speedup:
     """Time of `versus` over time of `implementation`; `chosen` names the Keras way."""
 
     layer: str
-    pass_: Pass
+    pass_: Part
     implementation: str
     versus: str
     chosen: str
@@ -165,7 +176,7 @@ class Duplicate:
     """
 
     layer: str
-    pass_: Pass
+    pass_: Part
     implementation: str
     ratio: float
     ci99: Interval | None
@@ -180,7 +191,7 @@ class SummaryRow:
 
     implementation: str
     versus: str
-    pass_: Pass | None
+    pass_: Part | None
     geometric_mean: float
     ci99: Interval | None
 
@@ -241,9 +252,48 @@ SEEN_DELAY = "seen_delay"
 """Metadata of a round: the part of its own time by which a slowed arm was slowed in fact."""
 
 
-def benchmark_name(layer: str, pass_: Pass, implementation: str) -> str:
+def benchmark_name(layer: str, pass_: Part, implementation: str) -> str:
     """`layer/pass/implementation`; the duplicate arm's has `#twin` behind it."""
     return f"{layer}/{pass_}/{implementation}"
+
+
+@dataclass(frozen=True)
+class ArmTraining:
+    """What a training came to beside its time: one entry a cell, by `implementation`.
+
+    `steps` is how many each round took, of an `epoch_s` of `steps_an_epoch`. `followed` steps were
+    compared with Keras's in `followed_in` (a dtype); `over_bound` is the largest ratio of a
+    parameter's error to what it may be. `phases` are seconds a step, and None for Keras. `losses`
+    are of the last round, thinned to at most MOST_LOSSES means. `accuracies` are those on the
+    held-out images, one a round that trained to the end.
+    """
+
+    implementation: str
+    steps: int
+    followed: int
+    followed_in: str
+    over_bound: float | None
+    phases: dict[str, float] | None
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    took: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The network that was trained, as its YAML has it, and on what.
+
+    A round trained for `epochs` epochs of `steps_an_epoch`, or for fewer steps.
+    """
+
+    network: dict[str, Any]
+    data: str
+    note: str
+    images: int
+    held_out: int
+    epochs: int
+    steps_an_epoch: int
+    arms: tuple[ArmTraining, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -253,6 +303,8 @@ class ResultFile:
     `rounds` is how many rounds were finished, `threads` the threads that each arm was given.
     `shard` (2, 3) is the second of three parts of a suite that are run each on its own.
     Not `tune`: what chooses among others did so without trials.
+    With `training` the cells are of its steps, their `layer` is the network, and the suite has no
+    layers.
     """
 
     schema_: str
@@ -272,5 +324,6 @@ class ResultFile:
     network: tuple[NetworkRow, ...] = ()
     shard: tuple[int, int] | None = None
     tune: bool = True
+    training: Training | None = None
 
     __pydantic_config__ = FILE_NAMES

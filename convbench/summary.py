@@ -22,6 +22,7 @@ from convbench.results import (
     Benchmarks,
     Cell,
     Duplicate,
+    Part,
     ResultFile,
     Speedup,
     SummaryRow,
@@ -48,7 +49,7 @@ LOOP = "loop"
 TWIN_ALPHA = 0.001
 """A twin that differs condemns a run at this family-wise error (research/measurement.md, 5)."""
 
-RatioKey = tuple[str, Pass, str, str]  # layer, pass, implementation, versus
+RatioKey = tuple[str, Part, str, str]  # layer, pass, implementation, versus
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
     rounds = by_round(benchmarks)
     duplicates, reliable = _duplicates(result.cells, rounds, log_ratio)
     layers = {layer.name: layer for layer in result.suite.layers}
-    cells = tuple(_with_figures(cell, layers[cell.layer], result, rounds) for cell in result.cells)
+    cells = tuple(
+        _with_figures(cell, layers.get(cell.layer), result, rounds) for cell in result.cells
+    )
     ratios = _ratios(cells, rounds)
     return replace(
         result,
@@ -139,7 +142,7 @@ def quickest_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> 
 
 
 def _timed(
-    result: ResultFile, rounds: dict[str, Rounds], layer: str, pass_: Pass
+    result: ResultFile, rounds: dict[str, Rounds], layer: str, pass_: Part
 ) -> dict[str, Rounds]:
     """The right and timed cells of a (layer, pass), by implementation."""
     return {
@@ -169,11 +172,15 @@ def mean_over(ratios: Iterable[Ratio]) -> stats.Estimate | None:
     return stats.geometric_mean([[of_one[r] for r in sorted(shared)] for of_one in logs])
 
 
-def _with_figures(cell: Cell, layer: Layer, result: ResultFile, rounds: dict[str, Rounds]) -> Cell:
+def _with_figures(
+    cell: Cell, layer: Layer | None, result: ResultFile, rounds: dict[str, Rounds]
+) -> Cell:
+    """`layer` None: a whole network's training, whose work is not counted."""
     name = benchmark_name(cell.layer, cell.pass_, cell.implementation)
     runs = rounds.get(name)
     if not runs:
-        return replace(cell, time=None, work=Work(layer.flops, layer.flops_in_bounds))
+        work = None if layer is None else Work(layer.flops, layer.flops_in_bounds)
+        return replace(cell, time=None, work=work)
     estimate = stats.estimate([log_median(run) for run in runs.values()])
     time = Time(
         time_s=estimate.value,
@@ -182,6 +189,8 @@ def _with_figures(cell: Cell, layer: Layer, result: ResultFile, rounds: dict[str
         samples=sum(len(run.values) for run in runs.values()),
         benchmark=name,
     )
+    if layer is None:
+        return replace(cell, time=time, work=None)
     rate = layer.flops_in_bounds / time.time_s
     peak = _peak(result.machine.calibration, layer, result.threads)
     work = Work(
@@ -202,7 +211,7 @@ def _peak(calibration: Calibration | None, layer: Layer, threads: int) -> float 
 
 def _ratios(cells: Iterable[Cell], rounds: dict[str, Rounds]) -> dict[RatioKey, Ratio]:
     """T_versus / T_implementation of every cell that is right, over loop and the fastest Keras."""
-    groups: dict[tuple[str, Pass], dict[str, Rounds]] = {}
+    groups: dict[tuple[str, Part], dict[str, Rounds]] = {}
     for cell in cells:
         if cell.status == "ok" and cell.time is not None:
             arms = groups.setdefault((cell.layer, cell.pass_), {})
@@ -247,10 +256,10 @@ def _speedup(key: RatioKey, ratio: Ratio, reliable: bool) -> Speedup:
 
 def _duplicates(
     cells: Iterable[Cell], rounds: dict[str, Rounds], ratio: LogRatio
-) -> tuple[tuple[Duplicate, ...], dict[tuple[str, Pass], bool]]:
+) -> tuple[tuple[Duplicate, ...], dict[tuple[str, Part], bool]]:
     """The twins' ratios, and for every (layer, pass) whether its twin agrees with its arm."""
-    estimates: dict[tuple[str, Pass, str], stats.Estimate] = {}
-    reliable: dict[tuple[str, Pass], bool] = {}
+    estimates: dict[tuple[str, Part, str], stats.Estimate] = {}
+    reliable: dict[tuple[str, Part], bool] = {}
     for cell in cells:
         reliable.setdefault((cell.layer, cell.pass_), True)
         name = benchmark_name(cell.layer, cell.pass_, cell.implementation)

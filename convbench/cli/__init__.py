@@ -16,6 +16,7 @@ from convbench.cli import (
     run,
     schema,
     show,
+    train,
 )
 from convbench.cli.console import Traceback
 
@@ -48,6 +49,7 @@ def root(
 
 
 app.command("run")(run.run)
+app.command("train")(train.train)
 app.command("check")(check.check)
 app.command("show")(show.show)
 app.command("diff")(diff.diff)

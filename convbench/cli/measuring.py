@@ -303,7 +303,7 @@ def new_session(
         machine=machine.fingerprint(),
         software=machine.software(),
         environment=cautions.relevant_environment(environment),
-        threads=_thread_count(threads if threads is not None else suite.threads),
+        threads=thread_count(threads if threads is not None else suite.threads),
         effort=effort.value if effort is not None else suite.effort,
         seed=seed,
         path=path,
@@ -313,7 +313,7 @@ def new_session(
     )
 
 
-def _thread_count(asked: str | int) -> int:
+def thread_count(asked: str | int) -> int:
     from convbench.machine import usable_cpus
 
     usable = len(usable_cpus())

@@ -160,6 +160,11 @@ def _resumed(path: Path, effort: EffortName | None) -> Session:
     from convbench.schedule.options import worker_environment
 
     saved = result_file.load(path)
+    if saved.result.training is not None:
+        raise ResultError(
+            f"{path} is of a training, which `run` cannot go on with",
+            hint="convbench train --resume goes on with a checkpoint",
+        )
     session = Session.resume(saved, path)
     here, there = machine.fingerprint(), session.machine
     environment = relevant_environment(worker_environment(os.environ, session.suite.environment))

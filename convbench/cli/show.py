@@ -73,9 +73,11 @@ def print_result(
     everything: bool = False,
 ) -> None:
     """The tables of a run, or of a check."""
-    from convbench.report import check_tables, network_tables, run_tables
+    from convbench.report import check_tables, network_tables, run_tables, training_tables
 
-    if check_tables.is_check(result):
+    if result.training is not None:
+        report = training_tables.report(result)
+    elif check_tables.is_check(result):
         report = check_tables.report(result)
     else:
         report = run_tables.report(result, top or network_tables.TOP, everything)

@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from convbench.layer import Pass
-from convbench.results import Interval, Status
+from convbench.results import Interval, Part, Status
 from convbench.suite import FILE_NAMES
 
 Quantity = Literal["time", "speedup", "peak_memory", "fraction_of_peak"]
@@ -70,7 +69,7 @@ class CellRow:
     """A cell: one figure a file, None where a file does not have it, and one change a new file."""
 
     layer: str
-    pass_: Pass
+    pass_: Part
     implementation: str
     figures: tuple[Figure | None, ...]
     changes: tuple[Change | None, ...]
@@ -83,7 +82,7 @@ class MeanRow:
     """Geometric means of an implementation's changes, one a new file; pass None: all passes."""
 
     implementation: str
-    pass_: Pass | None
+    pass_: Part | None
     changes: tuple[Change | None, ...]
 
     __pydantic_config__ = FILE_NAMES
@@ -102,7 +101,7 @@ class Compared:
 @dataclass(frozen=True)
 class CellName:
     layer: str
-    pass_: Pass
+    pass_: Part
     implementation: str
 
     __pydantic_config__ = FILE_NAMES

@@ -20,14 +20,14 @@ from convbench.compare.document import (
     Verdict,
 )
 from convbench.layer import Pass
-from convbench.results import Benchmarks, Cell
+from convbench.results import Benchmarks, Cell, Part
 from convbench.summary import FASTEST_KERAS, LOOP, Ratio, mean_over, speedups, summarise, time_of
 
 if TYPE_CHECKING:
     from convbench.result_file import Saved
 
 
-CellKey = tuple[str, Pass, str]  # layer, pass, implementation
+CellKey = tuple[str, Part, str]  # layer, pass, implementation
 
 
 class Subject(NamedTuple):
@@ -48,7 +48,7 @@ class Measured:
     cells: dict[CellKey, Cell]
     timed: dict[Subject, dict[CellKey, Ratio]]
     fastest: frozenset[CellKey]  # the Keras ways that others are compared with
-    unreliable: frozenset[tuple[str, Pass]]
+    unreliable: frozenset[tuple[str, Part]]
 
 
 def measured_of(saved: Saved, without: Collection[str] = ()) -> Measured:

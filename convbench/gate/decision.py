@@ -16,7 +16,7 @@ from typing import Literal
 
 from convbench import stats
 from convbench.errors import PRECEDENCE, ExitCode
-from convbench.layer import Pass
+from convbench.results import Part
 from convbench.suite import FILE_NAMES
 
 ALPHA = 0.01
@@ -51,7 +51,7 @@ class Subject:
     implementation: str
     versus: str | None
     layer: str | None
-    pass_: Pass | None
+    pass_: Part | None
 
     __pydantic_config__ = FILE_NAMES
 

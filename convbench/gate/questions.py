@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from convbench import stats, summary
 from convbench.compare import Deviations, incomparable, other_geometry
 from convbench.gate.decision import ROOM, TOLERANCE, Margins, Question, Subject
-from convbench.results import Cell, Duplicate, ResultFile, benchmark_name
+from convbench.results import Cell, Duplicate, ResultFile, Step, benchmark_name
 from convbench.suite import FASTEST_KERAS, KERAS_WAYS, Rule, Suite
 from convbench.summary import LOOP, RatioKey
 
@@ -217,11 +217,12 @@ def deviations_between(
 
 def in_common(old: Saved, suite: Suite) -> list[RatioKey]:
     """The speedups of a baseline that a run of the suite is asked for."""
-    layers, implementations = {layer.name for layer in suite.layers}, set(suite.implementations)
+    layers = {layer.name for layer in suite.layers} or {suite.name}  # a network's training
+    parts = {*suite.passes, Step.TRAINING}
     keys = [
         key
         for key in summary.speedups(old.result, old.benchmarks)
-        if key[0] in layers and key[1] in suite.passes and key[2] in implementations
+        if key[0] in layers and key[1] in parts and key[2] in set(suite.implementations)
     ]
     return [key for key in keys if key[2] not in (*KERAS_WAYS, LOOP)] or keys
 

@@ -61,6 +61,7 @@ class Worker:
             )
         self._connection = Connection(ours.detach())
         self.ready: Ready | None = None
+        self._awaiting = False
         with _LIVE_LOCK:
             _LIVE.add(self)
         self._send(start)
@@ -79,6 +80,12 @@ class Worker:
         """The answer. Raises CellFailedError, or WorkerLostError; then the worker is dead."""
         self._send(request)
         return self._receive(timeout_s)
+
+    def settle(self, timeout_s: float) -> None:
+        """Takes the answer that an interrupted `ask` did not wait for, so that it can be asked."""
+        if self._awaiting:
+            with contextlib.suppress(CellFailedError):
+                self._receive(timeout_s)
 
     @contextlib.contextmanager
     def token(self) -> Iterator[None]:
@@ -104,6 +111,7 @@ class Worker:
 
     def _send(self, message: Request) -> None:
         # A dead worker shows when the answer is awaited, with its reason.
+        self._awaiting = True
         with contextlib.suppress(OSError):
             self._connection.send(message)
 
@@ -113,6 +121,7 @@ class Worker:
                 self.kill()
                 raise WorkerLostError(f"no answer for {timeout_s:g} s: killed (see --timeout)")
             answer = self._connection.recv()
+            self._awaiting = False
         except (EOFError, OSError):
             raise WorkerLostError(self._last_words()) from None
         if isinstance(answer, Failure):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from convbench.implementations.contract import Ledger
 from convbench.implementations.variants import Variant
@@ -10,6 +11,10 @@ from convbench.layer import Layer, Pass
 from convbench.machine import BlasLibrary
 from convbench.own_code import OwnCode
 from convbench.results import Agreement, Explanation
+
+if TYPE_CHECKING:
+    from convbench.training.arms import Setup
+    from convbench.training.trainer import State
 
 
 @dataclass(frozen=True)
@@ -131,4 +136,55 @@ class Failure:
     hint: str | None = None
 
 
-Request = Start | Check | Meter | Calibrate | WarmUp | Sample | Release
+@dataclass(frozen=True)
+class Connect:
+    """Connect a network to train it; answered by an arms.Connected. `warm`: and warm up."""
+
+    setup: Setup
+    implementation: str
+    warm: bool = False
+
+
+@dataclass(frozen=True)
+class Follow:
+    """One step, from `state` if there is one; answered by its loss and the weights after it."""
+
+    state: State | None = None
+
+
+@dataclass(frozen=True)
+class Train:
+    """So many steps, or as many as `seconds` allow; answered by an arms.Trained."""
+
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on from there; answered by None."""
+
+    state: State
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Call a method of arms.Arm; answered by what it returns."""
+
+    what: Literal["accuracy", "summary", "state", "restart"]
+
+
+Request = (
+    Start
+    | Check
+    | Meter
+    | Calibrate
+    | WarmUp
+    | Sample
+    | Release
+    | Connect
+    | Follow
+    | Train
+    | Resume
+    | Ask
+)

@@ -18,13 +18,13 @@ import sys
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convbench import implementations, operands, tuning
 from convbench.agreement import checker
 from convbench.agreement.diagnosing import Diagnosing
 from convbench.calibration import calibrate
-from convbench.errors import ImplementationError
+from convbench.errors import ImplementationError, TrainingError
 from convbench.implementations.contract import Implementation, Prepared
 from convbench.implementations.user.saying import describe_exception, listening, trace
 from convbench.implementations.variants import Delayed
@@ -32,21 +32,29 @@ from convbench.layer import Layer, Pass
 from convbench.machine import blas_libraries
 from convbench.measure import clock
 from convbench.measure.protocol import (
+    Ask,
     Calibrate,
     Check,
     Checked,
+    Connect,
     Failure,
+    Follow,
     Meter,
     Ready,
     Refused,
     Release,
     Released,
     Request,
+    Resume,
     Sample,
     Start,
+    Train,
     WarmUp,
 )
 from convbench.results import Explanation
+
+if TYPE_CHECKING:
+    from convbench.training.arms import Arm
 
 PR_SET_PDEATHSIG = 1
 
@@ -64,6 +72,7 @@ class Server:
         self._arms: dict[str, tuple[Prepared, clock.Warm]] = {}
         self._last: str | None = None  # the arm that was sampled last
         self._diagnosing = Diagnosing()
+        self._training: Arm | None = None
         _start_runtime(start.runtime, start.threads)
 
     def answer(self, request: Request) -> Any:
@@ -90,7 +99,30 @@ class Server:
                 }
                 self._arms.clear()
                 return Released(_max_rss(), delays)
+            case Connect() | Follow() | Train() | Resume() | Ask():
+                return self._training_answer(request)
         raise TypeError(f"not a request: {request!r}")
+
+    def _training_answer(self, request: Connect | Follow | Train | Resume | Ask) -> Any:
+        from convbench.training import arms
+
+        if isinstance(request, Connect):
+            self._training = arms.connect(request.setup, request.implementation, self._threads)
+            if request.warm:
+                self._training.warm_up()
+                self._training.restart()
+            return self._training.connected
+        arm = self._training
+        assert arm is not None
+        match request:
+            case Follow(state):
+                return arm.follow(state)
+            case Train(steps, seconds):
+                return arm.train(steps, seconds)
+            case Resume(state):
+                return arm.resume(state)
+            case Ask(what):
+                return getattr(arm, what)()
 
     def _check(self, request: Check) -> Checked | Refused | Failure:
         """What own code says meanwhile goes along, with what it raises too."""
@@ -219,7 +251,7 @@ def _answered(server: Server, request: Request) -> Any:
 
 
 def _failure(error: BaseException) -> Failure:
-    if isinstance(error, ImplementationError):
+    if isinstance(error, ImplementationError | TrainingError):
         return Failure(error.message, is_usage=True, hint=error.hint)
     return Failure(describe_exception(error), trace(error))
 

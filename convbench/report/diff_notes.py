@@ -29,6 +29,7 @@ from convbench.report.table import (
     Note,
     Tone,
 )
+from convbench.results import Part
 from convbench.stats import MIN_ROUNDS
 from convbench.summary import FASTEST_KERAS
 
@@ -101,7 +102,7 @@ def _session_fact(name: str, session: Session) -> Fact:
 
 def _listed(cells: Iterable[CellName]) -> str:
     """`conv1, conv2 (every pass: loop, im2col)`: layers and passes with the same cells are one."""
-    implementations: dict[tuple[str, Pass], tuple[str, ...]] = {}
+    implementations: dict[tuple[str, Part], tuple[str, ...]] = {}
     for cell in cells:
         key = (cell.layer, cell.pass_)
         implementations[key] = (*implementations.get(key, ()), cell.implementation)
@@ -114,7 +115,7 @@ def _listed(cells: Iterable[CellName]) -> str:
     return ", ".join(f"{', '.join(same)} ({what})" for what, same in grouped(layers).items())
 
 
-def _passes(passes: Sequence[Pass]) -> str:
+def _passes(passes: Sequence[Part]) -> str:
     return "every pass" if set(passes) == set(Pass) else ", ".join(passes)
 
 

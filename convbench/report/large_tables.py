@@ -6,7 +6,6 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from convbench.layer import Pass
 from convbench.report.check_tables import COUNTED
 from convbench.report.scale import figures
 from convbench.report.table import (
@@ -20,7 +19,7 @@ from convbench.report.table import (
     Value,
     text,
 )
-from convbench.results import ResultFile, Speedup
+from convbench.results import Part, ResultFile, Speedup
 
 MOST_CELLS = 200
 """A run with more cells is summed up, unless --all says otherwise."""
@@ -80,7 +79,7 @@ def _spread(result: ResultFile) -> Table:
         Column("lowest_layer", "lowest in", fit="shorten", optional=2),
         Column("highest_layer", "highest in", fit="shorten", optional=1),
     )
-    groups: dict[Pass, dict[tuple[str, str], list[Speedup]]] = {}
+    groups: dict[Part, dict[tuple[str, str], list[Speedup]]] = {}
     for speedup in result.speedups:
         key = (speedup.implementation, speedup.versus)
         groups.setdefault(speedup.pass_, {}).setdefault(key, []).append(speedup)

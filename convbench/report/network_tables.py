@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from convbench.layer import Pass
 from convbench.report import scale
 from convbench.report.scale import figures
 from convbench.report.table import (
@@ -20,7 +19,7 @@ from convbench.report.table import (
     Value,
     text,
 )
-from convbench.results import NetworkLayer, NetworkRow, ResultFile
+from convbench.results import NetworkLayer, NetworkRow, Part, ResultFile
 from convbench.summary import FASTEST_KERAS, subject
 
 TOP = 3
@@ -124,7 +123,7 @@ class _Loss:
     """Seconds that the subject takes longer than the fastest Keras, counted as the network does."""
 
     layer: str
-    pass_: Pass
+    pass_: Part
     count: int
     time_s: float
     ratio: float

@@ -25,7 +25,7 @@ from convbench.report.table import (
     Value,
     text,
 )
-from convbench.results import Agreement, Cell, ResultFile, Speedup, SummaryRow
+from convbench.results import Agreement, Cell, Part, ResultFile, Speedup, SummaryRow
 from convbench.summary import FASTEST_KERAS, LOOP
 
 TONE_OF_STATUS: dict[str, Tone] = {
@@ -84,7 +84,7 @@ def _cell_table(result: ResultFile) -> Table:
     layers = {layer.name: layer for layer in result.suite.layers}
     speedups = {(s.layer, s.pass_, s.implementation, s.versus): s for s in result.speedups}
     chosen = {(s.layer, s.pass_, s.chosen) for s in result.speedups if s.versus == FASTEST_KERAS}
-    units: dict[tuple[str, Pass], list[Cell]] = {}
+    units: dict[tuple[str, Part], list[Cell]] = {}
     for cell in result.cells:
         units.setdefault((cell.layer, cell.pass_), []).append(cell)
     sections = [
@@ -124,7 +124,7 @@ def _cell_row(cell: Cell, speedups: list[Speedup | None], is_fastest_keras: bool
         name,
         _check(cell.agreement),
         _time(cell, "wrong" if timed_wrong else ""),
-        *(MISSING if timed_wrong or s is None else _speedup(s) for s in speedups),
+        *(MISSING if timed_wrong or s is None else speedup_value(s) for s in speedups),
         *_memory_and_work(cell),
     ]
     if is_fastest_keras:
@@ -165,7 +165,7 @@ def _time(cell: Cell, after: str) -> Value:
     return Value(Kind.TIME_S, cell.time.time_s, cell.time.ci99_s, after=after, tone=tone)
 
 
-def _speedup(speedup: Speedup) -> Value:
+def speedup_value(speedup: Speedup) -> Value:
     is_faster = speedup.reliable and (speedup.ci99[0] if speedup.ci99 else speedup.ratio) > 1
     return Value(
         Kind.RATIO,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from convbench.results import Cell
 
-Phase = Literal["machine", "agreement", "timing"]
+Phase = Literal["machine", "agreement", "timing", "training"]
 
 
 @dataclass(frozen=True)

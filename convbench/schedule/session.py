@@ -63,7 +63,7 @@ class Session:
     def resume(cls, saved: result_file.Saved, path: Path) -> Session:
         """The session that wrote a result file, ready to go on."""
         result = saved.result
-        cells = {(c.layer, c.pass_, c.implementation): _retried(c) for c in result.cells}
+        cells = {(c.layer, Pass(c.pass_), c.implementation): _retried(c) for c in result.cells}
         session = cls(
             suite=result.suite,
             machine=result.machine,

@@ -25,6 +25,7 @@ from convbench.training.network import (
     ReLU,
     convolution,
 )
+from convbench.training.trainer import State
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
@@ -65,6 +66,28 @@ class KerasModel:
     def parameters(self) -> dict[str, Array]:
         return dict(zip(self.network.parameters, self.keras.get_weights(), strict=True))
 
+    @property
+    def optimizer_state(self) -> list[Array]:
+        """What the optimiser remembers, the learning rate and the number of steps included."""
+        self.keras.optimizer.build(self.keras.trainable_variables)
+        return [np.array(variable) for variable in self.keras.optimizer.variables]
+
+    @optimizer_state.setter
+    def optimizer_state(self, state: list[Array]) -> None:
+        for variable, value in zip(self.keras.optimizer.variables, state, strict=True):
+            variable.assign(value)
+
+    def go_on_from(self, state: State) -> None:
+        """The weights, the optimiser's vectors and the number of steps of another training."""
+        self.set_weights(state.weights)
+        optimizer = self.keras.optimizer
+        optimizer.build(self.keras.trainable_variables)
+        optimizer.iterations.assign(len(state.losses))
+        for kind, vectors in state.optimizer.items():
+            variables = [v for v in optimizer.variables if v.name.endswith(f"_{kind}")]
+            for variable, name in zip(variables, self.network.parameters, strict=True):
+                variable.assign(vectors[name])
+
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         self.keras.set_weights([weights[name] for name in self.network.parameters])
 
@@ -89,6 +112,22 @@ def weights_of(model: Any, network: Network) -> dict[str, Array]:
             f"expected {expected}"
         )
     return dict(zip(network.parameters, model.get_weights(), strict=True))
+
+
+def load(path: Path, network: Network) -> dict[str, Array]:
+    """The weights of a `.keras` file. Raises TrainingError for what is none of this network's."""
+    start(1)
+    import keras
+
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TrainingError(
+            f"{path}: found no Keras model that can be loaded: {line}",
+            hint="name a file that `model.save` or --export-keras wrote",
+        ) from None
+    return weights_of(model, network)
 
 
 def save(network: Network, weights: Mapping[str, Array], path: Path) -> None:
