@@ -106,6 +106,11 @@ class Suite:
     own: tuple[OwnCode, ...] = ()
     provenance: Provenance | None = None
 
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """What its cells are of: its layers; without any, it is the training of a network."""
+        return tuple(layer.name for layer in self.layers) or (self.name,)
+
     def is_own(self, implementation: str) -> bool:
         """Whether an implementation is the user's own code."""
         return is_own_code(implementation) or implementation in {own.name for own in self.own}

@@ -11,6 +11,7 @@ import typer
 
 from convbench.cli.console import complain, guarded, write
 from convbench.cli.measuring import Layers, Passes, Top, selected
+from convbench.errors import ConvbenchError
 
 if TYPE_CHECKING:
     from convbench.report.table import Report
@@ -47,6 +48,8 @@ def show(
     from convbench.result_file import load
 
     saved = load(file)
+    if saved.result.training is not None and (pass_ or layer):
+        raise ConvbenchError(f"{file} is of a training, which has no layers to choose from")
     result = _narrowed(saved, pass_, layer) if pass_ or layer else saved.result
     print_result(result, format_, output, top, everything)
 
@@ -86,8 +89,6 @@ def print_result(
 
 def refuse_checks(format_: Format, command: str) -> None:
     """Raises ConvbenchError for a format that holds checks or points, of a command without any."""
-    from convbench.errors import ConvbenchError
-
     if format_ in (Format.JUNIT, Format.SMALLER):
         raise ConvbenchError(
             f"--format {format_.value}: {command} checks nothing, so there is nothing to write",

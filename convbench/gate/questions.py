@@ -217,7 +217,7 @@ def deviations_between(
 
 def in_common(old: Saved, suite: Suite) -> list[RatioKey]:
     """The speedups of a baseline that a run of the suite is asked for."""
-    layers = {layer.name for layer in suite.layers} or {suite.name}  # a network's training
+    layers = set(suite.subjects)
     parts = {*suite.passes, Step.TRAINING}
     keys = [
         key

@@ -107,6 +107,6 @@ def why_not_of(rule: Rule, suite: Suite) -> str | None:
         return f"there is no implementation {rule.versus} to compare with"
     if rule.pass_ not in (None, *suite.passes):
         return f"there is no pass {rule.pass_}"
-    if not any(fnmatchcase(layer.name, rule.layer) for layer in suite.layers):
+    if not any(fnmatchcase(name, rule.layer) for name in suite.subjects):
         return f"no layer matches {rule.layer}"
     return None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from convbench.layer import Pass
 from convbench.own_code import count_left_out, lines_left_out
 from convbench.report import scale
 from convbench.report.table import Note
-from convbench.results import Cell, Example, Explanation, ResultFile, kind
+from convbench.results import Cell, Example, Explanation, Part, ResultFile, kind
 
 MAX_LAYERS = 4
 MAX_SAID = 12
@@ -21,7 +20,7 @@ def agreement_notes(result: ResultFile, beside_rows: bool = False) -> Iterator[N
     """
     for implementation in result.suite.implementations:
         of_it = [cell for cell in result.cells if cell.implementation == implementation]
-        for pass_ in result.suite.passes:
+        for pass_ in dict.fromkeys(cell.pass_ for cell in of_it):
             cells = [cell for cell in of_it if cell.pass_ == pass_]
             yield from _wrong(implementation, pass_, cells, beside_rows)
         yield from _crashed(implementation, of_it, beside_rows)
@@ -33,7 +32,7 @@ def agreement_notes(result: ResultFile, beside_rows: bool = False) -> Iterator[N
 
 
 def _wrong(
-    implementation: str, pass_: Pass, cells: Sequence[Cell], beside_rows: bool
+    implementation: str, pass_: Part, cells: Sequence[Cell], beside_rows: bool
 ) -> Iterator[Note]:
     wrong = [cell for cell in cells if cell.status == "wrong"]
     groups: dict[str, list[Cell]] = {}

@@ -30,7 +30,7 @@ from convbench.report.table import (
 from convbench.results import ArmTraining, Cell, ResultFile, Speedup, Training
 from convbench.stats import MIN_ROUNDS
 from convbench.suite import FASTEST_KERAS, KERAS_WAYS
-from convbench.summary import LOOP, subject
+from convbench.summary import LOOP
 
 BARS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 40
@@ -86,9 +86,9 @@ def _arms(result: ResultFile, training: Training) -> Table:
         Column("implementation", "implementation", short="", fit="shorten"),
         Column("check", "check"),
         figures("step", Kind.TIME_S, "step", optional=0),
-        figures("epoch", Kind.TIME_S, "epoch", optional=0),
+        Column("epoch", "epoch", "s", "decimal"),
         *(figures(name, Kind.RATIO, heading) for name, heading in versus.items()),
-        figures("accuracy", Kind.FRACTION, "accuracy", optional=1),
+        Column("accuracy", "accuracy", "%", "decimal", optional=1),
         Column("from", "trained for", fit="shorten", optional=2),
     )
     arms = {arm.implementation: arm for arm in training.arms}
@@ -123,14 +123,14 @@ def _row(
         step = Value(Kind.TIME_S, cell.time.time_s, cell.time.ci99_s)
         steps = training.steps_an_epoch
         extrapolated = "" if arm and arm.steps >= steps else "~"
-        epoch = Value(Kind.TIME_S, cell.time.time_s * steps, before=extrapolated)
+        epoch = Value(Kind.NUMBER, cell.time.time_s * steps, before=extrapolated)
     ratios = [MISSING if s is None else speedup_value(s) for s in speedups]
     if is_fastest:
         ratios[-1] = text("fastest", "dim")
     accuracy = MISSING
     if arm and arm.accuracies:
-        low, high = min(arm.accuracies), max(arm.accuracies)
-        accuracy = Value(Kind.FRACTION, fmean(arm.accuracies), (low, high))
+        per_cent = [accuracy * 100 for accuracy in arm.accuracies]
+        accuracy = Value(Kind.NUMBER, fmean(per_cent), (min(per_cent), max(per_cent)))
     trained = f"{arm.steps} steps" if arm and arm.steps else None
     values = (name, _check(cell, arm), step, epoch, *ratios, accuracy)
     return Row((*values, text(trained) if trained else MISSING))
@@ -247,17 +247,23 @@ def _dtype(training: Training) -> str:
 
 
 def _answer(result: ResultFile, training: Training) -> str:
-    name = subject(result)
-    speedup = next(
-        (s for s in result.speedups if (s.implementation, s.versus) == (name, FASTEST_KERAS)), None
-    )
+    over_keras = [
+        s
+        for s in result.speedups
+        if s.versus == FASTEST_KERAS and s.implementation not in KERAS_WAYS
+    ]
+    own = [s for s in over_keras if result.suite.is_own(s.implementation)]
+    speedup = max(own or over_keras, key=lambda s: s.ratio, default=None)
     times = {cell.implementation: cell.time for cell in result.cells if cell.time}
     steps = training.steps_an_epoch
     if speedup is None:
         of = [
             f"{WAYS.get(arm, arm)} {_duration(time.time_s * steps)}" for arm, time in times.items()
         ]
-        return f"An epoch takes {', '.join(of)}." if of else "Nothing was timed."
+        if of:
+            return f"An epoch takes {', '.join(of)}."
+        trained = [_trained(arm) for arm in training.arms if arm.steps]
+        return " ".join(trained) or "Nothing was trained."
     ours, theirs = times[speedup.implementation], times[speedup.chosen]
     interval = f", 99 % interval {scale.bounds(speedup.ci99)}" if speedup.ci99 else ""
     return (
@@ -266,6 +272,14 @@ def _answer(result: ResultFile, training: Training) -> str:
         f"{WAYS.get(speedup.chosen, speedup.chosen)}, the fastest Keras: "
         f"{scale.significant(speedup.ratio)} times as fast{interval}."
     )
+
+
+def _trained(arm: ArmTraining) -> str:
+    accuracy = ""
+    if arm.accuracies:
+        accuracy = f", and is right on {scale.significant(arm.accuracies[-1] * 100)} % of the held-out images"
+    loss = f", its loss is {scale.significant(arm.losses[-1])}" if arm.losses else ""
+    return f"{arm.implementation} took {scale.counted(arm.steps, 'step')}{loss}{accuracy}."
 
 
 def _duration(seconds: float) -> str:

@@ -234,50 +234,68 @@ def _follow_all(session: TrainingSession, options: Options) -> Iterator[Event]:
 
 
 def _follow(session: TrainingSession, options: Options, name: str, steps: int) -> Iterator[Event]:
-    """An implementation that is not exact follows in float64: see training.following."""
+    """An implementation that is not exact follows in float64: see training.following.
+
+    So does own code that departs in float32, since it may be of that kind.
+    """
     yield Progress("agreement", f"{name}: connecting")
-    exact_setup = in_float64(session.setup)
-    workers = {way: _start(session, options, way) for way in (name, "keras")}
-    connected: Connected = _ask(workers[name], Connect(session.setup, name), options)
+    ours = _start(session, options, name)
+    connected: Connected = _ask(ours, Connect(session.setup, name), options)
     session.connected = connected
-    setup = session.setup if connected.exact else exact_setup
-    if not connected.exact:
-        _ask(workers[name], Connect(setup, name), options)
-    _ask(workers["keras"], Connect(exact_setup, "keras"), options)
-    rounded: list[Worker] = []
-    if setup.network.dtype == "float32":
-        rounded.append(_start(session, options, "keras"))
-        _ask(rounded[0], Connect(setup, "keras"), options)
-    following, began = Following(), time.monotonic()
-    for step in range(1, steps + 1):
-        before: State | None = _ask(workers[name], Ask("state"), options) if rounded else None
-        loss, ours = _ask(workers[name], Follow(), options)
-        _, exact = _ask(workers["keras"], Follow(before), options)
-        if before is None:
-            following.compare(ours, exact)
-        else:
-            _, as_rounded = _ask(rounded[0], Follow(before), options)
-            following.compare_step(before.weights, ours, exact, as_rounded)
-        yield Progress("agreement", f"{name}: step {step} of {steps}, loss {loss:.4f}")
-        if following.departed or (step >= LEAST_STEPS and time.monotonic() - began > FOLLOWED_S):
-            break
-    for worker in (*workers.values(), *rounded):
-        worker.kill()
-    worst = following.departed or following.worst
-    session.followed[name] = following.steps, setup.network.dtype, worst
+    setup = session.setup if connected.exact else in_float64(session.setup)
+    following = yield from _compared(session, options, name, ours, setup, steps)
+    is_own = implementations.own_code(name) is not None
+    if following.departed and is_own and setup.network.dtype == "float32":
+        in_double = in_float64(setup)
+        again = yield from _compared(session, options, name, ours, in_double, steps)
+        if not again.departed:
+            following, setup = again, in_double
+    ours.kill()
+    worst, departed = following.departed or following.worst, following.departed
     assert worst is not None
-    departed = following.departed
+    session.followed[name] = following.steps, setup.network.dtype, worst
+    why = _departure(departed) if departed else None
     session.update(
         name,
         status="wrong" if departed else "ok",
+        reason=why,
         agreement=Agreement(
             exact=None,
             error_over_bound=worst.over_bound if math.isfinite(worst.over_bound) else None,
             max_abs_error=worst.error if math.isfinite(worst.error) else None,
             verdict="wrong" if departed else "agrees",
-            diagnosis=_departure(departed) if departed else None,
+            diagnosis=why,
         ),
     )
+
+
+def _compared(
+    session: TrainingSession, options: Options, name: str, ours: Worker, setup: Setup, steps: int
+) -> Generator[Event, None, Following]:
+    """From the initial weights: as many steps as there is time for, or up to a departure."""
+    _ask(ours, Connect(setup, name), options)
+    exact = _start(session, options, "keras")
+    rounded = _start(session, options, "keras") if setup.network.dtype == "float32" else None
+    _ask(exact, Connect(in_float64(setup), "keras"), options)
+    if rounded is not None:
+        _ask(rounded, Connect(setup, "keras"), options)
+    following, began = Following(), time.monotonic()
+    for step in range(1, steps + 1):
+        before: State | None = _ask(ours, Ask("state"), options) if rounded else None
+        loss, after = _ask(ours, Follow(), options)
+        _, right = _ask(exact, Follow(before), options)
+        if before is None or rounded is None:
+            following.compare(after, right)
+        else:
+            _, as_rounded = _ask(rounded, Follow(before), options)
+            following.compare_step(before.weights, after, right, as_rounded)
+        yield Progress("agreement", f"{name}: step {step} of {steps}, loss {loss:.4f}")
+        if following.departed or (step >= LEAST_STEPS and time.monotonic() - began > FOLLOWED_S):
+            break
+    exact.kill()
+    if rounded is not None:
+        rounded.kill()
+    return following
 
 
 def _departure(departed: Departure) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,15 @@ class ConnectedConv2D(ConnectedLayer):
         self._phases = phases
         self._prepared: dict[tuple[int, Pass], Prepared] = {}
         self._ones = np.ones(0, dtype)
+        self._adds_bias = True  # the implementation, in its forward pass
 
     def forward(self, x: Array) -> Array:
         self._x = x
         kernel, bias = self.parameters["kernel"], self.parameters.get("bias")
-        return self._run(Pass.FORWARD, len(x), LentOperands(x, kernel, bias))
+        y = self._run(Pass.FORWARD, len(x), LentOperands(x, kernel, bias))
+        if bias is not None and not self._adds_bias:
+            y = y + bias
+        return y
 
     def backward(self, gradient: Array, to_input: bool) -> Array | None:
         batch = len(gradient)
@@ -86,7 +91,14 @@ class ConnectedConv2D(ConnectedLayer):
 
     def _prepare(self, pass_: Pass, batch: int) -> Prepared:
         layer = convolution(self.place, batch, self._dtype)
-        if reason := self._implementation.unsupported(layer, pass_):
+        reason = self._implementation.unsupported(layer, pass_)
+        if reason and layer.use_bias:
+            bare = replace(layer, use_bias=False)
+            if self._implementation.unsupported(bare, pass_) is None:
+                layer, reason = bare, None
+        if pass_ is Pass.FORWARD:
+            self._adds_bias = layer.use_bias
+        if reason:
             raise TrainingError(
                 f"{self._implementation.name} cannot train this network: {self.place.name} "
                 f"{pass_} ({layer.geometry()}): {reason}",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Mapping
@@ -45,17 +44,17 @@ def save(path: Path, network: Network, state: State) -> None:
     for kind, vectors in state.optimizer.items():
         arrays |= {f"optimizer/{kind}/{name}": array for name, array in vectors.items()}
     arrays["losses"] = np.array(state.losses, np.float64)
+    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            try:
+        try:
+            with partial.open("wb") as file:
                 np.savez(file, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise TrainingError(
             f"{path} cannot be written: {error.strerror}", hint="name another file"
