@@ -277,7 +277,8 @@ def _answer(result: ResultFile, training: Training) -> str:
 def _trained(arm: ArmTraining) -> str:
     accuracy = ""
     if arm.accuracies:
-        accuracy = f", and is right on {scale.significant(arm.accuracies[-1] * 100)} % of the held-out images"
+        per_cent = scale.significant(arm.accuracies[-1] * 100)
+        accuracy = f", and is right on {per_cent} % of the held-out images"
     loss = f", its loss is {scale.significant(arm.losses[-1])}" if arm.losses else ""
     return f"{arm.implementation} took {scale.counted(arm.steps, 'step')}{loss}{accuracy}."
 
