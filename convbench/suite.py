@@ -137,8 +137,26 @@ def _hash(name: str) -> int:
 
 def shipped_suites() -> dict[str, Path]:
     """Suites by name: installed beside the package, or in configs/ of a checkout."""
+    return _shipped("suite")
+
+
+def shipped_networks() -> dict[str, Path]:
+    """Networks by name, from the same folder."""
+    return _shipped("network")
+
+
+def _shipped(kind: str) -> dict[str, Path]:
+    """The files whose first line names the schema of that kind."""
     package = Path(__file__).parent
     folder = next(
         (f for f in (package / "configs", package.parent / "configs") if f.is_dir()), None
     )
-    return {} if folder is None else {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    paths = [] if folder is None else sorted(folder.glob("*.yaml"))
+    return {
+        path.stem: path for path in paths if _schema_line(path).endswith(f"={kind}.schema.json")
+    }
+
+
+def _schema_line(path: Path) -> str:
+    with path.open(encoding="utf-8") as stream:
+        return stream.readline().rstrip()

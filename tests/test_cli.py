@@ -150,7 +150,7 @@ def test_no_color_is_honoured_in_a_terminal(tiny):
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", printed)
 
 
-@pytest.mark.parametrize("document", ["suite", "result"])
+@pytest.mark.parametrize("document", ["suite", "network", "result"])
 def test_schema_is_a_schema(document, tiny):
     done = convbench("schema", document)
     assert done.returncode == 0

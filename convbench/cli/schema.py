@@ -1,4 +1,4 @@
-"""`convbench schema`: the JSON Schema of suites and of result files."""
+"""`convbench schema`: the JSON Schema of suites, networks and result files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from convbench.cli.console import guarded, write
 
 class Document(StrEnum):
     SUITE = "suite"
+    NETWORK = "network"
     RESULT = "result"
 
 
@@ -24,9 +25,11 @@ def schema(
         Path | None, typer.Option("--output", "-o", help="A file instead of stdout.")
     ] = None,
 ) -> None:
-    """Print the JSON Schema of a suite, or of the key `convbench` in a result file."""
+    """Print the JSON Schema of a suite or a network, or of the key `convbench` in a result file."""
     if document is Document.SUITE:
         from convbench.suite_file import json_schema
+    elif document is Document.NETWORK:
+        from convbench.suite_file import network_schema as json_schema
     else:
         from convbench.result_file import json_schema
     write(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", output)

@@ -1,19 +1,30 @@
-"""YAML -> Suite or rules: finds the file, checks it, and raises all its problems together."""
+"""YAML -> Suite, Network or rules: finds the file, checks it, raises all problems together."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from convbench.errors import SuiteError
 from convbench.layer import Pass
 from convbench.suite import DEFAULT_IMPLEMENTATIONS, Provenance, Rule, Suite
 from convbench.suite_file.checks import check_model, check_unique, implementations, layers
-from convbench.suite_file.document import RULES, SUITE, Kind, json_schema
+from convbench.suite_file.document import RULES, SUITE, TOP, Kind, json_schema
+from convbench.suite_file.network import network
+from convbench.suite_file.network_document import NETWORK, network_schema
 from convbench.suite_file.places import Document
 from convbench.suite_file.rules import Lists, lists_of, rules
 from convbench.suite_file.source import MAX_BYTES, decode, find
+from convbench.training.network import Network
 
-__all__ = ["MAX_BYTES", "json_schema", "read_rules", "read_suite"]
+__all__ = [
+    "MAX_BYTES",
+    "json_schema",
+    "network_schema",
+    "read_network",
+    "read_rules",
+    "read_suite",
+]
 
 
 def read_suite(target: str | Path) -> Suite:
@@ -44,6 +55,12 @@ def read_suite(target: str | Path) -> Suite:
     )
 
 
+def read_network(target: str | Path) -> Network:
+    """The network of a file, or of a shipped network's name. Raises SuiteError as `read_suite`."""
+    path, document = _read(target, NETWORK)
+    return network(document, path)
+
+
 def read_rules(path: str | Path) -> tuple[Rule, ...]:
     """The rules of a file that has nothing but them, under `gate`: for runs of any suite.
 
@@ -60,8 +77,30 @@ def _read(target: str | Path, kind: Kind) -> tuple[Path, Document]:
     """A file, checked for types, ranges and keys."""
     path, data = find(target, kind)
     document = Document(str(path), decode(str(path), data, kind), kind)
+    for other in (SUITE, NETWORK):
+        if _is_other(document.value, kind, other):
+            raise SuiteError(
+                f"{path}:1:1: found a {other.name}, expected a {kind.name}",
+                hint=f"{other.command} {path}",
+            )
     check_model(document)
     return path, document
+
+
+def _is_other(value: dict[str, Any], kind: Kind, other: Kind) -> bool:
+    """Whether the layers are spelt as in another kind of file, and nothing speaks for ours."""
+    layers = value.get("layers")
+    if kind is other or kind is RULES or not isinstance(layers, list):
+        return False
+    words = {
+        word
+        for entry in layers
+        for word in (entry if isinstance(entry, dict) else [entry])
+        if isinstance(word, str)
+    }
+    own = {*kind.homes[TOP]} - {*other.homes[TOP]}
+    ours = words & {*kind.places["layers"]} or value.keys() & own
+    return bool(words & {*other.places["layers"]}) and not ours
 
 
 def _provenance(found: dict[str, Any] | None) -> Provenance | None:

@@ -25,17 +25,18 @@ from convbench.own_code import (
     spelling_problem,
     split,
 )
-from convbench.suite_file.document import REQUIRED_KEYS
+from convbench.suite_file.document import REQUIRED_KEYS, Keys
 from convbench.suite_file.messages import (
     EXPECTED,
-    Keys,
     did_you_mean,
+    field_of,
     quoted,
     shown,
     unknown_key,
     wrong_value,
 )
 from convbench.suite_file.places import Document
+from convbench.suite_file.values import image, layer_values
 
 Items = list[tuple[int, str]]
 
@@ -52,26 +53,22 @@ def check_model(document: Document) -> None:
 
 
 def _note(document: Document, kind: str, location: Keys) -> None:
-    # A problem inside a field is told at the field: layers.0.strides, not layers.0.strides.1.
-    if location[0] == "implementations":  # without the tag of the kind of entry
-        location = (*location[:2], *location[3:])
-    depth = {"layers": 3, "gate": 3, "threads": 1, "effort": 1, "implementations": 3}
-    keys = location[: depth.get(str(location[0]), 2)]
+    keys = document.kind.keys_of(location)
     if kind == "extra_forbidden":
-        text, meant = unknown_key(keys, document.kind)
+        text, meant = unknown_key(location, document.kind)
         document.problem(keys, text, at=document.places[keys][0])
         if meant:
             document.wrong.add((*keys[:-1], meant))
     elif kind == "missing":  # not in a layer: what it needs can stand in the defaults
         if keys not in document.wrong:
-            field = f"own {keys[-1]}" if keys[0] == "implementations" else str(keys[-1])
-            text = f"found no key {keys[-1]}, expected {EXPECTED[field]}"
+            expected = EXPECTED[field_of(keys, document.kind)]
+            text = f"found no key {keys[-1]}, expected {expected}"
             document.problem(keys[:-1], text)
     elif location[-1] == "[key]" and location[0] == "environment":
         text = f"found {quoted(str(keys[-1]))}, expected {EXPECTED['environment key']}"
         document.problem(keys, text, at=document.places[keys][0])
     elif keys not in document.wrong:
-        document.problem(keys, wrong_value(keys, document.places[keys][1]))
+        document.problem(keys, wrong_value(keys, document.places[keys][1], document.kind))
 
 
 def check_unique(document: Document, key: str, items: Items) -> None:
@@ -214,16 +211,4 @@ def _check_names(document: Document, entries: list[tuple[int, dict[str, Any]]]) 
 
 def _layer(given: dict[str, Any]) -> Layer:
     """The layer of checked keys. Raises LayerError when its numbers do not go together."""
-    height, width, *channels = given["input_shape"]
-    values = {**given, "input_shape": (height, width, *(channels or [1]))}
-    for key in given.keys() & {"kernel_size", "strides", "dilation_rate"}:
-        values[key] = _pair(given[key])
-    padding = given.get("padding", "valid")
-    named = isinstance(padding, str)
-    values["padding"] = padding.lower() if named else tuple(map(_pair, _pair(padding)))
-    return Layer(**values)
-
-
-def _pair(value: Any) -> tuple[Any, Any]:
-    first, second = (value, value) if isinstance(value, int) else value
-    return first, second
+    return Layer(**{**layer_values(given), "input_shape": image(given["input_shape"])})

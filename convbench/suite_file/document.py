@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal, Required
 
 from pydantic import (
@@ -19,16 +21,19 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 from convbench.implementations import REGISTRY
 from convbench.layer import Dtype, Layer, Pass
 from convbench.own_code import ACTIVATION_AXES, KERNEL_AXES
-from convbench.suite import DEFAULT_IMPLEMENTATIONS, FASTEST_KERAS, EffortName
+from convbench.suite import DEFAULT_IMPLEMENTATIONS, FASTEST_KERAS, EffortName, shipped_suites
+
+Keys = tuple[str | int, ...]  # ("layers", 2, "kernel_size"): how to reach a value from the top
 
 MAX_INTEGER = 2**31 - 1  # TensorFlow takes strides and dilations as 32-bit integers
 FIGURES = ("at_least", "at_most_bytes", "per_cent_of_peak")  # a rule has exactly one
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TOP = "at the top level of the file"
 
 _PADDING = "^([Vv][Aa][Ll][Ii][Dd]|[Ss][Aa][Mm][Ee])$"  # JSON Schema has no (?i)
-_STRICT = ConfigDict(strict=True, extra="forbid")
+STRICT = ConfigDict(strict=True, extra="forbid")
 _RULE = ConfigDict(
-    **_STRICT,
+    **STRICT,
     json_schema_extra={
         "oneOf": [{"required": [figure]} for figure in FIGURES],
         "dependentRequired": {"at_least": ["versus"], "versus": ["at_least"]},
@@ -72,50 +77,50 @@ def _layout(axes: str) -> Any:
     return Field(pattern=f"^[{axes}]{{2,4}}$")
 
 
-def _about(description: str, **more: Any) -> Any:
+def about(description: str, **more: Any) -> Any:
     return Field(description=description, json_schema_extra=more)
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class LayerKeys(TypedDict, total=False):
     """What layers have in common; a layer's own keys win."""
 
     input_shape: Annotated[
         Shape,
-        _about("[height, width, channels] of the input; [height, width] has one channel."),
+        about("[height, width, channels] of the input; [height, width] has one channel."),
     ]
-    filters: Annotated[Size, _about("Number of filters: the channels of the output.")]
+    filters: Annotated[Size, about("Number of filters: the channels of the output.")]
     kernel_size: Annotated[
-        SizeOrPair, _about("[height, width] of the kernel, or one integer for both.")
+        SizeOrPair, about("[height, width] of the kernel, or one integer for both.")
     ]
     strides: Annotated[
-        SizeOrPair, _about("[down, across] steps of the kernel, or one integer for both.")
+        SizeOrPair, about("[down, across] steps of the kernel, or one integer for both.")
     ]
     padding: Annotated[
         PaddingName | Pad | PadPairs,
-        _about(
+        about(
             "valid (none), same (as Keras), the rows and columns of zeros on every side, "
             "or four pads [[top, bottom], [left, right]]."
         ),
     ]
     dilation_rate: Annotated[
-        SizeOrPair, _about("Distance [down, across] of the kernel's taps, or one integer for both.")
+        SizeOrPair, about("Distance [down, across] of the kernel's taps, or one integer for both.")
     ]
     groups: Annotated[
-        Size, _about("Groups of channels, each with its own filters; divides both numbers.")
+        Size, about("Groups of channels, each with its own filters; divides both numbers.")
     ]
-    use_bias: Annotated[bool, _about("Whether the forward pass adds a bias.")]
-    batch_size: Annotated[Size, _about("Number of images in a batch.")]
-    dtype: Annotated[Dtype, _about("Type of every array.")]
-    count: Annotated[Size, _about("How often the network has this layer: its weight in totals.")]
+    use_bias: Annotated[bool, about("Whether the forward pass adds a bias.")]
+    batch_size: Annotated[Size, about("Number of images in a batch.")]
+    dtype: Annotated[Dtype, about("Type of every array.")]
+    count: Annotated[Size, about("How often the network has this layer: its weight in totals.")]
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class LayerEntry(LayerKeys, total=False):
     """One 2-D convolution, in the names of Keras Conv2D."""
 
     name: Annotated[
-        LayerName, _about("Unique in the suite. Left out: layer1, layer2, ... by position.")
+        LayerName, about("Unique in the suite. Left out: layer1, layer2, ... by position.")
     ]
 
 
@@ -126,12 +131,12 @@ class RuleEntry(TypedDict, total=False):
     implementation: Required[
         Annotated[
             ImplementationName,
-            _about("Whose cells: one of the suite's implementations.", title="Implementation"),
+            about("Whose cells: one of the suite's implementations.", title="Implementation"),
         ]
     ]
     versus: Annotated[
         VersusName,
-        _about(
+        about(
             "What at_least is a speedup over: another of the suite's implementations, or "
             f"{FASTEST_KERAS}.",
             title="Versus",
@@ -140,56 +145,56 @@ class RuleEntry(TypedDict, total=False):
     pass_: Annotated[
         PassName,
         Field(alias="pass"),
-        _about("The pass that the rule is for. Left out: every pass."),
+        about("The pass that the rule is for. Left out: every pass."),
     ]
     layer: Annotated[
-        LayerName, _about("The layers that the rule is for: a pattern such as conv*.", default="*")
+        LayerName, about("The layers that the rule is for: a pattern such as conv*.", default="*")
     ]
     of: Annotated[
         Literal["each", "geometric_mean"],
-        _about("Whether at_least holds for each cell or for their geometric mean.", default="each"),
+        about("Whether at_least holds for each cell or for their geometric mean.", default="each"),
     ]
-    at_least: Annotated[Positive, _about("The least speedup over versus.")]
+    at_least: Annotated[Positive, about("The least speedup over versus.")]
     at_most_bytes: Annotated[
-        int, Field(ge=1), _about("The most bytes of memory at the peak, operands excluded.")
+        int, Field(ge=1), about("The most bytes of memory at the peak, operands excluded.")
     ]
     per_cent_of_peak: Annotated[
-        Positive, _about("The least rate, in per cent of the machine's measured peak.")
+        Positive, about("The least rate, in per cent of the machine's measured peak.")
     ]
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class OwnEntry(TypedDict, total=False):
     """Your own code, and how it is called."""
 
     code: Required[
         Annotated[
             str,
-            _about(
+            about(
                 "FILE.py, FILE.py:NAME (the file relative to this one) or package.module:NAME: "
                 "a function f(x, kernel), or a class or module with forward, input_gradient and "
                 "kernel_gradient."
             ),
         ]
     ]
-    name: Annotated[LayerName, _about("What reports call it. Left out: its code.")]
+    name: Annotated[LayerName, about("What reports call it. Left out: its code.")]
     layout: Annotated[
-        str, _layout(ACTIVATION_AXES), _about("Axes of the input.", default=ACTIVATION_AXES)
+        str, _layout(ACTIVATION_AXES), about("Axes of the input.", default=ACTIVATION_AXES)
     ]
     output_layout: Annotated[
         str,
         _layout(ACTIVATION_AXES),
-        _about("Axes of the output and its gradient. Left out: the layout, if it has four axes."),
+        about("Axes of the output and its gradient. Left out: the layout, if it has four axes."),
     ]
     kernel_layout: Annotated[
         str,
         _layout(KERNEL_AXES),
-        _about("Axes of the kernel: filters O, channels of a group I, H, W.", default=KERNEL_AXES),
+        about("Axes of the kernel: filters O, channels of a group I, H, W.", default=KERNEL_AXES),
     ]
     passes: Annotated[
         dict[PassName, str],
         Field(min_length=1),
-        _about(
+        about(
             "How each pass is called, as a Python expression of x, kernel, output_gradient, "
             "strides, padding and so on."
         ),
@@ -206,46 +211,44 @@ Entry = Annotated[
 ]
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class ProvenanceEntry(TypedDict, total=False):
     """Where the layers come from; written by `convbench import`."""
 
-    source: Required[Annotated[str, _about("What was imported.")]]
-    format: Required[Annotated[str, _about("Its format.")]]
-    read: Required[Annotated[int, Field(ge=0), _about("Convolutions that were found in it.")]]
-    merged: Required[
-        Annotated[int, Field(ge=0), _about("Of these, how many equal an earlier one.")]
-    ]
-    tools: Annotated[list[str], _about("The versions that read it.")]
-    notes: Annotated[list[str], _about("What was changed, and what was not followed.")]
-    left_out: Annotated[list[str], _about("Entries that are no layers, each with the reason.")]
+    source: Required[Annotated[str, about("What was imported.")]]
+    format: Required[Annotated[str, about("Its format.")]]
+    read: Required[Annotated[int, Field(ge=0), about("Convolutions that were found in it.")]]
+    merged: Required[Annotated[int, Field(ge=0), about("Of these, how many equal an earlier one.")]]
+    tools: Annotated[list[str], about("The versions that read it.")]
+    notes: Annotated[list[str], about("What was changed, and what was not followed.")]
+    left_out: Annotated[list[str], about("Entries that are no layers, each with the reason.")]
 
 
 Gate = Annotated[
     list[RuleEntry],
     Field(min_length=1),
-    _about("The rules that `convbench gate` holds a run to.", uniqueItems=True),
+    about("The rules that `convbench gate` holds a run to.", uniqueItems=True),
 ]
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class SuiteDocument(TypedDict, total=False):
     """Layers to measure, and with what."""
 
     name: Annotated[
-        SuiteName, _about("Name of the suite and of its result files. Left out: the file's name.")
+        SuiteName, about("Name of the suite and of its result files. Left out: the file's name.")
     ]
-    description: Annotated[str, _about("What the suite is for.")]
+    description: Annotated[str, about("What the suite is for.")]
     defaults: Annotated[
-        LayerKeys, _about("Keys of every layer that does not give its own.", title="Defaults")
+        LayerKeys, about("Keys of every layer that does not give its own.", title="Defaults")
     ]
     layers: Required[
-        Annotated[list[LayerEntry], Field(min_length=1), _about("The convolutions to measure.")]
+        Annotated[list[LayerEntry], Field(min_length=1), about("The convolutions to measure.")]
     ]
     implementations: Annotated[
         list[Entry],
         Field(min_length=1),
-        _about(
+        about(
             "Registered names, or your own code as FILE.py:NAME, the file relative to this one, "
             "or as a mapping that says how it is called.",
             default=list(DEFAULT_IMPLEMENTATIONS),
@@ -255,17 +258,17 @@ class SuiteDocument(TypedDict, total=False):
     passes: Annotated[
         list[PassName],
         Field(min_length=1),
-        _about("The computations to measure.", default=list(map(str, Pass)), uniqueItems=True),
+        about("The computations to measure.", default=list(map(str, Pass)), uniqueItems=True),
     ]
     threads: Annotated[
-        Literal["all"] | Size, _about("Threads that every implementation gets.", default="all")
+        Literal["all"] | Size, about("Threads that every implementation gets.", default="all")
     ]
     effort: Annotated[
-        EffortName, _about("How much is measured, unless --effort says.", default="standard")
+        EffortName, about("How much is measured, unless --effort says.", default="standard")
     ]
     environment: Annotated[
         dict[Variable, VariableValue],
-        _about(
+        about(
             "Environment variables to set for every measurement; null unsets one.",
             additionalProperties=False,
         ),
@@ -273,11 +276,11 @@ class SuiteDocument(TypedDict, total=False):
     gate: Gate
     provenance: Annotated[
         ProvenanceEntry,
-        _about("What `convbench import` read the layers from.", title="Provenance"),
+        about("What `convbench import` read the layers from.", title="Provenance"),
     ]
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class RulesDocument(TypedDict):
     """Rules in a file of their own, for runs of any suite."""
 
@@ -295,11 +298,36 @@ REQUIRED_KEYS = tuple(f.name for f in fields(Layer) if f.default is MISSING and 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: what it is called, its model, and the keys of each place in it."""
+    """A kind of file: what it is called, its model, and the keys of each place in it.
+
+    `homes` has the keys of each place as messages call it, `places` those of a place as the model
+    does, by the innermost key or tag. `depths` tells how long the keys to a value under a top key
+    are, where not 2: a problem inside of a value is told at the value, at layers.0.strides and not
+    at layers.0.strides.1. `tags` tells where the model puts the tag of a union. `choices` are the
+    names that can stand for a field. `shipped` are the files known by name, `command` reads one.
+    """
 
     name: str
     model: TypeAdapter[Any]
     homes: dict[str, tuple[str, ...]]
+    places: dict[str, tuple[str, ...]]
+    depths: dict[str, int]
+    tags: dict[str, int] = field(default_factory=dict)
+    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    shipped: Callable[[], dict[str, Path]] = dict
+    command: str = ""
+
+    def keys_of(self, location: Keys) -> Keys:
+        """The keys to the value that the model finds something wrong at, or in."""
+        top = str(location[0])
+        if tag := self.tags.get(top):
+            location = (*location[:tag], *location[tag + 1 :])
+        return location[: self.depths.get(top, 2)]
+
+    def keys_at(self, location: Keys) -> tuple[str, ...]:
+        """The keys of the innermost place that the last key of a location stands in."""
+        known = [self.places[str(key)] for key in location[:-1] if key in self.places]
+        return known[-1] if known else self.homes[TOP]
 
 
 SUITE = Kind(
@@ -312,23 +340,32 @@ SUITE = Kind(
         "in an entry of implementations": OWN_KEYS,
         "in provenance": PROVENANCE_KEYS,
     },
+    places={
+        "layers": ENTRY_KEYS,
+        "defaults": LAYER_KEYS,
+        "gate": RULE_KEYS,
+        "implementations": OWN_KEYS,
+        "provenance": PROVENANCE_KEYS,
+    },
+    depths={"layers": 3, "gate": 3, "threads": 1, "effort": 1, "implementations": 3},
+    tags={"implementations": 2},
+    shipped=shipped_suites,
+    command="convbench run",
 )
 RULES = Kind(
     "rules file",
     TypeAdapter(RulesDocument),
     {TOP: tuple(RulesDocument.__annotations__), "in a rule of gate": RULE_KEYS},
+    places={"gate": RULE_KEYS},
+    depths={"gate": 3},
 )
 
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a suite document, for editors and for other programs."""
     schema = SUITE.model.json_schema()
-    defaults = {f.name: f.default for f in fields(Layer) if f.default is not MISSING}
     for model in ("LayerKeys", "LayerEntry"):
-        for key, default in defaults.items():
-            # A layer without pads of its own has `valid`; pairs are written as one integer.
-            value = default[0] if isinstance(default, tuple) else default
-            schema["$defs"][model]["properties"][key]["default"] = value
+        add_defaults(schema["$defs"][model]["properties"], Layer)
     in_each_layer = [
         {
             "if": {"properties": {"defaults": {"required": [key]}}, "required": ["defaults"]},
@@ -336,9 +373,13 @@ def json_schema() -> dict[str, Any]:
         }
         for key in REQUIRED_KEYS
     ]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
-        "title": "convbench suite",
-        "allOf": in_each_layer,
-    }
+    return {"$schema": DRAFT, **schema, "title": "convbench suite", "allOf": in_each_layer}
+
+
+def add_defaults(properties: dict[str, Any], described: type[Any]) -> None:
+    """Says in a schema what a key is that is left out: the default of the dataclass."""
+    for f in fields(described):
+        if f.name in properties and f.default not in (MISSING, None, ""):
+            # A layer without pads of its own has `valid`; pairs are written as one integer.
+            value = f.default[0] if isinstance(f.default, tuple) else f.default
+            properties[f.name]["default"] = value

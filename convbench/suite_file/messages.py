@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from difflib import get_close_matches
 
@@ -10,35 +11,42 @@ import yaml
 from convbench.layer import Pass
 from convbench.suite import DEFAULT_IMPLEMENTATIONS, FASTEST_KERAS
 from convbench.suite_file.document import (
-    ENTRY_KEYS,
-    LAYER_KEYS,
     MAX_INTEGER,
-    OWN_KEYS,
-    PROVENANCE_KEYS,
-    RULE_KEYS,
-    TOP,
+    Keys,
     Kind,
 )
 
-Keys = tuple[str | int, ...]  # ("layers", 2, "kernel_size"): how to reach a value from the top
-
 EXPECTED = {
     "suite": "a mapping of keys such as layers and implementations",
+    "network": "a mapping of keys such as input_shape and layers",
+    "network layers[]": "a layer such as relu, or {conv2d: {filters: 8, kernel_size: 3}}",
+    "conv2d": "a mapping such as {filters: 8, kernel_size: 3}",
+    "dense": "a mapping such as {units: 10}",
+    "max_pooling2d": "a mapping such as {pool_size: 2}, or the name alone",
+    **dict.fromkeys(("relu", "flatten"), "no keys; write the name alone, without a colon"),
+    "max_pooling2d padding": "valid or same",
+    "optimizer": "sgd, adam, or a mapping such as {name: sgd, momentum: 0.9}",
+    "optimizer name": "sgd or adam",
+    **dict.fromkeys(("learning_rate", "epsilon"), "a finite number above 0"),
+    **dict.fromkeys(("beta_1", "beta_2"), "a number of at least 0 and below 1"),
+    "momentum": "a number from 0 to 1",
     "rules file": "a mapping with the key gate, a list of rules",
     "name": "text without / and line breaks, of at most 100 characters",
-    "layer name": "text without line breaks",
+    "layers name": "text without line breaks",
     "description": "text",
     "defaults": "a mapping of layer keys, such as {batch_size: 32}",
     "layers": "a list with at least one layer",
     "layers[]": "a mapping such as {input_shape: [28, 28, 1], filters: 8, kernel_size: 3}",
     "implementations": f"a list of names, such as [{', '.join(DEFAULT_IMPLEMENTATIONS)}]",
-    "own code": "text: FILE.py:NAME or package.module:NAME",
-    "own name": "text without line breaks",
-    "own passes": "a mapping of passes to expressions, such as {forward: 'convolve(x, kernel)'}",
+    "implementations code": "text: FILE.py:NAME or package.module:NAME",
+    "implementations name": "text without line breaks",
+    "implementations passes": "a mapping of passes to expressions, such as "
+    "{forward: 'convolve(x, kernel)'}",
     **dict.fromkeys(
-        ("own layout", "own output_layout"), "the axes N, C, H and W in their order, such as NHWC"
+        ("implementations layout", "implementations output_layout"),
+        "the axes N, C, H and W in their order, such as NHWC",
     ),
-    "own kernel_layout": "the axes O, I, H and W in their order, such as HWIO",
+    "implementations kernel_layout": "the axes O, I, H and W in their order, such as HWIO",
     "passes": f"a list of passes: [{', '.join(Pass)}]",
     "threads": "all, or an integer of at least 1",
     "effort": "smoke, quick, standard or rigorous",
@@ -58,13 +66,14 @@ EXPECTED = {
     "at_most_bytes": "an integer of at least 1; 4 MiB are 4194304",
     "input_shape": "two or three integers of at least 1: [height, width, channels]",
     "padding": "valid, same, an integer of at least 0, or [[top, bottom], [left, right]]",
-    "use_bias": "true or false",
+    **dict.fromkeys(("use_bias", "nesterov"), "true or false"),
     "dtype": "float32 or float64",
     **dict.fromkeys(
-        ("filters", "groups", "batch_size", "count"), f"an integer from 1 to {MAX_INTEGER}"
+        ("filters", "groups", "batch_size", "count", "units", "epochs"),
+        f"an integer from 1 to {MAX_INTEGER}",
     ),
     **dict.fromkeys(
-        ("kernel_size", "strides", "dilation_rate"),
+        ("kernel_size", "strides", "dilation_rate", "pool_size"),
         "an integer of at least 1, or two as [height, width]",
     ),
     **dict.fromkeys(
@@ -75,12 +84,13 @@ EXPECTED = {
     **dict.fromkeys(("at_least", "per_cent_of_peak"), "a finite number above 0"),
 }
 _TEXT_KEYS = (
-    *("name", "layer name", "layer", "description"),
+    *("name", "layers name", "layer", "description"),
     *("environment[]", "implementations[]", "passes[]"),
 )
 SHORTER = {
     "suite": "write the layers out, and what they share under defaults",
     "rules file": "write the rules out",
+    "network": "write the layers out",
 }
 MAX_LISTED = 10
 
@@ -108,12 +118,20 @@ _OTHER_NAMES = {
     "gate": "rules gates",
     "threads": "cores jobs",
     "environment": "env variables",
+    "conv2d": "conv convolution convolution2d",
+    "max_pooling2d": "maxpool maxpool2d pool pooling maxpooling",
+    "dense": "linear fc fullyconnected",
+    "units": "features outfeatures neurons filters",
+    "pool_size": "kernelsize size window",
+    "learning_rate": "lr rate stepsize alpha",
+    "epsilon": "eps",
 }
 _ADVICE = {
     "channels": "the input's channels are the third number of input_shape, "
     "the output's are filters",
     "inchannels": "channels are the third number of input_shape",
 }
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _CLOSE = 0.65  # of difflib's ratio: bias is use_bias (0.67), and conv1 is not count (0.60)
 _SYNTAX_ADVICE = {
     "mapping values are not allowed": "check the indentation, or quote text that contains ': '",
@@ -127,58 +145,84 @@ _SYNTAX_ADVICE = {
 }
 
 
-def wrong_value(keys: Keys, node: yaml.Node) -> str:
+def field_of(keys: Keys, kind: Kind) -> str:
+    """What EXPECTED calls a value: by its list or mapping, where that makes a difference."""
+    *parents, name = keys
+    place = next((key for key in reversed(parents) if isinstance(key, str)), "")
+    inside = f"{place}[]" if isinstance(name, int) else f"{place} {name}"
+    return next((f for f in (f"{kind.name} {inside}", inside) if f in EXPECTED), str(name))
+
+
+def wrong_value(keys: Keys, node: yaml.Node, kind: Kind) -> str:
     """What stands at a node, what was expected there, and, where it can be told, what to do."""
-    field = str(keys[-1])
-    if keys[0] == "implementations" and len(keys) > 2:
-        field = f"own {keys[2]}"
-    elif len(keys) == 2 and keys[0] != "defaults":
+    field = field_of(keys, kind)
+    if len(keys) > 1 and keys[0] in ("environment", "provenance"):
         field = f"{keys[0]}[]"
-    elif len(keys) == 3 and field == "name":
-        field = "layer name"
-    kind = node.tag.rpartition(":")[2] if isinstance(node, yaml.ScalarNode) else ""
+    scalar = node.tag.rpartition(":")[2] if isinstance(node, yaml.ScalarNode) else ""
     remedy = ""
     if field in _TEXT_KEYS:
-        if kind in ("int", "float", "bool"):
+        if scalar in ("int", "float", "bool"):
             remedy = f'; write it in quotes: "{shown(node.value)}"'
-    elif kind == "null":
+    elif scalar == "null" and "write the name alone" not in EXPECTED[field]:
         remedy = "; give it a value, or remove the key"
-    elif kind == "str" and _needs_no_quotes(node.value):
-        remedy = "; remove the quotes"
+    elif scalar == "str":
+        remedy = _remedy(node.value, field, kind)
     return f"found {found(node)}, expected {EXPECTED[field]}{remedy}"
+
+
+def _remedy(text: str, field: str, kind: Kind) -> str:
+    """What to do about text that should be something else, or another name."""
+    if field in kind.choices:
+        if text in kind.choices[field]:
+            return f"; {text} needs its keys, {EXPECTED[text]}"
+        close = _close_names(text, kind.choices[field])
+        return f"; did you mean {close[0]}?" if close else ""
+    if _needs_no_quotes(text):
+        return "; remove the quotes"
+    if "number" in EXPECTED[field] and _EXPONENT.fullmatch(text):
+        return f"; write {yaml.safe_dump(float(text)).split()[0]}"  # 1e-3 is text in YAML 1.1
+    return ""
+
+
+def _close_names(name: str, names: Collection[str]) -> list[str]:
+    """Those of `names` that somebody may have meant, the likeliest first."""
+    key = _letters(name)
+    close = [name for name in names if key in _OTHER_NAMES.get(name, "").split()]
+    return close + get_close_matches(key, names, n=1, cutoff=_CLOSE)
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def _needs_no_quotes(text: str) -> bool:
     return text.replace(".", "", 1).isdigit() or text.lower() in ("true", "false")
 
 
-def unknown_key(keys: Keys, kind: Kind) -> tuple[str, str | None]:
-    """What to say about a key that is not ours, and the key of that place that was meant."""
-    key = "".join(c for c in str(keys[-1]).lower() if c.isalnum())
-    here = kind.homes[TOP]
-    if len(keys) > 1:
-        here = {
-            "layers": ENTRY_KEYS,
-            "defaults": LAYER_KEYS,
-            "gate": RULE_KEYS,
-            "implementations": OWN_KEYS,
-            "provenance": PROVENANCE_KEYS,
-        }[str(keys[0])]
+def unknown_key(location: Keys, kind: Kind) -> tuple[str, str | None]:
+    """What to say about a key that is not ours, and the key of that place that was meant.
+
+    `location` is as the model has it, with tags.
+    """
+    top, name = location[0], str(location[-1])
+    here = kind.keys_at(location)
     home_of = {name: home for home, names in reversed(kind.homes.items()) for name in names}
-    close = [name for name in home_of if key in _OTHER_NAMES.get(name, "").split()]
-    for names in (here, home_of):
-        close += get_close_matches(key, names, n=1, cutoff=_CLOSE)
+    close = _close_names(name, here) + _close_names(name, home_of)
     meant = next((name for name in close if name in here), None)
-    if keys[-1] == "<<":
-        remedy = "" if keys[0] == "gate" else "; use defaults instead"
+    if name == "<<":
+        instead = top != "gate" and "defaults" in home_of
+        remedy = "; use defaults instead" if instead else ""
         return f"found a YAML merge key, expected keys written out{remedy}", None
     if meant:
-        remedy = f"; {_ADVICE.get(key, f'did you mean {meant}?')}"
-    elif keys[0] == "defaults" and close[:1] == ["name"]:
+        remedy = f"; {_ADVICE.get(_letters(name), f'did you mean {meant}?')}"
+    elif top == "defaults" and close[:1] == ["name"]:
         remedy = "; each layer has a name of its own"
     else:
         remedy = f"; {close[0]} belongs {home_of[close[0]]}" if close else ""
-    expected = f"one of {', '.join(here)}" if len(here) > 1 else f"{here[0]} and nothing else"
+    if len(here) > 1:
+        expected = f"one of {', '.join(here)}"
+    else:
+        expected = f"{here[0]} and nothing else" if here else "none"
     return f"found an unknown key, expected {expected}{remedy}", meant
 
 

@@ -7,11 +7,10 @@ from typing import Any, TypeVar
 import yaml
 
 from convbench.errors import SuiteError
-from convbench.suite_file.document import Kind
+from convbench.suite_file.document import Keys, Kind
 from convbench.suite_file.messages import (
     EXPECTED,
     SHORTER,
-    Keys,
     found,
     is_whole,
     shown,

@@ -7,8 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from convbench.errors import SuiteError
-from convbench.suite import shipped_suites
-from convbench.suite_file.document import SUITE, Kind
+from convbench.suite_file.document import Kind
 from convbench.suite_file.messages import quoted
 
 MAX_BYTES = 4_000_000  # ten thousand layers
@@ -16,7 +15,7 @@ MAX_BYTES = 4_000_000  # ten thousand layers
 
 def find(target: str | Path, kind: Kind) -> tuple[Path, bytes]:
     """The file that `target` names, and up to MAX_BYTES + 1 bytes of it."""
-    shipped = shipped_suites() if kind is SUITE else {}
+    shipped = kind.shipped()
     path = Path(target)
     if str(target) in shipped and not os.path.isfile(path):
         path = shipped[str(target)]
@@ -45,9 +44,9 @@ def _not_found(target: str, kind: Kind, shipped: dict[str, Path]) -> SuiteError:
     # Half of the letters: that is what own.yaml has in common with own.
     close = get_close_matches(target, [*shipped, *beside], cutoff=0.5)
     message = f"there is no {kind.name} {quoted(target)}"
-    if kind is SUITE:
-        names = ", ".join(shipped) or "none"
-        message += f": neither a file of that name nor one of the shipped suites ({names})"
+    if shipped:
+        names = ", ".join(shipped)
+        message += f": neither a file of that name nor one of the shipped {kind.name}s ({names})"
     return SuiteError(
         message,
         hint=f"did you mean {' or '.join(close)}?" if close else "name a YAML file",
