@@ -111,7 +111,7 @@ def resumable(tmp_path_factory):
 
 def _measures(words):
     """Whether a command of the tour measures anything, so that its effort matters."""
-    return words[1] in ("run", "gate", "noise") and not any(w.endswith(".json") for w in words[2:3])
+    return words[1] in ("run", "gate", "noise", "train") and not any(w.endswith(".json") for w in words[2:3])
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -139,6 +139,7 @@ def test_the_tour_has_every_command():
         "diff",
         "gate",
         "noise",
+        "train",
         "machine",
         "schema",
         "import",
