@@ -111,7 +111,9 @@ def resumable(tmp_path_factory):
 
 def _measures(words):
     """Whether a command of the tour measures anything, so that its effort matters."""
-    return words[1] in ("run", "gate", "noise", "train") and not any(w.endswith(".json") for w in words[2:3])
+    return words[1] in ("run", "gate", "noise", "train") and not any(
+        w.endswith(".json") for w in words[2:3]
+    )
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -26,7 +26,7 @@ from convbench.implementations.correlation import (
 )
 from convbench.implementations.cost import START_S
 from convbench.implementations.scratch import Scratch
-from convbench.implementations.threaded import NumpyAlgorithm, Threaded, bias_step
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded, add_bias, bias_step
 from convbench.implementations.threads import in_threads
 from convbench.layer import Layer, Pass
 
@@ -182,7 +182,7 @@ class Multiplying:
                     parts = found.reshape(*target.shape, self._summed)
                     np.add.reduce(parts, axis=4, out=target)
                 if bias is not None:
-                    target += bias
+                    add_bias(target, bias)
 
         in_threads(work, len(self._scratch))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from convbench.implementations.correlation import NO_PADS
 from convbench.implementations.cost import moved_s, product_s
-from convbench.implementations.threaded import NumpyAlgorithm, Threaded, bias_step
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded, add_bias, bias_step
 from convbench.layer import Layer, Pass
 
 Array = NDArray[np.floating[Any]]
@@ -82,7 +82,7 @@ class PreparedDirect(Threaded):
         if self._pass is Pass.FORWARD:
             np.matmul(self._pixels(), self._kernel[0, 0], out=result.reshape(-1, layer.filters))
             if self._bias is not None:
-                result += self._bias
+                add_bias(result, self._bias)
             return result
         errors = self._error.reshape(-1, layer.filters)
         if self._pass is Pass.KERNEL_GRADIENT:

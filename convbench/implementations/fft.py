@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from convbench.implementations.contract import Float64
 from convbench.implementations.correlation import even
 from convbench.implementations.cost import moved_s, product_s
-from convbench.implementations.threaded import NumpyAlgorithm, Threaded
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded, add_bias
 from convbench.implementations.threads import in_threads
 from convbench.layer import Layer, Pair, Pass
 from convbench.operands import Operands
@@ -270,7 +270,7 @@ class Forward(PreparedFft):
             self._multiply(self._grouped(x), self._grouped(kernel), self._grouped(product))
             self._back(product, slice(out_h), slice(out_w), _planes(output[block]))
             if self._bias is not None:
-                output[block] += self._bias
+                add_bias(output[block], self._bias)
         return output
 
 

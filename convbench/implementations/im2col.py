@@ -25,7 +25,7 @@ from convbench.implementations.cost import moved_s, product_s
 from convbench.implementations.direct import Direct, PreparedDirect
 from convbench.implementations.kernel_parts import Unit, part_of, units
 from convbench.implementations.scratch import Scratch
-from convbench.implementations.threaded import NumpyAlgorithm, Threaded, bias_step
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded, add_bias, bias_step
 from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pass
 
@@ -114,7 +114,7 @@ class Correlating:
                     parts = product.reshape(groups, *shape[:3], each).transpose(1, 2, 3, 0, 4)
                     target.reshape(*shape[:3], groups, each)[...] = parts
                 if bias is not None:
-                    target += bias
+                    add_bias(target, bias)
 
         in_threads(work, len(self._scratch))
 

@@ -31,7 +31,7 @@ from convbench.implementations.correlation import (
 )
 from convbench.implementations.cost import moved_s, product_s
 from convbench.implementations.scratch import Scratch
-from convbench.implementations.threaded import NumpyAlgorithm, Threaded, bias_step
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded, add_bias, bias_step
 from convbench.implementations.threads import in_threads
 from convbench.layer import Layer, Pass
 
@@ -146,7 +146,7 @@ class Shifting(ABC):
                 target = output[block.first : block.last, block.row : block.end]
                 target[...] = found[:, : target.shape[1], : target.shape[2]]
                 if bias is not None:
-                    target += bias
+                    add_bias(target, bias)
 
         in_threads(work, len(self._scratch))
 

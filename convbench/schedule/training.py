@@ -413,7 +413,7 @@ def train_once(
     assert name is not None
     worker = _start(session, options, name)
     try:
-        yield PhaseStarted("training", 10_000)
+        yield PhaseStarted("training", 1)
         yield Progress("training", f"{name}: warming up")
         connected: Connected = _ask(worker, Connect(session.setup, name, warm=True), options)
         session.connected = connected
@@ -425,6 +425,8 @@ def train_once(
         first = done
         while done < whole:
             part: Trained = _ask(worker, Train(whole - done, CHUNK_S), options)
+            if done == first:
+                yield PhaseStarted("training", math.ceil((whole - done) / part.steps))
             done, seconds = done + part.steps, seconds + part.seconds
             losses += part.losses
             left = seconds / (done - first) * (whole - done)

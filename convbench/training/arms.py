@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -109,13 +110,19 @@ class Arm(Protocol):
 def connect(setup: Setup, implementation: str, threads: int) -> Arm:
     """Loads the data and connects the network. Raises TrainingError where that cannot be."""
     network = setup.network
-    data = load(setup.data, network.input_shape, network.classes, setup.seed, setup.images)
+    data = _loaded(setup.data, network.input_shape, network.classes, setup.seed, setup.images)
     if implementation in KERAS:
         return KerasArm(setup, data, implementation, threads)
     return NumpyArm(setup, data, implementation, threads)
 
 
+_loaded = functools.lru_cache(maxsize=1)(load)
+"""A worker that connects another network of the same images has them already."""
+
+
 class NumpyArm:
+    """Our network, with that implementation's convolutions."""
+
     def __init__(self, setup: Setup, data: Dataset, implementation: str, threads: int) -> None:
         network = setup.network
         found = implementations.get(implementation)
