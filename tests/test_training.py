@@ -108,13 +108,14 @@ def test_gradients_are_the_differences_of_the_loss(network, seed):
     )
     model.update.step = lambda gradients: None
     model.step(images, labels)
+    gradients = {name: array.copy() for name, array in model.gradients.items()}
 
     def loss():
-        return softmax_cross_entropy(model.logits(images), labels)[0]
+        return softmax_cross_entropy(model.logits(images), labels, len(labels))[0]
 
     step = 1e-6
     for name, parameter in model.parameters.items():
-        gradient = model.gradients[name].copy()
+        gradient = gradients[name]
         for index in rng.integers(0, parameter.size, 4):
             was = parameter.flat[index]
             parameter.flat[index] = was + step
@@ -133,14 +134,14 @@ def test_a_pooling_passes_the_gradient_to_the_first_of_several():
     network = Network(
         "pool", (2, 4, 1), (Conv2D(1, (1, 1)), MaxPooling2D(), Flatten(), Dense(2)), dtype="float64"
     )
-    pool = _model(network).layers[1]
+    pool = _model(network).replicas[0].layers[1]
     pool.forward(np.array([[1.0, 3, 5, 5], [3, 0, 5, 5]]).reshape(1, 2, 4, 1))
     gradient = pool.backward(np.array([2.0, 7]).reshape(1, 1, 2, 1), to_input=True)
     assert gradient.ravel().tolist() == [0, 2, 7, 0, 0, 0, 0, 0]
 
 
 def test_the_loss_does_not_overflow():
-    loss, gradient = softmax_cross_entropy(np.array([[1e4, 0], [0, 1e4]]), np.array([0, 0]))
+    loss, gradient = softmax_cross_entropy(np.array([[1e4, 0], [0, 1e4]]), np.array([0, 0]), 2)
     assert loss == 5000
     assert gradient.tolist() == [[0, 0], [-0.5, 0.5]]
 

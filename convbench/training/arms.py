@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench import implementations
-from convbench.layer import Pass
 from convbench.training.convolution import ConnectedConv2D
 from convbench.training.data import Dataset, batches, load
 from convbench.training.keras_model import KerasModel
 from convbench.training.model import Model, initial_weights
-from convbench.training.network import Conv2D, Network, convolution
+from convbench.training.network import Network
 from convbench.training.phases import Phase
 from convbench.training.trainer import State, Trainer
 
@@ -129,13 +128,8 @@ class NumpyArm:
         weights = setup.initial_weights()
         self._trainer = Trainer(Model(network, found, threads, weights), data, setup.seed)
         self._start = self._trainer.state
-        exact = implementations.own_code(implementation) is not None or all(
-            found.chosen(layer, pass_, threads).exact(layer, pass_)
-            for place in network.places
-            if isinstance(place.kind, Conv2D)
-            for layer in [convolution(place, network.batch_size, network.dtype)]
-            for pass_ in _passes(network, place.name)
-        )
+        is_own = implementations.own_code(implementation) is not None
+        exact = is_own or self._trainer.model.is_exact
         self.connected = _connected(data, network, exact)
 
     def follow(self, state: State | None = None) -> tuple[float, dict[str, Array]]:
@@ -176,7 +170,7 @@ class NumpyArm:
         model = self._trainer.model
         took = {
             f"{layer.place.name} {pass_}": name
-            for layer in model.layers
+            for layer in model.replicas[0].layers
             if isinstance(layer, ConnectedConv2D)
             for pass_, name in layer.took.items()
         }
@@ -258,12 +252,6 @@ def _endless(data: Dataset, network: Network, seed: int) -> Iterator[NDArray[np.
     while True:
         yield from batches(len(data.images), network.batch_size, epoch, seed)
         epoch += 1
-
-
-def _passes(network: Network, name: str) -> list[Pass]:
-    """The passes that a convolution is asked for: the first layer's input has no gradient."""
-    first = next(place.name for place in network.places if place.parameters)
-    return [p for p in Pass if not (p is Pass.INPUT_GRADIENT and name == first)]
 
 
 def in_float64(setup: Setup) -> Setup:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from convbench.errors import TrainingError
 from convbench.implementations.contract import Implementation, Prepared
+from convbench.implementations.threads import one_blas_thread
 from convbench.layer import Dtype, Pass
 from convbench.operands import LentOperands
 from convbench.training.layers import ConnectedLayer
@@ -26,7 +27,7 @@ PHASES = {
 
 
 class ConnectedConv2D(ConnectedLayer):
-    """Passes are prepared when a batch of a size comes for the first time."""
+    """Before a batch of another size it must be prepared for that."""
 
     def __init__(
         self,
@@ -76,11 +77,22 @@ class ConnectedConv2D(ConnectedLayer):
             if prepared.ledger.took is not None
         }
 
+    def prepare(self, batch: int, training: bool, to_input: bool) -> None:
+        """For batches of that size: the passes that are needed, if they are not there already."""
+        for pass_ in _passes(training, to_input):
+            if (batch, pass_) not in self._prepared:
+                self._prepared[batch, pass_] = self._prepare(pass_, batch)
+
+    def is_exact(self, batch: int, to_input: bool) -> bool:
+        """Whether its passes only sum products, by what the implementation would choose."""
+        layer = convolution(self.place, batch, self._dtype)
+        return all(
+            self._implementation.chosen(layer, pass_, self._threads).exact(layer, pass_)
+            for pass_ in _passes(True, to_input)
+        )
+
     def _run(self, pass_: Pass, batch: int, operands: LentOperands) -> Array:
-        prepared = self._prepared.get((batch, pass_))
-        if prepared is None:
-            prepared = self._prepared[batch, pass_] = self._prepare(pass_, batch)
-            self._phases.start()
+        prepared = self._prepared[batch, pass_]
         prepared.load(operands)
         self._phases.lap(Phase.LAYOUT)
         result = prepared.run()
@@ -110,4 +122,11 @@ class ConnectedConv2D(ConnectedLayer):
         """The sum of the rows, by BLAS: NumPy's takes longer where rows are as short as these."""
         if len(self._ones) < len(rows):
             self._ones = np.ones(len(rows), rows.dtype)
-        np.matmul(self._ones[: len(rows)], rows, out=out)
+        with one_blas_thread():  # another would spin on the CPU of the next layer's threads
+            np.matmul(self._ones[: len(rows)], rows, out=out)
+
+
+def _passes(training: bool, to_input: bool) -> list[Pass]:
+    if not training:
+        return [Pass.FORWARD]
+    return [pass_ for pass_ in Pass if to_input or pass_ is not Pass.INPUT_GRADIENT]

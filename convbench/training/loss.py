@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating[Any]]
 
 
-def softmax_cross_entropy(logits: Array, labels: NDArray[np.int64]) -> tuple[float, Array]:
-    """The loss of `logits` (batch, classes) and its gradient to them, of the same shape.
+def softmax_cross_entropy(
+    logits: Array, labels: NDArray[np.int64], batch: int
+) -> tuple[float, Array]:
+    """The share of `logits` (images, classes) in the loss of a `batch` of so many images, and its
+    gradient to them, of their shape.
 
     log softmax is taken of logits less their largest, so that nothing overflows.
     """
@@ -22,5 +25,5 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.int64]) -> tuple[flo
     losses = np.log(sums[:, 0]) - shifted[rows, labels]
     gradient = exponentials / sums
     gradient[rows, labels] -= 1
-    gradient /= len(labels)
-    return float(losses.mean()), gradient
+    gradient /= batch
+    return float(losses.sum()) / batch, gradient

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convbench.errors import TrainingError
+from convbench.implementations.auto import Auto
 from convbench.implementations.contract import Implementation
-from convbench.implementations.threads import one_blas_thread
+from convbench.implementations.threaded import NumpyAlgorithm
+from convbench.implementations.threads import in_threads
 from convbench.training.convolution import ConnectedConv2D
 from convbench.training.layers import (
     ConnectedDense,
@@ -38,6 +41,9 @@ from convbench.training.phases import Phase, Phases
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
 
+PIECE = 32
+"""Images that a thread takes through the network at a time."""
+
 OTHERS: dict[type[Kind], type[ConnectedLayer]] = {
     ReLU: ConnectedReLU,
     MaxPooling2D: ConnectedMaxPooling2D,
@@ -46,11 +52,81 @@ OTHERS: dict[type[Kind], type[ConnectedLayer]] = {
 }
 
 
+class Replica:
+    """The layers of a network with memory of their own: one thread's, for a part of a batch.
+
+    `parameters` are the model's, `gradients` its own, of the part that was last computed.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        implementation: Implementation,
+        threads: int,
+        parameters: Mapping[str, Array],
+    ) -> None:
+        self.phases = Phases()
+        self.gradient = np.zeros(network.parameter_count, network.dtype)
+        self.sum = np.zeros_like(self.gradient)
+        self.gradients = _views(self.gradient, network.parameters)
+        self.layers = [
+            self._connected(place, network, implementation, threads, parameters)
+            for place in network.places
+        ]
+        self.first = next(i for i, layer in enumerate(self.layers) if layer.parameters)
+
+    def _connected(
+        self,
+        place: Place,
+        network: Network,
+        implementation: Implementation,
+        threads: int,
+        parameters: Mapping[str, Array],
+    ) -> ConnectedLayer:
+        names = {name: f"{place.name}/{name}" for name in place.parameters}
+        own = {name: parameters[full] for name, full in names.items()}
+        gradients = {name: self.gradients[full] for name, full in names.items()}
+        given = (place, own, gradients, network.dtype, threads)
+        if isinstance(place.kind, Conv2D):
+            return ConnectedConv2D(*given, implementation, self.phases)
+        return OTHERS[type(place.kind)](*given)
+
+    def prepare(self, images: int, training: bool) -> None:
+        """For parts of so many images: not in several threads at once, for trials time."""
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, ConnectedConv2D):
+                layer.prepare(images, training, to_input=index > self.first)
+
+    def forward(self, images: Array) -> Array:
+        """What the last layer gives: (images, classes)."""
+        x = images
+        for layer in self.layers:
+            x = layer.forward(x)
+            self.phases.lap(Phase.OTHER_LAYERS)
+        return x
+
+    def add(self, images: Array, labels: Labels, batch: int) -> float:
+        """Adds the part's gradient to `sum`; returns its share in the loss of the batch."""
+        loss, gradient = softmax_cross_entropy(self.forward(images), labels, batch)
+        for index in range(len(self.layers) - 1, self.first - 1, -1):
+            back = self.layers[index].backward(gradient, to_input=index > self.first)
+            if back is not None:
+                gradient = back
+            self.phases.lap(Phase.OTHER_LAYERS)
+        self.sum += self.gradient
+        return loss
+
+
 class Model:
     """A network whose convolutions an implementation computes, with that many threads.
 
     Weights, gradients and the optimiser's state are each one vector; parameters are views of it, in
     the order of `network.parameters`.
+
+    Where the implementation is convbench's own for several threads, each thread takes its part of
+    the batch through the whole network, in pieces of at most PIECE images, so that what one layer
+    writes is in its core's cache when the next reads it, and nothing waits in between. Any other
+    gets the whole batch, as whoever wrote it expects.
     """
 
     def __init__(
@@ -61,53 +137,97 @@ class Model:
         weights: Mapping[str, Array],
     ) -> None:
         self.network = network
-        self.phases = Phases()
         self._weights = np.empty(network.parameter_count, network.dtype)
-        self._gradients = np.zeros_like(self._weights)
         self.parameters = _views(self._weights, network.parameters)
-        self.gradients = _views(self._gradients, network.parameters)
         self.update = update_of(network.optimizer, self._weights)
         self.set_weights(weights)
-        self.layers = [self._connect(p, implementation, threads) for p in network.places]
-        self._first = next(i for i, layer in enumerate(self.layers) if layer.parameters)
+        self._splits = isinstance(implementation, NumpyAlgorithm | Auto)
+        given = (network, implementation, 1 if self._splits else threads, self.parameters)
+        self.replicas = [Replica(*given) for _ in range(threads if self._splits else 1)]
+        self._ready: set[tuple[int, bool]] = set()
 
-    def _connect(
-        self, place: Place, implementation: Implementation, threads: int
-    ) -> ConnectedLayer:
-        own = [f"{place.name}/{name}" for name in place.parameters]
-        parameters = {name.rpartition("/")[2]: self.parameters[name] for name in own}
-        gradients = {name.rpartition("/")[2]: self.gradients[name] for name in own}
-        given = (place, parameters, gradients, self.network.dtype, threads)
-        if isinstance(place.kind, Conv2D):
-            return ConnectedConv2D(*given, implementation, self.phases)
-        return OTHERS[type(place.kind)](*given)
+    @property
+    def gradients(self) -> dict[str, Array]:
+        """Of the last step, by parameter."""
+        return self.by_parameter(self.replicas[0].sum)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every convolution only sums products, by what the implementation chooses."""
+        piece = self._pieces(self.network.batch_size)[0][0]
+        return all(
+            layer.is_exact(piece.stop - piece.start, to_input=index > self.replicas[0].first)
+            for index, layer in enumerate(self.replicas[0].layers)
+            if isinstance(layer, ConnectedConv2D)
+        )
+
+    @property
+    def phases(self) -> Phases:
+        """Those of the first thread, and what it waits for the others."""
+        return self.replicas[0].phases
 
     def step(self, images: Array, labels: Labels) -> float:
         """One update; returns the loss before it. `images` are (batch, height, width, channels)."""
-        with one_blas_thread():
-            loss = self._forward_and_backward(images, labels)
-        self.update.step(self._gradients)
-        self.phases.lap(Phase.OPTIMISER)
-        return loss
+        losses = [0.0] * len(self.replicas)
 
-    def _forward_and_backward(self, images: Array, labels: Labels) -> float:
-        """Dense layers too leave BLAS one thread: another would spin when it is done (OpenBLAS: for
-        0.1 s) on the CPU that the convolution's threads need."""
-        loss, gradient = softmax_cross_entropy(self.logits(images), labels)
-        for index in range(len(self.layers) - 1, self._first - 1, -1):
-            back = self.layers[index].backward(gradient, to_input=index > self._first)
-            if back is not None:
-                gradient = back
-            self.phases.lap(Phase.OTHER_LAYERS)
-        return loss
+        def work(replica: Replica, thread: int, piece: slice) -> None:
+            losses[thread] += replica.add(images[piece], labels[piece], len(images))
+
+        for replica in self.replicas:
+            replica.sum[:] = 0
+        self._in_pieces(work, len(images), training=True)
+        for other in self.replicas[1:]:
+            self.replicas[0].sum += other.sum
+        self.update.step(self.replicas[0].sum)
+        self.phases.lap(Phase.OPTIMISER)
+        return sum(losses)
 
     def logits(self, images: Array) -> Array:
         """What the last layer gives: (batch, classes)."""
-        x = images
-        for layer in self.layers:
-            x = layer.forward(x)
-            self.phases.lap(Phase.OTHER_LAYERS)
-        return x
+        found = np.empty((len(images), self.network.classes), self.network.dtype)
+
+        def work(replica: Replica, thread: int, piece: slice) -> None:
+            found[piece] = replica.forward(images[piece])
+
+        self._in_pieces(work, len(images), training=False)
+        return found
+
+    def _in_pieces(
+        self, work: Callable[[Replica, int, slice], None], images: int, training: bool
+    ) -> None:
+        """Calls `work` with a replica, its number, and the images that it shall compute."""
+        pieces = self._pieces(images)
+        for size in {piece.stop - piece.start for of_thread in pieces for piece in of_thread}:
+            if (size, training) not in self._ready:
+                for replica in self.replicas:
+                    replica.prepare(size, training)
+                self._ready.add((size, training))
+                self.phases.start()
+
+        def thread(number: int) -> None:
+            replica = self.replicas[number]
+            if number:  # the first is timed already
+                replica.phases.start()
+            for piece in pieces[number]:
+                work(replica, number, piece)
+
+        if self._splits:
+            in_threads(thread, len(pieces))
+        else:
+            thread(0)
+        self.phases.lap(Phase.WAITING)
+
+    def _pieces(self, images: int) -> list[list[slice]]:
+        """For each thread that has any, the parts of a batch of so many images."""
+        if not self._splits:
+            return [[slice(0, images)]]
+        threads = min(len(self.replicas), images)
+        parts = []
+        for start, stop in pairwise(images * i // threads for i in range(threads + 1)):
+            count = -(-(stop - start) // PIECE)
+            edges = [start + (stop - start) * i // count for i in range(count + 1)]
+            parts.append([slice(*edge) for edge in pairwise(edges)])
+        return parts
 
     def by_parameter(self, vector: Array) -> dict[str, Array]:
         """Views of a vector of the weights' size."""

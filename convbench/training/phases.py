@@ -8,7 +8,7 @@ from enum import StrEnum
 
 class Phase(StrEnum):
     """The parts of a step. `LAYOUT` is what an implementation's own layout costs on the way in and
-    out; the bias gradient is among the other layers."""
+    out; the bias gradient is among the other layers. `WAITING` is one thread for the others."""
 
     DATA = "data"
     FORWARD = "conv forward"
@@ -16,6 +16,7 @@ class Phase(StrEnum):
     KERNEL_GRADIENT = "kernel gradient"
     LAYOUT = "layout"
     OTHER_LAYERS = "other layers"
+    WAITING = "waiting"
     OPTIMISER = "optimiser"
 
 
