@@ -130,6 +130,25 @@ def test_gradients_are_the_differences_of_the_loss(network, seed):
                 assert gradient.flat[index] == pytest.approx(difference, abs=1e-7)
 
 
+@pytest.mark.parametrize("implementation", ["im2col", "auto", "loop"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("images", [1, 2, 31, 70])
+def test_threads_and_pieces_make_no_difference(implementation, threads, images):
+    whole = _model(IN_FLOAT64, "loop")
+    split = Model(
+        IN_FLOAT64, implementations.get(implementation), threads, initial_weights(IN_FLOAT64, 0)
+    )
+    rng = np.random.default_rng(images)
+    x, labels = rng.random((images, *SMALL.input_shape)), rng.integers(0, 5, images)
+    for model in (whole, split):
+        model.update.step = lambda gradients: None
+    for _ in range(2):  # the second time into memory that has been used
+        assert split.step(x, labels) == pytest.approx(whole.step(x, labels), rel=1e-12)
+        assert np.allclose(split.logits(x), whole.logits(x), rtol=1e-11, atol=1e-13)
+        for name, gradient in whole.gradients.items():
+            assert np.allclose(split.gradients[name], gradient, rtol=1e-11, atol=1e-13)
+
+
 def test_a_pooling_passes_the_gradient_to_the_first_of_several():
     network = Network(
         "pool", (2, 4, 1), (Conv2D(1, (1, 1)), MaxPooling2D(), Flatten(), Dense(2)), dtype="float64"

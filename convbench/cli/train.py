@@ -163,7 +163,7 @@ def train(
         complain(f"saved {session.path}")
     saved_at = _keep(session, save or resume, export_keras)
     if interrupted:
-        if saved_at and once:
+        if saved_at:
             complain(f"interrupted: convbench train {target} --resume {saved_at} goes on")
         raise SystemExit(ExitCode.INTERRUPTED)
     raise SystemExit(exit_code(result))

@@ -335,6 +335,11 @@ class _Round:
             try:
                 with worker.token():
                     yield from self._train(worker, name, twin, place)
+            except KeyboardInterrupt:
+                if name == session.subject:
+                    with worker.token():
+                        session.state = _interrupted(worker, self.options)
+                raise
             except (CellFailedError, WorkerLostError) as error:
                 if not twin:
                     said = error.failure.said if isinstance(error, CellFailedError) else ()
@@ -438,9 +443,15 @@ def train_once(
         session.accuracies[name] = [_ask(worker, Ask("accuracy"), options)]
         session.update(name, status="ok")
     finally:
-        try:
-            worker.settle(options.timeout_s)
-            session.state = worker.ask(Ask("state"), options.timeout_s)
-        except (CellFailedError, WorkerLostError):
-            pass  # what it was is told by whatever ended the training
+        session.state = _interrupted(worker, options)
         kill_all()
+
+
+def _interrupted(worker: Worker, options: Options) -> State | None:
+    """Where a training stands, after the steps that it was asked for last; None if it is gone."""
+    try:
+        worker.settle(options.timeout_s)
+        state: State = worker.ask(Ask("state"), options.timeout_s)
+    except (CellFailedError, WorkerLostError):
+        return None  # why, is told by whatever ended the training
+    return state
