@@ -52,6 +52,8 @@ class ShiftGemm(NumpyAlgorithm):
     name = "shift-gemm"
 
     def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+        if layer.kernel_size == (1, 1):
+            return "a 1x1 kernel has nothing to shift: direct is that product without its copies"
         if layer.groups > 1:
             return "groups are too small for a product each: groups must be 1"
         if pass_ is not Pass.INPUT_GRADIENT and layer.strides != (1, 1):
