@@ -265,7 +265,15 @@ def test_mnist_is_read_from_the_cache(keras_home):
     assert mnist.labels.dtype == mnist.held_out_labels.dtype == np.int64
     assert mnist.classes == 10
     assert mnist.name == "mnist"
-    assert "keras" not in sys.modules
+
+
+def test_mnist_is_read_without_keras(keras_home):
+    np.savez(keras_home / "datasets" / "mnist.npz", **arrays())
+    program = (
+        "import sys; from convbench.training.data import load; load('mnist', (28, 28, 1), 10); "
+        "assert 'keras' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_mnist_that_is_not_cached_says_how_to_get_it(keras_home):
