@@ -238,7 +238,7 @@ def test_an_interrupted_training_goes_on_to_the_same_end(folder):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--versus", "torch"), "--versus: found 'torch', expected keras or none"),
+        (("--versus", "torch"), "Invalid value for '--versus'"),
         (("--impl", "keras"), "keras is what a training is held against"),
         (("--impl", "im2cool"), "did you mean 'im2col'?"),
         (("--save", "w.txt"), "--save: found w.txt, expected a file that ends in .npz"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,11 +30,17 @@ from convbench.cli.show import Format, print_result
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
+    from convbench.schedule import Options
     from convbench.schedule.training import TrainingSession
     from convbench.training.network import Network
-    from convbench.training.trainer import State
+    from convbench.training.trainer import Array, State
 
 DEFAULT = "auto"
+
+
+class Versus(StrEnum):
+    KERAS = "keras"
+    NONE = "none"
 
 
 @guarded
@@ -55,8 +62,8 @@ def train(
     layout: LayoutOption = None,
     kernel_layout: KernelLayout = None,
     versus: Annotated[
-        str, typer.Option(help="keras, or none: one training, to be saved.")
-    ] = "keras",
+        Versus, typer.Option(help="What it is held against; with none nothing is compared.")
+    ] = Versus.KERAS,
     epochs: Annotated[
         int | None, typer.Option(help="Epochs of a training.  [default: the network's]", min=1)
     ] = None,
@@ -122,9 +129,9 @@ def train(
     if batch_size is not None:
         network = replace(network, batch_size=batch_size)
     names = _implementations(impl, layout, kernel_layout)
-    _check_options(versus, names, load, save, export_keras, resume)
+    _check_options(names, load, save, export_keras, resume)
     resumed = weights_file.load(resume, network) if resume else None
-    alone = versus == "none" or resumed is not None
+    alone = versus is Versus.NONE or resumed is not None
     weights = _initial(load, network)
     session = _session(
         network,
@@ -189,15 +196,12 @@ def _implementations(
 
 
 def _check_options(
-    versus: str,
     names: list[str],
     load: Path | None,
     save: Path | None,
     export_keras: Path | None,
     resume: Path | None,
 ) -> None:
-    if versus not in ("keras", "none"):
-        raise ConvbenchError(f"--versus: found {versus!r}, expected keras or none")
     if resume and load:
         raise ConvbenchError("--resume has its weights: --load cannot be given with it")
     if (save or resume) and len(names) > 1:
@@ -215,7 +219,7 @@ def _check_options(
             )
 
 
-def _initial(load: Path | None, network: Network) -> dict[str, object] | None:
+def _initial(load: Path | None, network: Network) -> dict[str, Array] | None:
     from convbench.training import weights_file
 
     if load is None:
@@ -223,8 +227,8 @@ def _initial(load: Path | None, network: Network) -> dict[str, object] | None:
     if load.suffix == ".keras":
         from convbench.training import keras_model
 
-        return dict(keras_model.load(load, network))
-    return dict(weights_file.load(load, network).weights)
+        return keras_model.load(load, network)
+    return weights_file.load(load, network).weights
 
 
 def _session(
@@ -232,7 +236,7 @@ def _session(
     names: list[str],
     *,
     output: Path,
-    weights: dict[str, object] | None,
+    weights: dict[str, Array] | None,
     data: str,
     images: int | None,
     epochs: int,
@@ -249,7 +253,7 @@ def _session(
 
     environment = worker_environment(os.environ, {})
     return TrainingSession(
-        setup=Setup(network, data, images, seed, weights),  # type: ignore[arg-type]
+        setup=Setup(network, data, images, seed, weights),
         arms=tuple(names),
         epochs=epochs,
         steps=steps,
@@ -264,7 +268,7 @@ def _session(
     )
 
 
-def _options(timeout: float):  # type: ignore[no-untyped-def]
+def _options(timeout: float) -> Options:
     from convbench.schedule import Options
     from convbench.schedule.options import worker_environment
 
