@@ -41,7 +41,7 @@ from convbench.training.phases import Phase, Phases
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
 
-PIECE = 32
+PIECE = 64
 """Images that a thread takes through the network at a time."""
 
 OTHERS: dict[type[Kind], type[ConnectedLayer]] = {
