@@ -6,6 +6,7 @@ float32, and so it does there.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from convbench.training.network import SGD, Adam, Optimizer
 Array = NDArray[np.floating[Any]]
 
 
-class Update:
+class Update(ABC):
     """`state` are its vectors by name, of the weights' shape; `steps` how many were taken."""
 
     def __init__(self, weights: Array, names: tuple[str, ...]) -> None:
@@ -31,8 +32,8 @@ class Update:
         self.steps += 1
         self._step(gradients)
 
-    def _step(self, gradients: Array) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _step(self, gradients: Array) -> None: ...
 
 
 class SGDUpdate(Update):
