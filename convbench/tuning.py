@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import os
@@ -96,6 +97,10 @@ SAMPLE_S = 1e-3
 SAMPLES = 5
 """So many samples a candidate, each of as many calls as fill SAMPLE_S, unless time runs out."""
 
+AT_LEAST = 2
+"""So many samples each beside the first call, which meets fresh pages, unless a call takes all of
+the trial's time."""
+
 
 SETTLE_S = 0.3
 """Another arm's threads are waited for this long at most before a sample."""
@@ -141,8 +146,9 @@ def fastest(
 ) -> dict[str, float]:
     """Seconds a call of each candidate, the least seen; the fastest comes first.
 
-    Candidates take turns, in their order. Each is called at least once; after that no more is
-    begun when `seconds` are over, beside those that the threads of others were waited for.
+    Candidates take turns, in their order. Each is called once, and AT_LEAST times more unless it is
+    hopeless or a call takes `seconds`; after that no more is begun when they are over, beside those
+    that the threads of others were waited for.
     """
     settling = _Settling(clock)
     deadline = clock() + seconds
@@ -156,8 +162,10 @@ def fastest(
     racing = {name: run for name, run in candidates.items() if times[name] <= limit}
     if len(racing) > 1:
         loops = {name: max(1, math.ceil(SAMPLE_S / max(times[name], 1e-7))) for name in racing}
-        for name, run in list(racing.items()) * SAMPLES:
-            if clock() + loops[name] * times[name] > deadline + settling.waited:
+        at_least = AT_LEAST if max(times[name] for name in racing) < seconds else 0
+        for turn, (name, run) in itertools.product(range(SAMPLES), racing.items()):
+            end = deadline + settling.waited
+            if turn >= at_least and clock() + loops[name] * times[name] > end:
                 break
             settling()
             times[name] = min(times[name], _seconds_a_call(run, loops[name], clock))

@@ -44,8 +44,17 @@ SIZES = {
         "tiles": 2000,
         "stage": 20_000,
         "kernel": 2000,
+        "channels": 2,
     },
-    "smallest": {"columns": 1, "unit": 1, "block": 1, "tiles": 1, "stage": 1, "kernel": 0},
+    "smallest": {
+        "columns": 1,
+        "unit": 1,
+        "block": 1,
+        "tiles": 1,
+        "stage": 1,
+        "kernel": 0,
+        "channels": 1,
+    },
 }
 
 
@@ -61,6 +70,8 @@ def set_sizes(patch, size):
     patch.setattr(columns, "MAX_BYTES", given["columns"])
     patch.setattr(im2col, "MAX_BYTES", given["columns"])
     patch.setattr(col2im, "MAX_BYTES", given["columns"])
+    patch.setattr(col2im, "MANY_CHANNELS", given["channels"])
+    patch.setattr(col2im, "LARGE_KERNEL", given["kernel"])
     patch.setattr(kernel_parts, "UNIT_BYTES", given["unit"])
     patch.setattr(shift_gemm, "BLOCK_BYTES", given["block"])
     patch.setattr(depthwise, "BLOCK_BYTES", given["block"])
@@ -111,11 +122,13 @@ def test_right_whatever_the_blocks_and_threads(size, layer, count):
                     assert found.verdict == "agrees", told
 
 
+@pytest.mark.parametrize("many_channels", [1, 32])
 @pytest.mark.parametrize("sparse", [0, math.inf])
 @pytest.mark.parametrize("layer", read_suite("configs/geometry.yaml").layers, ids=lambda x: x.name)
-def test_both_ways_to_an_input_gradient(monkeypatch, sparse, layer):
-    """Gathering columns of the output gradient, and adding up columns of the input."""
+def test_both_ways_to_an_input_gradient(monkeypatch, many_channels, sparse, layer):
+    """Gathering columns of the output gradient; adding up columns of the input, in three ways."""
     monkeypatch.setattr(col2im, "SPARSE", sparse)
+    monkeypatch.setattr(col2im, "MANY_CHANNELS", many_channels)
     if layer.kernel_size != (1, 1):
         assert col2im.sums_columns(layer) is (sparse == 0)
     assert check(im2col.Im2col(), layer, Pass.INPUT_GRADIENT, 2, seed=1).verdict == "agrees"
@@ -194,12 +207,9 @@ def test_im2col_keeps_to_two_mebibytes_a_thread_whatever_the_batch(layer):
     """Nothing is touched by preparing, so that this is quick; rows of images larger than that are
     the exception, and the batch changes nothing."""
     for pass_ in Pass:
-        held = {
-            batch: im2col.Im2col().prepare(replace(layer, batch_size=batch), pass_, 2).buffers
-            for batch in (8, 512)
-        }
-        for buffers in held.values():
-            assert sum(buffer.nbytes for buffer in buffers) <= 2 * 2 * 1024**2, pass_
+        for batch, count in ((8, 2), (512, 2), (8, 1)):
+            held = im2col.Im2col().workspace_bytes(replace(layer, batch_size=batch), pass_, count)
+            assert held <= count * 2 * 1024**2, (pass_, batch)
 
 
 LAYERS = [

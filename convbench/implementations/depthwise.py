@@ -179,8 +179,11 @@ class Multiplying:
                 else:
                     found = scratch.array("result", *rows.shape[2:])
                     np.einsum("pqnix,pqx->nix", rows, weights, out=found)
-                    parts = found.reshape(*target.shape, self._summed)
-                    np.add.reduce(parts, axis=4, out=target)
+                    if self._summed == 1:  # which a reduction would take four times as long for
+                        target[...] = found.reshape(target.shape)
+                    else:
+                        parts = found.reshape(*target.shape, self._summed)
+                        np.add.reduce(parts, axis=4, out=target)
                 if bias is not None:
                     add_bias(target, bias)
 

@@ -72,13 +72,16 @@ def _cost_s(c: Correlation, columns_bytes: int) -> float:
 class Correlating:
     """One correlation, block by block: gather columns, multiply them by a kernel matrix."""
 
-    def __init__(self, correlation: Correlation, scratch: list[Scratch], dense: bool) -> None:
+    def __init__(
+        self, correlation: Correlation, scratch: list[Scratch], dense: bool, kernel_bytes: int = 0
+    ) -> None:
+        """`kernel_bytes` of a copy of the kernel are taken from what the buffers may have."""
         c = self._c = correlation
         self._scratch = scratch
         self._is_dense = dense
         each = c.filters // c.groups
         # Phases share scratch memory, and each has another part that is the largest.
-        taken = 0 if dense else MAX_BYTES * 2 // 5
+        taken = kernel_bytes // len(scratch) + (0 if dense else MAX_BYTES * 2 // 5)
         size = columns_size(c, len(scratch), taken, has_product=not dense)
         self._columns = Columns(c)
         self._blocks = list(size.blocks(c))
@@ -154,15 +157,16 @@ class InputGradient(Threaded):
             *(() if layer.kernel_size == (1, 1) else ("flip the kernel", "gather columns")),
             "matrix product",
         )
-        self._phases = [(phase, self._correlating(phase)) for phase in every]
         if layer.kernel_size != (1, 1):
-            kernels = [c.kernel_bytes for p, _ in self._phases if (c := p.correlation)]
+            kernels = [c.kernel_bytes for phase in every if (c := phase.correlation)]
             self.call_bytes = max(kernels, default=0)
+        self._phases = [(phase, self._correlating(phase)) for phase in every]
 
     def _correlating(self, phase: Phase) -> Correlating | None:
         if phase.correlation is None:
             return None
-        return Correlating(phase.correlation, self._scratch, dense=self._layer.strides == (1, 1))
+        dense = self._layer.strides == (1, 1)
+        return Correlating(phase.correlation, self._scratch, dense, self.call_bytes)
 
     def run(self) -> object:
         layer = self._layer
