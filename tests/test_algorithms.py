@@ -20,6 +20,7 @@ from convbench.implementations import (
     depthwise,
     im2col,
     kernel_parts,
+    mec,
     shift_gemm,
     threads,
     winograd,
@@ -31,7 +32,7 @@ from convbench.suite import shipped_suites
 from convbench.suite_file import read_suite
 from tests.layers import layers
 
-FAST = ("im2col", "shift-gemm", "winograd", "winograd-2x2", "direct", "depthwise")
+FAST = ("im2col", "mec", "shift-gemm", "winograd", "winograd-2x2", "direct", "depthwise")
 NETWORKS = ("resnet50", "vgg16", "alexnet", "mobilenet", "mnist", "lenet")
 
 # Blocks as `prepare` makes them, and so small that every kind of edge between them is met.
@@ -70,6 +71,7 @@ def set_sizes(patch, size):
     patch.setattr(columns, "MAX_BYTES", given["columns"])
     patch.setattr(im2col, "MAX_BYTES", given["columns"])
     patch.setattr(col2im, "MAX_BYTES", given["columns"])
+    patch.setattr(mec, "MAX_BYTES", given["columns"])
     patch.setattr(col2im, "MANY_CHANNELS", given["channels"])
     patch.setattr(col2im, "LARGE_KERNEL", given["kernel"])
     patch.setattr(kernel_parts, "UNIT_BYTES", given["unit"])

@@ -21,6 +21,7 @@ REGISTRY: dict[str, str] = {
     "loop": "convbench.implementations.loop:Loop",
     "naive-im2col": "convbench.implementations.naive_im2col:NaiveIm2col",
     "im2col": "convbench.implementations.im2col:Im2col",
+    "mec": "convbench.implementations.mec:Mec",
     "shift-gemm": "convbench.implementations.shift_gemm:ShiftGemm",
     "winograd": "convbench.implementations.winograd:Winograd",
     "winograd-2x2": "convbench.implementations.winograd:SmallTiles",

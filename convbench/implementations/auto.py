@@ -21,6 +21,7 @@ from convbench.operands import Operands, floats
 
 CANDIDATES = (
     "im2col",
+    "mec",
     "shift-gemm",
     "winograd",
     "winograd-2x2",

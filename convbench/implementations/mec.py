@@ -1,0 +1,270 @@
+"""mec: columns a kernel row high, which the windows of one output row share without a copy.
+
+Cho and Brand, "MEC: Memory-efficient Convolution for Deep Neural Network" (arXiv:1706.06873). For
+each output column the kernel-wide runs of all input rows lie one below the other, so that the
+window of an output row is a stretch of them: as many rows as the kernel has. Its columns are a view
+whose lines are further apart than they are long, which BLAS multiplies as it is. im2col copies
+every element kernel height times as often; here products are as short as an output row.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.implementations.columns import MAX_BYTES
+from convbench.implementations.correlation import (
+    Block,
+    BlockSize,
+    Correlation,
+    Phase,
+    block_size,
+    cut,
+    phases,
+    slab_shape,
+)
+from convbench.implementations.cost import START_S, moved_s, product_s
+from convbench.implementations.scratch import Scratch
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded, add_bias, bias_step
+from convbench.implementations.threads import in_threads
+from convbench.layer import Layer, Pass
+
+Array = NDArray[np.floating[Any]]
+
+MAX_KERNEL_BYTES = MAX_BYTES // 8
+"""Of a kernel whose gradient is computed: its products for several rows must stay in the cache."""
+
+SHORT_START_S = START_S / 30
+"""Of one of many products that a single call of NumPy makes."""
+
+
+class Mec(NumpyAlgorithm):
+    name = "mec"
+
+    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+        if layer.kernel_size[0] == 1:
+            return "a kernel of one row has no rows to share: im2col copies as little"
+        if layer.groups > 1:
+            return "the channels of a window must lie side by side: groups must be 1"
+        if layer.dilation_rate != (1, 1):
+            return "the rows of a window must lie side by side: dilation_rate must be 1"
+        kernel_bytes = Correlation.of(layer).kernel_bytes
+        if pass_ is Pass.KERNEL_GRADIENT and kernel_bytes > MAX_KERNEL_BYTES:
+            return f"a product as large as the kernel for each row: {kernel_bytes} bytes"
+        if pass_ is Pass.INPUT_GRADIENT and layer.strides != (1, 1):
+            return "of larger strides some phases have kernels of one row: strides must be 1"
+        return None
+
+    def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
+        c = Correlation.of(layer) if pass_ is not Pass.INPUT_GRADIENT else _flipped(layer)
+        rows, columns = c.batch_size * c.output_size[0], c.output_size[1]
+        height = c.reach(*c.output_size)[0] / c.output_size[0]
+        copied = c.positions * height * c.kernel_size[1] * c.channels * c.itemsize
+        product = product_s(columns, c.terms, c.filters, c.itemsize) - START_S + SHORT_START_S
+        return (rows * product + moved_s(copied)) / threads
+
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
+        if pass_ is Pass.FORWARD:
+            return Forward(layer, threads)
+        if pass_ is Pass.INPUT_GRADIENT:
+            return InputGradient(layer, threads)
+        return KernelGradient(layer, threads)
+
+
+def _flipped(layer: Layer) -> Correlation:
+    """The input gradient of a layer with strides of 1."""
+    return _phase(layer)[1]
+
+
+def _phase(layer: Layer) -> tuple[Phase, Correlation]:
+    (phase,) = phases(layer)
+    assert phase.correlation is not None
+    return phase, phase.correlation
+
+
+class Lowered:
+    """The lowered input of blocks: (images, output columns, input rows, run)."""
+
+    def __init__(
+        self, correlation: Correlation, parts: int, row_bytes: int, taken: int = 0
+    ) -> None:
+        """`row_bytes` are of what else a block needs for each output row, `taken` for all."""
+        c = self._c = correlation
+        self._run = c.kernel_size[1] * c.channels
+        # Bytes of an input row: what is lowered, and the padded copy.
+        line = c.output_size[1] * self._run * c.itemsize
+        if c.is_padded:
+            line += slab_shape(c, BlockSize(1, 1))[2] * c.channels * c.itemsize
+        row = line * c.strides[0] + row_bytes
+        halo = line * (c.kernel_size[0] - c.strides[0])  # of a block of rows; of each image
+        height = c.output_size[0]
+        budget = MAX_BYTES - taken
+        whole = row * height + halo
+        if whole <= budget:
+            self.size = block_size(c, math.ceil(whole / height), budget, parts)
+        else:
+            self.size = block_size(c, row, budget - halo, parts)
+        self.blocks = list(self.size.blocks(c))
+
+    def reserve(self, scratch: Scratch) -> None:
+        """Allocates what the largest block needs."""
+        shape = slab_shape(self._c, self.size)
+        if self._c.is_padded:
+            scratch.array("slab", *shape)
+        scratch.array("lowered", shape[0], self._c.output_size[1], shape[1], self._run)
+
+    def windows(self, x: Array, block: Block, scratch: Scratch) -> Array:
+        """A view (output rows, images, output columns, terms) of what is lowered here."""
+        c = self._c
+        found = cut(c, x, block, scratch)
+        images, height, _, _ = slab_shape(c, block.size)
+        image, row, column, _ = found.memory.strides
+        # A run is copied as one element, which is faster than the floats that it is made of.
+        run = np.dtype((np.void, self._run * c.itemsize))
+        runs = np.ndarray(
+            (images, c.output_size[1], height),
+            run,
+            buffer=found.memory,
+            offset=found.offset,
+            strides=(image, c.strides[1] * column, row),
+        )
+        lowered = scratch.array("lowered", *runs.shape, self._run)
+        lowered.view(run)[..., 0] = runs
+        image, column, row, element = lowered.strides
+        return np.ndarray(
+            (block.end - block.row, images, c.output_size[1], c.terms),
+            lowered.dtype,
+            buffer=lowered,
+            strides=(row * c.strides[0], image, column, element),
+        )
+
+
+class Correlating:
+    """A correlation whose output rows lie side by side, block by block."""
+
+    def __init__(self, correlation: Correlation, scratch: list[Scratch], taken: int = 0) -> None:
+        self._scratch = scratch
+        c = correlation
+        # What is written is worth being still in the cache when the bias is added.
+        row = c.output_size[1] * c.filters * c.itemsize
+        self._lowered = Lowered(c, len(scratch), row, taken)
+        for memory in scratch:
+            self._lowered.reserve(memory)
+
+    def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
+        """Writes into `output` (batch, rows, columns, filters); `kernel` is (terms, filters)."""
+        blocks = iter(self._lowered.blocks)  # next() of a list's iterator is safe in threads
+
+        def work(thread: int) -> None:
+            for block in blocks:
+                windows = self._lowered.windows(x, block, self._scratch[thread])
+                target = output[block.first : block.last, block.row : block.end]
+                np.matmul(windows.transpose(1, 0, 2, 3), kernel, out=target)
+                if bias is not None:
+                    add_bias(target, bias)
+
+        in_threads(work, len(self._scratch))
+
+
+LOWER = "lower the rows"
+
+
+class Forward(Threaded):
+    def __init__(self, layer: Layer, threads: int) -> None:
+        c = Correlation.of(layer)
+        pad = "pad the block's images" if c.is_padded else ""
+        super().__init__(layer, threads, pad, LOWER, "a product a row", bias_step(layer))
+        self._correlating = Correlating(c, self._scratch)
+
+    def run(self) -> object:
+        layer = self._layer
+        output = self.result(layer.batch_size, *layer.output_shape)
+        kernel = self._kernel.reshape(-1, layer.filters)
+        self._correlating.run(self._x, kernel, self._bias, output)
+        return output
+
+
+class InputGradient(Threaded):
+    """The same of the output gradient, with the kernel flipped and its axes exchanged."""
+
+    def __init__(self, layer: Layer, threads: int) -> None:
+        self._phase, c = _phase(layer)
+        pad = "pad the block's images" if c.is_padded else ""
+        super().__init__(layer, threads, pad, "flip the kernel", LOWER, "a product a row")
+        self.call_bytes = c.kernel_bytes
+        taken = c.kernel_bytes // self._threads
+        self._correlating = Correlating(c, self._scratch, taken)
+
+    def run(self) -> object:
+        layer = self._layer
+        gradient = self.result(layer.batch_size, *layer.input_shape)
+        flipped = self._phase.kernel(self._kernel, 1)[0].transpose(1, 2, 3, 0)
+        kernel = np.ascontiguousarray(flipped).reshape(-1, layer.channels)
+        self._correlating.run(self._error, kernel, None, gradient)
+        return gradient
+
+
+class KernelGradient(Threaded):
+    """The windows of an output row of all images, transposed, times its output gradient; summed."""
+
+    def __init__(self, layer: Layer, threads: int) -> None:
+        c = self._c = Correlation.of(layer)
+        pad = "pad the block's images" if c.is_padded else ""
+        super().__init__(
+            layer, threads, pad, LOWER, "copy errors row by row", "a product a row", "sum"
+        )
+        row = c.output_size[1] * c.filters * c.itemsize + c.kernel_bytes
+        self._lowered = Lowered(c, self._threads, row, 2 * c.kernel_bytes)
+        size = self._lowered.size
+        for scratch in self._scratch:
+            self._lowered.reserve(scratch)
+            scratch.array("errors", size.rows, size.images, c.output_size[1], c.filters)
+            scratch.array("products", size.rows, c.terms, c.filters)
+            self._sums(scratch)
+
+    def _sums(self, scratch: Scratch) -> tuple[Array, Array]:
+        """That of a block, and that of all blocks."""
+        shape = self._c.terms, self._c.filters
+        return scratch.array("block", *shape), scratch.array("sum", *shape)
+
+    def run(self) -> object:
+        """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""
+        c, blocks = self._c, self._lowered.blocks
+        threads = min(self._threads, len(blocks))
+
+        def work(thread: int) -> None:
+            scratch = self._scratch[thread]
+            of_block, total = self._sums(scratch)
+            for index, block in enumerate(blocks[thread::threads]):
+                products = self._products(block, scratch)
+                if index == 0:
+                    np.add.reduce(products, axis=0, out=total)
+                else:
+                    total += np.add.reduce(products, axis=0, out=of_block)
+
+        in_threads(work, threads)
+        gradient = self.result(*self._layer.kernel_shape)
+        flat = gradient.reshape(c.terms, c.filters)
+        flat[...] = self._sums(self._scratch[0])[1]
+        for scratch in self._scratch[1:threads]:
+            flat += self._sums(scratch)[1]
+        return gradient
+
+    def _products(self, block: Block, scratch: Scratch) -> Array:
+        """(output rows, terms, filters), of all images of the block."""
+        c = self._c
+        windows = self._lowered.windows(self._x, block, scratch)
+        rows, images, width, _ = windows.shape
+        errors = scratch.array("errors", rows, images, width, c.filters)
+        error = self._error[block.first : block.last, block.row : block.end]
+        errors[...] = error.transpose(1, 0, 2, 3)
+        products = scratch.array("products", rows, c.terms, c.filters)
+        np.matmul(
+            windows.reshape(rows, -1, c.terms).transpose(0, 2, 1),
+            errors.reshape(rows, -1, c.filters),
+            out=products,
+        )
+        return products
