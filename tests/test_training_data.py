@@ -1,5 +1,6 @@
 """What is trained on: the same everywhere, in range, learnable; and files that nobody can trust."""
 
+import itertools
 import os
 import pickle
 import subprocess
@@ -24,7 +25,8 @@ KEY = (0, 1)
 
 @pytest.fixture(autouse=True)
 def keras_home(tmp_path, monkeypatch):
-    """An empty cache of Keras's, whatever is in the user's."""
+    """An empty cache of Keras's, whatever is in the user's; and no network."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     (tmp_path / "keras" / "datasets").mkdir(parents=True)
     return tmp_path / "keras"
@@ -81,9 +83,10 @@ def test_an_epoch_has_every_index_once(count, batch_size, epoch, seed):
     assert all(0 < size <= batch_size for size in sizes)
 
 
-def test_epochs_and_seeds_shuffle_differently():
-    orders = {tuple(next(batches(1000, 1000, *key))) for key in ((0, 0), (1, 0), (0, 1), (1, 1))}
-    assert len(orders) == 4
+def test_epochs_and_seeds_and_shuffles_are_other_orders():
+    keys = list(itertools.product((0, 1), repeat=3))
+    orders = {tuple(next(batches(1000, 1000, *key))) for key in keys}
+    assert len(orders) == len(keys)
     assert tuple(range(1000)) not in orders
 
 
@@ -276,10 +279,25 @@ def test_mnist_is_read_without_keras(keras_home):
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_mnist_that_is_not_cached_says_how_to_get_it(keras_home):
+def test_mnist_that_is_not_cached_is_what_keras_loads(keras_home, tmp_path, monkeypatch):
+    (tmp_path / "keras.py").write_text(
+        "import os, shutil, types\n"
+        f"source = {str(tmp_path / 'source.npz')!r}\n"
+        "target = os.environ['KERAS_HOME'] + '/datasets/mnist.npz'\n"
+        "loader = types.SimpleNamespace(load_data=lambda: shutil.copy(source, target))\n"
+        "datasets = types.SimpleNamespace(mnist=loader)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    np.savez(tmp_path / "source.npz", **arrays())
+    assert len(load("mnist", MNIST, 10, images=3).images) == 3
+    assert (keras_home / "datasets" / "mnist.npz").is_file()
+
+
+def test_mnist_that_cannot_be_had_says_how_to_get_it(keras_home):
     with pytest.raises(TrainingError, match=r"mnist\.npz") as caught:
         load("mnist", MNIST, 10)
     assert str(keras_home) in caught.value.message
+    assert "could not download it: Exception: URL fetch failure" in caught.value.message
     for way in ("keras.datasets.mnist.load_data()", "mnist.npz", "digits", "synthetic"):
         assert way in caught.value.hint
 

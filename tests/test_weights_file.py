@@ -67,7 +67,8 @@ def test_the_file_is_as_documented(saved):
         arrays = {name: file[name] for name in file.files}
     about = json.loads(str(arrays["convbench"]))
     assert about["schema"] == "convbench-weights/1"
-    assert (about["seed"], about["epoch"], about["batch"]) == (5, 1, 2)
+    assert (about["seed"], about["shuffle"]) == (5, 0)
+    assert (about["epoch"], about["batch"]) == (1, 2)
     assert about["network"]["layers"][0]["conv2d"]["filters"] == 4
     assert arrays["weights/conv2d_1/kernel"].shape == (3, 3, 1, 4)
     assert arrays["weights/conv2d_1/kernel"].dtype == np.float32
@@ -132,7 +133,8 @@ def _rewritten(saved, **changes):
 
 def _about(**changes):
     network = weights_file.described(NETWORK)
-    about = {"schema": weights_file.SCHEMA, "network": network, "seed": 0, "epoch": 0, "batch": 0}
+    counts = dict.fromkeys(("seed", "shuffle", "epoch", "batch"), 0)
+    about = {"schema": weights_file.SCHEMA, "network": network, **counts}
     return np.array(json.dumps({**about, **changes}))
 
 

@@ -31,7 +31,7 @@ from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
     from convbench.schedule import Options
-    from convbench.schedule.training import TrainingSession
+    from convbench.schedule.training_session import TrainingSession
     from convbench.training.network import Network
     from convbench.training.trainer import Array, State
 
@@ -248,7 +248,7 @@ def _session(
 ) -> TrainingSession:
     from convbench import cautions, machine, result_file
     from convbench.schedule.options import worker_environment
-    from convbench.schedule.training import TrainingSession
+    from convbench.schedule.training_session import TrainingSession
     from convbench.training.arms import Setup
 
     environment = worker_environment(os.environ, {})

@@ -1,7 +1,8 @@
 """Training, measured: each implementation follows Keras first, then rounds of whole trainings.
 
 A round starts a fresh worker for every arm, in random order one at a time: each connects, warms up
-and trains from the initial weights. A round gives one figure an arm, seconds a step.
+and trains from the initial weights, in the round's order of the images. A round gives one figure an
+arm, seconds a step, and one accuracy.
 """
 
 from __future__ import annotations
@@ -11,38 +12,23 @@ import os
 import random
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from convbench import implementations, result_file
+from convbench import implementations
 from convbench.errors import TrainingError
-from convbench.machine import Caution, Machine, Software
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
 from convbench.measure.protocol import Ask, Connect, Follow, Request, Resume, Start, Train
-from convbench.results import (
-    SCHEMA,
-    TWIN,
-    Agreement,
-    ArmTraining,
-    Cell,
-    ResultFile,
-    RoundSamples,
-    Step,
-    Training,
-    benchmark_name,
-)
+from convbench.results import TWIN, Agreement, RoundSamples, Step, benchmark_name
 from convbench.schedule.calibrating import describe
 from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress, Saved
 from convbench.schedule.options import Options
-from convbench.suite import Suite
-from convbench.summary import summarise
-from convbench.training.arms import KERAS, Connected, Setup, Summary, Trained, in_float64, thinned
+from convbench.schedule.training_session import TrainingSession
+from convbench.training.arms import KERAS, Connected, Setup, Trained, in_float64
 from convbench.training.following import Departure, Following
 from convbench.training.trainer import State
-from convbench.training.weights_file import described
 
 FOLLOWED = {"smoke": 10}
 """Steps that are compared with Keras's, by effort; else FOLLOWED_STEPS."""
@@ -61,108 +47,6 @@ PROBED_STEPS = 10
 
 CHUNK_S = 0.5
 """Progress is told so often."""
-
-MOST_LOSSES = 200
-
-
-@dataclass
-class TrainingSession:
-    """What is known of a training so far, and where it is saved."""
-
-    setup: Setup
-    arms: tuple[str, ...]
-    epochs: int
-    steps: int | None
-    threads: int
-    effort: str
-    path: Path
-    machine: Machine
-    software: Software
-    environment: dict[str, str]
-    metadata: dict[str, str | int | float]
-    tune: bool = True
-    time_wrong: bool = False
-    cells: dict[str, Cell] = field(default_factory=dict)
-    benchmarks: dict[str, tuple[RoundSamples, ...]] = field(default_factory=dict)
-    cautions: tuple[Caution, ...] = ()
-    followed: dict[str, tuple[int, str, Departure | None]] = field(default_factory=dict)
-    trained: dict[str, list[Trained]] = field(default_factory=dict)
-    accuracies: dict[str, list[float]] = field(default_factory=dict)
-    summaries: dict[str, list[Summary]] = field(default_factory=dict)
-    connected: Connected | None = None
-    state: State | None = None  # of the first arm that is not Keras, after its last training
-
-    def __post_init__(self) -> None:
-        for name in self.arms:
-            self.cells[name] = Cell(self.setup.network.name, Step.TRAINING, name, "pending")
-
-    @property
-    def subject(self) -> str | None:
-        """The first arm that is not Keras."""
-        return next((name for name in self.arms if name not in KERAS), None)
-
-    def update(self, name: str, **changes: Any) -> Cell:
-        self.cells[name] = replace(self.cells[name], **changes)
-        return self.cells[name]
-
-    def result(self) -> ResultFile:
-        network = self.setup.network
-        bare = ResultFile(
-            schema_=SCHEMA,
-            suite=Suite(network.name, (), self.arms, (), source=network.source),
-            machine=self.machine,
-            software=self.software,
-            environment=self.environment,
-            warnings=self.cautions,
-            threads=self.threads,
-            effort=self.effort,
-            seed=self.setup.seed,
-            rounds=0,
-            cells=tuple(self.cells.values()),
-            tune=self.tune,
-            training=self._training(),
-        )
-        return summarise(bare, self.benchmarks)
-
-    def save(self) -> Path:
-        saved = result_file.Saved(self.result(), self.benchmarks, self.metadata)
-        self.path = result_file.save(self.path, saved)
-        return self.path
-
-    def _training(self) -> Training:
-        found = self.connected
-        return Training(
-            network=described(self.setup.network),
-            data=found.data if found else self.setup.data,
-            note=found.note if found else "",
-            images=found.images if found else 0,
-            held_out=found.held_out if found else 0,
-            epochs=self.epochs,
-            steps_an_epoch=found.steps_an_epoch if found else 0,
-            arms=tuple(self._arm(name) for name in self.arms),
-        )
-
-    def _arm(self, name: str) -> ArmTraining:
-        steps, dtype, worst = self.followed.get(name, (0, self.setup.network.dtype, None))
-        trained = self.trained.get(name, [])
-        summaries = self.summaries.get(name, [])
-        all_steps = sum(one.steps for one in trained)
-        phases = None
-        if summaries and all(one.phases is not None for one in summaries):
-            names = summaries[0].phases or {}
-            totals = {key: sum((one.phases or {})[key] for one in summaries) for key in names}
-            phases = {key: total / all_steps for key, total in totals.items()}
-        return ArmTraining(
-            implementation=name,
-            steps=trained[-1].steps if trained else 0,
-            followed=steps,
-            followed_in=dtype,
-            over_bound=worst.over_bound if worst else None,
-            phases=phases,
-            losses=thinned(trained[-1].losses, MOST_LOSSES) if trained else (),
-            accuracies=tuple(self.accuracies.get(name, ())),
-            took=summaries[-1].took if summaries else {},
-        )
 
 
 def train(session: TrainingSession, options: Options) -> Generator[Event, None, None]:
@@ -351,7 +235,8 @@ class _Round:
         session, options = self.session, self.options
         where = f"round {self.number}: {name}{' once more' if twin else ''}"
         yield Progress("training", f"{where}, warming up")
-        connected = _ask(worker, Connect(session.setup, name, warm=True), options)
+        setup = replace(session.setup, shuffle=self.number - 1)
+        connected = _ask(worker, Connect(setup, name, warm=True), options)
         session.connected = connected
         whole = session.steps or session.epochs * connected.steps_an_epoch
         steps = yield from self._steps(worker, name, whole, where)

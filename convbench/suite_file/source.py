@@ -7,8 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from convbench.errors import SuiteError
-from convbench.suite_file.document import Kind
+from convbench.suite_file.document import SUITE, Kind
 from convbench.suite_file.messages import quoted
+from convbench.suite_file.network_document import NETWORK
 
 MAX_BYTES = 4_000_000  # ten thousand layers
 
@@ -41,6 +42,12 @@ def _not_found(target: str, kind: Kind, shipped: dict[str, Path]) -> SuiteError:
         beside = [str(p) for p in Path(target).parent.iterdir() if p.suffix in (".yaml", ".yml")]
     except (OSError, ValueError):
         beside = []
+    for other in (SUITE, NETWORK):
+        if target in other.shipped():
+            return SuiteError(
+                f"{target}: that is a {other.name}, expected a {kind.name}",
+                hint=f"{other.command} {target}",
+            )
     # Half of the letters: that is what own.yaml has in common with own.
     close = get_close_matches(target, [*shipped, *beside], cutoff=0.5)
     message = f"there is no {kind.name} {quoted(target)}"

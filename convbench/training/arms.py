@@ -31,13 +31,15 @@ WARM_UP_STEPS = 20
 @dataclass(frozen=True)
 class Setup:
     """What is trained. `data` is a name or a path (`training.data.load`), `images` how many of them
-    at most. `weights` are where it starts, None: drawn from `seed`."""
+    at most. `weights` are where it starts, None: drawn from `seed`. `shuffle` is which order of the
+    images our network sees; Keras's `fit` draws its own every time."""
 
     network: Network
     data: str
     images: int | None
     seed: int
     weights: dict[str, Array] | None = None
+    shuffle: int = 0
 
     def initial_weights(self) -> dict[str, Array]:
         return self.weights or initial_weights(self.network, self.seed)
@@ -126,7 +128,9 @@ class NumpyArm:
         network = setup.network
         found = implementations.get(implementation)
         weights = setup.initial_weights()
-        self._trainer = Trainer(Model(network, found, threads, weights), data, setup.seed)
+        self._trainer = Trainer(
+            Model(network, found, threads, weights), data, setup.seed, setup.shuffle
+        )
         self._start = self._trainer.state
         is_own = implementations.own_code(implementation) is not None
         exact = is_own or self._trainer.model.is_exact

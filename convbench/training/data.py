@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +24,7 @@ Integers = NDArray[np.int64]
 MNIST_SHAPE = (28, 28, 1)
 DIGITS = 10  # the classes of MNIST and of scikit-learn's digits
 DIGITS_HELD_OUT = 30  # of each class: 300 of 1,797
+DOWNLOAD_S = 240.0  # 11 MB, less than a worker is waited for
 SYNTHETIC, SYNTHETIC_HELD_OUT = 60_000, 10_000  # as many as MNIST has
 
 
@@ -67,17 +70,18 @@ def load(
         return _file("file", Path(which), input_shape, classes, images)
     path = _cached_mnist()
     if not path.is_file():
-        raise TrainingError(
-            f"mnist: found no file {path}, expected MNIST in Keras's cache",
-            hint='download it with python -c "import keras; keras.datasets.mnist.load_data()", '
-            "or take --data PATH/mnist.npz, --data digits or --data synthetic",
-        )
+        _download(path)
     return _file("mnist", path, input_shape, classes, images)
 
 
-def batches(count: int, batch_size: int, epoch: int, seed: int) -> Iterator[Integers]:
-    """Indices (batch_size,) of one epoch's batches of `count` images; the last may be smaller."""
-    order = np.random.default_rng([seed, epoch]).permutation(count)
+def batches(
+    count: int, batch_size: int, epoch: int, seed: int, shuffle: int = 0
+) -> Iterator[Integers]:
+    """Indices (batch_size,) of one epoch's batches of `count` images; the last may be smaller.
+
+    Each `shuffle` is another order of the same images.
+    """
+    order = np.random.default_rng([seed, epoch, shuffle]).permutation(count)
     for start in range(0, count, batch_size):
         yield order[start : start + batch_size]
 
@@ -186,6 +190,23 @@ def _refuse_large(name: str, count: int, input_shape: Shape) -> None:
     if large := mnist_file.too_large(count, input_shape):
         raise TrainingError(
             f"{name}: {large}", hint="train on fewer images, or on a smaller input_shape"
+        )
+
+
+def _download(path: Path) -> None:
+    """Has Keras's loader put MNIST into its cache, in a process of its own."""
+    command = [sys.executable, "-c", "import keras; keras.datasets.mnist.load_data()"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_S)
+        said = done.stderr.strip().rpartition("\n")[2] if done.returncode else "it is not there"
+    except subprocess.TimeoutExpired:
+        said = f"no answer in {DOWNLOAD_S:.0f} s"
+    if not path.is_file():
+        raise TrainingError(
+            f"mnist: found no file {path}, and Keras's loader could not download it: {said}",
+            hint='download it where there is a network, with python -c "import keras; '
+            'keras.datasets.mnist.load_data()", or take --data PATH/mnist.npz, --data digits or '
+            "--data synthetic",
         )
 
 

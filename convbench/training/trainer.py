@@ -22,7 +22,7 @@ class State:
     """Where a training stands: after `epoch` whole epochs and `batch` batches of the next.
 
     `weights` and each of `optimizer` are by parameter; `losses` one a step. The batches are drawn
-    from `seed` and the epoch, so that what goes on from here ends where it would have.
+    from `seed`, `shuffle` and the epoch, so that what goes on from here ends where it would have.
     """
 
     weights: dict[str, Array]
@@ -31,6 +31,7 @@ class State:
     epoch: int = 0
     batch: int = 0
     losses: tuple[float, ...] = ()
+    shuffle: int = 0
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Trainer:
     model: Model
     data: Dataset
     seed: int
+    shuffle: int = 0
     epoch: int = 0
     batch: int = 0
     losses: list[float] = field(default_factory=list)
@@ -91,6 +93,7 @@ class Trainer:
             self.epoch,
             self.batch,
             tuple(self.losses),
+            self.shuffle,
         )
 
     def restore(self, state: State) -> None:
@@ -105,14 +108,15 @@ class Trainer:
         for name, vector in model.update.state.items():
             for key, array in model.by_parameter(vector).items():
                 np.copyto(array, state.optimizer[name][key])
-        self.seed, self.epoch, self.batch = state.seed, state.epoch, state.batch
+        self.seed, self.shuffle = state.seed, state.shuffle
+        self.epoch, self.batch = state.epoch, state.batch
         self.losses = list(state.losses)
         model.update.steps = len(state.losses)
         self._batches = None
 
     def _rest_of_the_epoch(self) -> Iterator[NDArray[np.int64]]:
         size = self.model.network.batch_size
-        all_ = batches(len(self.data.images), size, self.epoch, self.seed)
+        all_ = batches(len(self.data.images), size, self.epoch, self.seed, self.shuffle)
         for _ in range(self.batch):
             next(all_)
         return all_

@@ -2,7 +2,8 @@
 
 The arrays are `weights/conv2d_1/kernel` and so on, in the network's dtype and Keras's shapes,
 `optimizer/momentum/conv2d_1/kernel` and so on for the optimiser's state, and `losses`, float64.
-`convbench` is a JSON text: the schema's name, the network, the seed, the epoch and the batch.
+`convbench` is a JSON text: the schema's name, the network, the seed and the shuffle, the epoch and
+the batch.
 Nothing is ever unpickled.
 """
 
@@ -36,6 +37,7 @@ def save(path: Path, network: Network, state: State) -> None:
         "schema": SCHEMA,
         "network": described(network),
         "seed": state.seed,
+        "shuffle": state.shuffle,
         "epoch": state.epoch,
         "batch": state.batch,
     }
@@ -93,6 +95,7 @@ def load(path: Path, network: Network) -> State:
         about["epoch"],
         about["batch"],
         tuple(map(float, losses.ravel())),
+        about["shuffle"],
     )
 
 
@@ -150,7 +153,7 @@ def _about(path: Path, arrays: Mapping[str, Array]) -> dict[str, Any]:
         about = json.loads(str(arrays["convbench"][()]))
         schema = about["schema"]
         known = isinstance(about["network"]["layers"], list)
-        numbers = [about[key] for key in ("seed", "epoch", "batch")]
+        numbers = [about[key] for key in ("seed", "shuffle", "epoch", "batch")]
         known &= all(type(number) is int and number >= 0 for number in numbers)
         _shape(about["network"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
