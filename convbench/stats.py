@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import fmean
 
 MIN_ROUNDS = 5
 """With fewer rounds no interval is claimed: Student's t is then too wide to say anything."""
@@ -116,6 +117,16 @@ def geometric_mean(per_round: Sequence[Sequence[float]]) -> Estimate:
     """
     rounds = list(zip(*per_round, strict=True))
     return estimate([statistics.fmean(cells) for cells in rounds])
+
+
+def fit_line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """Intercept and slope by least squares; of one point its value and 0."""
+    mean_x, mean_y = fmean(x), fmean(y)
+    spread = sum((each - mean_x) ** 2 for each in x)
+    if not spread:
+        return mean_y, 0.0
+    slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / spread
+    return mean_y - slope * mean_x, slope
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:

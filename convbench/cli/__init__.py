@@ -13,6 +13,7 @@ from convbench.cli import (
     machine,
     merge,
     noise,
+    profile,
     run,
     schema,
     show,
@@ -50,6 +51,7 @@ def root(
 
 app.command("run")(run.run)
 app.command("train")(train.train)
+app.command("profile")(profile.profile)
 app.command("check")(check.check)
 app.command("show")(show.show)
 app.command("diff")(diff.diff)

@@ -174,6 +174,33 @@ class Ask:
     what: Literal["accuracy", "summary", "state", "restart"]
 
 
+@dataclass(frozen=True)
+class Examine:
+    """Take a cell apart; answered by a profile.findings.Examination."""
+
+    layer: Layer
+    pass_: Pass
+    implementation: str
+
+
+@dataclass(frozen=True)
+class TimeCall:
+    """The time of a call on any layer, roughly; answered by seconds."""
+
+    layer: Layer
+    pass_: Pass
+    implementation: str
+
+
+@dataclass(frozen=True)
+class TimeProducts:
+    """The matrix product that a pass comes to; answered by a profile.findings.Products."""
+
+    layer: Layer
+    pass_: Pass
+    dtypes: tuple[str, ...]
+
+
 Request = (
     Start
     | Check
@@ -187,4 +214,7 @@ Request = (
     | Train
     | Resume
     | Ask
+    | Examine
+    | TimeCall
+    | TimeProducts
 )

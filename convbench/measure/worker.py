@@ -26,7 +26,12 @@ from convbench.agreement.diagnosing import Diagnosing
 from convbench.calibration import calibrate
 from convbench.errors import ImplementationError, TrainingError
 from convbench.implementations.contract import Implementation, Prepared
-from convbench.implementations.user.saying import describe_exception, listening, trace
+from convbench.implementations.user.saying import (
+    describe_exception,
+    is_theirs,
+    listening,
+    trace,
+)
 from convbench.implementations.variants import Delayed
 from convbench.layer import Layer, Pass
 from convbench.machine import blas_libraries
@@ -37,6 +42,7 @@ from convbench.measure.protocol import (
     Check,
     Checked,
     Connect,
+    Examine,
     Failure,
     Follow,
     Meter,
@@ -48,6 +54,8 @@ from convbench.measure.protocol import (
     Resume,
     Sample,
     Start,
+    TimeCall,
+    TimeProducts,
     Train,
     WarmUp,
 )
@@ -101,6 +109,8 @@ class Server:
                 return Released(_max_rss(), delays)
             case Connect() | Follow() | Train() | Resume() | Ask():
                 return self._training_answer(request)
+            case Examine() | TimeCall() | TimeProducts():
+                return self._experiment(request)
         raise TypeError(f"not a request: {request!r}")
 
     def _training_answer(self, request: Connect | Follow | Train | Resume | Ask) -> Any:
@@ -123,6 +133,19 @@ class Server:
                 return arm.resume(state)
             case Ask(what):
                 return getattr(arm, what)()
+
+    def _experiment(self, request: Examine | TimeCall | TimeProducts) -> Any:
+        from convbench.profile import experiments
+        from convbench.profile.products import products
+
+        if isinstance(request, TimeProducts):
+            return products(request.layer, request.pass_, self._threads, [*request.dtypes])
+        implementation = implementations.get(request.implementation)
+        cell = request.layer, request.pass_, self._threads, self._seed
+        if isinstance(request, TimeCall):
+            return experiments.time_call(implementation, *cell)
+        is_own = implementations.own_code(request.implementation) is not None
+        return experiments.examine(implementation, *cell, is_theirs if is_own else _is_ours)
 
     def _check(self, request: Check) -> Checked | Refused | Failure:
         """What own code says meanwhile goes along, with what it raises too."""
@@ -189,6 +212,11 @@ class Server:
         warm = clock.warm_up(prepared.run, request.sample_s)
         self._arms[request.implementation] = prepared, warm
         return warm
+
+
+def _is_ours(file: str) -> bool:
+    """Whether a file is one of the built-in implementations'."""
+    return file.startswith(implementations.__path__[0])
 
 
 def _keep_to(cpus: tuple[int, ...]) -> None:

@@ -151,6 +151,27 @@ class Note:
     verbatim: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Bar:
+    """A bar of a chart from `low` to `high`, in the chart's kind; `value` is written beside it."""
+
+    label: str
+    low: float
+    high: float
+    value: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars below each other, on a logarithmic scale: what differs by factors is read by length."""
+
+    title: str
+    kind: Kind
+    bars: tuple[Bar, ...]
+    caption: str = ""
+
+
 Outcome = Literal["passed", "failed", "inconclusive", "left-out"]
 
 
@@ -184,7 +205,7 @@ class Report:
 
     `flat` makes the same as one table for spreadsheets (a column a field, raw values), `document`
     is the dataclass that it all came from, for JSON. `checks` and `points` are the same again for
-    what stands on the other side of continuous integration.
+    what stands on the other side of continuous integration. `charts` are for pictures and pages.
     """
 
     title: str
@@ -195,3 +216,4 @@ class Report:
     document: object
     checks: tuple[Check, ...] = ()
     points: tuple[Point, ...] = ()
+    charts: tuple[Chart, ...] = ()

@@ -8,7 +8,7 @@ from typing import Literal
 
 from convbench.results import Cell
 
-Phase = Literal["machine", "agreement", "timing", "training"]
+Phase = Literal["machine", "agreement", "timing", "training", "experiments"]
 
 
 @dataclass(frozen=True)

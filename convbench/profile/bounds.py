@@ -1,0 +1,55 @@
+"""Limits of a cell on this machine: arithmetic, memory, and the product that it comes to."""
+
+from __future__ import annotations
+
+from convbench.layer import Layer, Pass
+from convbench.machine import Machine
+from convbench.profile.document import Bound, Bounds, Headline
+from convbench.profile.findings import Examination
+
+
+def bounds(
+    layer: Layer,
+    pass_: Pass,
+    headline: Headline,
+    found: Examination,
+    machine: Machine,
+    threads: int,
+) -> Bounds:
+    """`roofline` is the larger of peak arithmetic and memory (Williams, Waterman and Patterson,
+    "Roofline", 2009); `matrix product` is np.matmul of the same sizes, as it runs here."""
+    moved = sum(
+        layer.itemsize * elements
+        for elements in (
+            layer.batch_size * layer.input_shape[0] * layer.input_shape[1] * layer.channels,
+            layer.batch_size * layer.output_size[0] * layer.output_size[1] * layer.filters,
+            layer.kernel_size[0]
+            * layer.kernel_size[1]
+            * (layer.channels // layer.groups)
+            * layer.filters,
+        )
+    )
+    scale = layer.flops / found.layer.flops
+    limits = [
+        _bound(
+            "matrix product",
+            found.products.many * scale,
+            headline,
+            "np.matmul of the same sizes, float32, contiguous, into an array that is there",
+        )
+    ]
+    ridge = 0.0
+    calibration = machine.calibration
+    if calibration is not None:
+        rate = calibration.sgemm.get(threads, max(calibration.sgemm.values()))
+        copied = calibration.copy_bytes_per_s
+        ridge = rate / copied
+        limits += [
+            _bound("arithmetic", layer.flops / rate, headline, "at the measured SGEMM peak"),
+            _bound("memory", moved / copied, headline, "operands and result once, as a copy moves"),
+        ]
+    return Bounds(layer.flops, moved, layer.flops / moved, ridge, tuple(limits))
+
+
+def _bound(name: str, seconds: float, headline: Headline, why: str) -> Bound:
+    return Bound(name, seconds, seconds / headline.time_s, seconds / headline.versus_s, why)

@@ -1,0 +1,316 @@
+"""The experiments on one cell, in a worker: traced, made small, replayed piece by piece.
+
+The calls of NumPy are traced at full size, and on the smallest layer on which the code makes the
+very same calls. What a call takes longer at full size it spends on elements; what the small layer
+takes is the price of making the calls. Calls that spend much are made again in other conditions:
+into memory that is there, on contiguous arrays, in float32, with one thread.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from convbench import operands
+from convbench.implementations.contract import Implementation, Prepared
+from convbench.layer import Layer, Pass
+from convbench.profile import replaying
+from convbench.profile.findings import Examination, Stage, Work
+from convbench.profile.lines import timed_lines
+from convbench.profile.products import products
+from convbench.profile.stages import timed_stages
+from convbench.profile.tracing import (
+    Call,
+    TooManyCallsError,
+    Trace,
+    give_traced,
+    page_faults,
+    trace,
+)
+
+TRACES = 3
+"""A call's time is the least of so many traces."""
+
+LONGEST_S = 1.0
+"""Of a call that is traced: a layer on which it takes longer is cut."""
+
+KINDS = {
+    "pad": "copy",
+    "gather": "copy",
+    "reorder": "copy",
+    "product": "product",
+    "transform": "arithmetic",
+    "scatter": "arithmetic",
+    "bias": "arithmetic",
+}
+"""What the stages of built-in implementations do to elements."""
+
+WORTH = 0.005
+"""Calls that are alike are replayed where they take this part of the whole."""
+
+SAMPLES = 7
+
+
+def examine(
+    implementation: Implementation,
+    layer: Layer,
+    pass_: Pass,
+    threads: int,
+    seed: int,
+    is_theirs: Callable[[str], bool],
+) -> Examination:
+    """Takes the implementation apart. Its result is taken to be right: check it first."""
+    bench = _Bench(implementation, pass_, threads, seed, is_theirs)
+    cut, note = bench.cut(layer)
+    call_s = bench.call_s(cut)
+    full, traced_s = bench.traced(cut)
+    small_layer, small = bench.smallest(cut, full)
+    small_s = min(bench.call_s(small_layer), call_s)
+    stages = bench.stages(cut)
+    work = _staged(stages, cut, call_s - small_s) or tuple(_work(full, small, threads))
+    used = _dtype(work, cut)
+    found_lines, lines_s = timed_lines(bench.loaded(cut).run, full, is_theirs)
+    return Examination(
+        layer=cut,
+        call_s=call_s,
+        traced_s=traced_s,
+        small_layer=small_layer,
+        small_s=small_s,
+        calls=len(full.calls),
+        work=work,
+        products=products(cut, pass_, threads, sorted({"float32", used})),
+        dtype=used,
+        lines=found_lines,
+        lines_s=lines_s,
+        stages=stages,
+        allocated=sum(full.operations[call.operation].fresh for call in full.calls),
+        fresh_pages_s=bench.faults(cut) * replaying.fault_s(),
+        note=note,
+    )
+
+
+class _Bench:
+    """Prepares, calls and traces an implementation on one layer or another."""
+
+    def __init__(
+        self,
+        implementation: Implementation,
+        pass_: Pass,
+        threads: int,
+        seed: int,
+        is_theirs: Callable[[str], bool],
+    ) -> None:
+        self._implementation = implementation
+        self._pass, self._threads, self._seed = pass_, threads, seed
+        self._is_theirs = is_theirs
+
+    def loaded(self, layer: Layer) -> Prepared:
+        prepared = self._implementation.prepare(layer, self._pass, self._threads)
+        prepared.load(operands.floats(layer, self._pass, self._seed))
+        return prepared
+
+    def call_s(self, layer: Layer) -> float:
+        """The median of some calls, after one that is not counted."""
+        return seconds_of(self.loaded(layer).run)
+
+    def stages(self, layer: Layer) -> tuple[Stage, ...]:
+        prepared = self.loaded(layer)
+        name = prepared.ledger.took or self._implementation.name
+        prepared.run()
+        return timed_stages(name, prepared.run)
+
+    def faults(self, layer: Layer, calls: int = 5) -> float:
+        """Pages that a call touches for the first time, without a trace."""
+        run = self.loaded(layer).run
+        run()
+        before = page_faults()
+        for _ in range(calls):
+            run()
+        return (page_faults() - before) / calls
+
+    def traced(self, layer: Layer) -> tuple[Trace, float]:
+        """Every call's least time of some traces, and the seconds of a traced call."""
+        prepared = self.loaded(layer)
+        prepared.run()
+        give_traced(prepared)
+        found, took = [], []
+        for _ in range(TRACES):
+            start = time.perf_counter()
+            found.append(trace(prepared.run, self._is_theirs))
+            took.append(time.perf_counter() - start)
+        first = found[0]
+        alike = [one for one in found if len(one.calls) == len(first.calls)]
+        first.calls = [_least(calls) for calls in zip(*(one.calls for one in alike), strict=True)]
+        return first, min(took)
+
+    def cut(self, layer: Layer) -> tuple[Layer, str]:
+        """The layer, or one of fewer images, rows, filters that takes no longer than LONGEST_S."""
+        cut = layer
+        while True:
+            start = time.perf_counter()
+            self.loaded(cut).run()
+            took = time.perf_counter() - start
+            smaller = _halved(cut)
+            if took <= LONGEST_S or smaller is None:
+                try:
+                    self.traced(cut)
+                    break
+                except TooManyCallsError:
+                    if smaller is None:
+                        raise
+            cut = smaller if smaller is not None else cut
+        if cut == layer:
+            return layer, ""
+        return cut, f"examined on {cut.geometry()}, since a call on the whole layer takes too long"
+
+    def smallest(self, layer: Layer, full: Trace) -> tuple[Layer, Trace]:
+        """The smallest layer on which the same lines make the same calls, and their trace."""
+        small, found = layer, full
+        names = full.names
+        for candidate in _smaller(layer):
+            tried = candidate(small)
+            if tried == small or tried is None:
+                continue
+            if self._implementation.unsupported(tried, self._pass) is not None:
+                continue
+            try:
+                its_trace, _ = self.traced(tried)
+            except Exception:  # noqa: BLE001 - code may not like so small a layer
+                continue
+            if its_trace.names == names:
+                small, found = tried, its_trace
+        return small, found
+
+
+def seconds_of(run: Callable[[], object], seconds: float = 0.1) -> float:
+    """The median of some samples, after a call that is not counted; a long call is made twice."""
+    start = time.perf_counter()
+    run()
+    first = time.perf_counter() - start
+    loops = max(1, math.ceil(seconds / SAMPLES / max(first, 1e-7)))
+    samples = SAMPLES if first < seconds else 2
+    found = []
+    for _ in range(samples):
+        start = time.perf_counter()
+        for _ in range(loops):
+            run()
+        found.append((time.perf_counter() - start) / loops)
+    return statistics.median(found)
+
+
+def _least(calls: tuple[Call, ...]) -> Call:
+    """The least time without that of new pages, which are counted for themselves."""
+    return min(calls, key=lambda call: call.seconds - call.faults * replaying.fault_s())
+
+
+def _halved(layer: Layer) -> Layer | None:
+    if layer.batch_size > 1:
+        return replace(layer, batch_size=layer.batch_size // 2)
+    if layer.filters > layer.groups:
+        per_group = layer.filters // layer.groups
+        return replace(layer, filters=per_group // 2 * layer.groups)
+    height, width, channels = layer.input_shape
+    least_h, least_w = layer.effective_kernel_size
+    if height // 2 >= least_h:
+        return replace(layer, input_shape=(height // 2, width, channels))
+    if width // 2 >= least_w:
+        return replace(layer, input_shape=(height, width // 2, channels))
+    return None
+
+
+def _smaller(layer: Layer) -> Iterator[Callable[[Layer], Layer | None]]:
+    """Ways to make a layer smaller, the ones that most code does not loop over first."""
+    groups = layer.groups
+
+    def image(of: Layer) -> Layer:
+        height, width = layer.effective_kernel_size
+        return replace(of, input_shape=(height, width, of.channels))
+
+    def height(of: Layer) -> Layer:
+        return replace(of, input_shape=(layer.effective_kernel_size[0], *of.input_shape[1:]))
+
+    yield image
+    yield height
+    yield lambda of: replace(of, batch_size=1)
+    yield lambda of: replace(of, filters=groups)
+    yield lambda of: replace(of, input_shape=(*of.input_size, groups))
+    yield lambda of: replace(of, kernel_size=(1, 1)) if of.kernel_size != (1, 1) else None
+
+
+def _staged(stages: tuple[Stage, ...], layer: Layer, seconds: float) -> tuple[Work, ...]:
+    """The stages of an implementation that has some, as shares of the seconds of a call."""
+    total = sum(stage.seconds for stage in stages)
+    found = []
+    for stage in stages:
+        kind = KINDS.get(stage.name)
+        if kind is not None:
+            spent = stage.seconds / total * seconds
+            flops = layer.flops if stage.name == "product" else 0
+            layout = spent if kind == "copy" else 0.0
+            work = Work(
+                stage.name, kind, ("", 0), layer.dtype, stage.calls, 0, flops, spent, layout=layout
+            )
+            found.append(work)
+    return tuple(found)
+
+
+def _work(full: Trace, small: Trace, threads: int) -> Iterator[Work]:
+    """By operation, the largest first."""
+    spent = np.zeros(len(full.operations))
+    calls = np.zeros(len(full.operations), int)
+    for call, price in zip(full.calls, small.calls, strict=True):
+        new_pages = (call.faults - price.faults) * replaying.fault_s()
+        spent[call.operation] += max(call.seconds - price.seconds - new_pages, 0.0)
+        calls[call.operation] += 1
+    total = sum(call.seconds for call in full.calls)
+    finals = _final_writes(full)
+    for index in np.argsort(-spent):
+        operation = full.operations[index]
+        work = Work(
+            operation.name,
+            operation.kind,
+            operation.line,
+            operation.dtype,
+            int(calls[index]),
+            int(calls[index]) * (operation.read + operation.written),
+            int(calls[index]) * operation.flops,
+            float(spent[index]),
+        )
+        if spent[index] > WORTH * total:
+            once = operation.written if index == finals else 0
+            work = replaying.parted(work, operation, full.examples[int(index)], once, threads)
+        yield work
+
+
+def _final_writes(full: Trace) -> int | None:
+    """The operation that wrote the result last."""
+    result: Any = full.result
+    if not isinstance(result, np.ndarray):
+        return None
+    while isinstance(result.base, np.ndarray):
+        result = result.base
+    return full.last_written.get(int(result.__array_interface__["data"][0]))
+
+
+def _dtype(work: tuple[Work, ...], layer: Layer) -> str:
+    """In which most of the arithmetic is done."""
+    spent: dict[str, float] = {}
+    for one in work:
+        if one.kind in ("arithmetic", "product") and one.dtype:
+            spent[one.dtype] = spent.get(one.dtype, 0.0) + one.seconds
+    return max(spent, key=spent.__getitem__) if spent else layer.dtype
+
+
+def time_call(
+    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
+) -> float:
+    """Seconds of a call, roughly: the median of some in a row."""
+    prepared = implementation.prepare(layer, pass_, threads)
+    prepared.load(operands.floats(layer, pass_, seed))
+    return seconds_of(prepared.run)

@@ -1,0 +1,56 @@
+"""The matrix product that a pass comes to: the bound that any code is held against."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+from convbench.layer import Layer, Pass
+from convbench.profile.findings import Products
+from convbench.profile.replaying import least_s
+
+MAX_BYTES = 64 * 1024**2
+"""Of a factor: of a larger one a part is multiplied, and the time scaled up."""
+
+SECONDS = 0.15
+
+
+def sizes(layer: Layer, pass_: Pass) -> tuple[int, int, int]:
+    """(M, N, K) of one group's product."""
+    taps = math.prod(layer.kernel_size)
+    positions = layer.batch_size * math.prod(layer.output_size)
+    channels, filters = layer.channels // layer.groups, layer.filters // layer.groups
+    if pass_ is Pass.FORWARD:
+        return positions, filters, taps * channels
+    if pass_ is Pass.INPUT_GRADIENT:
+        return positions, taps * channels, filters
+    return taps * channels, filters, positions
+
+
+def products(layer: Layer, pass_: Pass, threads: int, dtypes: list[str]) -> Products:
+    """np.matmul of contiguous factors into an array that is there, of all groups."""
+    m, n, k = sizes(layer, pass_)
+    itemsize = max(np.dtype(dtype).itemsize for dtype in dtypes)
+    long = k if pass_ is Pass.KERNEL_GRADIENT else m
+    longest = max(MAX_BYTES // (itemsize * max(m * k, m * n, k * n) // long), 1)
+    part = min(long, longest)
+    scale = layer.groups * long / part
+    if pass_ is Pass.KERNEL_GRADIENT:
+        k = part
+    else:
+        m = part
+    found: dict[tuple[str, int], float] = {}
+    for dtype in dtypes:
+        left: Any = np.ones((m, k), dtype)
+        if pass_ is Pass.KERNEL_GRADIENT:  # columns as they are gathered, transposed
+            left = np.ones((k, m), dtype).T
+        right, out = np.ones((k, n), dtype), np.empty((m, n), dtype)
+        multiply = partial(np.matmul, left, right, out=out)
+        for count in sorted({1, threads}):
+            with threadpoolctl.threadpool_limits(count, user_api="blas"):
+                found[dtype, count] = scale * least_s(multiply, SECONDS)
+    return Products(threads, found)

@@ -1,0 +1,114 @@
+"""A call of NumPy once more in other conditions, to tell what its time is made of."""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+from convbench.profile.findings import Work
+from convbench.profile.tracing import Example, Operation, page_faults
+
+SECONDS = 0.03
+"""Of a replay: the least of as many calls as fill it, two at least."""
+
+
+def least_s(call: Callable[[], object], seconds: float = SECONDS) -> float:
+    found: list[float] = []
+    end = time.perf_counter() + seconds
+    call()
+    while len(found) < 2 or (time.perf_counter() < end and len(found) < 1000):
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+@functools.cache
+def copy_s(nbytes: int) -> float:
+    """So many bytes copied from one array to another, contiguous, memory that is there."""
+    if nbytes < 1024:
+        return 0.0
+    source, target = np.ones(nbytes, np.uint8), np.ones(nbytes, np.uint8)
+    call_s = least_s(lambda: np.copyto(target[:1], source[:1]))
+    return max(least_s(lambda: np.copyto(target, source)) - call_s, 0.0)
+
+
+FRESH_BYTES = 32 * 1024**2
+
+
+@functools.cache
+def fault_s() -> float:
+    """Seconds that one fault costs for a page that is touched for the first time."""
+    found = []
+    for _ in range(5):
+        memory = mmap.mmap(-1, FRESH_BYTES)
+        array = np.frombuffer(memory, np.uint8)
+        faults, start = page_faults(), time.perf_counter()
+        array.fill(1)
+        first, faults = time.perf_counter() - start, page_faults() - faults
+        start = time.perf_counter()
+        array.fill(1)
+        again = time.perf_counter() - start
+        found.append(max(first - again, 0.0) / max(faults, 1))
+        del array
+        memory.close()
+    return sorted(found)[2]
+
+
+def parted(work: Work, operation: Operation, example: Example, once: int, threads: int) -> Work:
+    """The work with its parts. `once` bytes of what it writes are the result's own."""
+    left = work.seconds
+    if operation.kind == "product":
+        return _parted_product(work, operation, example, threads)
+    moved = max(operation.written - once / work.calls, 0)
+    traffic = min(copy_s(int(moved)) * work.calls, left)
+    left -= traffic
+    layout = left if operation.kind == "copy" else 0.0
+    return replace(work, traffic=traffic, layout=layout)
+
+
+def _parted_product(work: Work, operation: Operation, example: Example, threads: int) -> Work:
+    """Of a product: hidden copies, dtype and threads, by products that lack them."""
+    left = work.seconds
+    factors = [a for a in example.arguments if isinstance(a, np.ndarray)][:2]
+    if len(factors) < 2 or left <= 0:
+        return work
+    is_function = example.function not in (np.ndarray.dot,)
+    call = example.function if is_function else np.dot
+    out = example.result if isinstance(example.result, np.ndarray) else None
+    contiguous = [np.ascontiguousarray(a) for a in factors]
+
+    def timed(arrays: list[Any], into: Any, count: int) -> float:
+        keywords = {} if into is None else {"out": into}
+        with threadpoolctl.threadpool_limits(count, user_api="blas"):
+            return least_s(lambda: call(*arrays, **keywords))
+
+    try:
+        as_it_is = timed(factors, out, threads)
+        plain_out = None if out is None else np.empty(out.shape, out.dtype)
+        plain = timed(contiguous, plain_out, threads)
+        # A transposed operand costs BLAS nothing: what it saves may not count as layout.
+        layout = left * max(1 - plain / as_it_is, 0.0) if as_it_is > 1.1 * plain else 0.0
+        left -= layout
+        dtype_factor = 1.0
+        if operation.dtype != "float32":
+            singles = [a.astype(np.float32) for a in contiguous]
+            single_out = None if out is None else np.empty(out.shape, np.float32)
+            dtype_factor = max(plain / timed(singles, single_out, threads), 1.0)
+        threads_factor = 1.0
+        if threads > 1:
+            alone = timed(contiguous, plain_out, 1)
+            in_place = left / work.calls
+            # In its place it took as long as one thread takes: something holds BLAS back there.
+            if alone > 1.25 * plain and in_place > (alone * plain) ** 0.5:
+                threads_factor = alone / plain
+    except Exception:  # noqa: BLE001 - what cannot be replayed has no parts
+        return work
+    return replace(work, layout=layout, dtype_factor=dtype_factor, threads_factor=threads_factor)

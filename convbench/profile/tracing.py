@@ -1,0 +1,409 @@
+"""What code does to arrays: every call of NumPy on them, its time, its memory, and its line.
+
+The operands go in as `Traced`, a subclass of ndarray that NumPy hands every ufunc and function to
+(NEP 13 and NEP 18); what comes out is traced again. So code that nobody has seen before is followed
+as it runs. Each call is timed for itself, where it stands, with its caches as they are; what the
+tracing costs lies between the calls. Compiled code that takes the memory of an array (Numba, C) is
+not seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import BuiltinFunctionType, ModuleType
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Kind = Literal["view", "arithmetic", "product", "copy", "allocation"]
+
+MAX_CALLS = 200_000
+"""A trace stops after so many calls of NumPy."""
+
+CREATORS = ("zeros", "empty", "ones", "full", "array", "asarray", "ascontiguousarray")
+"""Functions that NumPy hands to nobody, since their arguments are no arrays or lose their class."""
+
+LEAVES = ("einsum", "pad", "roll", "repeat", "tile", "concatenate", "stack", "take", "where")
+"""Python functions of NumPy that are one call to whoever made it; others are looked into."""
+
+PRODUCTS = ("matmul", "dot", "vdot", "inner", "vecdot", "matvec", "vecmat")
+VIEWS = ("getitem", "reshape", "ravel")
+COPIES = (
+    "setitem",
+    "copy",
+    "astype",
+    "flatten",
+    "fill",
+    "copyto",
+    *(name for name in LEAVES if name != "einsum"),
+    "array",
+    "asarray",
+    "ascontiguousarray",
+)
+
+
+class TooManyCallsError(BaseException):
+    """MAX_CALLS were made. Not an Exception, so that nobody's `except` keeps it."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A call once more: `function(*arguments, **keywords)`, and the array that it wrote into."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    result: Any
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Calls that are alike: the same function on arrays of the same shapes, dtypes and order.
+
+    `line` is (file, number) of the code that made it. `read` and `written` are bytes, `fresh` those
+    of a new array. `flops` are of a product or an einsum.
+    """
+
+    name: str
+    kind: Kind
+    line: tuple[str, int]
+    dtype: str
+    read: int
+    written: int
+    fresh: int
+    flops: int
+    shapes: tuple[Any, ...]
+
+
+class Call(NamedTuple):
+    """`operation` is an index into a trace's operations, `faults` counts pages that were new."""
+
+    operation: int
+    seconds: float
+    faults: int
+
+
+@dataclass
+class Trace:
+    """Calls in their order. `examples` are the first of each operation."""
+
+    operations: list[Operation] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    examples: dict[int, Example] = field(default_factory=dict)
+    last_written: dict[int, int] = field(default_factory=dict)
+    result: object = None
+
+    @property
+    def names(self) -> list[tuple[str, tuple[str, int]]]:
+        """What was called and by which line, in order: the same for a layer of another size."""
+        made = (self.operations[call.operation] for call in self.calls)
+        return [(operation.name, operation.line) for operation in made]
+
+
+def page_faults() -> int:
+    """Pages that this process touched for the first time so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+class _Recorder:
+    def __init__(self) -> None:
+        self.trace: Trace | None = None
+        self.is_theirs: Callable[[str], bool] = lambda file: True
+        self.keys: dict[Any, int] = {}
+
+    def record(
+        self,
+        name: str,
+        call: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+    ) -> Any:
+        """Calls it on plain arrays, and notes it; what it returns is traced."""
+        arguments, keywords = _plain(arguments), _plain(keywords)
+        trace, self.trace = self.trace, None  # what it calls itself is not theirs
+        try:
+            faults = page_faults()
+            start = time.perf_counter()
+            result = call(*arguments, **keywords)
+            seconds = time.perf_counter() - start
+            faults = page_faults() - faults
+        finally:
+            self.trace = trace
+        if trace is not None:
+            self._note(trace, name, call, arguments, keywords, result, Call(0, seconds, faults))
+        return _traced(result)
+
+    def _note(
+        self,
+        trace: Trace,
+        name: str,
+        call: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        result: Any,
+        made: Call,
+    ) -> None:
+        if len(trace.calls) >= MAX_CALLS:
+            raise TooManyCallsError
+        line = self._line()
+        given = list(_arrays(arguments))
+        out = list(_arrays(keywords.get("out")))
+        target = given[0] if name == "setitem" else (out[0] if out else result)
+        shape = getattr(target, "shape", ())
+        key = (
+            name,
+            line,
+            tuple((a.shape, a.dtype.char, a.strides) for a in given),
+            shape,
+            bool(out),
+        )
+        index = self.keys.get(key)
+        if index is None:
+            index = self.keys[key] = len(trace.operations)
+            trace.operations.append(_operation(name, line, given, out, result, target))
+            trace.examples[index] = Example(call, arguments, keywords, target)
+        trace.calls.append(made._replace(operation=index))
+        if isinstance(target, np.ndarray):
+            trace.last_written[_address(target)] = index
+
+    def _line(self) -> tuple[str, int]:
+        frame = sys._getframe(3)
+        while frame.f_back is not None and not self.is_theirs(frame.f_code.co_filename):
+            frame = frame.f_back
+        return frame.f_code.co_filename, frame.f_lineno
+
+
+_recorder = _Recorder()
+
+
+class Traced(np.ndarray):
+    """An array whose use is noted."""
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        name = ufunc.__name__ + ("" if method == "__call__" else f".{method}")
+        out = kwargs.get("out")
+        found = _recorder.record(name, getattr(ufunc, method), inputs, kwargs)
+        if out is not None and len(out) == 1:
+            return out[0]
+        return found
+
+    def __array_function__(
+        self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any
+    ) -> Any:
+        implementation = getattr(func, "_implementation", func)
+        is_leaf = func.__name__ in LEAVES or isinstance(implementation, BuiltinFunctionType)
+        if is_leaf:
+            return _recorder.record(func.__name__, func, args, kwargs)
+        return _traced(super().__array_function__(func, types, args, kwargs))
+
+    def __getitem__(self, index: Any) -> Any:
+        return _recorder.record("getitem", np.ndarray.__getitem__, (self, index), {})
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        _recorder.record("setitem", np.ndarray.__setitem__, (self, index, value), {})
+
+    def copy(self, *args: Any, **kwargs: Any) -> Any:
+        return _recorder.record("copy", np.ndarray.copy, (self, *args), kwargs)
+
+    def astype(self, *args: Any, **kwargs: Any) -> Any:
+        return _recorder.record("astype", np.ndarray.astype, (self, *args), kwargs)
+
+    def reshape(self, *args: Any, **kwargs: Any) -> Any:
+        return _recorder.record("reshape", np.ndarray.reshape, (self, *args), kwargs)
+
+    def ravel(self, *args: Any, **kwargs: Any) -> Any:
+        return _recorder.record("ravel", np.ndarray.ravel, (self, *args), kwargs)
+
+    def flatten(self, *args: Any, **kwargs: Any) -> Any:
+        return _recorder.record("flatten", np.ndarray.flatten, (self, *args), kwargs)
+
+    def fill(self, *args: Any, **kwargs: Any) -> None:
+        _recorder.record("fill", np.ndarray.fill, (self, *args), kwargs)
+
+    def dot(self, *args: Any, **kwargs: Any) -> Any:
+        return _recorder.record("dot", np.ndarray.dot, (self, *args), kwargs)
+
+
+def trace(run: Callable[[], object], is_theirs: Callable[[str], bool]) -> Trace:
+    """What one call of `run` does to arrays that are Traced. `is_theirs` tells their lines' files.
+
+    Raises TooManyCallsError.
+    """
+    found = Trace()
+    _recorder.keys.clear()
+    _recorder.is_theirs = functools.cache(is_theirs)
+    with _creators_traced():
+        _recorder.trace = found
+        try:
+            found.result = run()
+        finally:
+            _recorder.trace = None
+    return found
+
+
+def give_traced(prepared: Any) -> None:
+    """The arrays that something prepared holds, and those of the user's object in it, as Traced."""
+    seen: set[int] = set()
+
+    def walk(value: Any, depth: int) -> Any:
+        if type(value) is np.ndarray:
+            return value.view(Traced)
+        if depth == 0 or id(value) in seen:
+            return value
+        if isinstance(value, tuple) and type(value) is tuple:
+            walked = tuple(walk(each, depth - 1) for each in value)
+            return walked if any(a is not b for a, b in zip(walked, value, strict=True)) else value
+        if isinstance(value, list):
+            value[:] = [walk(each, depth - 1) for each in value]
+        elif isinstance(value, dict):
+            value.update({key: walk(each, depth - 1) for key, each in value.items()})
+        elif hasattr(value, "__dict__") and not isinstance(value, ModuleType | type):
+            seen.add(id(value))
+            owner = getattr(value, "__self__", None)
+            if owner is not None:
+                walk(owner, depth)
+            elif not callable(value) or type(value).__module__ != "builtins":
+                for name, each in list(vars(value).items()):
+                    changed = walk(each, depth - 1)
+                    if changed is not each:
+                        with suppress(AttributeError):  # what is frozen is no code's own
+                            setattr(value, name, changed)
+        elif (owner := getattr(value, "__self__", None)) is not None:
+            walk(owner, depth)
+        return value
+
+    walk(prepared, 4)
+
+
+@contextmanager
+def _creators_traced() -> Iterator[None]:
+    """NumPy's creators return traced arrays, under every name that a module knows them by."""
+    places = []
+    for name in CREATORS:
+        original = getattr(np, name)
+        replacement = _creator(name, original)
+        for module in list(sys.modules.values()):
+            spelled = getattr(module, "__dict__", {})
+            if module is np or not getattr(module, "__name__", "numpy").startswith("numpy"):
+                places += [
+                    (spelled, key, original, replacement)
+                    for key, value in list(spelled.items())
+                    if value is original
+                ]
+    strided = np.lib.stride_tricks.as_strided
+    places += [
+        (vars(module), key, strided, _viewer(strided))
+        for module in list(sys.modules.values())
+        if hasattr(module, "__dict__")
+        for key, value in list(vars(module).items())
+        if value is strided
+    ]
+    for spelled, key, _, replacement in places:
+        spelled[key] = replacement
+    try:
+        yield
+    finally:
+        for spelled, key, original, _ in places:
+            spelled[key] = original
+
+
+def _creator(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def create(*args: Any, **kwargs: Any) -> Any:
+        if _recorder.trace is None:
+            return original(*args, **kwargs)
+        return _recorder.record(name, original, args, kwargs)
+
+    return create
+
+
+def _viewer(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def view(*args: Any, **kwargs: Any) -> Any:
+        return _traced(original(*_plain(args), **_plain(kwargs)))
+
+    return view
+
+
+def _plain(value: Any) -> Any:
+    """The same with plain arrays in it."""
+    if isinstance(value, Traced):
+        return value.view(np.ndarray)
+    if type(value) in (tuple, list):
+        return type(value)(_plain(each) for each in value)
+    if type(value) is dict:
+        return {key: _plain(each) for key, each in value.items()}
+    return value
+
+
+def _traced(value: Any) -> Any:
+    if type(value) is np.ndarray and value.ndim:
+        return value.view(Traced)
+    if type(value) is tuple:
+        return tuple(_traced(each) for each in value)
+    return value
+
+
+def _arrays(value: Any) -> Iterator[np.ndarray[Any, Any]]:
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _arrays(each)
+
+
+def _address(array: np.ndarray[Any, Any]) -> int:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return int(array.__array_interface__["data"][0])
+
+
+def _operation(
+    name: str, line: tuple[str, int], given: list[Any], out: list[Any], result: Any, target: Any
+) -> Operation:
+    is_new = (
+        isinstance(result, np.ndarray)
+        and not out
+        and not any(np.may_share_memory(result, array) for array in given)
+    )
+    is_view = isinstance(result, np.ndarray) and not out and not is_new
+    kind: Kind = "arithmetic"
+    base = name.split(".")[0]
+    if base in PRODUCTS:
+        kind = "product"
+    elif name in VIEWS and not is_new:
+        kind = "view"
+    elif name in ("zeros", "empty", "ones", "full"):
+        kind = "allocation"
+    elif name in COPIES or name in VIEWS:
+        kind = "view" if is_view and name in ("asarray", "ascontiguousarray", "array") else "copy"
+    written = int(target.nbytes) if isinstance(target, np.ndarray) and kind != "view" else 0
+    read_from = given[1:] if name == "setitem" else given
+    read = 0 if kind in ("view", "allocation") else sum(int(array.nbytes) for array in read_from)
+    if name == "setitem":
+        written = max((int(a.nbytes) for a in given[1:]), default=0) or 0
+    return Operation(
+        name,
+        kind,
+        line,
+        str(target.dtype) if isinstance(target, np.ndarray) else "",
+        read,
+        written,
+        written if is_new else 0,
+        _flops(base, given, target),
+        tuple(array.shape for array in given),
+    )
+
+
+def _flops(name: str, given: list[Any], target: Any) -> int:
+    """Of a product: twice the elements of the result times the length of the sums."""
+    if name not in PRODUCTS or len(given) < 2:
+        return 0
+    size = target.size if isinstance(target, np.ndarray) else 1
+    return 2 * size * (given[0].shape[-1] if given[0].ndim else 1)

@@ -1,0 +1,146 @@
+"""The gap as factors: what is left of the time as one cause after the other is taken out of it.
+
+The factors and the unexplained one multiply to the whole gap. What is unexplained is the gap
+between the time that was measured and the sum of what the experiments found in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convbench.layer import Layer
+from convbench.profile.document import Evidence, Step
+from convbench.profile.findings import Examination, Products, Work
+
+OWN_PRODUCTS = 0.5
+"""Code that does this part of the layer's FLOPs by matrix products is one of products; of other
+code its element-wise arithmetic is exchanged for the one product that it comes to."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the waterfall is made from: two times of the headline, and the experiments.
+
+    `native` are the products without the variables that pin BLAS kernels, None where none does.
+    `floor_s` is the other one's time on one element.
+    """
+
+    time_s: float
+    versus_s: float
+    floor_s: float
+    layer: Layer
+    found: Examination
+    native: Products | None = None
+
+
+def waterfall(given: Given) -> tuple[tuple[Step, ...], float]:
+    """The steps in the order of CAUSES, and the unexplained factor."""
+    found = given.found
+    work = sum(one.seconds for one in found.work)
+    modelled = found.small_s + found.fresh_pages_s + work
+    unexplained = found.call_s / modelled
+    # What was examined may be a part of the layer.
+    scale = given.time_s / found.call_s
+    chain = _Chain(given.time_s / unexplained)
+    chain.take("python calls", found.small_s * scale, "measured", _calls(found))
+    traffic = sum(one.traffic for one in found.work)
+    chain.take("temporaries", traffic * scale, "estimated", _traffic(found))
+    chain.take("fresh pages", found.fresh_pages_s * scale, "measured", _pages(found))
+    _arithmetic(chain, given, scale)
+    layout = sum(one.layout for one in found.work)
+    chain.take("layout", layout * scale, "measured", _layout(found))
+    _products(chain, given)
+    floor_s = min(given.floor_s, given.versus_s * 0.95)
+    chain.become(
+        "algorithm",
+        given.versus_s - floor_s,
+        "measured",
+        "what it takes beside its floor, against the matrix product of the same sizes",
+    )
+    chain.become(
+        "framework floor", given.versus_s, "measured", "its call on a layer of one element"
+    )
+    return tuple(chain.steps), unexplained
+
+
+class _Chain:
+    """Times that become less, step by step; each is kept above the least that can be left."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+        self._least = seconds / 1e6
+        self.steps: list[Step] = []
+
+    def take(self, cause: str, seconds: float, evidence: Evidence, why: str = "") -> None:
+        self.become(cause, self.left - seconds, evidence, why)
+
+    def become(self, cause: str, seconds: float, evidence: Evidence, why: str = "") -> None:
+        before, self.left = self.left, max(seconds, self._least)
+        self.steps.append(Step(cause, before / self.left, self.left, evidence, why=why))
+
+
+def uses_products(found: Examination) -> bool:
+    flops = sum(one.flops for one in found.work if one.kind == "product")
+    return flops >= OWN_PRODUCTS * found.layer.flops
+
+
+def _arithmetic(chain: _Chain, given: Given, scale: float) -> None:
+    """Element-wise work goes, and in code without products the one product comes in its place."""
+    found = given.found
+    rest = sum(one.rest for one in found.work if one.kind not in ("product", "copy"))
+    why = _named([one for one in found.work if one.kind == "arithmetic"])
+    if not uses_products(found):
+        rest -= found.products.seconds[found.dtype, 1]
+        why += "; a matrix product of the same sizes, on one thread, instead"
+    chain.take("element-wise arithmetic", rest * scale, "measured", why.lstrip("; "))
+
+
+def _products(chain: _Chain, given: Given) -> None:
+    """What is left are products: as float32, on all threads, by native kernels."""
+    found = given.found
+    products = found.products
+    if uses_products(found):
+        own = [one for one in found.work if one.kind == "product"]
+        total = sum(one.rest for one in own) or 1.0
+        as_float32 = sum(one.rest / one.dtype_factor for one in own)
+        on_all = sum(one.rest / one.dtype_factor / one.threads_factor for one in own)
+        dtype, threads = total / as_float32, as_float32 / on_all
+    else:
+        dtype = products.seconds[found.dtype, 1] / products.single
+        threads = products.single / products.many
+    used = f"it computes in {found.dtype}" if found.dtype != "float32" else ""
+    chain.become("dtype", chain.left / dtype, "measured", used)
+    one_thread = f"one thread of {products.threads}" if threads > 1.05 else ""
+    chain.become("threads", chain.left / threads, "measured", one_thread)
+    kernels = products.many / given.native.many if given.native else 1.0
+    pinned = "the environment pins BLAS kernels below the CPU's" if given.native else ""
+    chain.become("BLAS kernels", chain.left / kernels, "measured", pinned)
+
+
+def _calls(found: Examination) -> str:
+    small = found.small_layer
+    return (
+        f"{found.calls} calls of NumPy, and the Python around them: the time of a layer of "
+        f"{small.geometry()}, which makes as many"
+    )
+
+
+def _traffic(found: Examination) -> str:
+    moved = sum(one.bytes for one in found.work if one.traffic)
+    return f"{moved / 2**20:.0f} MiB written or read" if moved else ""
+
+
+def _pages(found: Examination) -> str:
+    if not found.fresh_pages_s:
+        return ""
+    return f"{found.allocated / 2**20:.1f} MiB allocated a call"
+
+
+def _layout(found: Examination) -> str:
+    return _named([one for one in found.work if one.layout], "layout")
+
+
+def _named(work: list[Work], part: str = "rest") -> str:
+    """The two heaviest operations, by name and line."""
+    heaviest = sorted(work, key=lambda one: -getattr(one, part))[:2]
+    return ", ".join(f"{one.name} in line {one.line[1]}" for one in heaviest if one.seconds)
