@@ -9,6 +9,7 @@ import typer
 
 from convbench.cli.console import Watcher, complain, guarded
 from convbench.cli.measuring import (
+    EffortName,
     EffortOption,
     InterruptedRun,
     KernelLayout,
@@ -24,12 +25,17 @@ from convbench.cli.measuring import (
     watched,
     with_implementations,
 )
+from convbench.cli.run import exit_code
 from convbench.cli.show import Format, print_report, refuse_checks
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
     from convbench.layer import Layer
+    from convbench.report.table import Report
     from convbench.suite import Suite
+
+LADDER = "ladder"
+"""The shipped suite that the ladder is measured on."""
 
 HEAVY = 0.5
 """The first layer with this part of the heaviest one's FLOPs is the one to look at."""
@@ -38,11 +44,11 @@ HEAVY = 0.5
 @guarded
 def profile(
     target: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="A suite: a YAML file, or a shipped one by name (mnist).", metavar="SUITE"
         ),
-    ],
+    ] = None,
     impl: Annotated[
         str | None,
         typer.Option(
@@ -64,6 +70,13 @@ def profile(
     seed: SeedOption = None,
     no_tune: NoTune = False,
     timeout: Timeout = 300.0,
+    ladder: Annotated[
+        bool,
+        typer.Option(
+            "--ladder",
+            help="What each step from the loop to what is fast is worth here.  [SUITE: ladder]",
+        ),
+    ] = False,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Profile code whose result is wrong.")
     ] = False,
@@ -89,6 +102,15 @@ def profile(
     refuse_checks(format_, "profile")
     if output is not None and str(output) != "-":
         format_of(output)
+    if ladder:
+        given = {"--impl": impl, "--versus": None if versus == FASTEST_KERAS else versus}
+        if any(given.values()):
+            raise ConvbenchError("--ladder has its own steps: --impl and --versus are not for it")
+        suite = _with_rungs(read_suite(target or LADDER), layer)
+        _climb(suite, threads, effort, seed or 0, timeout, quiet, output, format_)
+        return
+    if target is None:
+        raise ConvbenchError("name a suite", hint="convbench profile mnist, or --ladder")
     suite = read_suite(target)
     name = impl or next(n for n in suite.implementations if n not in KERAS_WAYS)
     others = list(KERAS_WAYS) if versus == FASTEST_KERAS else [versus]
@@ -111,12 +133,61 @@ def profile(
         except InterruptedRun:
             complain("interrupted: a profile is of one piece, nothing was saved")
             raise SystemExit(ExitCode.INTERRUPTED) from None
-    report = profile_tables.report(found)
+    _show(profile_tables.report(found), format_, output)
+
+
+def _show(report: Report, format_: Format, output: Path | None) -> None:
+    """Into the file that was named, and on stdout in any case."""
     if output is not None and str(output) != "-":
         print_report(report, format_, output)
         complain(f"saved {output}")
-        output = None
-    print_report(report, format_, output)
+    print_report(report, format_, None)
+
+
+def _climb(
+    suite: Suite,
+    threads: str | None,
+    effort: EffortName | None,
+    seed: int,
+    timeout: float,
+    quiet: bool,
+    output: Path | None,
+    format_: Format,
+) -> None:
+    """Measures the ladder as any run, and shows it."""
+    import tempfile
+    from dataclasses import replace
+
+    from convbench.report import ladder_tables
+    from convbench.schedule import run as run_schedule
+
+    with tempfile.TemporaryDirectory() as folder, Watcher(quiet) as watcher:
+        session = new_session(suite, threads, effort, seed, Path(folder) / "run.json")
+        options = replace(options_of(session, None, timeout), metering=False)
+        try:
+            watched(session, run_schedule(session, options), watcher)
+        except InterruptedRun:
+            complain("interrupted: what was measured until then is shown")
+            _show(ladder_tables.report(session.result()), format_, None)
+            raise SystemExit(ExitCode.INTERRUPTED) from None
+        result = session.result()
+    _show(ladder_tables.report(result), format_, output)
+    raise SystemExit(exit_code(result))
+
+
+def _with_rungs(suite: Suite, layer: str | None) -> Suite:
+    """One layer of the suite, forward, with the steps of the ladder and Keras."""
+    from dataclasses import replace
+
+    from convbench.profile.ladder import RUNGS
+    from convbench.suite import KERAS_WAYS
+
+    chosen = selected(suite, ["forward"], [layer or _first_heavy(suite).name])
+    return replace(
+        chosen,
+        implementations=(*(rung.name for rung in RUNGS), *KERAS_WAYS),
+        own=tuple(rung.own_code for rung in RUNGS),
+    )
 
 
 def _first_heavy(suite: Suite) -> Layer:

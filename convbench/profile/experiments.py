@@ -142,12 +142,13 @@ class _Bench:
         found, took = [], []
         for _ in range(TRACES):
             start = time.perf_counter()
-            found.append(trace(prepared.run, self._is_theirs))
+            found.append(trace(prepared.run, self._is_theirs, keep=False).calls)
             took.append(time.perf_counter() - start)
-        first = found[0]
-        alike = [one for one in found if len(one.calls) == len(first.calls)]
-        first.calls = [_least(calls) for calls in zip(*(one.calls for one in alike), strict=True)]
-        return first, min(took)
+        kept = trace(prepared.run, self._is_theirs)
+        alike = [calls for calls in found if len(calls) == len(kept.calls)]
+        if alike:
+            kept.calls = [_least(calls) for calls in zip(*alike, strict=True)]
+        return kept, min(took)
 
     def cut(self, layer: Layer) -> tuple[Layer, str]:
         """The layer, or one of fewer images, rows, filters that takes no longer than LONGEST_S."""

@@ -98,6 +98,7 @@ class Trace:
     examples: dict[int, Example] = field(default_factory=dict)
     last_written: dict[int, int] = field(default_factory=dict)
     result: object = None
+    keeps: bool = True
 
     @property
     def names(self) -> list[tuple[str, tuple[str, int]]]:
@@ -167,7 +168,8 @@ class _Recorder:
         if index is None:
             index = self.keys[key] = len(trace.operations)
             trace.operations.append(_operation(name, line, given, out, result, target))
-            trace.examples[index] = Example(call, arguments, keywords, target)
+            if trace.keeps:
+                trace.examples[index] = Example(call, arguments, keywords, target)
         trace.calls.append(made._replace(operation=index))
         if isinstance(target, np.ndarray):
             trace.last_written[_address(target)] = index
@@ -230,18 +232,20 @@ class Traced(np.ndarray):
         return _recorder.record("dot", np.ndarray.dot, (self, *args), kwargs)
 
 
-def trace(run: Callable[[], object], is_theirs: Callable[[str], bool]) -> Trace:
+def trace(run: Callable[[], object], is_theirs: Callable[[str], bool], keep: bool = True) -> Trace:
     """What one call of `run` does to arrays that are Traced. `is_theirs` tells their lines' files.
 
-    Raises TooManyCallsError.
+    Unless they are to be kept, examples are dropped at once: arrays that live on change where the
+    next ones come from. Raises TooManyCallsError.
     """
-    found = Trace()
+    found = Trace(keeps=keep)
     _recorder.keys.clear()
     _recorder.is_theirs = functools.cache(is_theirs)
     with _creators_traced():
         _recorder.trace = found
         try:
-            found.result = run()
+            result = run()
+            found.result = result if keep else None
         finally:
             _recorder.trace = None
     return found

@@ -11,37 +11,40 @@ from pathlib import Path
 
 from convbench.own_code import OwnCode
 
-FOLDER = Path(__file__).parent
-
 
 @dataclass(frozen=True)
 class Rung:
-    """A step of the ladder. `cause` is what it takes out of the gap."""
+    """A step of the ladder: what it changes, and the cause that it takes out of the gap."""
 
     name: str
     change: str
     cause: str
-    code: str = "convolve"
+    code: str
 
     @property
     def path(self) -> Path:
-        return FOLDER / f"{self.name}.py"
+        return Path(__file__).with_name(f"{self.name}.py")
 
     @property
     def own_code(self) -> OwnCode:
-        return OwnCode(self.name, f"{self.path}:{self.code}" if self.code else str(self.path))
+        return OwnCode(self.name, f"{__name__}.{self.name}:{self.code}")
 
 
 RUNGS = (
-    Rung("loop64", "a loop over output positions, in float64", ""),
-    Rung("loop32", "in float32", "dtype"),
-    Rung("window_product", "a product in the window", "element-wise arithmetic"),
-    Rung("columns", "all columns, one product", "python calls"),
-    Rung("channels_last", "channels last: long runs", "layout", ""),
+    Rung("loop64", "a loop over output positions, in float64", "", "convolve"),
+    Rung("loop32", "in float32", "dtype", "convolve"),
+    Rung(
+        "window_product",
+        "a product in the window",
+        "element-wise arithmetic",
+        "convolve",
+    ),
+    Rung("columns", "all columns, one product", "python calls", "convolve"),
+    Rung("channels_last", "channels last: long runs", "layout", "Convolution"),
     Rung("workspace", "the workspace is reused", "fresh pages", "Convolution"),
     Rung("blocks", "blocks that stay in the cache", "temporaries", "Convolution"),
     Rung("threads", "blocks on threads", "threads", "Convolution"),
-    Rung("winograd", "Winograd: fewer multiplications", "algorithm", ""),
+    Rung("winograd", "fewer multiplications", "algorithm", "Convolution"),
 )
 
 

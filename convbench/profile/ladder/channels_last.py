@@ -2,14 +2,15 @@
 
 from numpy.lib.stride_tricks import sliding_window_view
 
-layout, kernel_layout = "NHWC", "HWIO"
 
+class Convolution:
+    layout, kernel_layout = "NHWC", "HWIO"
 
-def forward(x, kernel):
-    """Output (batch, height, width, filters) of `x` (batch, height, width, channels)."""
-    kernel_h, kernel_w, _, filters = kernel.shape
-    windows = sliding_window_view(x, (kernel_h, kernel_w), axis=(1, 2))
-    batch, out_h, out_w = windows.shape[:3]
-    columns = windows.transpose(0, 1, 2, 4, 5, 3).reshape(batch * out_h * out_w, -1)
-    output = columns @ kernel.reshape(-1, filters)
-    return output.reshape(batch, out_h, out_w, filters)
+    def forward(self, x, kernel):
+        """Output (batch, height, width, filters) of `x` (batch, height, width, channels)."""
+        kernel_h, kernel_w, _, filters = kernel.shape
+        windows = sliding_window_view(x, (kernel_h, kernel_w), axis=(1, 2))
+        batch, out_h, out_w = windows.shape[:3]
+        columns = windows.transpose(0, 1, 2, 4, 5, 3).reshape(batch * out_h * out_w, -1)
+        output = columns @ kernel.reshape(-1, filters)
+        return output.reshape(batch, out_h, out_w, filters)

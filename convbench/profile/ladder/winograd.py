@@ -3,21 +3,23 @@
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-layout, kernel_layout = "NHWC", "HWIO"
-
 TO_TILE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], np.float32)
 TO_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
 TO_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], np.float32)
 TILE, KERNEL, OUTPUT = (np.kron(each, each) for each in (TO_TILE, TO_KERNEL, TO_OUTPUT))
 
 
-def forward(x, kernel):
-    """Output (batch, height, width, filters), whose height and width must be even."""
-    batch, height, width, channels = x.shape
-    tiles = sliding_window_view(x, (4, 4), axis=(1, 2))[:, ::2, ::2].transpose(4, 5, 0, 1, 2, 3)
-    rows, columns = tiles.shape[3:5]
-    tiles = (TILE @ tiles.reshape(16, -1)).reshape(16, -1, channels)
-    kernels = (KERNEL @ kernel.reshape(9, -1)).reshape(16, channels, -1)
-    products = tiles @ kernels
-    output = (OUTPUT @ products.reshape(16, -1)).reshape(2, 2, batch, rows, columns, -1)
-    return output.transpose(2, 3, 0, 4, 1, 5).reshape(batch, height - 2, width - 2, -1)
+class Convolution:
+    layout, kernel_layout = "NHWC", "HWIO"
+
+    def forward(self, x, kernel):
+        """Output (batch, height, width, filters), whose height and width must be even."""
+        batch, height, width, channels = x.shape
+        tiles = sliding_window_view(x, (4, 4), axis=(1, 2))[:, ::2, ::2]
+        tiles = tiles.transpose(4, 5, 0, 1, 2, 3)
+        rows, columns = tiles.shape[3:5]
+        tiles = (TILE @ tiles.reshape(16, -1)).reshape(16, -1, channels)
+        kernels = (KERNEL @ kernel.reshape(9, -1)).reshape(16, channels, -1)
+        products = tiles @ kernels
+        output = (OUTPUT @ products.reshape(16, -1)).reshape(2, 2, batch, rows, columns, -1)
+        return output.transpose(2, 3, 0, 4, 1, 5).reshape(batch, height - 2, width - 2, -1)
