@@ -116,19 +116,18 @@ def profile(
     others = list(KERAS_WAYS) if versus == FASTEST_KERAS else [versus]
     if name == versus or (versus == FASTEST_KERAS and name in KERAS_WAYS):
         raise ConvbenchError(f"{name} cannot be held against itself", hint="--impl, --versus")
-    suite = with_implementations(suite, [name, *others], layout, kernel_layout)
+    suite = with_implementations(suite, [name, *others], layout, kernel_layout, only_own=True)
     chosen = layer or _first_heavy(suite).name
     suite = selected(suite, [pass_], [chosen], None)
     if len(suite.layers) != 1:
         names = ", ".join(each.name for each in suite.layers)
         raise ConvbenchError(f"--layer: found {len(suite.layers)} ({names}), expected one")
-    mine = suite.implementations[0]
     with tempfile.TemporaryDirectory() as folder, Watcher(quiet) as watcher:
         path = Path(folder) / "run.json"
         session = new_session(suite, threads, effort, seed or 0, path, None, not no_tune)
         options = options_of(session, None, timeout)
         try:
-            request = Request(mine, versus, anyway)
+            request = Request(name, versus, anyway)
             found = watched(session, take_apart(session, request, options), watcher)
         except InterruptedRun:
             complain("interrupted: a profile is of one piece, nothing was saved")

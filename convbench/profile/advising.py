@@ -31,43 +31,66 @@ CHANGES = {
     "for small layers",
 }
 
-TRIED = {"dtype", "threads", "BLAS kernels"}
-"""Causes whose change the experiments have measured as such."""
+MANY_CALLS = 100
+"""From so many on they come of a loop."""
+
+
+WINOGRAD = 2.25
+"""So many times fewer multiplications F(2x2, 3x3) has."""
 
 
 @dataclass(frozen=True)
 class _Gain:
-    step: Step
+    cause: str
     left_s: float
 
 
 def advice(given: Given, steps: tuple[Step, ...], lines: tuple[Line, ...]) -> tuple[Advice, ...]:
-    """What each cause alone would save, as far as it can be told apart."""
-    found = [gain for step in steps if (gain := _gain(given, step)) is not None]
+    """What following each piece of advice alone would leave of the time."""
+    found = []
+    product_s = next(step.left_s for step in steps if step.cause == "BLAS kernels")
+    for step in steps:
+        saved = _saved(given, step, product_s) if step.cause in CHANGES else 0.0
+        left = max(given.time_s - saved, given.time_s / 1e6)
+        if given.time_s / left >= WORTH:
+            found.append(_Gain(step.cause, left))
     found.sort(key=lambda gain: gain.left_s)
-    chosen = [gain for gain in found if given.time_s / gain.left_s >= WORTH][:MOST]
-    return tuple(_advice(given, gain, lines) for gain in chosen)
+    return tuple(_advice(gain, given.found, lines) for gain in found[:MOST])
 
 
-def _gain(given: Given, step: Step) -> _Gain | None:
-    """The time with this cause alone gone: its own seconds taken from the whole."""
-    if step.cause not in CHANGES or step.factor <= 1:
-        return None
-    if step.cause == "algorithm":
-        return None
+def _saved(given: Given, step: Step, product_s: float) -> float:
+    """Seconds that the change saves: what the cause takes, less what the change itself costs.
+
+    `product_s` is what is left for the products once all else is as it should be.
+    """
+    found = given.found
+    scale = given.time_s / found.call_s
+    has_products = uses_products(found)
+    others = sum(one.seconds for one in found.work if one.kind != "product") * scale
     saved = step.left_s * (step.factor - 1)
-    if step.cause in ("dtype", "threads", "BLAS kernels") and not uses_products(given.found):
-        # Arithmetic element by element runs on one thread, but half the bytes take half the time.
-        if step.cause != "dtype" or given.found.dtype == "float32":
-            return None
-        saved = 0.5 * sum(one.seconds for one in given.found.work)
-    left = max(given.time_s - saved, given.time_s / 1e6)
-    return _Gain(step, left)
+    if step.cause == "python calls" and has_products and found.calls > MANY_CALLS:
+        return saved - found.gather_s * scale  # windows that were views become rows
+    if step.cause == "dtype" and not has_products:
+        return others / 2 if found.dtype == "float64" else 0.0  # half of the bytes
+    if step.cause == "threads":
+        alone = others * (1 - 1 / found.products.threads)
+        return saved + alone if has_products else 0.0
+    if step.cause == "algorithm":
+        return _winograd(given, product_s) if has_products else 0.0
+    return saved
 
 
-def _advice(given: Given, gain: _Gain, lines: tuple[Line, ...]) -> Advice:
-    cause = gain.step.cause
-    line = _line(given.found, cause, lines)
+def _winograd(given: Given, product_s: float) -> float:
+    layer = given.layer
+    if layer.kernel_size != (3, 3) or layer.strides != (1, 1) or layer.groups != 1:
+        return 0.0
+    transforms_s = given.found.gather_s * given.time_s / given.found.call_s
+    return product_s * (1 - 1 / WINOGRAD) - transforms_s
+
+
+def _advice(gain: _Gain, found: Examination, lines: tuple[Line, ...]) -> Advice:
+    cause = gain.cause
+    line = _line(found, cause, lines)
     return Advice(
         cause=cause,
         change=CHANGES[cause],

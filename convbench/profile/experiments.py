@@ -40,6 +40,8 @@ TRACES = 3
 LONGEST_S = 1.0
 """Of a call that is traced: a layer on which it takes longer is cut."""
 
+MOST_COLUMNS = 64 * 1024**2
+
 KINDS = {
     "pad": "copy",
     "gather": "copy",
@@ -89,6 +91,7 @@ def examine(
         lines=found_lines,
         lines_s=lines_s,
         stages=stages,
+        gather_s=_gather_s(cut, pass_),
         allocated=sum(full.operations[call.operation].fresh for call in full.calls),
         fresh_pages_s=bench.faults(cut) * replaying.fault_s(),
         note=note,
@@ -306,6 +309,22 @@ def _dtype(work: tuple[Work, ...], layer: Layer) -> str:
         if one.kind in ("arithmetic", "product") and one.dtype:
             spent[one.dtype] = spent.get(one.dtype, 0.0) + one.seconds
     return max(spent, key=spent.__getitem__) if spent else layer.dtype
+
+
+def _gather_s(layer: Layer, pass_: Pass) -> float:
+    """The columns of as many images as fit, copied once, for the whole batch."""
+    if pass_ is Pass.INPUT_GRADIENT or layer.kernel_size == (1, 1):
+        return 0.0
+    images = max(
+        1, min(layer.batch_size, MOST_COLUMNS // (layer.columns_bytes // layer.batch_size))
+    )
+    x = np.ones((images, *layer.padded_size, layer.channels), layer.dtype)
+    windows = np.lib.stride_tricks.sliding_window_view(x, layer.effective_kernel_size, axis=(1, 2))
+    (stride_h, stride_w), (dilation_h, dilation_w) = layer.strides, layer.dilation_rate
+    met = windows[:, ::stride_h, ::stride_w, :, ::dilation_h, ::dilation_w]
+    view = met.transpose(0, 1, 2, 4, 5, 3)
+    columns = np.empty(view.shape, layer.dtype)
+    return replaying.least_s(lambda: np.copyto(columns, view)) * layer.batch_size / images
 
 
 def time_call(

@@ -99,6 +99,7 @@ class Examination:
     lines: tuple[Line, ...] = ()
     lines_s: float | None = None
     stages: tuple[Stage, ...] = ()
+    gather_s: float = 0.0
     allocated: int = 0
     fresh_pages_s: float = 0.0
     note: str = ""

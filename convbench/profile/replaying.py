@@ -80,15 +80,16 @@ def _parted_product(work: Work, operation: Operation, example: Example, threads:
     factors = [a for a in example.arguments if isinstance(a, np.ndarray)][:2]
     if len(factors) < 2 or left <= 0:
         return work
-    is_function = example.function not in (np.ndarray.dot,)
-    call = example.function if is_function else np.dot
-    out = example.result if isinstance(example.result, np.ndarray) else None
+    takes_out = "out" in example.keywords or operation.name == "matmul"
+    out = example.result if takes_out and isinstance(example.result, np.ndarray) else None
     contiguous = [np.ascontiguousarray(a) for a in factors]
 
     def timed(arrays: list[Any], into: Any, count: int) -> float:
-        keywords = {} if into is None else {"out": into}
+        left_over = iter(arrays)
+        given = [next(left_over, a) if isinstance(a, np.ndarray) else a for a in example.arguments]
+        keywords = {**example.keywords, **({} if into is None else {"out": into})}
         with threadpoolctl.threadpool_limits(count, user_api="blas"):
-            return least_s(lambda: call(*arrays, **keywords))
+            return least_s(lambda: example.function(*given, **keywords))
 
     try:
         as_it_is = timed(factors, out, threads)

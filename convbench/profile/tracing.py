@@ -10,6 +10,7 @@ not seen.
 from __future__ import annotations
 
 import functools
+import math
 import resource
 import sys
 import time
@@ -29,10 +30,21 @@ MAX_CALLS = 200_000
 CREATORS = ("zeros", "empty", "ones", "full", "array", "asarray", "ascontiguousarray")
 """Functions that NumPy hands to nobody, since their arguments are no arrays or lose their class."""
 
-LEAVES = ("einsum", "pad", "roll", "repeat", "tile", "concatenate", "stack", "take", "where")
+LEAVES = (
+    "tensordot",
+    "einsum",
+    "pad",
+    "roll",
+    "repeat",
+    "tile",
+    "concatenate",
+    "stack",
+    "take",
+    "where",
+)
 """Python functions of NumPy that are one call to whoever made it; others are looked into."""
 
-PRODUCTS = ("matmul", "dot", "vdot", "inner", "vecdot", "matvec", "vecmat")
+PRODUCTS = ("tensordot", "matmul", "dot", "vdot", "inner", "vecdot", "matvec", "vecmat")
 VIEWS = ("getitem", "reshape", "ravel")
 COPIES = (
     "setitem",
@@ -41,11 +53,15 @@ COPIES = (
     "flatten",
     "fill",
     "copyto",
-    *(name for name in LEAVES if name != "einsum"),
+    *(name for name in LEAVES if name not in ("tensordot", "einsum")),
     "array",
     "asarray",
     "ascontiguousarray",
 )
+
+
+INTO_FIRST = ("setitem", "copyto", "fill")
+"""Functions that write into their first argument."""
 
 
 class TooManyCallsError(BaseException):
@@ -155,7 +171,7 @@ class _Recorder:
         line = self._line()
         given = list(_arrays(arguments))
         out = list(_arrays(keywords.get("out")))
-        target = given[0] if name == "setitem" else (out[0] if out else result)
+        target = given[0] if name in INTO_FIRST else (out[0] if out else result)
         shape = getattr(target, "shape", ())
         key = (
             name,
@@ -388,7 +404,7 @@ def _operation(
     elif name in COPIES or name in VIEWS:
         kind = "view" if is_view and name in ("asarray", "ascontiguousarray", "array") else "copy"
     written = int(target.nbytes) if isinstance(target, np.ndarray) and kind != "view" else 0
-    read_from = given[1:] if name == "setitem" else given
+    read_from = given[1:] if name in INTO_FIRST else given
     read = 0 if kind in ("view", "allocation") else sum(int(array.nbytes) for array in read_from)
     if name == "setitem":
         written = max((int(a.nbytes) for a in given[1:]), default=0) or 0
@@ -410,4 +426,6 @@ def _flops(name: str, given: list[Any], target: Any) -> int:
     if name not in PRODUCTS or len(given) < 2:
         return 0
     size = target.size if isinstance(target, np.ndarray) else 1
+    if name == "tensordot":  # what is summed over is in both factors, and not in the result
+        return int(2 * size * round(math.sqrt(given[0].size * given[1].size / max(size, 1))))
     return 2 * size * (given[0].shape[-1] if given[0].ndim else 1)

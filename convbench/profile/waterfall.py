@@ -41,7 +41,7 @@ def waterfall(given: Given) -> tuple[tuple[Step, ...], float]:
     unexplained = found.call_s / modelled
     # What was examined may be a part of the layer.
     scale = given.time_s / found.call_s
-    chain = _Chain(given.time_s / unexplained)
+    chain = _Chain(given.time_s / unexplained, given.versus_s / 1e6)
     chain.take("python calls", found.small_s * scale, "measured", _calls(found))
     traffic = sum(one.traffic for one in found.work)
     chain.take("temporaries", traffic * scale, "estimated", _traffic(found))
@@ -66,9 +66,9 @@ def waterfall(given: Given) -> tuple[tuple[Step, ...], float]:
 class _Chain:
     """Times that become less, step by step; each is kept above the least that can be left."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, least: float) -> None:
         self.left = seconds
-        self._least = seconds / 1e6
+        self._least = least
         self.steps: list[Step] = []
 
     def take(self, cause: str, seconds: float, evidence: Evidence, why: str = "") -> None:

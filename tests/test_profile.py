@@ -1,0 +1,600 @@
+"""Profiles: what traces see, how a gap is taken apart, and what is said of it.
+
+CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_profile.py writes the golden files: read the diff.
+"""
+
+import io
+import json
+import math
+import os
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
+from rich.console import Console
+
+from convbench import implementations
+from convbench.agreement.checker import check
+from convbench.implementations.user import UserCode
+from convbench.layer import Layer, Pass
+from convbench.operands import floats
+from convbench.own_code import OwnCode
+from convbench.profile import experiments, products, stages
+from convbench.profile.advising import CHANGES, MOST, advice
+from convbench.profile.bounds import bounds
+from convbench.profile.document import CAUSES, SCHEMA, Headline, Overhead, Point, Profile, Sweeps
+from convbench.profile.findings import Examination, Line, Products, Work
+from convbench.profile.ladder import RUNGS, file_of
+from convbench.profile.tracing import Traced, give_traced, trace
+from convbench.profile.waterfall import Given, waterfall
+from convbench.report import format_of, ladder_tables, profile_tables, render
+from convbench.report.terminal import print_report
+from convbench.results import Cell, ResultFile, Time
+from convbench.stats import fit_line
+from convbench.suite import Suite
+from tests.cli import TINY, USERS, convbench
+from tests.report_fixture import MACHINE, SOFTWARE
+
+GOLDEN = Path(__file__).parent / "golden" / "profile"
+LAYER = Layer("conv", (12, 11, 4), 6, (3, 3), batch_size=3)
+
+
+# Traces
+
+
+def traced(function, *arrays):
+    held = [array.view(Traced) for array in arrays]
+    return trace(lambda: function(*held), lambda file: file == __file__)
+
+
+def kinds(found):
+    return [
+        (found.operations[call.operation].name, found.operations[call.operation].kind)
+        for call in found.calls
+    ]
+
+
+X = np.arange(24, dtype=np.float32).reshape(4, 6)
+
+
+def in_place(x):
+    x += 1
+    x[1:] *= 2
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x: x @ x.T, [("matmul", "product")]),
+        (lambda x: np.dot(x, x.T), [("dot", "product")]),
+        (lambda x: x.sum(axis=1), [("add.reduce", "arithmetic")]),
+        (lambda x: np.sum(x * x), [("multiply", "arithmetic"), ("add.reduce", "arithmetic")]),
+        (lambda x: x[1:, ::2], [("getitem", "view")]),
+        (lambda x: x[[0, 2]], [("getitem", "copy")]),
+        (lambda x: x.reshape(3, 8), [("reshape", "view")]),
+        (lambda x: x.T.reshape(3, 8), [("reshape", "copy")]),
+        (lambda x: np.pad(x, 1), [("pad", "copy")]),
+        (lambda x: x.astype(np.float64), [("astype", "copy")]),
+        (lambda x: np.einsum("ij,kj->ik", x, x), [("einsum", "arithmetic")]),
+        (lambda x: np.zeros(3) + x[:, :3], "zeros getitem add"),
+        (lambda x: np.ascontiguousarray(x.T), [("ascontiguousarray", "copy")]),
+        (lambda x: np.asarray(x), [("asarray", "view")]),
+        (in_place, "add getitem multiply setitem"),
+        (lambda x: np.tensordot(x, x, ((1,), (1,))), [("tensordot", "product")]),
+        (lambda x: as_strided(x, (2, 2), (4, 4)) + 1, "add"),
+        (lambda x: sliding_window_view(x, (2, 2)).sum(), "add.reduce"),
+    ],
+)
+def test_a_trace_sees_what_is_done(function, expected):
+    found = traced(function, X.copy())
+    if isinstance(expected, str):
+        names = [name for name, _ in kinds(found)]
+        left = iter(names)
+        assert all(name in left for name in expected.split()), names
+    else:
+        assert kinds(found) == expected
+    want = function(X.copy())
+    np.testing.assert_array_equal(np.asarray(found.result), want)
+
+
+def test_a_trace_knows_lines_bytes_and_flops():
+    def product(x):
+        y = x * 2
+        return y @ y.T
+
+    found = traced(product, X.copy())
+    first, second = (found.operations[call.operation] for call in found.calls)
+    start = product.__code__.co_firstlineno
+    assert (first.line, second.line) == ((__file__, start + 1), (__file__, start + 2))
+    assert (first.read, first.written, first.fresh) == (X.nbytes, X.nbytes, X.nbytes)
+    assert second.flops == 2 * 4 * 4 * 6
+    assert all(call.seconds > 0 for call in found.calls)
+
+
+def test_numpy_is_what_it_was_after_a_trace():
+    before = {name: getattr(np, name) for name in ("zeros", "empty", "array", "asarray")}
+    with pytest.raises(ZeroDivisionError):
+        traced(lambda x: x / (1 // 0), X)
+    assert {name: getattr(np, name) for name in before} == before
+    assert type(np.zeros(3)) is np.ndarray
+
+
+class Planned:
+    layout, kernel_layout = "NHWC", "HWIO"
+
+    def __init__(self, layer):
+        self.columns = np.empty((2, 2), np.float32)
+
+
+def test_the_arrays_of_an_object_are_traced_too():
+    class Prepared:
+        def __init__(self):
+            self._layer = LAYER
+            self._x = X.copy()
+            self._function = Object().run
+
+    class Object:
+        def __init__(self):
+            self.buffer = X.copy()
+
+        def run(self):
+            return self.buffer
+
+    prepared = Prepared()
+    give_traced(prepared)
+    assert type(prepared._x) is Traced
+    assert type(prepared._function()) is Traced
+    assert prepared._layer is LAYER
+
+
+# Experiments
+
+
+@pytest.mark.parametrize("pass_", Pass)
+@pytest.mark.parametrize("name", ["loop", "naive-im2col", "im2col", "mec", "auto"])
+def test_built_in_implementations_can_be_examined(name, pass_):
+    found = experiments.examine(
+        implementations.get(name), LAYER, pass_, 1, 0, lambda file: "implementations" in file
+    )
+    assert 0 < found.small_s <= found.call_s
+    assert found.work
+    assert all(one.seconds >= 0 for one in found.work)
+    assert all(one.rest >= -1e-12 for one in found.work)
+    assert bool(found.stages) == (name not in ("loop", "naive-im2col"))
+    assert found.dtype == "float32"
+    if name == "loop":
+        assert found.calls > math.prod(LAYER.kernel_size)
+        assert {line.file.rpartition("/")[2] for line in found.lines} == {"loop.py"}
+
+
+def test_a_long_call_is_examined_on_a_part(monkeypatch):
+    monkeypatch.setattr(experiments, "LONGEST_S", 0.0)
+    found = experiments.examine(
+        implementations.get("loop"), LAYER, Pass.FORWARD, 1, 0, lambda file: True
+    )
+    assert found.layer.batch_size == 1
+    assert found.note.startswith("examined on ")
+
+
+def test_loops_make_the_same_calls_on_a_layer_of_few_elements():
+    loop = implementations.get("loop")
+    found = experiments.examine(loop, LAYER, Pass.FORWARD, 1, 0, lambda file: True)
+    small = found.small_layer
+    assert small.output_size == LAYER.output_size  # it loops over positions
+    assert (small.batch_size, small.channels, small.filters) == (1, 1, 1)
+    gradient = experiments.examine(loop, LAYER, Pass.KERNEL_GRADIENT, 1, 0, lambda file: True)
+    assert gradient.small_layer.output_size == (1, 1)  # it loops over kernel positions
+    assert gradient.small_layer.kernel_size == LAYER.kernel_size
+
+
+@pytest.mark.parametrize("pass_", Pass)
+def test_the_product_has_the_flops_of_the_pass(pass_):
+    for groups in (1, 2):
+        layer = replace(LAYER, groups=groups)
+        m, n, k = products.sizes(layer, pass_)
+        assert 2 * m * n * k * groups == layer.flops
+        found = products.products(layer, pass_, 2, ["float32", "float64"])
+        assert set(found.seconds) == {(d, t) for d in ("float32", "float64") for t in (1, 2)}
+        assert all(seconds > 0 for seconds in found.seconds.values())
+
+
+@pytest.mark.parametrize("name", stages.STAGES)
+def test_stages_cover_a_call_and_leave_no_timers(name):
+    layer = replace(LAYER, kernel_size=(1, 1)) if name == "direct" else LAYER
+    if name == "depthwise":
+        layer = replace(LAYER, filters=4, groups=4)
+    implementation = implementations.get(name)
+    for pass_ in Pass:
+        if implementation.unsupported(layer, pass_):
+            continue
+        prepared = implementation.prepare(layer, pass_, 2)
+        prepared.load(floats(layer, pass_, 0))
+        before = prepared.run()
+        found = stages.timed_stages(name, prepared.run)
+        assert len(found) >= 2
+        assert {stage.name for stage in found} <= {*stages.STAGES[name], stages.OTHER}
+        assert all(stage.seconds >= 0 for stage in found)
+        np.testing.assert_array_equal(prepared.to_numpy(prepared.run()), prepared.to_numpy(before))
+    from convbench.implementations import im2col
+
+    assert im2col.np is np
+    assert stages.timed_stages("loop", lambda: None) == ()
+
+
+# The waterfall
+
+TIMES = st.floats(1e-6, 1e-1)
+
+
+@st.composite
+def findings(draw):
+    work = tuple(
+        Work(
+            "multiply",
+            draw(st.sampled_from(["arithmetic", "product", "copy", "view"])),
+            ("mine.py", 3),
+            "float32",
+            calls=draw(st.integers(1, 1000)),
+            bytes=1000,
+            flops=draw(st.integers(0, 10**6)),
+            seconds=(seconds := draw(TIMES)),
+            traffic=seconds * draw(st.floats(0, 0.4)),
+            layout=seconds * draw(st.floats(0, 0.4)),
+            dtype_factor=draw(st.floats(1, 4)),
+            threads_factor=draw(st.floats(1, 2)),
+        )
+        for _ in range(draw(st.integers(0, 4)))
+    )
+    seconds = {("float32", 1): draw(TIMES), ("float32", 2): draw(TIMES)}
+    return Examination(
+        layer=LAYER,
+        call_s=draw(TIMES),
+        traced_s=1.0,
+        small_layer=LAYER,
+        small_s=draw(TIMES),
+        calls=7,
+        work=work,
+        products=Products(2, seconds),
+        dtype="float32",
+        fresh_pages_s=draw(st.floats(0, 1e-2)),
+    )
+
+
+@settings(deadline=None)
+@given(found=findings(), time_s=TIMES, versus_s=TIMES, floor_s=TIMES)
+def test_the_factors_and_what_is_unexplained_are_the_whole_gap(found, time_s, versus_s, floor_s):
+    steps, unexplained = waterfall(Given(time_s, versus_s, floor_s, LAYER, found))
+    assert tuple(step.cause for step in steps) == CAUSES
+    whole = math.prod(step.factor for step in steps) * unexplained
+    assert whole == pytest.approx(time_s / versus_s, rel=1e-6)
+    assert steps[-1].left_s == pytest.approx(versus_s)
+    assert steps[-1].factor <= 1
+    counsel = advice(Given(time_s, versus_s, floor_s, LAYER, found), steps, found.lines)
+    assert len(counsel) <= MOST
+    middles = [math.sqrt(math.prod(one.predicted_s)) for one in counsel]
+    assert middles == sorted(middles)
+    assert all(middle < time_s for middle in middles)
+
+
+def examined(**changes):
+    work = (
+        Work("multiply", "arithmetic", ("mine.py", 7), "float32", 100, 10**8, 0, 0.04, 0.005),
+        Work("add.reduce", "arithmetic", ("mine.py", 7), "float32", 100, 10**6, 0, 0.01),
+        Work("reshape", "copy", ("mine.py", 4), "float32", 1, 10**7, 0, 0.004, 0.001, 0.003),
+    )
+    found = Examination(
+        layer=LAYER,
+        call_s=0.062,
+        traced_s=0.09,
+        small_layer=replace(LAYER, batch_size=1, filters=1),
+        small_s=0.005,
+        calls=300,
+        work=work,
+        products=Products(2, {("float32", 1): 2e-4, ("float32", 2): 1.2e-4}),
+        dtype="float32",
+        lines=(
+            Line("mine.py", 4, "    columns = windows.reshape(n, -1)", 0.004, 0.004, 1, 1, 10**7),
+            Line("mine.py", 7, "        y[i] = np.sum(w * k)", 0.058, 0.05, 100, 200, 10**8),
+        ),
+        lines_s=0.07,
+        allocated=10**8,
+        fresh_pages_s=0.002,
+    )
+    return replace(found, **changes)
+
+
+def test_a_loop_is_told_from_code_of_products():
+    given_ = Given(0.062, 4e-4, 1e-4, LAYER, examined())
+    steps, unexplained = waterfall(given_)
+    left = {step.cause: step for step in steps}
+    assert unexplained == pytest.approx(0.062 / 0.061)
+    assert left["python calls"].factor == pytest.approx(0.061 / 0.056)
+    assert left["element-wise arithmetic"].factor > 10
+    assert left["threads"].factor == pytest.approx(2 / 1.2)
+    first = advice(given_, steps, given_.found.lines)[0]
+    assert first.cause == "element-wise arithmetic"
+    assert (first.file, first.number, first.line) == ("mine.py", 7, "y[i] = np.sum(w * k)")
+
+
+def test_dtype_and_kernels_of_products():
+    product = Work(
+        "matmul",
+        "product",
+        ("mine.py", 5),
+        "float64",
+        1,
+        10**6,
+        LAYER.flops,
+        0.02,
+        dtype_factor=2.0,
+    )
+    slow = Products(1, {("float32", 1): 0.01, ("float64", 1): 0.02})
+    found = examined(
+        call_s=0.021,
+        small_s=1e-3,
+        fresh_pages_s=0.0,
+        work=(product,),
+        products=slow,
+        dtype="float64",
+    )
+    native = Products(1, {("float32", 1): 0.005, ("float64", 1): 0.01})
+    steps, _ = waterfall(Given(0.021, 0.005, 0.0, LAYER, found, native))
+    left = {step.cause: step for step in steps}
+    assert left["dtype"].factor == pytest.approx(2)
+    assert left["BLAS kernels"].factor == pytest.approx(2)
+    assert left["algorithm"].factor == pytest.approx(1)
+    causes = [one.cause for one in advice(Given(0.021, 0.005, 0, LAYER, found, native), steps, ())]
+    assert causes[:2] == ["dtype", "BLAS kernels"]
+
+
+def test_a_line_is_fitted():
+    assert fit_line([1, 2, 4], [3, 5, 9]) == pytest.approx((1, 2))
+    assert fit_line([3], [7]) == (7, 0)
+
+
+# The ladder
+
+
+@pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.name)
+def test_a_step_is_short_and_right(rung):
+    assert len(rung.path.read_text().splitlines()) <= 40
+    own = rung.own_code
+    for layer in (LAYER, replace(LAYER, input_shape=(9, 14, 5), filters=3, batch_size=2)):
+        code = UserCode(OwnCode(rung.name, own.code))
+        assert code.unsupported(layer, Pass.FORWARD) is None
+        assert check(code, layer, Pass.FORWARD, 2, seed=1).verdict == "agrees"
+
+
+def test_every_cause_of_the_ladder_is_a_cause():
+    assert {rung.cause for rung in RUNGS} - {""} <= set(CHANGES) <= set(CAUSES)
+    assert file_of("layout") == "profile/ladder/channels_last.py"
+    assert file_of("framework floor") == ""
+
+
+# What is printed
+
+
+def profile(name="mine.py:convolve", **changes):
+    found = examined()
+    headline = Headline(
+        "conv2",
+        "forward",
+        name,
+        "fastest-keras",
+        "keras-graph",
+        0.062,
+        (0.061, 0.063),
+        4e-4,
+        (3.9e-4, 4.2e-4),
+        155.0,
+        (148.0, 161.0),
+        5,
+        True,
+        "ok",
+    )
+    given_ = Given(0.062, 4e-4, 1e-4, LAYER, found)
+    steps, unexplained = waterfall(given_)
+    made = Profile(
+        schema=SCHEMA,
+        headline=headline,
+        layer=LAYER,
+        stages=(),
+        lines=found.lines,
+        waterfall=steps,
+        unexplained=unexplained,
+        bounds=bounds(LAYER, Pass.FORWARD, headline, found, MACHINE, 2),
+        sweeps=Sweeps(
+            batch=(Point(1, 0.003, 2e-4), Point(2, 0.005, None), Point(3, 0.0071, 4e-4)),
+            threads=(Point(1, 0.062, 6e-4), Point(2, 0.062, 4e-4)),
+            floor_s=0.001,
+            slope_s=0.002,
+            one_element_s=0.001,
+            versus_one_element_s=1e-4,
+        ),
+        advice=advice(given_, steps, found.lines),
+        overhead=Overhead(0.45, 0.13),
+        threads=2,
+        effort="standard",
+        machine=MACHINE,
+        software=SOFTWARE,
+        environment={},
+    )
+    return replace(made, **changes)
+
+
+def staged():
+    made = profile("im2col")
+    stage = stages.Stage
+    return replace(
+        made,
+        stages=(stage("gather", 0.02, 4), stage("product", 0.04, 4), stage("other", 0.001, 1)),
+        headline=replace(made.headline, ci99=None, ci99_s=None, versus_ci99_s=None, rounds=1,
+                         verdict="wrong", reliable=False),
+        advice=(replace(made.advice[0], measured_s=0.012, tried="without those variables"),),
+        notes=("examined on 12x11x4, since a call on the whole layer takes too long",),
+    )  # fmt: skip
+
+
+def climbed():
+    seconds = (0.37, 0.26, 0.008, 0.014, 0.012, None, 0.005, 0.003, 0.002)
+    cells = [
+        Cell("conv", Pass.FORWARD, rung.name, "ok" if time else "failed", None if time else "no",
+             time=Time(time, (time * 0.98, time * 1.02), 5, 40, "b") if time else None)
+        for rung, time in zip(RUNGS, seconds, strict=True)
+    ]  # fmt: skip
+    keras = Time(0.0023, (0.0022, 0.0024), 5, 40, "b")
+    cells.append(Cell("conv", Pass.FORWARD, "keras-graph", "ok", time=keras))
+    cells.append(Cell("conv", Pass.FORWARD, "keras-xla", "pending"))
+    suite = Suite("ladder", (replace(LAYER, name="conv"),), passes=(Pass.FORWARD,))
+    return ResultFile(
+        schema_="convbench-result/1", suite=suite, machine=MACHINE, software=SOFTWARE,
+        environment={}, warnings=(), threads=2, effort="standard", seed=0, rounds=5,
+        cells=tuple(cells),
+    )  # fmt: skip
+
+
+REPORTS = {
+    "profile": lambda: profile_tables.report(profile()),
+    "stages": lambda: profile_tables.report(staged()),
+    "ladder": lambda: ladder_tables.report(climbed()),
+}
+VIEWS = ("txt", "md", "html", "svg", "csv", "80")
+
+
+def view(report, how):
+    if not how.isdigit():
+        return render(report, format_of(f"report.{how}"))
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=int(how), color_system=None)
+    print_report(report, console)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("how", VIEWS)
+@pytest.mark.parametrize("name", REPORTS)
+def test_golden(name, how):
+    path = GOLDEN / (f"{name}.at{how}.txt" if how.isdigit() else f"{name}.{how}")
+    found = view(REPORTS[name](), how)
+    if os.environ.get("CONVBENCH_REWRITE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(found)
+    assert found == path.read_text()
+    if how == "80":
+        assert max(map(len, found.splitlines())) <= 80
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_page_needs_neither_script_nor_network(name):
+    page = Page()
+    page.feed(view(REPORTS[name](), "html"))
+    assert "script" not in page.tags
+    assert page.links == []
+    assert {"svg", "table", "style"} <= set(page.tags)
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_charts_are_xml_and_their_bars_lie_inside(name):
+    picture = ET.fromstring(view(REPORTS[name](), "svg"))
+    width = float(picture.attrib["viewBox"].split()[2])
+    bars = [
+        each
+        for each in picture.iter("{http://www.w3.org/2000/svg}rect")
+        if each.attrib.get("class") != "page"
+    ]
+    assert len(bars) >= 4
+    for bar in bars:
+        left, length = float(bar.attrib["x"]), float(bar.attrib["width"])
+        assert left >= 0
+        assert left + length <= width
+
+
+def test_names_cannot_break_a_page():
+    report = profile_tables.report(profile("<script>alert(1)</script>"))
+    assert "<script" not in view(report, "html")
+    ET.fromstring(view(report, "svg"))
+
+
+# The command
+
+
+def test_the_command(tmp_path):
+    path = tmp_path / "profile.json"
+    options = ("--effort", "smoke", "--threads", "1", "--layer", "a", "-o", path)
+    done = convbench("profile", TINY, "--impl", f"{USERS}:right", *options)
+    assert done.returncode == 0, done.stderr
+    assert "Where the gap comes from" in done.stdout
+    document = json.loads(path.read_text())
+    assert document["schema"] == SCHEMA
+    assert [step["cause"] for step in document["waterfall"]] == list(CAUSES)
+    for key in ("headline", "stages", "lines", "unexplained", "bounds", "sweeps", "advice"):
+        assert key in document
+    whole = math.prod(step["factor"] for step in document["waterfall"]) * document["unexplained"]
+    headline = document["headline"]
+    assert whole == pytest.approx(headline["time_s"] / headline["versus_s"], rel=1e-6)
+    assert headline["chosen"].startswith("keras")
+    assert any(line["file"] == str(USERS) and line["calls"] for line in document["lines"])
+
+
+def test_a_wrong_result_is_told_and_profiled_on_request_only():
+    options = ("--effort", "smoke", "--threads", "1", "--layer", "a", "--versus", "im2col")
+    done = convbench("profile", TINY, "--impl", f"{USERS}:flipped", *options)
+    assert done.returncode == 5
+    assert "the kernel is flipped" in done.stderr
+    assert "Traceback" not in done.stderr
+    anyway = convbench("profile", TINY, "--impl", f"{USERS}:flipped", *options, "--anyway")
+    assert anyway.returncode == 0, anyway.stderr
+    assert "is wrong: profiled as it is" in anyway.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "name a suite"),
+        (("mnist", "--impl", "keras"), "cannot be held against itself"),
+        (("mnist", "--layer", "conv*"), "expected one"),
+        (("mnist", "--layer", "nothing"), "nothing"),
+        (("mnist", "--pass", "sideways"), "there is no pass"),
+        (("mnist", "-o", "x.pdf"), "not the suffix"),
+        (("--ladder", "--impl", "loop"), "--ladder has its own steps"),
+        (("mnist", "--impl", "missing.py:f"), "missing.py"),
+    ],
+)
+def test_bad_requests(arguments, told):
+    done = convbench("profile", *arguments, "--effort", "smoke", "-q")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert told in done.stderr
+    assert not re.search("Traceback", done.stderr)
+
+
+def test_the_ladder_command(tmp_path):
+    suite = tmp_path / "small.yaml"
+    suite.write_text(
+        "layers:\n  - {name: a, input_shape: [8, 8, 4], filters: 4, kernel_size: 3, "
+        "batch_size: 2}\n"
+    )
+    page = tmp_path / "ladder.html"
+    done = convbench("profile", "--ladder", suite, "--effort", "smoke", "-o", page, timeout=240)
+    assert done.returncode == 0, done.stderr
+    for rung in RUNGS:
+        assert rung.name in done.stdout
+    assert "failed" not in done.stdout
+    assert "wrong" not in done.stdout
+    assert page.read_text().startswith("<!DOCTYPE html>")
