@@ -111,7 +111,7 @@ def resumable(tmp_path_factory):
 
 def _measures(words):
     """Whether a command of the tour measures anything, so that its effort matters."""
-    return words[1] in ("run", "gate", "noise", "train") and not any(
+    return words[1] in ("run", "gate", "noise", "train", "profile") and not any(
         w.endswith(".json") for w in words[2:3]
     )
 
@@ -142,6 +142,7 @@ def test_the_tour_has_every_command():
         "gate",
         "noise",
         "train",
+        "profile",
         "machine",
         "schema",
         "import",

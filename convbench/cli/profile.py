@@ -160,8 +160,10 @@ def _climb(
     from convbench.report import ladder_tables
     from convbench.schedule import run as run_schedule
 
+    saves = output is not None and output.suffix == ".json"
     with tempfile.TemporaryDirectory() as folder, Watcher(quiet) as watcher:
-        session = new_session(suite, threads, effort, seed, Path(folder) / "run.json")
+        path = output if output is not None and saves else Path(folder) / "run.json"
+        session = new_session(suite, threads, effort, seed, path)
         options = replace(options_of(session, None, timeout), metering=False)
         try:
             watched(session, run_schedule(session, options), watcher)
@@ -170,7 +172,9 @@ def _climb(
             _show(ladder_tables.report(session.result()), format_, None)
             raise SystemExit(ExitCode.INTERRUPTED) from None
         result = session.result()
-    _show(ladder_tables.report(result), format_, output)
+    if saves:
+        complain(f"saved {output}")
+    _show(ladder_tables.report(result), format_, None if saves else output)
     raise SystemExit(exit_code(result))
 
 

@@ -1,0 +1,135 @@
+"""Writes docs/why-is-my-convolution-slow.md from a measured ladder.
+
+    convbench profile --ladder -o results/ladder.json
+    python benchmarks/why.py > docs/why-is-my-convolution-slow.md
+
+The words are here, the figures are the file's.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from convbench import result_file
+from convbench.profile.ladder import RUNGS
+from convbench.report.ladder_tables import fastest_keras
+from convbench.report.scale import bounds, significant
+from convbench.report.table import Kind
+from convbench.results import Cell, ResultFile
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "results" / "ladder.json"
+
+WORDS = {
+    "loop64": "People write this first, and NumPy's arrays are float64 unless told. Every output "
+    "position multiplies a window by all kernels into a temporary array, and sums it.",
+    "loop32": "The same in single precision. Half the bytes go through the caches, and an "
+    "instruction takes twice the numbers. Keras computes in float32 too: only now the two do the "
+    "same work.",
+    "window_product": "Multiply-and-sum writes each product to memory and reads it again to add "
+    "it. A matrix product keeps sums in registers and reads each number many times from cache; "
+    "BLAS has spent decades on that. One line changes.",
+    "columns": "The loop makes a few calls of NumPy a position, each with some microseconds of "
+    "Python around it, for a product too small for BLAS. All windows in one matrix (im2col) make "
+    "one product. It is not always a gain: the matrix must be written first, kernel height times "
+    "kernel width as large as the input, into pages that the system hands out anew, and with "
+    "channels first its elements are gathered one run of a kernel row at a time.",
+    "channels_last": "With channels last a kernel row of a window is one run of kernel width times "
+    "channels numbers, and the output of the product is the output of the layer, without a "
+    "transposition.",
+    "workspace": "A new array of megabytes is new pages: the system zeroes each when it is touched "
+    "first, and takes it back when the array goes. Allocated once and written into (`out=`), the "
+    "work alone is left.",
+    "blocks": "A matrix of columns that is larger than the cache is written to memory and read "
+    "again. In blocks it stays in the cache. By itself that can cost more than it gains: each "
+    "block is a call, and BLAS's threads must meet for each small product.",
+    "threads": "NumPy copies with one thread; only its products use BLAS's. Blocks dealt to "
+    "threads of our own copy in parallel, and one BLAS thread in each has nobody to wait for.",
+    "winograd": "For 3x3 kernels a tile of 2x2 outputs needs 16 multiplications and not 36, at "
+    "the price of additions before and after, which are memory traffic. Written as plainly as here "
+    "the transforms eat what the products gain; `winograd` of convbench, which does them in the "
+    "cache on all threads, shows what is in it (docs/algorithms.md).",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", nargs="?", type=Path, default=FILE)
+    print(page(result_file.load(parser.parse_args().file).result), end="")
+
+
+def page(result: ResultFile) -> str:
+    cells = {cell.implementation: cell for cell in result.cells}
+    keras = fastest_keras(cells)
+    assert keras is not None
+    (layer,) = result.suite.layers
+    first = cells[RUNGS[0].name]
+    best = min((cells[rung.name] for rung in RUNGS), key=_seconds)
+    blas = result.software.blas[0]
+    parts = [
+        "# Why is my convolution slow?",
+        "<!-- Written by benchmarks/why.py from results/ladder.json: change these. -->",
+        f"Because of {significant(_seconds(first) / _seconds(best))} times, on this page: so much "
+        f"lies between the loop that people write and the fastest of {len(RUNGS)} small steps, "
+        f"measured on one layer ({layer.geometry()}). The fastest way to run Keras's Conv2D is "
+        f"{significant(_seconds(first) / _seconds(keras))} times as fast as the loop, and "
+        f"{significant(_seconds(best) / _seconds(keras))} times as fast as "
+        f"`{best.implementation}`.",
+        f"Machine: {result.machine.cpu}, {result.threads} threads, {blas.library} with "
+        f"{blas.kernels} kernels, NumPy {result.software.versions['numpy']}, TensorFlow "
+        f"{result.software.versions['tensorflow']}; {result.rounds} rounds. Yours differs: "
+        "`convbench profile --ladder` measures it there, and `convbench profile` takes your own "
+        "code apart ([profiling.md](profiling.md)).",
+        _table(cells, keras),
+    ]
+    before: Cell | None = None
+    for number, rung in enumerate(RUNGS, 1):
+        cell = cells[rung.name]
+        parts.append(f"## {number}. {rung.change[0].upper()}{rung.change[1:]}")
+        gain = ""
+        if before is not None:
+            ratio = _seconds(before) / _seconds(cell)
+            gain = (
+                f", {significant(ratio)} times as fast as the step before"
+                if ratio >= 1
+                else f", {significant(1 / ratio)} times as long as the step before"
+            )
+        path = f"../convbench/profile/ladder/{rung.name}.py"
+        parts.append(f"{_time(cell)}{gain} ([{rung.name}.py]({path})).")
+        parts.append(WORDS[rung.name])
+        before = cell
+    parts.append(
+        "## What is left\n\nKeras runs oneDNN, which packs blocks of channels, convolves without "
+        "columns, and threads inside. `auto` ([algorithms.md](algorithms.md)) is as fast in "
+        "NumPy on most layers: it takes each of these steps further, and picks the algorithm by "
+        "the layer."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(cells: dict[str, Cell], keras: Cell) -> str:
+    lines = ["| step | time, 99 % interval | × the step before | × Keras |", "|---|---|---|---|"]
+    before = None
+    for name in (*(rung.name for rung in RUNGS), keras.implementation):
+        cell = cells[name]
+        gain = "" if before is None or cell is keras else significant(before / _seconds(cell))
+        over = significant(_seconds(keras) / _seconds(cell))
+        lines.append(f"| `{name}` | {_time(cell)} | {gain} | {over} |")
+        before = _seconds(cell)
+    return "\n".join(lines)
+
+
+def _seconds(cell: Cell) -> float:
+    assert cell.time is not None, f"{cell.implementation} was not timed"
+    return cell.time.time_s
+
+
+def _time(cell: Cell) -> str:
+    assert cell.time is not None
+    interval = f" {bounds(cell.time.ci99_s, Kind.TIME_S)}" if cell.time.ci99_s else ""
+    return f"{significant(cell.time.time_s * 1e3)} ms{interval}"
+
+
+if __name__ == "__main__":
+    main()
