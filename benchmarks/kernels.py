@@ -38,7 +38,7 @@ FOLDER = ROOT / "results" / "kernels"
 SUITES = (*SMALL, *NETWORKS, "mobilenet")
 """The suites that have a target; `--suites all` takes the other networks too."""
 
-NO_BENCHMARKS = ("geometry", "noise", "smoke")
+NO_BENCHMARKS = ("geometry", "ladder", "noise", "smoke")
 """Shipped suites that are there to check agreement, the gate and the installation."""
 
 TOO_SLOW = ("loop",)

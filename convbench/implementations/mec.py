@@ -37,6 +37,9 @@ Array = NDArray[np.floating[Any]]
 MAX_KERNEL_BYTES = MAX_BYTES // 8
 """Of a kernel whose gradient is computed: its products for several rows must stay in the cache."""
 
+FEW_CHANNELS = 8
+"""Runs as short as so many channels cost more than a loop over them, along the columns."""
+
 SHORT_START_S = START_S / 30
 """Of one of many products that a single call of NumPy makes."""
 
@@ -54,12 +57,11 @@ class Mec(NumpyAlgorithm):
         kernel_bytes = Correlation.of(layer).kernel_bytes
         if pass_ is Pass.KERNEL_GRADIENT and kernel_bytes > MAX_KERNEL_BYTES:
             return f"a product as large as the kernel for each row: {kernel_bytes} bytes"
-        if pass_ is Pass.INPUT_GRADIENT and layer.strides != (1, 1):
-            return "of larger strides some phases have kernels of one row: strides must be 1"
         return None
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
-        c = Correlation.of(layer) if pass_ is not Pass.INPUT_GRADIENT else _flipped(layer)
+        turned = pass_ is Pass.INPUT_GRADIENT and not sums_lowered(layer)
+        c = _phase(layer)[1] if turned else Correlation.of(layer)
         rows, columns = c.batch_size * c.output_size[0], c.output_size[1]
         height = c.reach(*c.output_size)[0] / c.output_size[0]
         copied = c.positions * height * c.kernel_size[1] * c.channels * c.itemsize
@@ -70,16 +72,18 @@ class Mec(NumpyAlgorithm):
         if pass_ is Pass.FORWARD:
             return Forward(layer, threads)
         if pass_ is Pass.INPUT_GRADIENT:
-            return InputGradient(layer, threads)
+            kind = LoweredSums if sums_lowered(layer) else InputGradient
+            return kind(layer, threads)
         return KernelGradient(layer, threads)
 
 
-def _flipped(layer: Layer) -> Correlation:
-    """The input gradient of a layer with strides of 1."""
-    return _phase(layer)[1]
+def sums_lowered(layer: Layer) -> bool:
+    """Whether the input gradient's products are added up in lowered memory."""
+    return layer.strides != (1, 1)
 
 
 def _phase(layer: Layer) -> tuple[Phase, Correlation]:
+    """The input gradient of a layer with strides of 1."""
     (phase,) = phases(layer)
     assert phase.correlation is not None
     return phase, phase.correlation
@@ -205,6 +209,84 @@ class InputGradient(Threaded):
         kernel = np.ascontiguousarray(flipped).reshape(-1, layer.channels)
         self._correlating.run(self._error, kernel, None, gradient)
         return gradient
+
+
+class LoweredSums(Threaded):
+    """The same backwards: products of output rows are added to the stretches that their windows
+    are of what is lowered, and then the kernel's columns to the columns that they met.
+    """
+
+    def __init__(self, layer: Layer, threads: int) -> None:
+        super().__init__(
+            layer,
+            min(threads, layer.batch_size),
+            "a product a row",
+            "add rows to what is lowered",
+            "add that to the columns",
+        )
+        c = self._c = Correlation.of(layer)
+        width = c.output_size[1]
+        self.call_bytes = c.kernel_bytes
+        self._run = c.kernel_size[1] * c.channels
+        self._height = max(c.reach(*c.output_size)[0], layer.padded_size[0])
+        # Rows of products at a time, beside the lowered image.
+        lowered = width * self._height * self._run * c.itemsize
+        self._rows = max((MAX_BYTES - lowered) // (width * c.terms * c.itemsize), 1)
+        self._rows = min(self._rows, c.output_size[0])
+        for scratch in self._scratch:
+            scratch.array("lowered", width, self._height, self._run)
+            scratch.array("product", self._rows, width, c.terms)
+
+    def run(self) -> object:
+        layer = self._layer
+        gradient = self.result(layer.batch_size, *layer.input_shape)
+        kernel = np.ascontiguousarray(self._kernel.reshape(-1, layer.filters).T)
+        images = iter(range(layer.batch_size))
+
+        def work(thread: int) -> None:
+            scratch = self._scratch[thread]
+            for image in images:
+                lowered = self._lowered(self._error[image], kernel, scratch)
+                self._raise(lowered, gradient[image])
+
+        in_threads(work, self._threads)
+        return gradient
+
+    def _lowered(self, error: Array, kernel: Array, scratch: Scratch) -> Array:
+        """(output columns, padded rows, kernel columns, channels) of an image."""
+        c = self._c
+        height, width = c.output_size
+        lowered = scratch.array("lowered", width, self._height, self._run)
+        lowered[...] = 0
+        for first in range(0, height, self._rows):
+            last = min(first + self._rows, height)
+            products = scratch.array("product", (last - first) * width, c.terms)
+            np.matmul(error[first:last].reshape(-1, c.filters), kernel, out=products)
+            for row, product in enumerate(products.reshape(-1, width, c.terms), first):
+                top = row * c.strides[0]
+                stretch = lowered[:, top : top + c.kernel_size[0]]
+                stretch += product.reshape(stretch.shape)
+        return lowered.reshape(width, self._height, c.kernel_size[1], c.channels)
+
+    def _raise(self, lowered: Array, gradient: Array) -> None:
+        """Adds the columns of the windows of one image to those that they met."""
+        layer, c = self._layer, self._c
+        (top, _), (left, _) = layer.pads
+        rows, columns = layer.input_size
+        gradient[...] = 0
+        inside = lowered[:, top : top + rows].transpose(1, 0, 2, 3)
+        stride = c.strides[1]
+        for q in range(c.kernel_size[1]):
+            start = q - left  # the column that the first window's tap meets
+            low = max(-(start // stride), 0)
+            high = max(min((columns - 1 - start) // stride + 1, c.output_size[1]), low)
+            at = start + low * stride
+            met = gradient[:, at : at + (high - low) * stride : stride]
+            if c.channels <= FEW_CHANNELS:
+                for channel in range(c.channels):
+                    met[..., channel] += inside[:, low:high, q, channel]
+            else:
+                met += inside[:, low:high, q]
 
 
 class KernelGradient(Threaded):
