@@ -23,9 +23,9 @@ from convbench.implementations.scratch import Scratch
 Array = NDArray[np.floating[Any]]
 
 MAX_BYTES = 2 * 1024**2 - 64 * 1024
-"""Most that a thread's buffers take, whatever the batch: with NumPy's own in a call 2 MiB. Larger blocks are faster well beyond the
-L2 cache, since BLAS packs the kernel anew for every product: of 3x3 kernels on 512 channels, 5.3 ms
-with 2 MiB, 8.3 with 0.5 (measured)."""
+"""Most that a thread's buffers take, whatever the batch: 2 MiB with NumPy's own in a call. Larger
+blocks are faster well beyond the L2 cache, since BLAS packs the kernel anew for every product: of
+3x3 kernels on 512 channels, 5.3 ms with 2 MiB, 8.3 with 0.5 (measured)."""
 
 
 def columns_size(
