@@ -70,6 +70,10 @@ def _saved(given: Given, step: Step, product_s: float) -> float:
     saved = step.left_s * (step.factor - 1)
     if step.cause == "python calls" and has_products and found.calls > MANY_CALLS:
         return saved - found.gather_s * scale  # windows that were views become rows
+    if step.cause == "element-wise arithmetic" and not has_products:
+        # A product keeps its sums in registers: the temporaries go with the arithmetic.
+        arithmetic = (one for one in found.work if one.kind == "arithmetic")
+        return saved + sum(one.traffic for one in arithmetic) * scale
     if step.cause == "dtype" and not has_products:
         return others / 2 if found.dtype == "float64" else 0.0  # half of the bytes
     if step.cause == "threads":

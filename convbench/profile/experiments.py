@@ -73,7 +73,9 @@ def examine(
     call_s = bench.call_s(cut)
     full, traced_s = bench.traced(cut)
     small_layer, small = bench.smallest(cut, full)
-    small_s = min(bench.call_s(small_layer), call_s)
+    fault_s = replaying.fault_s()
+    small_s = bench.call_s(small_layer) - bench.faults(small_layer) * fault_s
+    small_s = min(max(small_s, 0.0), call_s)
     stages = bench.stages(cut)
     work = _staged(stages, cut, call_s - small_s) or tuple(_work(full, small, threads))
     used = _dtype(work, cut)
@@ -93,7 +95,7 @@ def examine(
         stages=stages,
         gather_s=_gather_s(cut, pass_),
         allocated=sum(full.operations[call.operation].fresh for call in full.calls),
-        fresh_pages_s=bench.faults(cut) * replaying.fault_s(),
+        fresh_pages_s=bench.faults(cut) * fault_s,
         note=note,
     )
 

@@ -39,8 +39,9 @@ class Work:
     """What calls that are alike spend on their elements, in seconds a call of the code.
 
     `seconds` is all of it but for new pages. Its parts: `traffic` (bytes at the bandwidth of
-    copies), `layout` (what contiguous arrays would save). `rest` is what remains. Of a product
-    `dtype` and `threads` are factors: how much less float32, and all threads, would take.
+    copies), `layout` (what contiguous arrays would save), `cast` (copies into another dtype).
+    `rest` is what remains. Of a product `dtype_factor` and `threads_factor` say how much less
+    float32, and all threads, would take.
     """
 
     name: str
@@ -53,12 +54,13 @@ class Work:
     seconds: float
     traffic: float = 0.0
     layout: float = 0.0
+    cast: float = 0.0
     dtype_factor: float = 1.0
     threads_factor: float = 1.0
 
     @property
     def rest(self) -> float:
-        return self.seconds - self.traffic - self.layout
+        return self.seconds - self.traffic - self.layout - self.cast
 
 
 @dataclass(frozen=True)

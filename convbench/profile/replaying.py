@@ -67,6 +67,12 @@ def parted(work: Work, operation: Operation, example: Example, once: int, thread
     left = work.seconds
     if operation.kind == "product":
         return _parted_product(work, operation, example, threads)
+    arrays = [a for a in (*example.arguments, example.result) if isinstance(a, np.ndarray)]
+    floats = {a.dtype for a in arrays if a.dtype.kind == "f"}
+    if operation.kind == "copy" and len(floats) > 1:
+        return replace(work, cast=left)
+    if operation.kind == "copy" and len(arrays) > 1 and all(a.flags.c_contiguous for a in arrays):
+        return replace(work, traffic=left)
     moved = max(operation.written - once / work.calls, 0)
     traffic = min(copy_s(int(moved)) * work.calls, left)
     left -= traffic

@@ -12,6 +12,9 @@ from convbench.layer import Layer
 from convbench.profile.document import Evidence, Step
 from convbench.profile.findings import Examination, Products, Work
 
+MANY_PRODUCTS = 32
+"""From so many on they are too small by their number."""
+
 OWN_PRODUCTS = 0.5
 """Code that does this part of the layer's FLOPs by matrix products is one of products; of other
 code its element-wise arithmetic is exchanged for the one product that it comes to."""
@@ -42,14 +45,15 @@ def waterfall(given: Given) -> tuple[tuple[Step, ...], float]:
     # What was examined may be a part of the layer.
     scale = given.time_s / found.call_s
     chain = _Chain(given.time_s / unexplained, given.versus_s / 1e6)
-    chain.take("python calls", found.small_s * scale, "measured", _calls(found))
+    calls_s = found.small_s + _small_products_s(found)
+    chain.take("python calls", calls_s * scale, "measured", _calls(found))
     traffic = sum(one.traffic for one in found.work)
     chain.take("temporaries", traffic * scale, "estimated", _traffic(found))
     chain.take("fresh pages", found.fresh_pages_s * scale, "measured", _pages(found))
     _arithmetic(chain, given, scale)
     layout = sum(one.layout for one in found.work)
     chain.take("layout", layout * scale, "measured", _layout(found))
-    _products(chain, given)
+    _products(chain, given, scale)
     floor_s = min(given.floor_s, given.versus_s * 0.95)
     chain.become(
         "algorithm",
@@ -79,6 +83,15 @@ class _Chain:
         self.steps.append(Step(cause, before / self.left, self.left, evidence, why=why))
 
 
+def _small_products_s(found: Examination) -> float:
+    """What many small products take longer than the one that they come to."""
+    own = [one for one in found.work if one.kind == "product"]
+    if not uses_products(found) or sum(one.calls for one in own) < MANY_PRODUCTS:
+        return 0.0
+    whole = found.products.seconds[found.dtype, found.products.threads]
+    return max(sum(one.rest for one in own) - whole, 0.0)
+
+
 def uses_products(found: Examination) -> bool:
     flops = sum(one.flops for one in found.work if one.kind == "product")
     return flops >= OWN_PRODUCTS * found.layer.flops
@@ -95,7 +108,7 @@ def _arithmetic(chain: _Chain, given: Given, scale: float) -> None:
     chain.take("element-wise arithmetic", rest * scale, "measured", why.lstrip("; "))
 
 
-def _products(chain: _Chain, given: Given) -> None:
+def _products(chain: _Chain, given: Given, scale: float) -> None:
     """What is left are products: as float32, on all threads, by native kernels."""
     found = given.found
     products = found.products
@@ -109,7 +122,8 @@ def _products(chain: _Chain, given: Given) -> None:
         dtype = products.seconds[found.dtype, 1] / products.single
         threads = products.single / products.many
     used = f"it computes in {found.dtype}" if found.dtype != "float32" else ""
-    chain.become("dtype", chain.left / dtype, "measured", used)
+    cast = sum(one.cast for one in found.work) * scale
+    chain.become("dtype", max(chain.left - cast, 0.0) / dtype, "measured", used)
     one_thread = f"one thread of {products.threads}" if threads > 1.05 else ""
     chain.become("threads", chain.left / threads, "measured", one_thread)
     kernels = products.many / given.native.many if given.native else 1.0
