@@ -75,7 +75,7 @@ def _saved(given: Given, step: Step, product_s: float) -> float:
         arithmetic = (one for one in found.work if one.kind == "arithmetic")
         return saved + sum(one.traffic for one in arithmetic) * scale
     if step.cause == "dtype" and not has_products:
-        return others / 2 if found.dtype == "float64" else 0.0  # half of the bytes
+        return scale * sum(one.seconds * (1 - 1 / one.dtype_factor) for one in found.work)
     if step.cause == "threads":
         alone = others * (1 - 1 / found.products.threads)
         return saved + alone if has_products else 0.0

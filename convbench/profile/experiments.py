@@ -73,11 +73,12 @@ def examine(
     call_s = bench.call_s(cut)
     full, traced_s = bench.traced(cut)
     small_layer, small = bench.smallest(cut, full)
-    fault_s = replaying.fault_s()
+    fault_s = bench.fault_s
     small_s = bench.call_s(small_layer) - bench.faults(small_layer) * fault_s
     small_s = min(max(small_s, 0.0), call_s)
     stages = bench.stages(cut)
-    work = _staged(stages, cut, call_s - small_s) or tuple(_work(full, small, threads))
+    work = _staged(stages, cut, call_s - small_s)
+    work = work or tuple(_work(full, small, threads, fault_s))
     used = _dtype(work, cut)
     found_lines, lines_s = timed_lines(bench.loaded(cut).run, full, is_theirs)
     return Examination(
@@ -114,6 +115,7 @@ class _Bench:
         self._implementation = implementation
         self._pass, self._threads, self._seed = pass_, threads, seed
         self._is_theirs = is_theirs
+        self.fault_s = 0.0  # of a fault of the layer that is examined
 
     def loaded(self, layer: Layer) -> Prepared:
         prepared = self._implementation.prepare(layer, self._pass, self._threads)
@@ -150,9 +152,12 @@ class _Bench:
             found.append(trace(prepared.run, self._is_theirs, keep=False).calls)
             took.append(time.perf_counter() - start)
         kept = trace(prepared.run, self._is_theirs)
+        faults = sum(call.faults for call in kept.calls)
+        allocated = sum(kept.operations[call.operation].fresh for call in kept.calls)
+        self.fault_s = replaying.fault_s(allocated > replaying.HUGE * max(faults, 1))
         alike = [calls for calls in found if len(calls) == len(kept.calls)]
         if alike:
-            kept.calls = [_least(calls) for calls in zip(*alike, strict=True)]
+            kept.calls = [_least(calls, self.fault_s) for calls in zip(*alike, strict=True)]
         return kept, min(took)
 
     def cut(self, layer: Layer) -> tuple[Layer, str]:
@@ -210,9 +215,9 @@ def seconds_of(run: Callable[[], object], seconds: float = 0.1) -> float:
     return statistics.median(found)
 
 
-def _least(calls: tuple[Call, ...]) -> Call:
+def _least(calls: tuple[Call, ...], fault_s: float) -> Call:
     """The least time without that of new pages, which are counted for themselves."""
-    return min(calls, key=lambda call: call.seconds - call.faults * replaying.fault_s())
+    return min(calls, key=lambda call: call.seconds - call.faults * fault_s)
 
 
 def _halved(layer: Layer) -> Layer | None:
@@ -266,12 +271,12 @@ def _staged(stages: tuple[Stage, ...], layer: Layer, seconds: float) -> tuple[Wo
     return tuple(found)
 
 
-def _work(full: Trace, small: Trace, threads: int) -> Iterator[Work]:
+def _work(full: Trace, small: Trace, threads: int, fault_s: float) -> Iterator[Work]:
     """By operation, the largest first."""
     spent = np.zeros(len(full.operations))
     calls = np.zeros(len(full.operations), int)
     for call, price in zip(full.calls, small.calls, strict=True):
-        new_pages = (call.faults - price.faults) * replaying.fault_s()
+        new_pages = (call.faults - price.faults) * fault_s
         spent[call.operation] += max(call.seconds - price.seconds - new_pages, 0.0)
         calls[call.operation] += 1
     total = sum(call.seconds for call in full.calls)

@@ -40,26 +40,40 @@ def copy_s(nbytes: int) -> float:
     return max(least_s(lambda: np.copyto(target, source)) - call_s, 0.0)
 
 
-FRESH_BYTES = 32 * 1024**2
+FRESH_BYTES = 64 * 1024**2
+
+HUGE = 64 * 1024
+"""More bytes than this to a fault: the system gives huge pages, as NumPy asks for large arrays."""
 
 
 @functools.cache
-def fault_s() -> float:
-    """Seconds that one fault costs for a page that is touched for the first time."""
+def fault_s(is_huge: bool) -> float:
+    """Seconds that one fault costs for a page that is touched for the first time.
+
+    A huge page is hundreds of pages that are zeroed in one go.
+    """
     found = []
     for _ in range(5):
-        memory = mmap.mmap(-1, FRESH_BYTES)
-        array = np.frombuffer(memory, np.uint8)
+        array = np.empty(FRESH_BYTES, np.uint8) if is_huge else _unasked_for(FRESH_BYTES)
         faults, start = page_faults(), time.perf_counter()
-        array.fill(1)
+        array[::PAGE] = 1
         first, faults = time.perf_counter() - start, page_faults() - faults
         start = time.perf_counter()
-        array.fill(1)
+        array[::PAGE] = 1
         again = time.perf_counter() - start
         found.append(max(first - again, 0.0) / max(faults, 1))
         del array
-        memory.close()
     return sorted(found)[2]
+
+
+PAGE = 4096
+
+
+def _unasked_for(nbytes: int) -> Any:
+    """Memory for which nobody asks for huge pages."""
+    memory = mmap.mmap(-1, nbytes)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, np.uint8)
 
 
 def parted(work: Work, operation: Operation, example: Example, once: int, threads: int) -> Work:
@@ -74,10 +88,28 @@ def parted(work: Work, operation: Operation, example: Example, once: int, thread
     if operation.kind == "copy" and len(arrays) > 1 and all(a.flags.c_contiguous for a in arrays):
         return replace(work, traffic=left)
     moved = max(operation.written - once / work.calls, 0)
+    if operation.kind == "arithmetic" and operation.dtype == "float64":
+        work = replace(work, dtype_factor=_in_single(example))
     traffic = min(copy_s(int(moved)) * work.calls, left)
     left -= traffic
     layout = left if operation.kind == "copy" else 0.0
     return replace(work, traffic=traffic, layout=layout)
+
+
+def _in_single(example: Example) -> float:
+    """How many times as fast a call is on arrays of float32."""
+    if "out" in example.keywords:
+        return 1.0
+    singles = [
+        a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a
+        for a in example.arguments
+    ]
+    try:
+        double_s = least_s(lambda: example.function(*example.arguments, **example.keywords))
+        single_s = least_s(lambda: example.function(*singles, **example.keywords))
+    except Exception:  # noqa: BLE001 - what cannot be replayed is not known to gain
+        return 1.0
+    return max(double_s / single_s, 1.0)
 
 
 def _parted_product(work: Work, operation: Operation, example: Example, threads: int) -> Work:
