@@ -8,6 +8,8 @@ import json
 import math
 import os
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -39,7 +41,7 @@ from convbench.report.terminal import print_report
 from convbench.results import Cell, ResultFile, Time
 from convbench.stats import fit_line
 from convbench.suite import Suite
-from tests.cli import TINY, USERS, convbench
+from tests.cli import ROOT, TINY, USERS, convbench
 from tests.report_fixture import MACHINE, SOFTWARE
 
 GOLDEN = Path(__file__).parent / "golden" / "profile"
@@ -598,3 +600,13 @@ def test_the_ladder_command(tmp_path):
     assert "failed" not in done.stdout
     assert "wrong" not in done.stdout
     assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_page_of_the_ladder_has_the_figures_of_the_saved_one():
+    done = subprocess.run(
+        [sys.executable, "benchmarks/why.py"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (ROOT / "docs" / "why-is-my-convolution-slow.md").read_text()
+    for rung in RUNGS:
+        assert f"`{rung.name}`" in done.stdout
