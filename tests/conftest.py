@@ -1,5 +1,7 @@
 """What every test has: a tuning cache of the session's own, never the user's."""
 
+import sys
+
 import pytest
 
 from convbench.tuning import CACHE_VARIABLE
@@ -12,3 +14,11 @@ def tuning_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(path))
         yield path
+
+
+@pytest.fixture(autouse=True)
+def _floatx_as_it_was():
+    """Keras's default dtype is the process's: a test that trains in float64 leaves it to others."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].config.set_floatx("float32")

@@ -42,7 +42,7 @@ def _not_found(target: str, kind: Kind, shipped: dict[str, Path]) -> SuiteError:
         beside = [str(p) for p in Path(target).parent.iterdir() if p.suffix in (".yaml", ".yml")]
     except (OSError, ValueError):
         beside = []
-    for other in (SUITE, NETWORK):
+    for other in (SUITE, NETWORK) if shipped else ():
         if target in other.shipped():
             return SuiteError(
                 f"{target}: that is a {other.name}, expected a {kind.name}",
