@@ -174,14 +174,6 @@ def _keras(network, jit_compile=False, seed=0):
     return KerasModel(network, 1, initial_weights(network, seed), jit_compile)
 
 
-@pytest.fixture(autouse=True)
-def _floatx_as_it_was():
-    yield
-    import keras
-
-    keras.config.set_floatx("float32")
-
-
 def _trainer(network, implementation, seed=0):
     """On images around one of their class."""
     batches = [_batch(network, step, seed) for step in range(60)]
