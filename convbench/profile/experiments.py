@@ -3,7 +3,8 @@
 The calls of NumPy are traced at full size, and on the smallest layer on which the code makes the
 very same calls. What a call takes longer at full size it spends on elements; what the small layer
 takes is the price of making the calls. Calls that spend much are made again in other conditions:
-into memory that is there, on contiguous arrays, in float32, with one thread.
+into memory that is there, on contiguous arrays, in float32, with one thread. After the first timing
+the process keeps its memory: what a call then takes less is the price of fresh pages.
 """
 
 from __future__ import annotations
@@ -23,14 +24,13 @@ from convbench.layer import Layer, Pass
 from convbench.profile import replaying
 from convbench.profile.findings import Examination, Stage, Work
 from convbench.profile.lines import timed_lines
+from convbench.profile.pages import memory_kept, page_faults
 from convbench.profile.products import products
 from convbench.profile.stages import timed_stages
 from convbench.profile.tracing import (
-    Call,
     TooManyCallsError,
     Trace,
     give_traced,
-    page_faults,
     trace,
 )
 
@@ -71,16 +71,17 @@ def examine(
     bench = _Bench(implementation, pass_, threads, seed, is_theirs)
     cut, note = bench.cut(layer)
     call_s = bench.call_s(cut)
-    full, traced_s = bench.traced(cut)
-    small_layer, small = bench.smallest(cut, full)
-    fault_s = bench.fault_s
-    small_s = bench.call_s(small_layer) - bench.faults(small_layer) * fault_s
-    small_s = min(max(small_s, 0.0), call_s)
-    stages = bench.stages(cut)
-    work = _staged(stages, cut, call_s - small_s)
-    work = work or tuple(_work(full, small, threads, fault_s))
-    used = _dtype(work, cut)
-    found_lines, lines_s = timed_lines(bench.loaded(cut).run, full, is_theirs)
+    has_new_pages = bench.faults(cut) >= 1
+    with memory_kept() as is_kept:
+        kept_s = bench.call_s(cut) if is_kept and has_new_pages else call_s
+        full, traced_s = bench.traced(cut)
+        small_layer, small = bench.smallest(cut, full)
+        small_s = min(bench.call_s(small_layer), call_s)
+        stages = bench.stages(cut)
+        work = _staged(stages, cut, kept_s - small_s)
+        work = work or tuple(_work(full, small, threads))
+        used = _dtype(work, cut)
+        found_lines, lines_s = timed_lines(bench.loaded(cut).run, full, is_theirs)
     return Examination(
         layer=cut,
         call_s=call_s,
@@ -96,7 +97,8 @@ def examine(
         stages=stages,
         gather_s=_gather_s(cut, pass_),
         allocated=sum(full.operations[call.operation].fresh for call in full.calls),
-        fresh_pages_s=bench.faults(cut) * fault_s,
+        fresh_pages_s=max(call_s - kept_s, 0.0),
+        is_memory_kept=is_kept,
         note=note,
     )
 
@@ -115,7 +117,6 @@ class _Bench:
         self._implementation = implementation
         self._pass, self._threads, self._seed = pass_, threads, seed
         self._is_theirs = is_theirs
-        self.fault_s = 0.0  # of a fault of the layer that is examined
 
     def loaded(self, layer: Layer) -> Prepared:
         prepared = self._implementation.prepare(layer, self._pass, self._threads)
@@ -133,7 +134,7 @@ class _Bench:
         return timed_stages(name, prepared.run)
 
     def faults(self, layer: Layer, calls: int = 5) -> float:
-        """Pages that a call touches for the first time, without a trace."""
+        """Pages that a call touches for the first time."""
         run = self.loaded(layer).run
         run()
         before = page_faults()
@@ -152,12 +153,11 @@ class _Bench:
             found.append(trace(prepared.run, self._is_theirs, keep=False).calls)
             took.append(time.perf_counter() - start)
         kept = trace(prepared.run, self._is_theirs)
-        faults = sum(call.faults for call in kept.calls)
-        allocated = sum(kept.operations[call.operation].fresh for call in kept.calls)
-        self.fault_s = replaying.fault_s(allocated > replaying.HUGE * max(faults, 1))
         alike = [calls for calls in found if len(calls) == len(kept.calls)]
         if alike:
-            kept.calls = [_least(calls, self.fault_s) for calls in zip(*alike, strict=True)]
+            kept.calls = [
+                min(calls, key=lambda call: call.seconds) for calls in zip(*alike, strict=True)
+            ]
         return kept, min(took)
 
     def cut(self, layer: Layer) -> tuple[Layer, str]:
@@ -215,11 +215,6 @@ def seconds_of(run: Callable[[], object], seconds: float = 0.1) -> float:
     return statistics.median(found)
 
 
-def _least(calls: tuple[Call, ...], fault_s: float) -> Call:
-    """The least time without that of new pages, which are counted for themselves."""
-    return min(calls, key=lambda call: call.seconds - call.faults * fault_s)
-
-
 def _halved(layer: Layer) -> Layer | None:
     if layer.batch_size > 1:
         return replace(layer, batch_size=layer.batch_size // 2)
@@ -271,13 +266,12 @@ def _staged(stages: tuple[Stage, ...], layer: Layer, seconds: float) -> tuple[Wo
     return tuple(found)
 
 
-def _work(full: Trace, small: Trace, threads: int, fault_s: float) -> Iterator[Work]:
+def _work(full: Trace, small: Trace, threads: int) -> Iterator[Work]:
     """By operation, the largest first."""
     spent = np.zeros(len(full.operations))
     calls = np.zeros(len(full.operations), int)
     for call, price in zip(full.calls, small.calls, strict=True):
-        new_pages = (call.faults - price.faults) * fault_s
-        spent[call.operation] += max(call.seconds - price.seconds - new_pages, 0.0)
+        spent[call.operation] += max(call.seconds - price.seconds, 0.0)
         calls[call.operation] += 1
     total = sum(call.seconds for call in full.calls)
     finals = _final_writes(full)

@@ -84,9 +84,10 @@ class Products:
 class Examination:
     """One implementation on one layer, taken apart.
 
-    `call_s` is a call as the worker timed it, `traced_s` one that was traced, `lines_s` one whose
-    lines were timed. `layer` is what was examined, cut where the whole takes too long;
-    `small_layer` makes as many calls of NumPy on as few elements as can be, in `small_s`.
+    `call_s` is a call as the worker timed it, `fresh_pages_s` what it takes less where the process
+    keeps its memory, `traced_s` one that was traced, `lines_s` one whose lines were timed. `layer`
+    is what was examined, cut where the whole takes too long; `small_layer` makes as many calls of
+    NumPy on as few elements as can be, in `small_s`.
     """
 
     layer: Layer
@@ -104,4 +105,5 @@ class Examination:
     gather_s: float = 0.0
     allocated: int = 0
     fresh_pages_s: float = 0.0
+    is_memory_kept: bool = True
     note: str = ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import mmap
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +12,7 @@ import numpy as np
 import threadpoolctl
 
 from convbench.profile.findings import Work
-from convbench.profile.tracing import Example, Operation, page_faults
+from convbench.profile.tracing import Example, Operation
 
 SECONDS = 0.03
 """Of a replay: the least of as many calls as fill it, two at least."""
@@ -38,41 +37,6 @@ def copy_s(nbytes: int) -> float:
     source, target = np.ones(nbytes, np.uint8), np.ones(nbytes, np.uint8)
     call_s = least_s(lambda: np.copyto(target[:1], source[:1]))
     return max(least_s(lambda: np.copyto(target, source)) - call_s, 0.0)
-
-
-FRESH_BYTES = 64 * 1024**2
-
-HUGE = 64 * 1024
-"""More bytes than this to a fault: the system gives huge pages, as NumPy asks for large arrays."""
-
-
-@functools.cache
-def fault_s(is_huge: bool) -> float:
-    """Seconds that one fault costs for a page that is touched for the first time, and given back.
-
-    A huge page is hundreds of pages that are zeroed in one go.
-    """
-    there = np.ones(FRESH_BYTES, np.uint8)
-    again = least_s(lambda: there.__setitem__(slice(None, None, PAGE), 1))
-    found = []
-    for _ in range(5):
-        faults, start = page_faults(), time.perf_counter()
-        array = np.empty(FRESH_BYTES, np.uint8) if is_huge else _unasked_for(FRESH_BYTES)
-        array[::PAGE] = 1
-        faults = page_faults() - faults
-        del array  # giving them back takes time too
-        found.append(max(time.perf_counter() - start - again, 0.0) / max(faults, 1))
-    return sorted(found)[2]
-
-
-PAGE = 4096
-
-
-def _unasked_for(nbytes: int) -> Any:
-    """Memory for which nobody asks for huge pages."""
-    memory = mmap.mmap(-1, nbytes)
-    memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, np.uint8)
 
 
 def parted(work: Work, operation: Operation, example: Example, once: int, threads: int) -> Work:

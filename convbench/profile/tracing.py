@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import math
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -98,11 +97,10 @@ class Operation:
 
 
 class Call(NamedTuple):
-    """`operation` is an index into a trace's operations, `faults` counts pages that were new."""
+    """`operation` is an index into a trace's operations."""
 
     operation: int
     seconds: float
-    faults: int
 
 
 @dataclass
@@ -123,11 +121,6 @@ class Trace:
         return [(operation.name, operation.line) for operation in made]
 
 
-def page_faults() -> int:
-    """Pages that this process touched for the first time so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-
 class _Recorder:
     def __init__(self) -> None:
         self.trace: Trace | None = None
@@ -145,15 +138,13 @@ class _Recorder:
         arguments, keywords = _plain(arguments), _plain(keywords)
         trace, self.trace = self.trace, None  # what it calls itself is not theirs
         try:
-            faults = page_faults()
             start = time.perf_counter()
             result = call(*arguments, **keywords)
             seconds = time.perf_counter() - start
-            faults = page_faults() - faults
         finally:
             self.trace = trace
         if trace is not None:
-            self._note(trace, name, call, arguments, keywords, result, Call(0, seconds, faults))
+            self._note(trace, name, call, arguments, keywords, result, Call(0, seconds))
         return _traced(result)
 
     def _note(

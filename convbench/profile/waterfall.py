@@ -6,11 +6,14 @@ between the time that was measured and the sum of what the experiments found in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from convbench.layer import Layer
 from convbench.profile.document import Evidence, Step
 from convbench.profile.findings import Examination, Products, Work
+from convbench.stats import Estimate, estimate
 
 MANY_PRODUCTS = 32
 """From so many on they are too small by their number."""
@@ -22,7 +25,7 @@ code its element-wise arithmetic is exchanged for the one product that it comes 
 
 @dataclass(frozen=True)
 class Given:
-    """What the waterfall is made from: two times of the headline, and the experiments.
+    """What a waterfall is made from: two times of a round, and the experiments.
 
     `native` are the products without the variables that pin BLAS kernels, None where none does.
     `floor_s` is the other one's time on one element.
@@ -36,7 +39,23 @@ class Given:
     native: Products | None = None
 
 
-def waterfall(given: Given) -> tuple[tuple[Step, ...], float]:
+Waterfall = tuple[tuple[Step, ...], float]
+
+
+def over_rounds(each: Sequence[Waterfall]) -> Waterfall:
+    """Geometric means of the waterfalls of all rounds; intervals where there are enough."""
+    unexplained = estimate([math.log(factor) for _, factor in each]).value
+    means = [_mean(alike) for alike in zip(*(steps for steps, _ in each), strict=True)]
+    return tuple(means), unexplained
+
+
+def _mean(steps: tuple[Step, ...]) -> Step:
+    factor: Estimate = estimate([math.log(step.factor) for step in steps])
+    left = estimate([math.log(step.left_s) for step in steps])
+    return replace(steps[0], factor=factor.value, left_s=left.value, ci99=factor.interval())
+
+
+def waterfall(given: Given) -> Waterfall:
     """The steps in the order of CAUSES, and the unexplained factor."""
     found = given.found
     work = sum(one.seconds for one in found.work)

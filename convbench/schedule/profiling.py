@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import cycle
+from math import exp
 from typing import Any
 
 from convbench import implementations
@@ -23,8 +26,9 @@ from convbench.profile.document import (
     Sweeps,
 )
 from convbench.profile.findings import Examination, Products
-from convbench.profile.waterfall import Given, waterfall
+from convbench.profile.waterfall import Given, over_rounds, waterfall
 from convbench.results import Cell, Speedup
+from convbench.rounds import Rounds, by_round, log_median
 from convbench.schedule.events import Event, PhaseStarted, Progress
 from convbench.schedule.options import Options
 from convbench.schedule.running import run
@@ -34,6 +38,9 @@ from convbench.suite import FASTEST_KERAS, KERAS_WAYS
 
 ROUNDS = {"smoke": 1, "quick": 3, "standard": 5, "rigorous": 10}
 """A profile times few arms on one cell, and wants to be done within a minute."""
+
+EXAMINED_S = 25.0
+"""So long the experiments on the code itself may be repeated, once for each round."""
 
 EXPERIMENTS = 12
 MOST_IMAGES = 64
@@ -62,14 +69,22 @@ def profile(
         apart = _Apart(session, options, layer, pass_, headline)
         yield PhaseStarted("experiments", EXPERIMENTS)
         yield Progress("experiments", f"{request.implementation}: tracing and replaying")
-        found = apart.examination()
+        each = apart.examinations(rounds)
+        found = sorted(each, key=lambda one: one.call_s)[len(each) // 2]
         yield Progress("experiments", f"{headline.chosen}: one element")
         floor_s = apart.call_s(headline.chosen, _one_element(layer))
         yield Progress("experiments", "products without the environment's pins")
         native = apart.native(found.dtype)
         sweeps = yield from apart.sweeps(floor_s)
+        steps, unexplained = over_rounds(
+            [
+                waterfall(Given(*times, floor_s, layer, one, native))
+                for times, one in zip(_by_round(session, headline), cycle(each), strict=False)
+            ]
+        )
+        if len(each) < rounds:  # no interval from experiments that stand for several rounds
+            steps = tuple(replace(step, ci99=None) for step in steps)
         given = Given(headline.time_s, headline.versus_s, floor_s, layer, found, native)
-        steps, unexplained = waterfall(given)
         counsel = advice(given, steps, found.lines)
         tried = []
         for one in counsel:
@@ -78,6 +93,10 @@ def profile(
     finally:
         kill_all()
     notes = [found.note] if found.note else []
+    if not found.is_memory_kept:
+        notes.append(
+            "fresh pages are within the causes that touch them: malloc has no mallopt here"
+        )
     return Profile(
         schema=SCHEMA,
         headline=headline,
@@ -151,6 +170,21 @@ def _headline(session: Session, request: Request) -> Headline:
     )
 
 
+def _by_round(session: Session, headline: Headline) -> Iterator[tuple[float, float]]:
+    """The two times of each round, in seconds."""
+    cells = {cell.implementation: cell for cell in session.result().cells}
+    arms = by_round(session.benchmarks)
+
+    def rounds_of(name: str) -> Rounds:
+        timed = cells[name].time
+        assert timed is not None
+        return arms[timed.benchmark]
+
+    mine, other = rounds_of(headline.implementation), rounds_of(headline.chosen)
+    for index in sorted(mine.keys() & other.keys()):
+        yield exp(log_median(mine[index])), exp(log_median(other[index]))
+
+
 def _inverse(speedup: Speedup | None) -> tuple[float, float] | None:
     if speedup is None or speedup.ci99 is None:
         return None
@@ -203,10 +237,28 @@ class _Apart:
         self._layer, self._pass, self._headline = layer, pass_, headline
         self._workers: dict[tuple[str, int], Worker] = {}
 
-    def examination(self) -> Examination:
+    def examinations(self, most: int) -> list[Examination]:
+        """Each in a fresh process, since what one does to its memory is not undone."""
         name = self._headline.implementation
-        found: Examination = self._ask(name, Examine(self._layer, self._pass, name))
+        runtime = implementations.get(name).runtime
+        request = Examine(self._layer, self._pass, name)
+        found: list[Examination] = []
+        began = time.monotonic()
+        while len(found) < most:
+            found.append(self._fresh(runtime, self._options.environment, request))
+            so_far = time.monotonic() - began
+            if so_far + so_far / len(found) > EXAMINED_S:
+                break
         return found
+
+    def _fresh(self, runtime: str, environment: Mapping[str, str], request: Any) -> Any:
+        """Asked of a process of its own. Raises CellFailedError and WorkerLostError."""
+        worker = Worker(self._start(runtime, self._session.threads), environment)
+        try:
+            worker.wait_ready()
+            return worker.ask(request, self._options.timeout_s)
+        finally:
+            worker.kill()
 
     def call_s(self, name: str, layer: Layer, threads: int | None = None) -> float:
         seconds: float = self._ask(name, TimeCall(layer, self._pass, name), threads)
@@ -219,12 +271,7 @@ class _Apart:
             return None
         freed = {k: v for k, v in self._options.environment.items() if k not in pinned}
         request = TimeProducts(self._layer, self._pass, tuple(sorted({"float32", dtype})))
-        worker = Worker(self._start("numpy", self._session.threads), freed)
-        try:
-            worker.wait_ready()
-            found: Products = worker.ask(request, self._options.timeout_s)
-        finally:
-            worker.kill()
+        found: Products = self._fresh("numpy", freed, request)
         return found
 
     def sweeps(self, floor_s: float) -> Generator[Event, None, Sweeps]:
@@ -262,15 +309,10 @@ class _Apart:
             pins = (*BLAS_PINS, *OTHER_PINS)
             freed = {k: v for k, v in self._options.environment.items() if k not in pins}
             runtime = implementations.get(name).runtime
-            worker = Worker(self._start(runtime, self._session.threads), freed)
             try:
-                worker.wait_ready()
-                request = TimeCall(self._layer, self._pass, name)
-                seconds = worker.ask(request, self._options.timeout_s)
+                seconds = self._fresh(runtime, freed, TimeCall(self._layer, self._pass, name))
             except (CellFailedError, WorkerLostError):
                 return one
-            finally:
-                worker.kill()
             return replace(one, measured_s=seconds, tried="without those variables")
         if one.cause == "dtype" and self._layer.dtype == "float64":
             single = replace(self._layer, dtype="float32")
