@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 BLOCK_BYTES = 1024**2
 
@@ -18,7 +18,7 @@ class Convolution:
         self.rows = max(min(BLOCK_BYTES // (4 * int(np.prod(row))), out_h), 1)
         self.columns = [np.empty((self.rows, *row), layer.dtype) for _ in range(threads)]
         self.output = np.empty((layer.batch_size, out_h, out_w, layer.filters), layer.dtype)
-        self.pool = ThreadPoolExecutor(threads)
+        self.pool, self.blas = ThreadPoolExecutor(threads), ThreadpoolController()
 
     def forward(self, x, kernel):
         """Output (batch, height, width, filters) of `x` (batch, height, width, channels)."""
@@ -34,6 +34,6 @@ class Convolution:
                 output = self.output[image, row : row + self.rows].reshape(-1, matrix.shape[1])
                 np.matmul(columns[: len(part)].reshape(-1, len(matrix)), matrix, out=output)
 
-        with threadpool_limits(1, user_api="blas"):
+        with self.blas.limit(limits=1, user_api="blas"):
             list(self.pool.map(work, self.columns))
         return self.output
