@@ -10,7 +10,10 @@ import os
 import re
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,10 +27,8 @@ from rich.console import Console
 
 from convbench import implementations
 from convbench.agreement.checker import check
-from convbench.implementations.user import UserCode
 from convbench.layer import Layer, Pass
 from convbench.operands import floats
-from convbench.own_code import OwnCode
 from convbench.profile import experiments, products, stages
 from convbench.profile.advising import CHANGES, MOST, advice
 from convbench.profile.bounds import bounds
@@ -35,7 +36,7 @@ from convbench.profile.document import CAUSES, SCHEMA, Headline, Overhead, Point
 from convbench.profile.findings import Examination, Line, Products, Work
 from convbench.profile.ladder import RUNGS, file_of
 from convbench.profile.tracing import Traced, give_traced, trace
-from convbench.profile.waterfall import Given, waterfall
+from convbench.profile.waterfall import Given, over_rounds, waterfall
 from convbench.report import format_of, ladder_tables, profile_tables, render
 from convbench.report.terminal import print_report
 from convbench.results import Cell, ResultFile, Time
@@ -136,6 +137,27 @@ class Planned:
         self.columns = np.empty((2, 2), np.float32)
 
 
+def test_calls_of_several_threads_are_seen_and_share_the_time():
+    x = np.ones((4, 300, 300), np.float32)
+
+    def work(part):
+        for _ in range(20):
+            part @ part
+        return part + 1
+
+    def in_threads(x):
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(work, x))
+
+    start = time.perf_counter()
+    found = traced(in_threads, x)
+    passed = time.perf_counter() - start
+    assert Counter(name for name, _ in kinds(found))["matmul"] == 80
+    assert Counter(name for name, _ in kinds(found))["add"] == 4
+    assert found.names == sorted(found.names)
+    assert sum(call.seconds for call in found.calls) <= passed
+
+
 def test_the_arrays_of_an_object_are_traced_too():
     class Prepared:
         def __init__(self):
@@ -231,6 +253,32 @@ def test_stages_cover_a_call_and_leave_no_timers(name):
     assert stages.timed_stages("loop", lambda: None) == ()
 
 
+def test_fresh_pages_are_those_that_a_process_that_keeps_memory_does_not_touch():
+    """In a process of its own: what is done to malloc is not wholly undone."""
+    code = """
+import numpy as np
+from convbench.profile.pages import memory_kept, page_faults
+
+def faults():
+    for _ in range(3):
+        np.ones(16 * 1024**2, np.uint8)
+    before = page_faults()
+    np.ones(16 * 1024**2, np.uint8)
+    np.ones(50 * 1024**2, np.uint8)
+    return page_faults() - before
+
+with memory_kept() as is_kept:
+    assert is_kept
+    np.ones(50 * 1024**2, np.uint8)
+    kept = faults()
+print(kept, faults())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept, given_back = map(int, done.stdout.split())
+    assert kept <= 2
+    assert given_back >= 16  # as few, where the pages are huge
+
+
 # The waterfall
 
 TIMES = st.floats(1e-6, 1e-1)
@@ -284,6 +332,24 @@ def test_the_factors_and_what_is_unexplained_are_the_whole_gap(found, time_s, ve
     middles = [math.sqrt(math.prod(one.predicted_s)) for one in counsel]
     assert middles == sorted(middles)
     assert all(middle < time_s for middle in middles)
+
+
+@settings(deadline=None)
+@given(
+    found=findings(),
+    floor_s=TIMES,
+    times=st.lists(st.tuples(TIMES, TIMES), min_size=1, max_size=6),
+)
+def test_rounds_multiply_to_the_mean_gap(found, floor_s, times):
+    each = [waterfall(Given(*pair, floor_s, LAYER, found)) for pair in times]
+    steps, unexplained = over_rounds(each)
+    whole = math.prod(step.factor for step in steps) * unexplained
+    mean = math.exp(np.mean([math.log(mine / other) for mine, other in times]))
+    assert whole == pytest.approx(mean, rel=1e-6)
+    for step in steps:
+        assert (step.ci99 is not None) == (len(times) >= 5)
+        if step.ci99:
+            assert step.ci99[0] <= step.factor * (1 + 1e-9) <= step.ci99[1] * (1 + 2e-9)
 
 
 def examined(**changes):
@@ -366,11 +432,12 @@ def test_a_line_is_fitted():
 
 
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.name)
-def test_a_step_is_short_and_right(rung):
+def test_a_step_is_short_and_right(rung, monkeypatch):
     assert len(rung.path.read_text().splitlines()) <= 40
-    own = rung.own_code
+    monkeypatch.setattr(implementations, "_known", {})
+    implementations.add_names(rung.own_code)
     for layer in (LAYER, replace(LAYER, input_shape=(9, 14, 5), filters=3, batch_size=2)):
-        code = UserCode(OwnCode(rung.name, own.code))
+        code = implementations.get(rung.name)
         assert code.unsupported(layer, Pass.FORWARD) is None
         assert check(code, layer, Pass.FORWARD, 2, seed=1).verdict == "agrees"
 

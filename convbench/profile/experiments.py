@@ -155,9 +155,9 @@ class _Bench:
         kept = trace(prepared.run, self._is_theirs)
         alike = [calls for calls in found if len(calls) == len(kept.calls)]
         if alike:
-            kept.calls = [
-                min(calls, key=lambda call: call.seconds) for calls in zip(*alike, strict=True)
-            ]
+            least = (min(call.seconds for call in calls) for calls in zip(*alike, strict=True))
+            pairs = zip(kept.calls, least, strict=True)
+            kept.calls = [call._replace(seconds=seconds) for call, seconds in pairs]
         return kept, min(took)
 
     def cut(self, layer: Layer) -> tuple[Layer, str]:

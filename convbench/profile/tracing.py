@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -97,15 +98,24 @@ class Operation:
 
 
 class Call(NamedTuple):
-    """`operation` is an index into a trace's operations."""
+    """`operation` is an index into a trace's operations. Calls that ran at the same time, in
+    threads, have equal shares of it: their `seconds` add up to what passed."""
 
     operation: int
     seconds: float
 
 
+class _Made(NamedTuple):
+    operation: int
+    start: float
+    end: float
+    thread: int
+
+
 @dataclass
 class Trace:
-    """Calls in their order. `examples` are the first of each operation."""
+    """Calls, in their order where one thread made them; `examples` are the first of each
+    operation."""
 
     operations: list[Operation] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -122,10 +132,19 @@ class Trace:
 
 
 class _Recorder:
+    """Notes calls from every thread; what a call of NumPy calls itself is not theirs."""
+
     def __init__(self) -> None:
         self.trace: Trace | None = None
         self.is_theirs: Callable[[str], bool] = lambda file: True
         self.keys: dict[Any, int] = {}
+        self.made: list[_Made] = []
+        self._lock = threading.Lock()
+        self._of_thread = threading.local()
+
+    @property
+    def listens(self) -> bool:
+        return self.trace is not None and not getattr(self._of_thread, "is_within", False)
 
     def record(
         self,
@@ -136,15 +155,19 @@ class _Recorder:
     ) -> Any:
         """Calls it on plain arrays, and notes it; what it returns is traced."""
         arguments, keywords = _plain(arguments), _plain(keywords)
-        trace, self.trace = self.trace, None  # what it calls itself is not theirs
+        trace = self.trace if self.listens else None
+        if trace is None:
+            return _traced(call(*arguments, **keywords))
+        self._of_thread.is_within = True
         try:
             start = time.perf_counter()
             result = call(*arguments, **keywords)
-            seconds = time.perf_counter() - start
+            end = time.perf_counter()
         finally:
-            self.trace = trace
-        if trace is not None:
-            self._note(trace, name, call, arguments, keywords, result, Call(0, seconds))
+            self._of_thread.is_within = False
+        with self._lock:
+            made = _Made(0, start, end, threading.get_ident())
+            self._note(trace, name, call, arguments, keywords, result, made)
         return _traced(result)
 
     def _note(
@@ -155,9 +178,9 @@ class _Recorder:
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
         result: Any,
-        made: Call,
+        made: _Made,
     ) -> None:
-        if len(trace.calls) >= MAX_CALLS:
+        if len(self.made) >= MAX_CALLS:
             raise TooManyCallsError
         line = self._line()
         given = list(_arrays(arguments))
@@ -177,7 +200,7 @@ class _Recorder:
             trace.operations.append(_operation(name, line, given, out, result, target))
             if trace.keeps:
                 trace.examples[index] = Example(call, arguments, keywords, target)
-        trace.calls.append(made._replace(operation=index))
+        self.made.append(made._replace(operation=index))
         if isinstance(target, np.ndarray):
             trace.last_written[_address(target)] = index
 
@@ -247,6 +270,7 @@ def trace(run: Callable[[], object], is_theirs: Callable[[str], bool], keep: boo
     """
     found = Trace(keeps=keep)
     _recorder.keys.clear()
+    _recorder.made.clear()
     _recorder.is_theirs = functools.cache(is_theirs)
     with _creators_traced():
         _recorder.trace = found
@@ -255,7 +279,34 @@ def trace(run: Callable[[], object], is_theirs: Callable[[str], bool], keep: boo
             found.result = result if keep else None
         finally:
             _recorder.trace = None
+    found.calls = _calls(_recorder.made, found.operations)
     return found
+
+
+def _calls(made: list[_Made], operations: list[Operation]) -> list[Call]:
+    """In their order; of several threads, whose order is chance, by name and line."""
+    calls = [Call(one.operation, s) for one, s in zip(made, _shares(made), strict=True)]
+    if len({one.thread for one in made}) > 1:
+        calls.sort(key=lambda c: (operations[c.operation].name, operations[c.operation].line))
+    return calls
+
+
+def _shares(made: list[_Made]) -> list[float]:
+    """Of each call, the time while it ran, divided by how many ran at that time."""
+    ends = [(one.start, index, True) for index, one in enumerate(made)]
+    ends += [(one.end, index, False) for index, one in enumerate(made)]
+    shares = [0.0] * len(made)
+    running: set[int] = set()
+    before = 0.0
+    for moment, index, begins in sorted(ends):
+        for each in running:
+            shares[each] += (moment - before) / len(running)
+        before = moment
+        if begins:
+            running.add(index)
+        else:
+            running.discard(index)
+    return shares
 
 
 def give_traced(prepared: Any) -> None:
@@ -327,7 +378,7 @@ def _creators_traced() -> Iterator[None]:
 def _creator(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def create(*args: Any, **kwargs: Any) -> Any:
-        if _recorder.trace is None:
+        if not _recorder.listens:
             return original(*args, **kwargs)
         return _recorder.record(name, original, args, kwargs)
 

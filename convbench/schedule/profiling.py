@@ -90,6 +90,11 @@ def profile(
         for one in counsel:
             yield Progress("experiments", f"trying: {one.cause}")
             tried.append(apart.tried(one, native is not None))
+    except (CellFailedError, WorkerLostError) as error:
+        raise ConvbenchError(
+            f"{request.implementation} was checked and timed, but cannot be taken apart: {error}",
+            hint="its arrays are a subclass of ndarray meanwhile; convbench run times it as it is",
+        ) from error
     finally:
         kill_all()
     notes = [found.note] if found.note else []
