@@ -27,16 +27,11 @@ CHANGES = {
     "dtype": "compute in float32: cast the operands once, outside",
     "threads": "let products use all threads; deal blocks of images to threads of your own",
     "BLAS kernels": "unset the variable that pins BLAS to another CPU's kernels",
-    "algorithm": "take an algorithm with fewer multiplications or copies: Winograd for 3x3, mec "
-    "for small layers",
+    "algorithm": "take an algorithm with fewer multiplications: Winograd's, on tiles of images",
 }
 
 MANY_CALLS = 100
 """From so many on they come of a loop."""
-
-
-WINOGRAD = 2.25
-"""So many times fewer multiplications F(2x2, 3x3) has."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +43,8 @@ class _Gain:
 def advice(given: Given, steps: tuple[Step, ...], lines: tuple[Line, ...]) -> tuple[Advice, ...]:
     """What following each piece of advice alone would leave of the time."""
     found = []
-    product_s = next(step.left_s for step in steps if step.cause == "BLAS kernels")
     for step in steps:
-        saved = _saved(given, step, product_s) if step.cause in CHANGES else 0.0
+        saved = _saved(given, step) if step.cause in CHANGES else 0.0
         left = max(given.time_s - saved, given.time_s / 1e6)
         if given.time_s / left >= WORTH:
             found.append(_Gain(step.cause, left))
@@ -58,38 +52,31 @@ def advice(given: Given, steps: tuple[Step, ...], lines: tuple[Line, ...]) -> tu
     return tuple(_advice(gain, given.found, lines) for gain in found[:MOST])
 
 
-def _saved(given: Given, step: Step, product_s: float) -> float:
-    """Seconds that the change saves: what the cause takes, less what the change itself costs.
-
-    `product_s` is what is left for the products once all else is as it should be.
-    """
+def _saved(given: Given, step: Step) -> float:
+    """Seconds that the change saves: what the cause takes, less what the change itself costs."""
     found = given.found
     scale = given.time_s / found.call_s
     has_products = uses_products(found)
     others = sum(one.seconds for one in found.work if one.kind != "product") * scale
     saved = step.left_s * (step.factor - 1)
+    copied = sum(one.bytes for one in found.work if one.kind == "copy")
+    is_gathered = copied >= found.layer.columns_bytes
+    gather_s = 0.0 if is_gathered else found.gather_s * scale  # windows that were views
     if step.cause == "python calls" and has_products and found.calls > MANY_CALLS:
-        return saved - found.gather_s * scale  # windows that were views become rows
+        return saved - gather_s
     if step.cause == "element-wise arithmetic" and not has_products:
         # A product keeps its sums in registers: the temporaries go with the arithmetic.
         arithmetic = (one for one in found.work if one.kind == "arithmetic")
-        return saved + sum(one.traffic for one in arithmetic) * scale
+        return saved + sum(one.traffic for one in arithmetic) * scale - gather_s
     if step.cause == "dtype" and not has_products:
         return scale * sum(one.seconds * (1 - 1 / one.dtype_factor) for one in found.work)
     if step.cause == "threads":
         alone = others * (1 - 1 / found.products.threads)
         return saved + alone if has_products else 0.0
     if step.cause == "algorithm":
-        return _winograd(given, product_s) if has_products else 0.0
+        has_a_time = has_products and given.winograd_s is not None
+        return given.time_s - (given.winograd_s or 0.0) if has_a_time else 0.0
     return saved
-
-
-def _winograd(given: Given, product_s: float) -> float:
-    layer = given.layer
-    if layer.kernel_size != (3, 3) or layer.strides != (1, 1) or layer.groups != 1:
-        return 0.0
-    transforms_s = given.found.gather_s * given.time_s / given.found.call_s
-    return product_s * (1 - 1 / WINOGRAD) - transforms_s
 
 
 def _advice(gain: _Gain, found: Examination, lines: tuple[Line, ...]) -> Advice:

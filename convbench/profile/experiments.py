@@ -20,6 +20,7 @@ import numpy as np
 
 from convbench import operands
 from convbench.implementations.contract import Implementation, Prepared
+from convbench.implementations.user.prepared import PreparedUserCode
 from convbench.layer import Layer, Pass
 from convbench.profile import replaying
 from convbench.profile.findings import Examination, Stage, Work
@@ -58,6 +59,9 @@ WORTH = 0.005
 
 SAMPLES = 7
 
+FEWER = 4
+"""A layer that makes so many times fewer calls still tells what the calls cost."""
+
 
 def examine(
     implementation: Implementation,
@@ -76,7 +80,8 @@ def examine(
         kept_s = bench.call_s(cut) if is_kept and has_new_pages else call_s
         full, traced_s = bench.traced(cut)
         small_layer, small = bench.smallest(cut, full)
-        small_s = min(bench.call_s(small_layer), call_s)
+        small_s = bench.call_s(small_layer) * len(full.calls) / max(len(small.calls), 1)
+        small_s = min(small_s, kept_s)
         stages = bench.stages(cut)
         work = _staged(stages, cut, kept_s - small_s)
         work = work or tuple(_work(full, small, threads))
@@ -95,7 +100,7 @@ def examine(
         lines=found_lines,
         lines_s=lines_s,
         stages=stages,
-        gather_s=_gather_s(cut, pass_),
+        gather_s=_gather_s(cut, pass_, bench.is_channels_first(cut)),
         allocated=sum(full.operations[call.operation].fresh for call in full.calls),
         fresh_pages_s=max(call_s - kept_s, 0.0),
         is_memory_kept=is_kept,
@@ -126,6 +131,14 @@ class _Bench:
     def call_s(self, layer: Layer) -> float:
         """The median of some calls, after one that is not counted."""
         return seconds_of(self.loaded(layer).run)
+
+    def is_channels_first(self, layer: Layer) -> bool:
+        """As the implementation takes its input."""
+        prepared = self.loaded(layer)
+        if not isinstance(prepared, PreparedUserCode):
+            return False
+        axes = prepared.layouts["input"].letters
+        return "H" in axes and axes.find("C") < axes.index("H")
 
     def stages(self, layer: Layer) -> tuple[Stage, ...]:
         prepared = self.loaded(layer)
@@ -181,21 +194,25 @@ class _Bench:
         return cut, f"examined on {cut.geometry()}, since a call on the whole layer takes too long"
 
     def smallest(self, layer: Layer, full: Trace) -> tuple[Layer, Trace]:
-        """The smallest layer on which the same lines make the same calls, and their trace."""
+        """The smallest layer on which the same lines make the same calls, and their trace.
+
+        Then a smaller one yet on which they make fewer, up to FEWER times: blocks of so many bytes
+        are fewer where a row has fewer.
+        """
         small, found = layer, full
-        names = full.names
-        for candidate in _smaller(layer):
-            tried = candidate(small)
-            if tried == small or tried is None:
-                continue
-            if self._implementation.unsupported(tried, self._pass) is not None:
-                continue
-            try:
-                its_trace, _ = self.traced(tried)
-            except Exception:  # noqa: BLE001 - code may not like so small a layer
-                continue
-            if its_trace.names == names:
-                small, found = tried, its_trace
+        for fewer in (1, FEWER):
+            for candidate in _smaller(layer):
+                tried = candidate(small)
+                if tried == small or tried is None:
+                    continue
+                if self._implementation.unsupported(tried, self._pass) is not None:
+                    continue
+                try:
+                    its_trace, _ = self.traced(tried)
+                except Exception:  # noqa: BLE001 - code may not like so small a layer
+                    continue
+                if _are_alike(its_trace, full, fewer):
+                    small, found = tried, its_trace
         return small, found
 
 
@@ -213,6 +230,13 @@ def seconds_of(run: Callable[[], object], seconds: float = 0.1) -> float:
             run()
         found.append((time.perf_counter() - start) / loops)
     return statistics.median(found)
+
+
+def _are_alike(small: Trace, full: Trace, fewer: int) -> bool:
+    if fewer == 1:
+        return small.names == full.names
+    calls = len(small.calls)
+    return set(small.names) == set(full.names) and calls <= len(full.calls) <= fewer * calls
 
 
 def _halved(layer: Layer) -> Layer | None:
@@ -270,8 +294,11 @@ def _work(full: Trace, small: Trace, threads: int) -> Iterator[Work]:
     """By operation, the largest first."""
     spent = np.zeros(len(full.operations))
     calls = np.zeros(len(full.operations), int)
-    for call, price in zip(full.calls, small.calls, strict=True):
-        spent[call.operation] += max(call.seconds - price.seconds, 0.0)
+    prices: dict[Any, list[float]] = {}
+    for name, price in zip(small.names, small.calls, strict=True):
+        prices.setdefault(name, []).append(price.seconds)
+    for name, call in zip(full.names, full.calls, strict=True):
+        spent[call.operation] += max(call.seconds - statistics.fmean(prices[name]), 0.0)
         calls[call.operation] += 1
     total = sum(call.seconds for call in full.calls)
     finals = _final_writes(full)
@@ -312,7 +339,7 @@ def _dtype(work: tuple[Work, ...], layer: Layer) -> str:
     return max(spent, key=spent.__getitem__) if spent else layer.dtype
 
 
-def _gather_s(layer: Layer, pass_: Pass) -> float:
+def _gather_s(layer: Layer, pass_: Pass, is_channels_first: bool) -> float:
     """The columns of as many images as fit, copied once, for the whole batch."""
     if pass_ is Pass.INPUT_GRADIENT or layer.kernel_size == (1, 1):
         return 0.0
@@ -320,10 +347,12 @@ def _gather_s(layer: Layer, pass_: Pass) -> float:
         1, min(layer.batch_size, MOST_COLUMNS // (layer.columns_bytes // layer.batch_size))
     )
     x = np.ones((images, *layer.padded_size, layer.channels), layer.dtype)
+    if is_channels_first:
+        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
     windows = np.lib.stride_tricks.sliding_window_view(x, layer.effective_kernel_size, axis=(1, 2))
     (stride_h, stride_w), (dilation_h, dilation_w) = layer.strides, layer.dilation_rate
     met = windows[:, ::stride_h, ::stride_w, :, ::dilation_h, ::dilation_w]
-    view = met.transpose(0, 1, 2, 4, 5, 3)
+    view = met if is_channels_first else met.transpose(0, 1, 2, 4, 5, 3)
     columns = np.empty(view.shape, layer.dtype)
     return replaying.least_s(lambda: np.copyto(columns, view)) * layer.batch_size / images
 

@@ -87,7 +87,8 @@ class Examination:
     `call_s` is a call as the worker timed it, `fresh_pages_s` what it takes less where the process
     keeps its memory, `traced_s` one that was traced, `lines_s` one whose lines were timed. `layer`
     is what was examined, cut where the whole takes too long; `small_layer` makes as many calls of
-    NumPy on as few elements as can be, in `small_s`.
+    NumPy on as few elements as can be, in `small_s`. `gather_s` is what it takes to write the
+    windows into the rows of a matrix, from operands as the code has them.
     """
 
     layer: Layer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,14 +20,23 @@ SECONDS = 0.03
 
 
 def least_s(call: Callable[[], object], seconds: float = SECONDS) -> float:
-    found: list[float] = []
-    end = time.perf_counter() + seconds
-    call()
-    while len(found) < 2 or (time.perf_counter() < end and len(found) < 1000):
-        start = time.perf_counter()
+    return least_each(call, seconds=seconds)[0]
+
+
+def least_each(*calls: Callable[[], object], seconds: float = SECONDS) -> list[float]:
+    """The least time of each, made in turns: who takes the CPU away slows all of them."""
+    least = [math.inf] * len(calls)
+    end = time.perf_counter() + seconds * len(calls)
+    for call in calls:
         call()
-        found.append(time.perf_counter() - start)
-    return min(found)
+    turns = 0
+    while turns < 2 or (time.perf_counter() < end and turns < 1000):
+        for index, call in enumerate(calls):
+            start = time.perf_counter()
+            call()
+            least[index] = min(time.perf_counter() - start, least[index])
+        turns += 1
+    return least
 
 
 @functools.cache
@@ -68,8 +78,10 @@ def _in_single(example: Example) -> float:
         for a in example.arguments
     ]
     try:
-        double_s = least_s(lambda: example.function(*example.arguments, **example.keywords))
-        single_s = least_s(lambda: example.function(*singles, **example.keywords))
+        double_s, single_s = least_each(
+            lambda: example.function(*example.arguments, **example.keywords),
+            lambda: example.function(*singles, **example.keywords),
+        )
     except Exception:  # noqa: BLE001 - what cannot be replayed is not known to gain
         return 1.0
     return max(double_s / single_s, 1.0)
@@ -99,17 +111,20 @@ def _parted_product(work: Work, operation: Operation, example: Example, threads:
     out = example.result if takes_out and isinstance(example.result, np.ndarray) else None
     contiguous = [np.ascontiguousarray(a) for a in factors]
 
-    def timed(arrays: list[Any], into: Any, count: int) -> float:
+    def product(arrays: list[Any], into: Any) -> Callable[[], object]:
         left_over = iter(arrays)
         given = [next(left_over, a) if isinstance(a, np.ndarray) else a for a in example.arguments]
         keywords = {**example.keywords, **({} if into is None else {"out": into})}
+        return functools.partial(example.function, *given, **keywords)
+
+    def timed(count: int, *calls: Callable[[], object]) -> list[float]:
         with threadpoolctl.threadpool_limits(count, user_api="blas"):
-            return least_s(lambda: example.function(*given, **keywords))
+            return least_each(*calls)
 
     try:
-        as_it_is = timed(factors, out, threads)
         plain_out = None if out is None else np.empty(out.shape, out.dtype)
-        plain = timed(contiguous, plain_out, threads)
+        ours = product(contiguous, plain_out)
+        as_it_is, plain = timed(threads, product(factors, out), ours)
         # A transposed operand costs BLAS nothing: what it saves may not count as layout.
         layout = left * max(1 - plain / as_it_is, 0.0) if as_it_is > 1.1 * plain else 0.0
         left -= layout
@@ -117,10 +132,11 @@ def _parted_product(work: Work, operation: Operation, example: Example, threads:
         if operation.dtype != "float32":
             singles = [a.astype(np.float32) for a in contiguous]
             single_out = None if out is None else np.empty(out.shape, np.float32)
-            dtype_factor = max(plain / timed(singles, single_out, threads), 1.0)
+            plain, single = timed(threads, ours, product(singles, single_out))
+            dtype_factor = max(plain / single, 1.0)
         threads_factor = 1.0
         if threads > 1:
-            alone = timed(contiguous, plain_out, 1)
+            (alone,) = timed(1, ours)
             in_place = left / work.calls
             # In its place it took as long as one thread takes: something holds BLAS back there.
             if alone > 1.25 * plain and in_place > (alone * plain) ** 0.5:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from types import BuiltinFunctionType, ModuleType
 from typing import Any, Literal, NamedTuple
 
@@ -291,20 +292,36 @@ def _calls(made: list[_Made], operations: list[Operation]) -> list[Call]:
     return calls
 
 
+WAITS_S = 1e-4
+"""A thread that makes no call for so long waits for others; for less, it is on its way to the next
+call, and the tracing is what holds it up."""
+
+
 def _shares(made: list[_Made]) -> list[float]:
-    """Of each call, the time while it ran, divided by how many ran at that time."""
-    ends = [(one.start, index, True) for index, one in enumerate(made)]
-    ends += [(one.end, index, False) for index, one in enumerate(made)]
+    """Of each call, the time while it ran, divided by how many threads were at work then."""
+    if len({one.thread for one in made}) <= 1:
+        return [one.end - one.start for one in made]
+    by_thread: dict[int, list[int]] = {}
+    for index, one in enumerate(made):
+        by_thread.setdefault(one.thread, []).append(index)
+    moments: list[tuple[float, int, int, int]] = []  # when, threads more, calls more, which
+    for calls in by_thread.values():
+        for index, following in zip_longest(calls, calls[1:]):
+            one = made[index]
+            left = made[following].start if following is not None else math.inf
+            at_work_until = left if left - one.end < WAITS_S else one.end
+            moments += [(one.start, 1, 1, index), (one.end, 0, -1, index)]
+            moments.append((at_work_until, -1, 0, index))
     shares = [0.0] * len(made)
     running: set[int] = set()
-    before = 0.0
-    for moment, index, begins in sorted(ends):
+    at_work, before = 0, 0.0
+    for moment, threads, begins, index in sorted(moments):
         for each in running:
-            shares[each] += (moment - before) / len(running)
-        before = moment
-        if begins:
+            shares[each] += (moment - before) / max(at_work, 1)
+        at_work, before = at_work + threads, moment
+        if begins > 0:
             running.add(index)
-        else:
+        elif begins < 0:
             running.discard(index)
     return shares
 

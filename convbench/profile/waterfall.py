@@ -28,7 +28,8 @@ class Given:
     """What a waterfall is made from: two times of a round, and the experiments.
 
     `native` are the products without the variables that pin BLAS kernels, None where none does.
-    `floor_s` is the other one's time on one element.
+    `floor_s` is the other one's time on one element, `winograd_s` that of the ladder's step on this
+    layer, None where it has other kernels than 3x3.
     """
 
     time_s: float
@@ -37,6 +38,7 @@ class Given:
     layer: Layer
     found: Examination
     native: Products | None = None
+    winograd_s: float | None = None
 
 
 Waterfall = tuple[tuple[Step, ...], float]
@@ -153,8 +155,8 @@ def _products(chain: _Chain, given: Given, scale: float) -> None:
 def _calls(found: Examination) -> str:
     small = found.small_layer
     return (
-        f"{found.calls} calls of NumPy, and the Python around them: the time of a layer of "
-        f"{small.geometry()}, which makes as many"
+        f"{found.calls} calls of NumPy, and the Python around them, as they are priced by a layer "
+        f"of few elements, {small.geometry()}"
     )
 
 

@@ -15,10 +15,12 @@ from convbench.errors import ConvbenchError, ExitCode
 from convbench.layer import Layer, Pass
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
 from convbench.measure.protocol import Examine, Start, TimeCall, TimeProducts
+from convbench.own_code import OwnCode
 from convbench.profile.advising import advice
 from convbench.profile.bounds import bounds
 from convbench.profile.document import (
     SCHEMA,
+    Advice,
     Headline,
     Overhead,
     Point,
@@ -26,6 +28,7 @@ from convbench.profile.document import (
     Sweeps,
 )
 from convbench.profile.findings import Examination, Products
+from convbench.profile.ladder import RUNGS
 from convbench.profile.waterfall import Given, over_rounds, waterfall
 from convbench.results import Cell, Speedup
 from convbench.rounds import Rounds, by_round, log_median
@@ -42,8 +45,11 @@ ROUNDS = {"smoke": 1, "quick": 3, "standard": 5, "rigorous": 10}
 EXAMINED_S = 25.0
 """So long the experiments on the code itself may be repeated, once for each round."""
 
-EXPERIMENTS = 12
+EXPERIMENTS = 13
 MOST_IMAGES = 64
+
+
+WINOGRAD = OwnCode("winograd step", RUNGS[-1].own_code.code)
 
 
 @dataclass(frozen=True)
@@ -84,12 +90,14 @@ def profile(
         )
         if len(each) < rounds:  # no interval from experiments that stand for several rounds
             steps = tuple(replace(step, ci99=None) for step in steps)
-        given = Given(headline.time_s, headline.versus_s, floor_s, layer, found, native)
+        yield Progress("experiments", "Winograd's algorithm, if it can be had")
+        winograd_s = apart.winograd_s()
+        given = Given(headline.time_s, headline.versus_s, floor_s, layer, found, native, winograd_s)
         counsel = advice(given, steps, found.lines)
         tried = []
         for one in counsel:
             yield Progress("experiments", f"trying: {one.cause}")
-            tried.append(apart.tried(one, native is not None))
+            tried.append(apart.tried(one, native is not None, winograd_s))
     except (CellFailedError, WorkerLostError) as error:
         raise ConvbenchError(
             f"{request.implementation} was checked and timed, but cannot be taken apart: {error}",
@@ -232,6 +240,18 @@ def _one_element(layer: Layer) -> Layer:
     )
 
 
+def _as_forward(layer: Layer, pass_: Pass) -> Layer | None:
+    """A layer without pads whose forward pass has the same sums; None for kernel gradients."""
+    if pass_ is Pass.KERNEL_GRADIENT:
+        return None
+    valid = replace(layer, padding="valid", use_bias=False, dtype="float32")
+    if pass_ is Pass.FORWARD:
+        return replace(valid, input_shape=(*layer.padded_size, layer.channels))
+    (height, width), (kernel_h, kernel_w) = layer.output_size, layer.effective_kernel_size
+    padded = height + 2 * (kernel_h - 1), width + 2 * (kernel_w - 1)
+    return replace(valid, input_shape=(*padded, layer.filters), filters=layer.channels)
+
+
 class _Apart:
     """Asks fresh workers; what cannot be had is None, and the profile says so."""
 
@@ -279,6 +299,20 @@ class _Apart:
         found: Products = self._fresh("numpy", freed, request)
         return found
 
+    def winograd_s(self) -> float | None:
+        """Of the ladder's step, which computes 3x3 kernels that meet every position."""
+        equal = _as_forward(self._layer, self._pass)
+        if equal is None or equal.kernel_size != (3, 3) or equal.groups > 1:
+            return None
+        if (*equal.strides, *equal.dilation_rate) != (1, 1, 1, 1):
+            return None
+        request = TimeCall(equal, Pass.FORWARD, WINOGRAD.name)
+        try:
+            seconds: float = self._fresh("numpy", self._options.environment, request)
+        except (CellFailedError, WorkerLostError):
+            return None
+        return seconds
+
     def sweeps(self, floor_s: float) -> Generator[Event, None, Sweeps]:
         """Time against batch and threads; a slow call is not made on more than the layer has."""
         name, other = self._headline.implementation, self._headline.chosen
@@ -307,7 +341,7 @@ class _Apart:
             versus_one_element_s=floor_s,
         )
 
-    def tried(self, one: Any, is_pinned: bool) -> Any:
+    def tried(self, one: Advice, is_pinned: bool, winograd_s: float | None) -> Advice:
         """The advice with the time that was measured, where it can be followed from outside."""
         name = self._headline.implementation
         if one.cause == "BLAS kernels" and is_pinned:
@@ -319,6 +353,8 @@ class _Apart:
             except (CellFailedError, WorkerLostError):
                 return one
             return replace(one, measured_s=seconds, tried="without those variables")
+        if one.cause == "algorithm":
+            return replace(one, measured_s=winograd_s, tried=f"{one.read} on this layer")
         if one.cause == "dtype" and self._layer.dtype == "float64":
             single = replace(self._layer, dtype="float32")
             seconds = self._maybe_s(name, single)
@@ -333,7 +369,7 @@ class _Apart:
 
     def _start(self, runtime: str, threads: int) -> Start:
         session = self._session
-        known = implementations.known_names()
+        known = (*implementations.known_names(), WINOGRAD)
         return Start(runtime, threads, session.seed, known, tune=session.tune)
 
     def _ask(self, name: str, request: Any, threads: int | None = None) -> Any:
