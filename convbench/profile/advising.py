@@ -43,9 +43,16 @@ class _Gain:
 def advice(given: Given, steps: tuple[Step, ...], lines: tuple[Line, ...]) -> tuple[Advice, ...]:
     """What following each piece of advice alone would leave of the time."""
     found = []
+    explained_s = steps[0].left_s * steps[0].factor
     for step in steps:
-        saved = _saved(given, step) if step.cause in CHANGES else 0.0
-        left = max(given.time_s - saved, given.time_s / 1e6)
+        if step.cause == "algorithm":
+            left = _winograd_s(given)
+        elif step.cause in CHANGES:
+            # What is unexplained is taken to be spread over all that was found.
+            saved = _saved(given, step) * given.time_s / explained_s
+            left = max(given.time_s - saved, given.time_s / 1e6)
+        else:
+            continue
         if given.time_s / left >= WORTH:
             found.append(_Gain(step.cause, left))
     found.sort(key=lambda gain: gain.left_s)
@@ -66,17 +73,27 @@ def _saved(given: Given, step: Step) -> float:
         return saved - gather_s
     if step.cause == "element-wise arithmetic" and not has_products:
         # A product keeps its sums in registers: the temporaries go with the arithmetic.
-        arithmetic = (one for one in found.work if one.kind == "arithmetic")
-        return saved + sum(one.traffic for one in arithmetic) * scale - gather_s
+        # BLAS deals it to all threads by itself.
+        traffic = sum(one.traffic for one in found.work if one.kind == "arithmetic")
+        seconds, many = found.products.seconds, found.products.threads
+        on_all = seconds[found.dtype, 1] - seconds[found.dtype, many]
+        return saved + (traffic + on_all) * scale - gather_s
     if step.cause == "dtype" and not has_products:
         return scale * sum(one.seconds * (1 - 1 / one.dtype_factor) for one in found.work)
     if step.cause == "threads":
-        alone = others * (1 - 1 / found.products.threads)
+        alone = 0.0 if found.own_threads > 1 else others * (1 - 1 / found.products.threads)
         return saved + alone if has_products else 0.0
-    if step.cause == "algorithm":
-        has_a_time = has_products and given.winograd_s is not None
-        return given.time_s - (given.winograd_s or 0.0) if has_a_time else 0.0
     return saved
+
+
+def _winograd_s(given: Given) -> float:
+    """Of code whose time is its products'; as much longer as its own time was in the run."""
+    found = given.found
+    products = sum(one.rest for one in found.work if one.kind == "product")
+    if given.winograd_s is None or products < found.call_s / 2:
+        return given.time_s
+    whole = given.layer.flops / found.layer.flops
+    return given.winograd_s * given.time_s / (found.call_s * whole)
 
 
 def _advice(gain: _Gain, found: Examination, lines: tuple[Line, ...]) -> Advice:

@@ -104,6 +104,7 @@ def examine(
         allocated=sum(full.operations[call.operation].fresh for call in full.calls),
         fresh_pages_s=max(call_s - kept_s, 0.0),
         is_memory_kept=is_kept,
+        own_threads=full.threads,
         note=note,
     )
 

@@ -88,7 +88,8 @@ class Examination:
     keeps its memory, `traced_s` one that was traced, `lines_s` one whose lines were timed. `layer`
     is what was examined, cut where the whole takes too long; `small_layer` makes as many calls of
     NumPy on as few elements as can be, in `small_s`. `gather_s` is what it takes to write the
-    windows into the rows of a matrix, from operands as the code has them.
+    windows into the rows of a matrix, from operands as the code has them; `own_threads` is how many
+    threads called NumPy.
     """
 
     layer: Layer
@@ -107,4 +108,5 @@ class Examination:
     allocated: int = 0
     fresh_pages_s: float = 0.0
     is_memory_kept: bool = True
+    own_threads: int = 1
     note: str = ""

@@ -124,6 +124,7 @@ class Trace:
     last_written: dict[int, int] = field(default_factory=dict)
     result: object = None
     keeps: bool = True
+    threads: int = 1
 
     @property
     def names(self) -> list[tuple[str, tuple[str, int]]]:
@@ -281,6 +282,7 @@ def trace(run: Callable[[], object], is_theirs: Callable[[str], bool], keep: boo
         finally:
             _recorder.trace = None
     found.calls = _calls(_recorder.made, found.operations)
+    found.threads = len({one.thread for one in _recorder.made})
     return found
 
 
