@@ -6,6 +6,7 @@ CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_profile.py writes the golden files:
 import io
 import json
 import math
+import mmap
 import os
 import re
 import subprocess
@@ -29,10 +30,11 @@ from convbench import implementations
 from convbench.agreement.checker import check
 from convbench.layer import Layer, Pass
 from convbench.operands import floats
-from convbench.profile import experiments, products, stages
+from convbench.profile import counters, experiments, products, stages
 from convbench.profile.advising import CHANGES, MOST, advice
 from convbench.profile.bounds import bounds
 from convbench.profile.document import CAUSES, SCHEMA, Headline, Overhead, Point, Profile, Sweeps
+from convbench.profile.document import Counter as Counted
 from convbench.profile.findings import Examination, Line, Products, Work
 from convbench.profile.ladder import RUNGS, file_of
 from convbench.profile.tracing import Traced, give_traced, trace
@@ -279,6 +281,35 @@ print(kept, faults())
     assert given_back >= 16  # as few, where the pages are huge
 
 
+def test_a_call_is_counted_or_what_is_missing_is_told():
+    """Page faults are the kernel's own, which virtual machines have too."""
+
+    def fresh():
+        with mmap.mmap(-1, 64 * mmap.PAGESIZE) as memory:
+            for page in range(64):
+                memory[page * mmap.PAGESIZE] = 1
+
+    found = counters.counted(fresh, call_s=1e-3)
+    assert {*found.counts, *found.missing} == {*counters.EVENTS}
+    if "page faults" in found.missing:
+        assert "not permitted" in found.missing["page faults"]
+    else:
+        assert 1 <= found.counts["page faults"] < 70
+    if "instructions" in found.counts:
+        assert found.counts["instructions"] > 64
+
+
+@pytest.mark.parametrize("error", counters.REASONS)
+def test_why_nothing_is_counted(monkeypatch, error):
+    def refused(*_):
+        raise OSError(error, counters.REASONS[error])
+
+    monkeypatch.setattr(counters, "_perf_event_open", refused)
+    found = counters.counted(lambda: None, 1.0)
+    assert found.counts == {}
+    assert set(found.missing.values()) == {counters.REASONS[error]}
+
+
 # The waterfall
 
 TIMES = st.floats(1e-6, 1e-1)
@@ -495,6 +526,11 @@ def profile(name="mine.py:convolve", **changes):
         machine=MACHINE,
         software=SOFTWARE,
         environment={},
+        counters=(
+            Counted("cycles", 2.1e8, 1.2e6),
+            Counted("instructions", 4.9e8, 2.5e6),
+            Counted("last-level cache misses", 51_000.0, None),
+        ),
     )
     return replace(made, **changes)
 

@@ -193,6 +193,15 @@ class TimeCall:
 
 
 @dataclass(frozen=True)
+class Count:
+    """Hardware and software counters of a call; answered by a profile.findings.Counted."""
+
+    layer: Layer
+    pass_: Pass
+    implementation: str
+
+
+@dataclass(frozen=True)
 class TimeProducts:
     """The matrix product that a pass comes to; answered by a profile.findings.Products."""
 
@@ -216,5 +225,6 @@ Request = (
     | Ask
     | Examine
     | TimeCall
+    | Count
     | TimeProducts
 )

@@ -42,6 +42,7 @@ from convbench.measure.protocol import (
     Check,
     Checked,
     Connect,
+    Count,
     Examine,
     Failure,
     Follow,
@@ -109,7 +110,7 @@ class Server:
                 return Released(_max_rss(), delays)
             case Connect() | Follow() | Train() | Resume() | Ask():
                 return self._training_answer(request)
-            case Examine() | TimeCall() | TimeProducts():
+            case Examine() | TimeCall() | Count() | TimeProducts():
                 return self._experiment(request)
         raise TypeError(f"not a request: {request!r}")
 
@@ -134,7 +135,7 @@ class Server:
             case Ask(what):
                 return getattr(arm, what)()
 
-    def _experiment(self, request: Examine | TimeCall | TimeProducts) -> Any:
+    def _experiment(self, request: Examine | TimeCall | Count | TimeProducts) -> Any:
         from convbench.profile import experiments
         from convbench.profile.products import products
 
@@ -144,6 +145,8 @@ class Server:
         cell = request.layer, request.pass_, self._threads, self._seed
         if isinstance(request, TimeCall):
             return experiments.time_call(implementation, *cell)
+        if isinstance(request, Count):
+            return experiments.count_call(implementation, *cell)
         is_own = implementations.own_code(request.implementation) is not None
         return experiments.examine(implementation, *cell, is_theirs if is_own else _is_ours)
 

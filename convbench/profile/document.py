@@ -109,6 +109,15 @@ class Sweeps:
 
 
 @dataclass(frozen=True)
+class Counter:
+    """An event of the CPU or the kernel, a call; None where it could not be counted."""
+
+    event: str
+    count: float | None
+    versus_count: float | None
+
+
+@dataclass(frozen=True)
 class Advice:
     """What to change: `cause` is the waterfall's, `line` the user's own, if one can be named.
 
@@ -155,4 +164,5 @@ class Profile:
     environment: dict[str, str]
     warnings: tuple[Caution, ...] = ()
     notes: tuple[str, ...] = ()
+    counters: tuple[Counter, ...] = ()
     counts: dict[str, float] = field(default_factory=dict)

@@ -23,7 +23,8 @@ from convbench.implementations.contract import Implementation, Prepared
 from convbench.implementations.user.prepared import PreparedUserCode
 from convbench.layer import Layer, Pass
 from convbench.profile import replaying
-from convbench.profile.findings import Examination, Stage, Work
+from convbench.profile.counters import counted
+from convbench.profile.findings import Counted, Examination, Stage, Work
 from convbench.profile.lines import timed_lines
 from convbench.profile.pages import memory_kept, page_faults
 from convbench.profile.products import products
@@ -365,3 +366,12 @@ def time_call(
     prepared = implementation.prepare(layer, pass_, threads)
     prepared.load(operands.floats(layer, pass_, seed))
     return seconds_of(prepared.run)
+
+
+def count_call(
+    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
+) -> Counted:
+    """What is counted in a call that is warm."""
+    prepared = implementation.prepare(layer, pass_, threads)
+    prepared.load(operands.floats(layer, pass_, seed))
+    return counted(prepared.run, seconds_of(prepared.run))

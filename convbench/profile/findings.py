@@ -81,6 +81,14 @@ class Products:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """Counts of a call, by event; `missing` says why there is none."""
+
+    counts: dict[str, float]
+    missing: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Examination:
     """One implementation on one layer, taken apart.
 

@@ -40,6 +40,7 @@ def report(profile: Profile) -> Report:
         *_stages(profile),
         *_lines(profile),
         _bounds(profile),
+        *_counters(profile),
         *_sweeps(profile),
     ]
     return Report(
@@ -266,6 +267,35 @@ def _bounds(profile: Profile) -> Table:
         side = "arithmetic" if bounds.intensity > bounds.ridge else "memory"
         details += f", beyond {significant(bounds.ridge)} arithmetic is the limit: {side}"
     return Table("How near to what bounds it", columns, (Section(rows, "", details),))
+
+
+def _counters(profile: Profile) -> Iterator[Table]:
+    if not profile.counters:
+        return
+    headline = profile.headline
+    columns = (
+        Column("event", "counted in a call"),
+        figures("mine", Kind.NUMBER, headline.implementation),
+        figures("other", Kind.NUMBER, headline.chosen),
+    )
+    rows = [
+        Row((text(one.event), _counts(one.count), _counts(one.versus_count)))
+        for one in profile.counters
+    ]
+    by_event = {one.event: one for one in profile.counters}
+    if {"cycles", "instructions"} <= by_event.keys():
+        cycles, done = by_event["cycles"], by_event["instructions"]
+        each = (_per(done.count, cycles.count), _per(done.versus_count, cycles.versus_count))
+        rows.append(Row((text("instructions a cycle"), *map(_counts, each))))
+    yield Table("Counters", columns, (Section(tuple(rows)),))
+
+
+def _counts(count: float | None) -> Value:
+    return MISSING if count is None else Value(Kind.NUMBER, count)
+
+
+def _per(above: float | None, below: float | None) -> float | None:
+    return above / below if above is not None and below else None
 
 
 def _sweeps(profile: Profile) -> Iterator[Table]:

@@ -14,13 +14,14 @@ from convbench.cautions import BLAS_PINS, OTHER_PINS
 from convbench.errors import ConvbenchError, ExitCode
 from convbench.layer import Layer, Pass
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
-from convbench.measure.protocol import Examine, Start, TimeCall, TimeProducts
+from convbench.measure.protocol import Count, Examine, Start, TimeCall, TimeProducts
 from convbench.own_code import OwnCode
 from convbench.profile.advising import advice
 from convbench.profile.bounds import bounds
 from convbench.profile.document import (
     SCHEMA,
     Advice,
+    Counter,
     Headline,
     Overhead,
     Point,
@@ -45,7 +46,7 @@ ROUNDS = {"smoke": 1, "quick": 3, "standard": 5, "rigorous": 10}
 EXAMINED_S = 25.0
 """So long the experiments on the code itself may be repeated, once for each round."""
 
-EXPERIMENTS = 13
+EXPERIMENTS = 14
 MOST_IMAGES = 64
 
 
@@ -90,6 +91,8 @@ def profile(
         )
         if len(each) < rounds:  # no interval from experiments that stand for several rounds
             steps = tuple(replace(step, ci99=None) for step in steps)
+        yield Progress("experiments", "counters")
+        counters, uncounted = apart.counters()
         yield Progress("experiments", "Winograd's algorithm, if it can be had")
         winograd_s = apart.winograd_s()
         given = Given(headline.time_s, headline.versus_s, floor_s, layer, found, native, winograd_s)
@@ -110,6 +113,8 @@ def profile(
         notes.append(
             "fresh pages are within the causes that touch them: malloc has no mallopt here"
         )
+    if uncounted:
+        notes.append(uncounted)
     return Profile(
         schema=SCHEMA,
         headline=headline,
@@ -132,6 +137,7 @@ def profile(
         environment=session.environment,
         warnings=session.cautions,
         notes=tuple(notes),
+        counters=counters,
         counts={
             "NumPy calls": found.calls,
             "allocated bytes": found.allocated,
@@ -298,6 +304,20 @@ class _Apart:
         request = TimeProducts(self._layer, self._pass, tuple(sorted({"float32", dtype})))
         found: Products = self._fresh("numpy", freed, request)
         return found
+
+    def counters(self) -> tuple[tuple[Counter, ...], str]:
+        """Of both, and what is to be said of events that could not be counted."""
+        mine, its = (
+            self._ask(name, Count(self._layer, self._pass, name))
+            for name in (self._headline.implementation, self._headline.chosen)
+        )
+        events = dict.fromkeys((*mine.counts, *its.counts))
+        found = [Counter(event, mine.counts.get(event), its.counts.get(event)) for event in events]
+        missing = {**mine.missing, **its.missing}
+        if not missing:
+            return tuple(found), ""
+        reasons = "; ".join(dict.fromkeys(missing.values()))
+        return tuple(found), f"not counted: {', '.join(missing)} ({reasons})"
 
     def winograd_s(self) -> float | None:
         """Of the ladder's step, which computes 3x3 kernels that meet every position."""
