@@ -13,7 +13,7 @@ import numpy as np
 import threadpoolctl
 
 from convbench.profile.findings import Work
-from convbench.profile.tracing import Example, Operation
+from convbench.profile.operations import Example, Operation
 
 SECONDS = 0.03
 """Of a replay: the least of as many calls as fill it, two at least."""

@@ -19,11 +19,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from types import BuiltinFunctionType, ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-Kind = Literal["view", "arithmetic", "product", "copy", "allocation"]
+from convbench.profile.operations import INTO_FIRST, LEAVES, Example, Operation, operation_of
 
 MAX_CALLS = 200_000
 """A trace stops after so many calls of NumPy."""
@@ -31,71 +31,9 @@ MAX_CALLS = 200_000
 CREATORS = ("zeros", "empty", "ones", "full", "array", "asarray", "ascontiguousarray")
 """Functions that NumPy hands to nobody, since their arguments are no arrays or lose their class."""
 
-LEAVES = (
-    "tensordot",
-    "einsum",
-    "pad",
-    "roll",
-    "repeat",
-    "tile",
-    "concatenate",
-    "stack",
-    "take",
-    "where",
-)
-"""Python functions of NumPy that are one call to whoever made it; others are looked into."""
-
-PRODUCTS = ("tensordot", "matmul", "dot", "vdot", "inner", "vecdot", "matvec", "vecmat")
-VIEWS = ("getitem", "reshape", "ravel")
-COPIES = (
-    "setitem",
-    "copy",
-    "astype",
-    "flatten",
-    "fill",
-    "copyto",
-    *(name for name in LEAVES if name not in ("tensordot", "einsum")),
-    "array",
-    "asarray",
-    "ascontiguousarray",
-)
-
-
-INTO_FIRST = ("setitem", "copyto", "fill")
-"""Functions that write into their first argument."""
-
 
 class TooManyCallsError(BaseException):
     """MAX_CALLS were made. Not an Exception, so that nobody's `except` keeps it."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A call once more: `function(*arguments, **keywords)`, and the array that it wrote into."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
-    result: Any
-
-
-@dataclass(frozen=True)
-class Operation:
-    """Calls that are alike: the same function on arrays of the same shapes, dtypes and order.
-
-    `line` is (file, number) of the code that made it. `read` and `written` are bytes, `fresh` those
-    of a new array. `flops` are of a product or an einsum.
-    """
-
-    name: str
-    kind: Kind
-    line: tuple[str, int]
-    dtype: str
-    read: int
-    written: int
-    fresh: int
-    flops: int
-    shapes: tuple[Any, ...]
 
 
 class Call(NamedTuple):
@@ -199,7 +137,7 @@ class _Recorder:
         index = self.keys.get(key)
         if index is None:
             index = self.keys[key] = len(trace.operations)
-            trace.operations.append(_operation(name, line, given, out, result, target))
+            trace.operations.append(operation_of(name, line, given, out, result, target))
             if trace.keeps:
                 trace.examples[index] = Example(call, arguments, keywords, target)
         self.made.append(made._replace(operation=index))
@@ -443,50 +381,3 @@ def _address(array: np.ndarray[Any, Any]) -> int:
     while isinstance(array.base, np.ndarray):
         array = array.base
     return int(array.__array_interface__["data"][0])
-
-
-def _operation(
-    name: str, line: tuple[str, int], given: list[Any], out: list[Any], result: Any, target: Any
-) -> Operation:
-    is_new = (
-        isinstance(result, np.ndarray)
-        and not out
-        and not any(np.may_share_memory(result, array) for array in given)
-    )
-    is_view = isinstance(result, np.ndarray) and not out and not is_new
-    kind: Kind = "arithmetic"
-    base = name.split(".")[0]
-    if base in PRODUCTS:
-        kind = "product"
-    elif name in VIEWS and not is_new:
-        kind = "view"
-    elif name in ("zeros", "empty", "ones", "full"):
-        kind = "allocation"
-    elif name in COPIES or name in VIEWS:
-        kind = "view" if is_view and name in ("asarray", "ascontiguousarray", "array") else "copy"
-    written = int(target.nbytes) if isinstance(target, np.ndarray) and kind != "view" else 0
-    read_from = given[1:] if name in INTO_FIRST else given
-    read = 0 if kind in ("view", "allocation") else sum(int(array.nbytes) for array in read_from)
-    if name == "setitem":
-        written = max((int(a.nbytes) for a in given[1:]), default=0) or 0
-    return Operation(
-        name,
-        kind,
-        line,
-        str(target.dtype) if isinstance(target, np.ndarray) else "",
-        read,
-        written,
-        written if is_new else 0,
-        _flops(base, given, target),
-        tuple(array.shape for array in given),
-    )
-
-
-def _flops(name: str, given: list[Any], target: Any) -> int:
-    """Of a product: twice the elements of the result times the length of the sums."""
-    if name not in PRODUCTS or len(given) < 2:
-        return 0
-    size = target.size if isinstance(target, np.ndarray) else 1
-    if name == "tensordot":  # what is summed over is in both factors, and not in the result
-        return int(2 * size * round(math.sqrt(given[0].size * given[1].size / max(size, 1))))
-    return 2 * size * (given[0].shape[-1] if given[0].ndim else 1)
