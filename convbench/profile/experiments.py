@@ -32,6 +32,7 @@ from convbench.profile.stages import timed_stages
 from convbench.profile.tracing import (
     TooManyCallsError,
     Trace,
+    address,
     give_traced,
     trace,
 )
@@ -41,6 +42,11 @@ TRACES = 3
 
 LONGEST_S = 1.0
 """Of a call that is traced: a layer on which it takes longer is cut."""
+
+MANY_CALLS_S = 0.1
+"""A shorter call cannot make MAX_CALLS calls of NumPy."""
+
+CUT = "examined on {}, since a call on the whole layer takes too long"
 
 MOST_COLUMNS = 64 * 1024**2
 
@@ -74,16 +80,16 @@ def examine(
 ) -> Examination:
     """Takes the implementation apart. Its result is taken to be right: check it first."""
     bench = _Bench(implementation, pass_, threads, seed, is_theirs)
-    cut, note = bench.cut(layer)
-    call_s = bench.call_s(cut)
-    has_new_pages = bench.faults(cut) >= 1
+    cut, prepared = bench.cut(layer)
+    call_s = seconds_of(prepared.run)
+    has_new_pages = _faults(prepared.run) >= 1
     with memory_kept() as is_kept:
-        kept_s = bench.call_s(cut) if is_kept and has_new_pages else call_s
-        full, traced_s = bench.traced(cut)
+        kept_s = seconds_of(prepared.run) if is_kept and has_new_pages else call_s
+        stages = timed_stages(prepared.ledger.took or implementation.name, prepared.run)
+        full, traced_s = bench.traced(prepared)
         small_layer, small = bench.smallest(cut, full)
         small_s = bench.call_s(small_layer) * len(full.calls) / max(len(small.calls), 1)
         small_s = min(small_s, kept_s)
-        stages = bench.stages(cut)
         work = _staged(stages, cut, kept_s - small_s)
         work = work or tuple(_work(full, small, threads))
         used = _dtype(work, cut)
@@ -101,12 +107,12 @@ def examine(
         lines=found_lines,
         lines_s=lines_s,
         stages=stages,
-        gather_s=_gather_s(cut, pass_, bench.is_channels_first(cut)),
+        gather_s=_gather_s(cut, pass_, _is_channels_first(prepared)),
         allocated=sum(full.operations[call.operation].fresh for call in full.calls),
         fresh_pages_s=max(call_s - kept_s, 0.0),
         is_memory_kept=is_kept,
         own_threads=full.threads,
-        note=note,
+        note="" if cut == layer else CUT.format(cut.geometry()),
     )
 
 
@@ -134,32 +140,9 @@ class _Bench:
         """The median of some calls, after one that is not counted."""
         return seconds_of(self.loaded(layer).run)
 
-    def is_channels_first(self, layer: Layer) -> bool:
-        """As the implementation takes its input."""
-        prepared = self.loaded(layer)
-        if not isinstance(prepared, PreparedUserCode):
-            return False
-        axes = prepared.layouts["input"].letters
-        return "H" in axes and axes.find("C") < axes.index("H")
-
-    def stages(self, layer: Layer) -> tuple[Stage, ...]:
-        prepared = self.loaded(layer)
-        name = prepared.ledger.took or self._implementation.name
-        prepared.run()
-        return timed_stages(name, prepared.run)
-
-    def faults(self, layer: Layer, calls: int = 5) -> float:
-        """Pages that a call touches for the first time."""
-        run = self.loaded(layer).run
-        run()
-        before = page_faults()
-        for _ in range(calls):
-            run()
-        return (page_faults() - before) / calls
-
-    def traced(self, layer: Layer) -> tuple[Trace, float]:
-        """Every call's least time of some traces, and the seconds of a traced call."""
-        prepared = self.loaded(layer)
+    def traced(self, prepared: Prepared) -> tuple[Trace, float]:
+        """Every call's least time of some traces, and the seconds of a traced call. From then on
+        what was prepared holds Traced arrays."""
         prepared.run()
         give_traced(prepared)
         found, took = [], []
@@ -175,25 +158,32 @@ class _Bench:
             kept.calls = [call._replace(seconds=seconds) for call, seconds in pairs]
         return kept, min(took)
 
-    def cut(self, layer: Layer) -> tuple[Layer, str]:
-        """The layer, or one of fewer images, rows, filters that takes no longer than LONGEST_S."""
+    def cut(self, layer: Layer) -> tuple[Layer, Prepared]:
+        """The layer, or one of fewer images, rows, filters that takes no longer than LONGEST_S.
+
+        It comes prepared: all of it is done on the same memory, since where the pages of an array
+        are, and how large, can be a fifth of a call's time.
+        """
         cut = layer
         while True:
+            prepared = self.loaded(cut)
             start = time.perf_counter()
-            self.loaded(cut).run()
+            prepared.run()
             took = time.perf_counter() - start
             smaller = _halved(cut)
-            if took <= LONGEST_S or smaller is None:
-                try:
-                    self.traced(cut)
-                    break
-                except TooManyCallsError:
-                    if smaller is None:
-                        raise
-            cut = smaller if smaller is not None else cut
-        if cut == layer:
-            return layer, ""
-        return cut, f"examined on {cut.geometry()}, since a call on the whole layer takes too long"
+            is_short = took <= LONGEST_S and not (took > MANY_CALLS_S and self._is_too_many(cut))
+            if smaller is None or is_short:
+                return cut, prepared
+            cut = smaller
+
+    def _is_too_many(self, layer: Layer) -> bool:
+        prepared = self.loaded(layer)
+        give_traced(prepared)
+        try:
+            trace(prepared.run, self._is_theirs, keep=False)
+        except TooManyCallsError:
+            return True
+        return False
 
     def smallest(self, layer: Layer, full: Trace) -> tuple[Layer, Trace]:
         """The smallest layer on which the same lines make the same calls, and their trace.
@@ -210,7 +200,7 @@ class _Bench:
                 if self._implementation.unsupported(tried, self._pass) is not None:
                     continue
                 try:
-                    its_trace, _ = self.traced(tried)
+                    its_trace, _ = self.traced(self.loaded(tried))
                 except Exception:  # noqa: BLE001 - code may not like so small a layer
                     continue
                 if _are_alike(its_trace, full, fewer):
@@ -232,6 +222,22 @@ def seconds_of(run: Callable[[], object], seconds: float = 0.1) -> float:
             run()
         found.append((time.perf_counter() - start) / loops)
     return statistics.median(found)
+
+
+def _faults(run: Callable[[], object], calls: int = 5) -> float:
+    """Pages that a call touches for the first time."""
+    before = page_faults()
+    for _ in range(calls):
+        run()
+    return (page_faults() - before) / calls
+
+
+def _is_channels_first(prepared: Prepared) -> bool:
+    """As the implementation takes its input."""
+    if not isinstance(prepared, PreparedUserCode):
+        return False
+    axes = prepared.layouts["input"].letters
+    return "H" in axes and axes.find("C") < axes.index("H")
 
 
 def _are_alike(small: Trace, full: Trace, fewer: int) -> bool:
@@ -318,18 +324,31 @@ def _work(full: Trace, small: Trace, threads: int) -> Iterator[Work]:
         )
         if spent[index] > WORTH * total:
             once = operation.written if index == finals else 0
-            work = replaying.parted(work, operation, full.examples[int(index)], once, threads)
+            is_fed = operation.kind == "product" and _is_fed_by_strides(full, int(index))
+            example = full.examples[int(index)]
+            work = replaying.parted(work, operation, example, once, threads, is_fed)
         yield work
 
 
 def _final_writes(full: Trace) -> int | None:
     """The operation that wrote the result last."""
-    result: Any = full.result
-    if not isinstance(result, np.ndarray):
+    if not isinstance(full.result, np.ndarray):
         return None
-    while isinstance(result.base, np.ndarray):
-        result = result.base
-    return full.last_written.get(int(result.__array_interface__["data"][0]))
+    return full.last_written.get(address(full.result))
+
+
+def _is_fed_by_strides(full: Trace, index: int) -> bool:
+    """Whether a strided copy was the last to write one of its operands."""
+    writers = (
+        full.last_written.get(address(array))
+        for array in full.examples[index].arguments
+        if isinstance(array, np.ndarray)
+    )
+    return any(
+        full.operations[writer].kind == "copy" and full.examples[writer].is_strided
+        for writer in writers
+        if writer is not None
+    )
 
 
 def _dtype(work: tuple[Work, ...], layer: Layer) -> str:

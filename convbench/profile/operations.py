@@ -54,6 +54,12 @@ class Example:
     keywords: dict[str, Any]
     result: Any
 
+    @property
+    def is_strided(self) -> bool:
+        """Whether any of its arrays is not one run of memory."""
+        arrays = [a for a in (*self.arguments, self.result) if isinstance(a, np.ndarray)]
+        return not all(array.flags.c_contiguous for array in arrays)
+
 
 @dataclass(frozen=True)
 class Operation:

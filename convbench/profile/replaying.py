@@ -18,13 +18,18 @@ from convbench.profile.operations import Example, Operation
 SECONDS = 0.03
 """Of a replay: the least of as many calls as fill it, two at least."""
 
+TURN_S = 1e-3
+
 
 def least_s(call: Callable[[], object], seconds: float = SECONDS) -> float:
     return least_each(call, seconds=seconds)[0]
 
 
 def least_each(*calls: Callable[[], object], seconds: float = SECONDS) -> list[float]:
-    """The least time of each, made in turns: who takes the CPU away slows all of them."""
+    """The least time of each, made in turns: who takes the CPU away slows all of them.
+
+    A turn of short calls has several: the first finds caches and vector units as others left them.
+    """
     least = [math.inf] * len(calls)
     end = time.perf_counter() + seconds * len(calls)
     for call in calls:
@@ -32,9 +37,14 @@ def least_each(*calls: Callable[[], object], seconds: float = SECONDS) -> list[f
     turns = 0
     while turns < 2 or (time.perf_counter() < end and turns < 1000):
         for index, call in enumerate(calls):
-            start = time.perf_counter()
-            call()
-            least[index] = min(time.perf_counter() - start, least[index])
+            until = time.perf_counter() + TURN_S
+            while True:
+                start = time.perf_counter()
+                call()
+                now = time.perf_counter()
+                least[index] = min(now - start, least[index])
+                if now > until:
+                    break
         turns += 1
     return least
 
@@ -49,11 +59,14 @@ def copy_s(nbytes: int) -> float:
     return max(least_s(lambda: np.copyto(target, source)) - call_s, 0.0)
 
 
-def parted(work: Work, operation: Operation, example: Example, once: int, threads: int) -> Work:
-    """The work with its parts. `once` bytes of what it writes are the result's own."""
+def parted(
+    work: Work, operation: Operation, example: Example, once: int, threads: int, is_fed: bool
+) -> Work:
+    """The work with its parts. `once` bytes of what it writes are the result's own; `is_fed` says
+    that a strided copy wrote what it reads."""
     left = work.seconds
     if operation.kind == "product":
-        return _parted_product(work, operation, example, threads)
+        return _parted_product(work, operation, example, threads, is_fed)
     arrays = [a for a in (*example.arguments, example.result) if isinstance(a, np.ndarray)]
     floats = {a.dtype for a in arrays if a.dtype.kind == "f"}
     if operation.kind == "copy" and len(floats) > 1:
@@ -101,7 +114,9 @@ def _single(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.ndarray(array.shape, np.float32, memory, offset, strides)
 
 
-def _parted_product(work: Work, operation: Operation, example: Example, threads: int) -> Work:
+def _parted_product(
+    work: Work, operation: Operation, example: Example, threads: int, is_fed: bool
+) -> Work:
     """Of a product: hidden copies, dtype and threads, by products that lack them."""
     left = work.seconds
     factors = [a for a in example.arguments if isinstance(a, np.ndarray)][:2]
@@ -141,6 +156,9 @@ def _parted_product(work: Work, operation: Operation, example: Example, threads:
             # In its place it took as long as one thread takes: something holds BLAS back there.
             if alone > 1.25 * plain and in_place > (alone * plain) ** 0.5:
                 threads_factor = alone / plain
+        if is_fed:  # the copy leaves its target in a worse state of the caches than it found it
+            alone_s = (plain if layout else as_it_is) * threads_factor
+            layout += max(left - alone_s * work.calls, 0.0)
     except Exception:  # noqa: BLE001 - what cannot be replayed has no parts
         return work
     return replace(work, layout=layout, dtype_factor=dtype_factor, threads_factor=threads_factor)

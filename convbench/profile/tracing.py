@@ -142,7 +142,7 @@ class _Recorder:
                 trace.examples[index] = Example(call, arguments, keywords, target)
         self.made.append(made._replace(operation=index))
         if isinstance(target, np.ndarray):
-            trace.last_written[_address(target)] = index
+            trace.last_written[address(target)] = index
 
     def _line(self) -> tuple[str, int]:
         frame = sys._getframe(3)
@@ -377,7 +377,7 @@ def _arrays(value: Any) -> Iterator[np.ndarray[Any, Any]]:
             yield from _arrays(each)
 
 
-def _address(array: np.ndarray[Any, Any]) -> int:
+def address(array: np.ndarray[Any, Any]) -> int:
     while isinstance(array.base, np.ndarray):
         array = array.base
     return int(array.__array_interface__["data"][0])
