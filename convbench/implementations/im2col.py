@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.implementations.col2im import ColumnSums, sums_columns
-from convbench.implementations.columns import MAX_BYTES, Columns, by_group, columns_size
+from convbench.implementations.columns import (
+    BIAS_IN_KERNEL,
+    MAX_BYTES,
+    ONES_TERMS,
+    Columns,
+    by_group,
+    columns_size,
+)
 from convbench.implementations.correlation import (
     Block,
     Correlation,
@@ -73,7 +80,12 @@ class Correlating:
     """One correlation, block by block: gather columns, multiply them by a kernel matrix."""
 
     def __init__(
-        self, correlation: Correlation, scratch: list[Scratch], dense: bool, kernel_bytes: int = 0
+        self,
+        correlation: Correlation,
+        scratch: list[Scratch],
+        dense: bool,
+        kernel_bytes: int = 0,
+        has_ones: bool = False,
     ) -> None:
         """`kernel_bytes` of a copy of the kernel are taken from what the buffers may have."""
         c = self._c = correlation
@@ -82,8 +94,8 @@ class Correlating:
         each = c.filters // c.groups
         # Phases share scratch memory, and each has another part that is the largest.
         taken = kernel_bytes // len(scratch) + (0 if dense else MAX_BYTES * 2 // 5)
-        size = columns_size(c, len(scratch), taken, has_product=not dense)
-        self._columns = Columns(c)
+        size = columns_size(c, len(scratch), taken, has_product=not dense, has_ones=has_ones)
+        self._columns = Columns(c, has_ones)
         self._blocks = list(size.blocks(c))
         positions = size.images * size.rows * c.output_size[1]
         for memory in scratch:
@@ -130,17 +142,22 @@ def gather_steps(correlation: Correlation) -> tuple[str, str]:
 
 class Forward(Threaded):
     def __init__(self, layer: Layer, threads: int) -> None:
-        correlation = Correlation.of(layer)
-        super().__init__(
-            layer, threads, *gather_steps(correlation), "matrix product", bias_step(layer)
-        )
-        self._correlating = Correlating(correlation, self._scratch, dense=True)
+        c = Correlation.of(layer)
+        is_gathered = not c.is_matrix and c.groups == 1
+        self._has_ones = layer.use_bias and is_gathered and c.terms <= ONES_TERMS
+        bias = BIAS_IN_KERNEL if self._has_ones else bias_step(layer)
+        super().__init__(layer, threads, *gather_steps(c), "matrix product", bias)
+        self._correlating = Correlating(c, self._scratch, dense=True, has_ones=self._has_ones)
 
     def run(self) -> object:
         layer = self._layer
         output = self.result(layer.batch_size, *layer.output_shape)
         kernel = self._kernel.reshape(-1, layer.groups, layer.filters // layer.groups)
-        self._correlating.run(self._x, kernel.transpose(1, 0, 2), self._bias, output)
+        bias = self._bias
+        if self._has_ones:
+            assert bias is not None
+            kernel, bias = np.concatenate((kernel, bias[np.newaxis, np.newaxis])), None
+        self._correlating.run(self._x, kernel.transpose(1, 0, 2), bias, output)
         return output
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.columns import MAX_BYTES
+from convbench.implementations.columns import BIAS_IN_KERNEL, MAX_BYTES, ONES_TERMS
 from convbench.implementations.correlation import (
     Block,
     BlockSize,
@@ -90,16 +90,26 @@ def _phase(layer: Layer) -> tuple[Phase, Correlation]:
 
 
 class Lowered:
-    """The lowered input of blocks: (images, output columns, input rows, run)."""
+    """The lowered input of blocks: (images, output columns, input rows, run).
+
+    With ones, each run has a 1 after it: the product with a kernel whose first row has the bias
+    there, and the others 0, adds it in passing.
+    """
 
     def __init__(
-        self, correlation: Correlation, parts: int, row_bytes: int, taken: int = 0
+        self,
+        correlation: Correlation,
+        parts: int,
+        row_bytes: int,
+        taken: int = 0,
+        has_ones: bool = False,
     ) -> None:
         """`row_bytes` are of what else a block needs for each output row, `taken` for all."""
         c = self._c = correlation
         self._run = c.kernel_size[1] * c.channels
+        self._pitch = self._run + has_ones
         # Bytes of an input row: what is lowered, and the padded copy.
-        line = c.output_size[1] * self._run * c.itemsize
+        line = c.output_size[1] * self._pitch * c.itemsize
         if c.is_padded:
             line += slab_shape(c, BlockSize(1, 1))[2] * c.channels * c.itemsize
         row = line * c.strides[0] + row_bytes
@@ -118,7 +128,7 @@ class Lowered:
         shape = slab_shape(self._c, self.size)
         if self._c.is_padded:
             scratch.array("slab", *shape)
-        scratch.array("lowered", shape[0], self._c.output_size[1], shape[1], self._run)
+        scratch.array("lowered", shape[0], self._c.output_size[1], shape[1], self._pitch)
 
     def windows(self, x: Array, block: Block, scratch: Scratch) -> Array:
         """A view (output rows, images, output columns, terms) of what is lowered here."""
@@ -135,11 +145,12 @@ class Lowered:
             offset=found.offset,
             strides=(image, c.strides[1] * column, row),
         )
-        lowered = scratch.array("lowered", *runs.shape, self._run)
-        lowered.view(run)[..., 0] = runs
+        lowered = scratch.array("lowered", *runs.shape, self._pitch)
+        np.ndarray(runs.shape, run, lowered, strides=lowered.strides[:3])[...] = runs
+        lowered[..., self._run :] = 1
         image, column, row, element = lowered.strides
         return np.ndarray(
-            (block.end - block.row, images, c.output_size[1], c.terms),
+            (block.end - block.row, images, c.output_size[1], c.kernel_size[0] * self._pitch),
             lowered.dtype,
             buffer=lowered,
             strides=(row * c.strides[0], image, column, element),
@@ -149,12 +160,18 @@ class Lowered:
 class Correlating:
     """A correlation whose output rows lie side by side, block by block."""
 
-    def __init__(self, correlation: Correlation, scratch: list[Scratch], taken: int = 0) -> None:
+    def __init__(
+        self,
+        correlation: Correlation,
+        scratch: list[Scratch],
+        taken: int = 0,
+        has_ones: bool = False,
+    ) -> None:
         self._scratch = scratch
         c = correlation
         # What is written is worth being still in the cache when the bias is added.
         row = c.output_size[1] * c.filters * c.itemsize
-        self._lowered = Lowered(c, len(scratch), row, taken)
+        self._lowered = Lowered(c, len(scratch), row, taken, has_ones)
         for memory in scratch:
             self._lowered.reserve(memory)
 
@@ -180,14 +197,20 @@ class Forward(Threaded):
     def __init__(self, layer: Layer, threads: int) -> None:
         c = Correlation.of(layer)
         pad = "pad the block's images" if c.is_padded else ""
-        super().__init__(layer, threads, pad, LOWER, "a product a row", bias_step(layer))
-        self._correlating = Correlating(c, self._scratch)
+        self._has_ones = layer.use_bias and c.terms <= ONES_TERMS
+        bias = BIAS_IN_KERNEL if self._has_ones else bias_step(layer)
+        super().__init__(layer, threads, pad, LOWER, "a product a row", bias)
+        self._correlating = Correlating(c, self._scratch, has_ones=self._has_ones)
 
     def run(self) -> object:
         layer = self._layer
         output = self.result(layer.batch_size, *layer.output_shape)
-        kernel = self._kernel.reshape(-1, layer.filters)
-        self._correlating.run(self._x, kernel, self._bias, output)
+        kernel, bias = self._kernel.reshape(layer.kernel_size[0], -1, layer.filters), self._bias
+        if self._has_ones:
+            more = np.zeros((len(kernel), 1, layer.filters), kernel.dtype)
+            more[0] = bias
+            kernel, bias = np.concatenate((kernel, more), axis=1), None
+        self._correlating.run(self._x, kernel.reshape(-1, layer.filters), bias, output)
         return output
 
 
