@@ -46,10 +46,11 @@ WORDS = {
     "block is a call, and BLAS's threads must meet for each small product.",
     "threads": "NumPy copies with one thread; only its products use BLAS's. Blocks dealt to "
     "threads of our own copy in parallel, and one BLAS thread in each has nobody to wait for.",
-    "winograd": "For 3x3 kernels a tile of 2x2 outputs needs 16 multiplications and not 36, at "
-    "the price of additions before and after, which are memory traffic. Written as plainly as here "
-    "the transforms eat what the products gain; `winograd` of convbench, which does them in the "
-    "cache on all threads, shows what is in it (docs/algorithms.md).",
+    "winograd": "For 3x3 kernels a tile of 4x4 outputs needs 36 multiplications and not 144, at "
+    "the price of transforms before and after: small matrix products here, an image at a time on "
+    "the threads of the step before. Most of what is saved is spent on them; `winograd` of "
+    "convbench, which keeps tiles in the cache and allocates nothing, shows what is in it "
+    "(docs/algorithms.md).",
 }
 
 
