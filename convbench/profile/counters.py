@@ -14,7 +14,7 @@ import platform
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from convbench.profile.findings import Counted
 
@@ -81,7 +81,8 @@ def _open(kind: int, config: int) -> Iterator[list[int]]:
     counters: list[int] = []
     try:
         for thread in os.listdir("/proc/self/task") if sys.platform == "linux" else ():
-            counters.append(_perf_event_open(kind, config, int(thread)))
+            with suppress(ProcessLookupError):  # a thread that is gone
+                counters.append(_perf_event_open(kind, config, int(thread)))
         if not counters:
             raise OSError(0, "perf_event_open is Linux's")
         yield counters
