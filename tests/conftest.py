@@ -18,7 +18,12 @@ def tuning_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _floatx_as_it_was():
-    """Keras's default dtype is the process's: a test that trains in float64 leaves it to others."""
+    """Keras's default dtype is the process's: a test that trains in float64 leaves it to others.
+
+    Twice so: the first layer that is made makes it the policy of all that come.
+    """
     yield
     if "keras" in sys.modules:
-        sys.modules["keras"].config.set_floatx("float32")
+        config = sys.modules["keras"].config
+        config.set_floatx("float32")
+        config.set_dtype_policy("float32")
