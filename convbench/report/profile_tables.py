@@ -188,7 +188,7 @@ def _stages(profile: Profile) -> Iterator[Table]:
         Column("stage", "stage"),
         figures("time", Kind.TIME_S, "time"),
         figures("share", Kind.FRACTION, "of it"),
-        figures("calls", Kind.NUMBER, "calls", optional=1),
+        Column("calls", "calls", align="right", optional=1),
     )
     rows = tuple(
         Row(
@@ -196,7 +196,7 @@ def _stages(profile: Profile) -> Iterator[Table]:
                 text(stage.name),
                 Value(Kind.TIME_S, stage.seconds),
                 Value(Kind.FRACTION, stage.seconds / whole),
-                Value(Kind.NUMBER, stage.calls),
+                text(str(stage.calls)),
             )
         )
         for stage in profile.stages
@@ -211,7 +211,7 @@ def _lines(profile: Profile) -> Iterator[Table]:
         Column("line", "line", align="right"),
         figures("time", Kind.TIME_S, "time"),
         figures("numpy", Kind.TIME_S, "in NumPy", optional=1),
-        figures("hits", Kind.NUMBER, "hits", optional=2),
+        Column("hits", "hits", align="right", optional=2),
         figures("allocated", Kind.BYTES, "allocated", optional=3),
         Column("code", "", fit="shorten"),
     )
@@ -223,7 +223,7 @@ def _lines(profile: Profile) -> Iterator[Table]:
                     text(str(line.number), "dim"),
                     Value(Kind.TIME_S, line.seconds),
                     Value(Kind.TIME_S, line.numpy_s) if line.calls else MISSING,
-                    Value(Kind.NUMBER, line.hits),
+                    text(str(line.hits)),
                     Value(Kind.BYTES, line.allocated) if line.allocated else MISSING,
                     text(line.text),
                 )
