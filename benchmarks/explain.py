@@ -174,7 +174,7 @@ def _fast(file: str) -> tuple[str, ...]:
 def ladder(bench: Bench) -> None:
     print("The ladder: what is predicted for the change that the next step makes")
     print(f"{'step':16} {'first advice':24} {'next step':16} {'predicted ms':>22} {'took ms':>8}")
-    within = first = steps = 0
+    within = first = steps = silent = 0
     for rung, following in itertools.pairwise(RUNGS):
         found = bench.profile(
             f"ladder-{rung.name}",
@@ -186,7 +186,9 @@ def ladder(bench: Bench) -> None:
         measured = found["headline"]["versus_s"]
         causes = {advice["cause"]: advice["predicted_s"] for advice in found["advice"]}
         time_s = found["headline"]["time_s"]
-        # No advice says that nothing is to be gained.
+        # No advice says that nothing is to be gained: the time stays.
+        is_silent = following.cause not in causes
+        silent += is_silent
         low, high = causes.get(following.cause, (time_s / WITHIN, time_s * WITHIN))
         is_within = low <= measured <= high
         within += is_within
@@ -195,7 +197,9 @@ def ladder(bench: Bench) -> None:
         print(
             f"{rung.name:16} {top:24} {following.name:16} {low * 1e3:10.3f} to {high * 1e3:8.3f} "
             f"{measured * 1e3:8.3f}{'' if is_within else '  MISSED'}"
+            f"{'  (not advised)' if is_silent else ''}"
         )
+    print(f"{silent} of {steps} are not advised: the prediction is that the time stays")
     print(f"{first} of {steps} steps are the first advice at the step before")
     print(f"{within} of {steps} predictions hold: {_met(within >= RIGHT_STEPS * steps)}")
 
