@@ -223,6 +223,10 @@ def test_an_interrupted_training_goes_on_to_the_same_end(folder):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "--resume cut.npz goes on" in errors
+    assert "--epochs 1500" in errors  # the whole command
+    other = _train(folder, *whole, "--images", "64", "--resume", "cut.npz")
+    assert other.returncode == 2, other.stderr
+    assert "expected epochs of" in other.stderr
     steps = len(np.load(folder / "cut.npz")["losses"])
     assert 0 < steps < 1500 * 11
     resumed = _train(folder, *whole, "--resume", "cut.npz")

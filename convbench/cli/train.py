@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -171,9 +173,19 @@ def train(
     saved_at = _keep(session, save or resume, export_keras)
     if interrupted:
         if saved_at:
-            complain(f"interrupted: convbench train {target} --resume {saved_at} goes on")
+            complain(f"interrupted: {_going_on(sys.argv[1:])} goes on")
         raise SystemExit(ExitCode.INTERRUPTED)
     raise SystemExit(exit_code(result))
+
+
+def _going_on(given: list[str]) -> str:
+    """The command that goes on: as it was given, data and all, with --resume for --save."""
+    resuming = ("--resume" + word.removeprefix("--save") for word in given)
+    words = [
+        new if word == "--save" or word.startswith("--save=") else word
+        for word, new in zip(given, resuming, strict=True)
+    ]
+    return shlex.join(["convbench", *words])
 
 
 def _implementations(

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from convbench import implementations
-from convbench.errors import TrainingError
+from convbench.errors import ConvbenchError, TrainingError
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
 from convbench.measure.protocol import Ask, Connect, Follow, Request, Resume, Start, Train
 from convbench.results import TWIN, Agreement, RoundSamples, Step, benchmark_name
@@ -308,6 +308,7 @@ def train_once(
         connected: Connected = _ask(worker, Connect(session.setup, name, warm=True), options)
         session.connected = connected
         if resumed is not None:
+            _refuse_another(resumed, connected.steps_an_epoch)
             _ask(worker, Resume(resumed), options)
         done = len(resumed.losses) if resumed else 0
         whole = session.steps or session.epochs * connected.steps_an_epoch
@@ -330,6 +331,16 @@ def train_once(
     finally:
         session.state = _interrupted(worker, options)
         kill_all()
+
+
+def _refuse_another(resumed: State, steps: int) -> None:
+    """What was interrupted goes on with the batches that it had. Raises ConvbenchError."""
+    if resumed.batch > steps or len(resumed.losses) != resumed.epoch * steps + resumed.batch:
+        raise ConvbenchError(
+            f"the weights are those of {len(resumed.losses)} steps, {resumed.epoch} epochs and "
+            f"{resumed.batch} batches; expected epochs of {steps} batches, as these images make",
+            hint="--resume wants the options that the training had: --data, --images, --batch-size",
+        )
 
 
 def _interrupted(worker: Worker, options: Options) -> State | None:
