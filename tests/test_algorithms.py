@@ -1,5 +1,6 @@
 """The fast NumPy algorithms: blocks, threads, phases, and the memory that they keep to."""
 
+import contextlib
 import math
 import os
 import threading
@@ -20,7 +21,9 @@ from convbench.implementations import (
     depthwise,
     im2col,
     kernel_parts,
+    lowered,
     mec,
+    products,
     shift_gemm,
     threads,
     winograd,
@@ -46,6 +49,8 @@ SIZES = {
         "stage": 20_000,
         "kernel": 2000,
         "channels": 2,
+        "product": 500,
+        "rows": 5,
     },
     "smallest": {
         "columns": 1,
@@ -55,6 +60,8 @@ SIZES = {
         "stage": 1,
         "kernel": 0,
         "channels": 1,
+        "product": 30,
+        "rows": 1,
     },
 }
 
@@ -72,6 +79,11 @@ def set_sizes(patch, size):
     patch.setattr(im2col, "MAX_BYTES", given["columns"])
     patch.setattr(col2im, "MAX_BYTES", given["columns"])
     patch.setattr(mec, "MAX_BYTES", given["columns"])
+    patch.setattr(lowered, "MAX_BYTES", given["columns"])
+    patch.setattr(products, "AT_MOST", given["product"])
+    patch.setattr(products, "LEAST_ROWS", given["rows"])
+    patch.setattr(products, "LEAST_ROWS_OF_NARROW", given["rows"])
+    patch.setattr(products, "SUMMED_BYTES", given["block"])
     patch.setattr(col2im, "MANY_CHANNELS", given["channels"])
     patch.setattr(col2im, "LARGE_KERNEL", given["kernel"])
     patch.setattr(kernel_parts, "UNIT_BYTES", given["unit"])
@@ -301,6 +313,52 @@ def test_a_forked_child_starts_threads_of_its_own():
         threads.in_threads(seen.append, 2)
         os._exit(0 if sorted(seen) == [0, 1] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="threads can be told apart by their CPUs on Linux, with two of them",
+)
+@pytest.mark.parametrize("fails", [False, True])
+def test_threads_of_a_call_may_not_share_the_cpu_of_the_caller(fails):
+    """While it lasts; and what the caller may use afterwards is what it was."""
+    before, seen = os.sched_getaffinity(0), {}
+    barrier = threading.Barrier(2)
+
+    def work(index):
+        barrier.wait(10)
+        seen[index] = os.sched_getaffinity(0)
+        if fails:
+            raise ValueError
+
+    for _ in range(3):  # the first starts the threads
+        with pytest.raises(ValueError) if fails else contextlib.nullcontext():
+            threads.in_threads(work, 2)
+        assert len(seen[0]) == 1
+        assert seen[1] == before - seen[0]
+        assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="CPUs are set on Linux")
+@pytest.mark.parametrize("given", ["one CPU", "no such call", "forbidden"])
+def test_where_cpus_cannot_be_set_threads_work_all_the_same(given, monkeypatch):
+    before, seen = os.sched_getaffinity(0), []
+
+    def forbidden(*_):
+        raise PermissionError
+
+    if given == "one CPU":
+        os.sched_setaffinity(0, {min(before)})
+    elif given == "no such call":
+        monkeypatch.setattr(threads, "_sched_getcpu", lambda: None)
+    else:
+        monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    try:
+        threads.in_threads(seen.append, 2)
+    finally:
+        monkeypatch.undo()
+        os.sched_setaffinity(0, before)
+    assert sorted(seen) == [0, 1]
 
 
 def test_little_work_stays_in_one_thread(monkeypatch):

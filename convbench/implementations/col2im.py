@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from convbench.implementations.columns import MAX_BYTES, by_group
 from convbench.implementations.correlation import Correlation, block_size
+from convbench.implementations.products import multiply
 from convbench.implementations.scratch import Scratch
 from convbench.implementations.threaded import Threaded
 from convbench.implementations.threads import in_threads
@@ -141,16 +142,16 @@ class ColumnSums(Threaded):
             columns = scratch.array("columns", c.groups, errors.shape[1], each)
             kernel = self._kernel.reshape(*c.kernel_size, each, c.groups, -1)
             for tap in taps:
-                np.matmul(errors, kernel[tap].transpose(1, 2, 0), out=columns)
+                multiply(errors, kernel[tap].transpose(1, 2, 0), out=columns)
                 yield tap, columns.reshape(c.groups, *shape, each).transpose(1, 2, 3, 0, 4)
         elif has_long_runs(self._layer):
             columns = scratch.array("columns", len(taps), errors.shape[1], each)
             by_tap = self._kernel.reshape(len(taps), each, -1).transpose(0, 2, 1)
-            np.matmul(errors, np.ascontiguousarray(by_tap), out=columns)
+            multiply(errors, np.ascontiguousarray(by_tap), out=columns)
             yield from zip(taps, columns.reshape(len(taps), *shape, 1, each), strict=True)
         else:
             columns = scratch.array("columns", c.groups, errors.shape[1], c.terms)
             by_terms = self._kernel.reshape(c.terms, c.groups, -1).transpose(1, 2, 0)
-            np.matmul(errors, by_terms, out=columns)
+            multiply(errors, by_terms, out=columns)
             parts = columns.reshape(c.groups, *shape, len(taps), each).transpose(4, 1, 2, 3, 0, 5)
             yield from zip(taps, parts, strict=True)

@@ -1,7 +1,8 @@
 """direct: a 1x1 convolution is one matrix product of the pixels with the kernel, with no columns.
 
-Threads are those of BLAS. Where strides skip pixels, those that are met are copied side by side
-before the product, or spread out after it.
+Threads are those of BLAS; with one, products with a small kernel go in parts (see `products.py`).
+Where strides skip pixels, those that are met are copied side by side before the product, or spread
+out after it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from convbench.implementations.correlation import NO_PADS
 from convbench.implementations.cost import moved_s, product_s
+from convbench.implementations.products import SumOfProducts, multiply, part_rows
 from convbench.implementations.threaded import NumpyAlgorithm, Threaded, add_bias, bias_step
 from convbench.layer import Layer, Pass
 
@@ -39,11 +41,11 @@ class Direct(NumpyAlgorithm):
         return product + moved_s(copies)
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
-        return PreparedDirect(layer, pass_)
+        return PreparedDirect(layer, pass_, threads)
 
 
 class PreparedDirect(Threaded):
-    def __init__(self, layer: Layer, pass_: Pass) -> None:
+    def __init__(self, layer: Layer, pass_: Pass, threads: int) -> None:
         self._pass = pass_
         self._skips = layer.strides != (1, 1)
         is_last = pass_ is Pass.INPUT_GRADIENT
@@ -57,6 +59,11 @@ class PreparedDirect(Threaded):
         )
         if self._skips:
             self._met()
+        is_small = part_rows(layer.channels, layer.filters) is not None
+        self._in_parts = threads == 1 and is_small
+        self._sums = SumOfProducts(layer.channels, layer.filters, layer.itemsize)
+        if self._in_parts and pass_ is Pass.KERNEL_GRADIENT:
+            self._sums.reserve(self._scratch[0])
 
     def _met(self) -> Array:
         """Memory for the pixels that the strides meet."""
@@ -80,19 +87,29 @@ class PreparedDirect(Threaded):
         layer = self._layer
         result = self.result(*layer.result_shape(self._pass))
         if self._pass is Pass.FORWARD:
-            np.matmul(self._pixels(), self._kernel[0, 0], out=result.reshape(-1, layer.filters))
+            self._multiply(self._pixels(), self._kernel[0, 0], result.reshape(-1, layer.filters))
             if self._bias is not None:
                 add_bias(result, self._bias)
             return result
         errors = self._error.reshape(-1, layer.filters)
         if self._pass is Pass.KERNEL_GRADIENT:
-            np.matmul(self._pixels().T, errors, out=result[0, 0])
+            self._sum(self._pixels(), errors, result[0, 0])
             return result
+        kernel = self._kernel[0, 0].T
         if not self._skips:
-            np.matmul(errors, self._kernel[0, 0].T, out=result.reshape(-1, layer.channels))
+            self._multiply(errors, kernel, result.reshape(-1, layer.channels))
             return result
         met = self._met()
-        np.matmul(errors, self._kernel[0, 0].T, out=met.reshape(-1, layer.channels))
+        self._multiply(errors, kernel, met.reshape(-1, layer.channels))
         result[...] = 0
         self._strided(result)[...] = met
         return result
+
+    def _multiply(self, left: Array, right: Array, out: Array) -> None:
+        (multiply if self._in_parts else np.matmul)(left, right, out=out)
+
+    def _sum(self, left: Array, right: Array, out: Array) -> None:
+        if self._in_parts:
+            self._sums.add(left, right, out, self._scratch[0], is_first=True)
+        else:
+            np.matmul(left.T, right, out=out)

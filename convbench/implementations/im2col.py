@@ -31,6 +31,7 @@ from convbench.implementations.correlation import (
 from convbench.implementations.cost import moved_s, product_s
 from convbench.implementations.direct import Direct, PreparedDirect
 from convbench.implementations.kernel_parts import Unit, part_of, units
+from convbench.implementations.products import SumOfProducts, multiply
 from convbench.implementations.scratch import Scratch
 from convbench.implementations.threaded import NumpyAlgorithm, Threaded, add_bias, bias_step
 from convbench.implementations.threads import in_threads, worthwhile
@@ -59,7 +60,7 @@ class Im2col(NumpyAlgorithm):
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
         if layer.strides == (1, 1) and Direct().unsupported(layer, pass_) is None:
-            return PreparedDirect(layer, pass_)  # the input is its own columns
+            return PreparedDirect(layer, pass_, threads)  # the input is its own columns
         if pass_ is Pass.FORWARD:
             return Forward(layer, threads)
         if pass_ is Pass.KERNEL_GRADIENT:
@@ -121,10 +122,10 @@ class Correlating:
                     for one, matrix, part in zip(
                         columns, kernel, by_group(target, groups), strict=True
                     ):
-                        np.matmul(one, matrix, out=part)
+                        multiply(one, matrix, out=part)
                 else:
                     product = scratch.array("product", groups, columns.shape[1], each)
-                    np.matmul(columns, kernel, out=product)
+                    multiply(columns, kernel, out=product)
                     shape = target.shape
                     parts = product.reshape(groups, *shape[:3], each).transpose(1, 2, 3, 0, 4)
                     target.reshape(*shape[:3], groups, each)[...] = parts
@@ -239,16 +240,22 @@ class KernelGradient(Threaded):
         self._units = [(unit, part_of(whole, unit)) for unit in units(layer)]
         is_shared = len(self._units) > 1
         parts = 1 if is_shared else self._threads
-        largest = max(c.terms * c.groups * c.filters // c.groups for _, c in self._units)
-        held = 1 if is_shared or self._threads == 1 else 2
-        taken = held * largest * layer.itemsize + (MAX_BYTES // 8 if is_shared else 0)
+        largest = max(c.terms * c.filters for _, c in self._units)
+        self._sums = SumOfProducts(whole.terms, whole.filters, whole.itemsize)
+        self._is_dense = not is_shared and layer.groups == 1
+        held = self._sums.elements if self._is_dense else largest
+        held += 0 if is_shared or self._threads == 1 else largest
+        taken = held * layer.itemsize + (MAX_BYTES // 8 if is_shared else 0)
         self._sizes = [columns_size(c, parts, taken) for _, c in self._units]
         self._blocks = [
             list(s.blocks(c)) for s, (_, c) in zip(self._sizes, self._units, strict=True)
         ]
         for memory in self._scratch:
-            memory.array("product", largest)
-            if held == 2:
+            if self._is_dense:
+                self._sums.reserve(memory)
+            else:
+                memory.array("product", largest)
+            if not is_shared and self._threads > 1:
                 memory.array("sum", largest)
             for size, (_, correlation) in zip(self._sizes, self._units, strict=True):
                 Columns(correlation).reserve(size, memory)
@@ -292,16 +299,16 @@ class KernelGradient(Threaded):
     ) -> None:
         """Writes into `target` (kh, kw, channels of a group, groups, filters of a group)."""
         each = target.shape[4]
-        is_dense = c.groups == 1 and target.flags.c_contiguous
         for index, block in enumerate(blocks):
-            columns = Columns(c).gather(self._x, block, scratch).transpose(0, 2, 1)
+            columns = Columns(c).gather(self._x, block, scratch)
             error = self._error[block.first : block.last, block.row : block.end]
             grouped = by_group(error, self._layer.groups)[unit.groups]
-            if index == 0 and is_dense:
-                np.matmul(columns[0], grouped[0], out=target.reshape(c.terms, each))
+            if self._is_dense:
+                total = target.reshape(c.terms, each)
+                self._sums.add(columns[0], grouped[0], total, scratch, is_first=index == 0)
                 continue
             product = scratch.array("product", c.groups, c.terms, each)
-            np.matmul(columns, grouped, out=product)
+            np.matmul(columns.transpose(0, 2, 1), grouped, out=product)
             parts = product.reshape(c.groups, *target.shape[:3], each).transpose(1, 2, 3, 0, 4)
             if index == 0:
                 target[...] = parts

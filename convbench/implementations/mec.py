@@ -5,11 +5,13 @@ each output column the kernel-wide runs of all input rows lie one below the othe
 window of an output row is a stretch of them: as many rows as the kernel has. Its columns are a view
 whose lines are further apart than they are long, which BLAS multiplies as it is. im2col copies
 every element kernel height times as often; here products are as short as an output row.
+
+Where few filters would leave most of a vector register idle, a row of a product is a strip of
+several output columns (`lowered.py`).
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -18,15 +20,12 @@ from numpy.typing import NDArray
 from convbench.implementations.columns import BIAS_IN_KERNEL, MAX_BYTES, ONES_TERMS
 from convbench.implementations.correlation import (
     Block,
-    BlockSize,
     Correlation,
     Phase,
-    block_size,
-    cut,
     phases,
-    slab_shape,
 )
 from convbench.implementations.cost import START_S, moved_s, product_s
+from convbench.implementations.lowered import Lowered, run_columns, strip_width
 from convbench.implementations.scratch import Scratch
 from convbench.implementations.threaded import NumpyAlgorithm, Threaded, add_bias, bias_step
 from convbench.implementations.threads import in_threads
@@ -60,13 +59,15 @@ class Mec(NumpyAlgorithm):
         return None
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
-        turned = pass_ is Pass.INPUT_GRADIENT and not sums_lowered(layer)
-        c = _phase(layer)[1] if turned else Correlation.of(layer)
+        is_input_gradient, sums = pass_ is Pass.INPUT_GRADIENT, sums_lowered(layer)
+        c = _phase(layer)[1] if is_input_gradient and not sums else Correlation.of(layer)
+        strip = 1 if is_input_gradient and sums else strip_width(c)
         rows, columns = c.batch_size * c.output_size[0], c.output_size[1]
         height = c.reach(*c.output_size)[0] / c.output_size[0]
-        copied = c.positions * height * c.kernel_size[1] * c.channels * c.itemsize
-        product = product_s(columns, c.terms, c.filters, c.itemsize) - START_S + SHORT_START_S
-        return (rows * product + moved_s(copied)) / threads
+        copied = c.positions * height * run_columns(c, strip) / strip * c.channels * c.itemsize
+        terms = c.kernel_size[0] * run_columns(c, strip) * c.channels
+        each = product_s(columns // strip, terms, strip * c.filters, c.itemsize)
+        return (rows * (each - START_S + SHORT_START_S) + moved_s(copied)) / threads
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
         if pass_ is Pass.FORWARD:
@@ -89,74 +90,6 @@ def _phase(layer: Layer) -> tuple[Phase, Correlation]:
     return phase, phase.correlation
 
 
-class Lowered:
-    """The lowered input of blocks: (images, output columns, input rows, run).
-
-    With ones, each run has a 1 after it: the product with a kernel whose first row has the bias
-    there, and the others 0, adds it in passing.
-    """
-
-    def __init__(
-        self,
-        correlation: Correlation,
-        parts: int,
-        row_bytes: int,
-        taken: int = 0,
-        has_ones: bool = False,
-    ) -> None:
-        """`row_bytes` are of what else a block needs for each output row, `taken` for all."""
-        c = self._c = correlation
-        self._run = c.kernel_size[1] * c.channels
-        self._pitch = self._run + has_ones
-        # Bytes of an input row: what is lowered, and the padded copy.
-        line = c.output_size[1] * self._pitch * c.itemsize
-        if c.is_padded:
-            line += slab_shape(c, BlockSize(1, 1))[2] * c.channels * c.itemsize
-        row = line * c.strides[0] + row_bytes
-        halo = line * (c.kernel_size[0] - c.strides[0])  # of a block of rows; of each image
-        height = c.output_size[0]
-        budget = MAX_BYTES - taken
-        whole = row * height + halo
-        if whole <= budget:
-            self.size = block_size(c, math.ceil(whole / height), budget, parts)
-        else:
-            self.size = block_size(c, row, budget - halo, parts)
-        self.blocks = list(self.size.blocks(c))
-
-    def reserve(self, scratch: Scratch) -> None:
-        """Allocates what the largest block needs."""
-        shape = slab_shape(self._c, self.size)
-        if self._c.is_padded:
-            scratch.array("slab", *shape)
-        scratch.array("lowered", shape[0], self._c.output_size[1], shape[1], self._pitch)
-
-    def windows(self, x: Array, block: Block, scratch: Scratch) -> Array:
-        """A view (output rows, images, output columns, terms) of what is lowered here."""
-        c = self._c
-        found = cut(c, x, block, scratch)
-        images, height, _, _ = slab_shape(c, block.size)
-        image, row, column, _ = found.memory.strides
-        # A run is copied as one element, which is faster than the floats that it is made of.
-        run = np.dtype((np.void, self._run * c.itemsize))
-        runs = np.ndarray(
-            (images, c.output_size[1], height),
-            run,
-            buffer=found.memory,
-            offset=found.offset,
-            strides=(image, c.strides[1] * column, row),
-        )
-        lowered = scratch.array("lowered", *runs.shape, self._pitch)
-        np.ndarray(runs.shape, run, lowered, strides=lowered.strides[:3])[...] = runs
-        lowered[..., self._run :] = 1
-        image, column, row, element = lowered.strides
-        return np.ndarray(
-            (block.end - block.row, images, c.output_size[1], c.kernel_size[0] * self._pitch),
-            lowered.dtype,
-            buffer=lowered,
-            strides=(row * c.strides[0], image, column, element),
-        )
-
-
 class Correlating:
     """A correlation whose output rows lie side by side, block by block."""
 
@@ -164,28 +97,37 @@ class Correlating:
         self,
         correlation: Correlation,
         scratch: list[Scratch],
-        taken: int = 0,
+        *,
         has_ones: bool = False,
+        is_flipped: bool = False,
     ) -> None:
+        """With ones, the bias is added by the products; see Lowered."""
         self._scratch = scratch
+        self._has_ones = has_ones
         c = correlation
         # What is written is worth being still in the cache when the bias is added.
         row = c.output_size[1] * c.filters * c.itemsize
-        self._lowered = Lowered(c, len(scratch), row, taken, has_ones)
+        self._lowered = Lowered(c, len(scratch), row, has_ones=has_ones, is_flipped=is_flipped)
         for memory in scratch:
             self._lowered.reserve(memory)
+        self.call_bytes = self._lowered.call_bytes
 
     def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
-        """Writes into `output` (batch, rows, columns, filters); `kernel` is (terms, filters)."""
-        blocks = iter(self._lowered.blocks)  # next() of a list's iterator is safe in threads
+        """Writes into `output` (batch, rows, columns, filters); `kernel` as of a layer."""
+        lowered = self._lowered
+        matrix = lowered.matrix(kernel, bias)
+        if self._has_ones:
+            bias = None
+        strips = output.reshape(*output.shape[:2], lowered.strips, lowered.filters)
+        blocks = iter(lowered.blocks)  # next() of a list's iterator is safe in threads
 
         def work(thread: int) -> None:
             for block in blocks:
-                windows = self._lowered.windows(x, block, self._scratch[thread])
-                target = output[block.first : block.last, block.row : block.end]
-                np.matmul(windows.transpose(1, 0, 2, 3), kernel, out=target)
+                windows = lowered.windows(x, block, self._scratch[thread])
+                part = slice(block.first, block.last), slice(block.row, block.end)
+                np.matmul(windows.transpose(1, 0, 2, 3), matrix, out=strips[part])
                 if bias is not None:
-                    add_bias(target, bias)
+                    add_bias(output[part], bias)
 
         in_threads(work, len(self._scratch))
 
@@ -197,20 +139,16 @@ class Forward(Threaded):
     def __init__(self, layer: Layer, threads: int) -> None:
         c = Correlation.of(layer)
         pad = "pad the block's images" if c.is_padded else ""
-        self._has_ones = layer.use_bias and c.terms <= ONES_TERMS
-        bias = BIAS_IN_KERNEL if self._has_ones else bias_step(layer)
+        has_ones = layer.use_bias and c.terms <= ONES_TERMS
+        bias = BIAS_IN_KERNEL if has_ones else bias_step(layer)
         super().__init__(layer, threads, pad, LOWER, "a product a row", bias)
-        self._correlating = Correlating(c, self._scratch, has_ones=self._has_ones)
+        self._correlating = Correlating(c, self._scratch, has_ones=has_ones)
+        self.call_bytes = self._correlating.call_bytes
 
     def run(self) -> object:
         layer = self._layer
         output = self.result(layer.batch_size, *layer.output_shape)
-        kernel, bias = self._kernel.reshape(layer.kernel_size[0], -1, layer.filters), self._bias
-        if self._has_ones:
-            more = np.zeros((len(kernel), 1, layer.filters), kernel.dtype)
-            more[0] = bias
-            kernel, bias = np.concatenate((kernel, more), axis=1), None
-        self._correlating.run(self._x, kernel.reshape(-1, layer.filters), bias, output)
+        self._correlating.run(self._x, self._kernel, self._bias, output)
         return output
 
 
@@ -221,16 +159,14 @@ class InputGradient(Threaded):
         self._phase, c = _phase(layer)
         pad = "pad the block's images" if c.is_padded else ""
         super().__init__(layer, threads, pad, "flip the kernel", LOWER, "a product a row")
-        self.call_bytes = c.kernel_bytes
-        taken = c.kernel_bytes // self._threads
-        self._correlating = Correlating(c, self._scratch, taken)
+        self._correlating = Correlating(c, self._scratch, is_flipped=True)
+        self.call_bytes = self._correlating.call_bytes
 
     def run(self) -> object:
         layer = self._layer
         gradient = self.result(layer.batch_size, *layer.input_shape)
         flipped = self._phase.kernel(self._kernel, 1)[0].transpose(1, 2, 3, 0)
-        kernel = np.ascontiguousarray(flipped).reshape(-1, layer.channels)
-        self._correlating.run(self._error, kernel, None, gradient)
+        self._correlating.run(self._error, flipped, None, gradient)
         return gradient
 
 
@@ -321,23 +257,26 @@ class KernelGradient(Threaded):
         super().__init__(
             layer, threads, pad, LOWER, "copy errors row by row", "a product a row", "sum"
         )
-        row = c.output_size[1] * c.filters * c.itemsize + c.kernel_bytes
-        self._lowered = Lowered(c, self._threads, row, 2 * c.kernel_bytes)
+        strip = strip_width(c)
+        terms, filters = c.kernel_size[0] * run_columns(c, strip) * c.channels, strip * c.filters
+        product = terms * filters * c.itemsize
+        row = c.output_size[1] * c.filters * c.itemsize + product
+        self._lowered = Lowered(c, self._threads, row, taken=2 * product)
         size = self._lowered.size
         for scratch in self._scratch:
             self._lowered.reserve(scratch)
             scratch.array("errors", size.rows, size.images, c.output_size[1], c.filters)
-            scratch.array("products", size.rows, c.terms, c.filters)
+            scratch.array("products", size.rows, terms, filters)
             self._sums(scratch)
 
     def _sums(self, scratch: Scratch) -> tuple[Array, Array]:
         """That of a block, and that of all blocks."""
-        shape = self._c.terms, self._c.filters
+        shape = self._lowered.terms, self._lowered.filters
         return scratch.array("block", *shape), scratch.array("sum", *shape)
 
     def run(self) -> object:
         """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""
-        c, blocks = self._c, self._lowered.blocks
+        blocks = self._lowered.blocks
         threads = min(self._threads, len(blocks))
 
         def work(thread: int) -> None:
@@ -351,25 +290,25 @@ class KernelGradient(Threaded):
                     total += np.add.reduce(products, axis=0, out=of_block)
 
         in_threads(work, threads)
-        gradient = self.result(*self._layer.kernel_shape)
-        flat = gradient.reshape(c.terms, c.filters)
-        flat[...] = self._sums(self._scratch[0])[1]
+        total = self._sums(self._scratch[0])[1]
         for scratch in self._scratch[1:threads]:
-            flat += self._sums(scratch)[1]
+            total += self._sums(scratch)[1]
+        gradient = self.result(*self._layer.kernel_shape)
+        self._lowered.add_up(total, gradient)
         return gradient
 
     def _products(self, block: Block, scratch: Scratch) -> Array:
-        """(output rows, terms, filters), of all images of the block."""
-        c = self._c
-        windows = self._lowered.windows(self._x, block, scratch)
-        rows, images, width, _ = windows.shape
-        errors = scratch.array("errors", rows, images, width, c.filters)
+        """(output rows, terms, columns), of all images of the block."""
+        c, lowered = self._c, self._lowered
+        windows = lowered.windows(self._x, block, scratch)
+        rows, images, _, terms = windows.shape
+        errors = scratch.array("errors", rows, images, c.output_size[1], c.filters)
         error = self._error[block.first : block.last, block.row : block.end]
         errors[...] = error.transpose(1, 0, 2, 3)
-        products = scratch.array("products", rows, c.terms, c.filters)
+        products = scratch.array("products", rows, terms, lowered.filters)
         np.matmul(
-            windows.reshape(rows, -1, c.terms).transpose(0, 2, 1),
-            errors.reshape(rows, -1, c.filters),
+            windows.reshape(rows, -1, terms).transpose(0, 2, 1),
+            errors.reshape(rows, -1, lowered.filters),
             out=products,
         )
         return products

@@ -30,6 +30,7 @@ from convbench.implementations.correlation import (
     slab_shape,
 )
 from convbench.implementations.cost import moved_s, product_s
+from convbench.implementations.products import multiply
 from convbench.implementations.scratch import Scratch
 from convbench.implementations.threaded import NumpyAlgorithm, Threaded, add_bias, bias_step
 from convbench.implementations.threads import in_threads
@@ -192,9 +193,10 @@ class ProductAPosition(Shifting):
             shift = p * shifts.down + q * shifts.right
             met = flat[shift : shift + length]
             if shift == 0:
-                np.matmul(met, matrix[p, q], out=total[:length])
+                multiply(met, matrix[p, q], out=total[:length])
             else:
-                total[:length] += np.matmul(met, matrix[p, q], out=product)
+                multiply(met, matrix[p, q], out=product)
+                total[:length] += product
         return total.reshape(*rows.shape[:3], -1)
 
 
@@ -246,7 +248,7 @@ class ShiftedCopies(Shifting):
     def _summed(self, rows: Array, matrix: Array, scratch: Scratch) -> Array:
         shifted = copied_shifts(self._c, self._rows, rows, scratch)
         total = scratch.array("sum", math.prod(rows.shape[:3]), self._c.filters)
-        np.matmul(shifted.T, matrix, out=total[: shifted.shape[1]])
+        multiply(shifted.T, matrix, out=total[: shifted.shape[1]])
         return total.reshape(*rows.shape[:3], -1)
 
 

@@ -33,6 +33,7 @@ from convbench.implementations.correlation import (
     windows,
 )
 from convbench.implementations.cost import product_s
+from convbench.implementations.products import multiply, multiply_wide, part_rows
 from convbench.implementations.scratch import Scratch
 from convbench.implementations.threaded import NumpyAlgorithm, Threaded, bias_step
 from convbench.implementations.threads import in_threads
@@ -338,7 +339,7 @@ class PreparedWinograd(Threaded):
         def work(item: tuple[Block, slice], scratch: Scratch) -> None:
             block, span = item
             target = result[:, span.start * channels : span.stop * channels]
-            np.matmul(matrix, tiles.gather(x, block, scratch), out=target)
+            multiply_wide(matrix, tiles.gather(x, block, scratch), out=target)
 
         team.deal(stage.blocks, work)
         return result.reshape(len(matrix), stage.tiles, channels)
@@ -368,6 +369,9 @@ class Correlating(PreparedWinograd):
         )
         c = self._c
         self._flipped = flipped
+        self._is_copied = flipped and part_rows(c.channels, c.filters) is not None
+        if self._is_copied:
+            self.call_bytes = self._elements * c.kernel_bytes // 9
         self._everybody.shared.array("kernel", self._elements * c.channels * c.filters)
         tiles = self._size.images * self._size.rows * self._inputs.correlation.output_size[1]
         for scratch in self._scratch:
@@ -383,13 +387,13 @@ class Correlating(PreparedWinograd):
             inputs = self._transformed(stage, team, x, self._inputs, self._transforms.b, "inputs")
             products = team.shared.array("outputs", self._elements, stage.tiles, c.filters)
 
-            def multiply(part: slice, _: Scratch) -> None:
-                np.matmul(inputs[part], kernel[part], out=products[part])
+            def multiplied(part: slice, _: Scratch) -> None:
+                multiply(inputs[part], kernel[part], out=products[part])
 
             def finish(item: tuple[Block, slice], scratch: Scratch) -> None:
                 self._write(output, products, *item, scratch)
 
-            team.deal(team.parts(self._elements), multiply)
+            team.deal(team.parts(self._elements), multiplied)
             team.deal(stage.blocks, finish)
 
         self._in_teams(one)
@@ -404,11 +408,14 @@ class Correlating(PreparedWinograd):
         result = self._everybody.shared.array("kernel", self._elements, kernel.shape[1])
 
         def work(part: slice, _: Scratch) -> None:
-            np.matmul(matrix, kernel[:, part], out=result[:, part])
+            multiply_wide(matrix, kernel[:, part], out=result[:, part])
 
         self._everybody.deal(even(kernel.shape[1], self._threads), work)
         result = result.reshape(self._elements, *self._kernel.shape[2:])
-        return result.transpose(0, 2, 1) if self._flipped else result
+        if not self._flipped:
+            return result
+        flipped = result.transpose(0, 2, 1)
+        return np.ascontiguousarray(flipped) if self._is_copied else flipped
 
     def _write(
         self, output: Array, products: Array, block: Block, tiles: slice, scratch: Scratch
@@ -418,7 +425,7 @@ class Correlating(PreparedWinograd):
         flat = products.reshape(self._elements, -1)
         part = flat[:, tiles.start * filters : tiles.stop * filters]
         found = scratch.array("result", step**2, part.shape[1])
-        np.matmul(self._transforms.a, part, out=found)
+        multiply_wide(self._transforms.a, part, out=found)
         across = self._inputs.correlation.output_size[1]
         images, rows = block.last - block.first, block.end - block.row
         found = found.reshape(step, step, images, rows, across, filters)
@@ -481,7 +488,7 @@ class KernelGradient(PreparedWinograd):
             sums = self._sums(team)
             is_first = stage in self._stages[: len(self._teams)]
 
-            def multiply(part: slice, scratch: Scratch) -> None:
+            def summed(part: slice, scratch: Scratch) -> None:
                 transposed = inputs[part].transpose(0, 2, 1)
                 if is_first:
                     np.matmul(transposed, errors[part], out=sums[part])
@@ -489,7 +496,7 @@ class KernelGradient(PreparedWinograd):
                 product = scratch.array("product", *sums[part].shape)
                 sums[part] += np.matmul(transposed, errors[part], out=product)
 
-            team.deal(team.parts(self._elements), multiply)
+            team.deal(team.parts(self._elements), summed)
 
         self._in_teams(one)
         sums = self._sums(self._teams[0])
@@ -499,7 +506,7 @@ class KernelGradient(PreparedWinograd):
         matrix, flat = np.ascontiguousarray(self._transforms.g.T), sums.reshape(self._elements, -1)
 
         def finish(part: slice, _: Scratch) -> None:
-            np.matmul(matrix, flat[:, part], out=gradient[:, part])
+            multiply_wide(matrix, flat[:, part], out=gradient[:, part])
 
         self._everybody.deal(even(gradient.shape[1], self._threads), finish)
         return gradient.reshape(self._layer.kernel_shape)

@@ -26,21 +26,28 @@ STAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "im2col": {
         "pad": ("columns:cut",),
         "gather": ("columns:Columns.gather",),
-        "product": ("im2col:np.matmul", "col2im:np.matmul", "direct:np.matmul"),
+        "product": (
+            "im2col:np.matmul",
+            "im2col:multiply",
+            "products:SumOfProducts.add",
+            "col2im:multiply",
+            "direct:PreparedDirect._multiply",
+            "direct:PreparedDirect._sum",
+        ),
         "scatter": ("col2im:ColumnSums._add",),
         "reorder": ("im2col:copied", "col2im:np.ascontiguousarray"),
         "bias": ("im2col:add_bias", "direct:add_bias"),
     },
     "mec": {
-        "pad": ("mec:cut",),
-        "gather": ("mec:Lowered.windows",),
+        "pad": ("lowered:cut",),
+        "gather": ("lowered:Lowered.windows",),
         "product": ("mec:np.matmul",),
-        "reorder": ("mec:np.ascontiguousarray",),
+        "reorder": ("lowered:Lowered.matrix", "mec:np.ascontiguousarray"),
         "bias": ("mec:add_bias",),
     },
     "shift-gemm": {
         "gather": ("shift_gemm:Rows.of", "shift_gemm:copied_shifts"),
-        "product": ("shift_gemm:np.matmul",),
+        "product": ("shift_gemm:np.matmul", "shift_gemm:multiply"),
         "scatter": (
             "shift_gemm:ProductAPosition._summed",
             "shift_gemm:ShiftedSum._summed",
@@ -55,7 +62,7 @@ STAGES: dict[str, dict[str, tuple[str, ...]]] = {
             "winograd:Correlating._transformed_kernel",
         ),
         "scatter": ("winograd:Correlating._write",),
-        "product": ("winograd:np.matmul",),
+        "product": ("winograd:np.matmul", "winograd:multiply"),
     },
     "fft": {
         "transform": ("fft:PreparedFft._transform", "fft:PreparedFft._back"),
@@ -64,7 +71,7 @@ STAGES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "direct": {
         "gather": ("direct:PreparedDirect._pixels",),
-        "product": ("direct:np.matmul",),
+        "product": ("direct:PreparedDirect._multiply", "direct:PreparedDirect._sum"),
         "bias": ("direct:add_bias",),
     },
     "depthwise": {

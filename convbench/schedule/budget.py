@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from convbench.measure.clock import SLOW_CALL_S, longest_warm_up_s
+from convbench.measure.clock import SLOW_CALL_S, longest_warm_up_s, resume_s
 from convbench.schedule.effort import ARM_SHARE, Effort
 
 IMPORT_S = {"tensorflow": 4.0}
@@ -44,7 +44,8 @@ def arm_s(effort: Effort, call_s: float) -> float:
     """Predicted time of one arm in one round of one (layer, pass)."""
     longest_s = longest_warm_up_s(effort.sample_s)
     warm_up = call_s if call_s >= SLOW_CALL_S else longest_s / 2 + call_s
-    return warm_up + blocks_of(effort, call_s) * max(effort.sample_s, call_s)
+    sample = resume_s(call_s) + max(effort.sample_s, call_s)
+    return warm_up + blocks_of(effort, call_s) * sample
 
 
 def import_s(runtime: str) -> float:
