@@ -86,10 +86,10 @@ def _head(run: Run) -> str:
     words = [f"{result.effort} effort", scale.counted(result.rounds, "round")]
     if twins:
         largest = max(max(twin.ratio, 1 / twin.ratio) - 1 for twin in twins)
-        reliable = "reliable" if run.is_reliable else "NOT RELIABLE"
+        found = "which their intervals cover" if run.is_reliable else "NOT RELIABLE"
         if result.rounds < stats.MIN_ROUNDS:
-            reliable = "too few rounds to tell"
-        words.append(f"twins differ by {scale.percent(largest)} % at most: {reliable}")
+            found = "too few rounds to tell"
+        words.append(f"twins differ by {scale.percent(largest)} % at most, {found}")
     calibration = result.machine.calibration
     if calibration and (rate := calibration.sgemm.get(result.threads)):
         words.append(f"SGEMM {scale.scaled(Kind.RATE, rate)} {scale.unit(Kind.RATE)}")
@@ -111,7 +111,7 @@ def _row(run: Run, name: str) -> Row:
     mark = "" if run.is_reliable else "?"
     return Row(
         (
-            text(name),
+            text(name.rpartition(":")[2]),  # of own code, FILE.py:NAME
             *(_mean(run.mean(name, pass_), mark) for pass_ in run.result.suite.passes),
             _mean(run.mean(name), mark),
             text(f"{compared} of {len(cells)}"),

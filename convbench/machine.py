@@ -107,8 +107,10 @@ PACKAGES = {
     "tensorflow": ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu"),
     "keras": ("keras", "keras-nightly"),
     **{name: (name,) for name in ("scipy", "pyperf", "memray", "memory-profiler", "threadpoolctl")},
+    **{name: (name,) for name in ("torch", "onnxruntime")},
 }
-"""Whose versions are recorded, and the names under which they are published."""
+"""Whose versions are recorded, where they are installed, and the names under which they are
+published; the last two are what own code may wrap."""
 
 
 def fingerprint(root: Path = ROOT) -> Machine:

@@ -20,6 +20,7 @@ from convbench.implementations import (
     columns,
     depthwise,
     im2col,
+    images_innermost,
     kernel_parts,
     lowered,
     mec,
@@ -80,6 +81,8 @@ def set_sizes(patch, size):
     patch.setattr(col2im, "MAX_BYTES", given["columns"])
     patch.setattr(mec, "MAX_BYTES", given["columns"])
     patch.setattr(lowered, "MAX_BYTES", given["columns"])
+    patch.setattr(images_innermost, "LEAST_IMAGES", 1)
+    patch.setattr(images_innermost, "BLOCK_BYTES", given["block"])
     patch.setattr(products, "AT_MOST", given["product"])
     patch.setattr(products, "LEAST_ROWS", given["rows"])
     patch.setattr(products, "LEAST_ROWS_OF_NARROW", given["rows"])

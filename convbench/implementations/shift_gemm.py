@@ -30,6 +30,11 @@ from convbench.implementations.correlation import (
     slab_shape,
 )
 from convbench.implementations.cost import moved_s, product_s
+from convbench.implementations.images_innermost import (
+    ImagesInnermost,
+    images_innermost_s,
+    suits_images_innermost,
+)
 from convbench.implementations.products import multiply
 from convbench.implementations.scratch import Scratch
 from convbench.implementations.threaded import NumpyAlgorithm, Threaded, add_bias, bias_step
@@ -66,13 +71,16 @@ class ShiftGemm(NumpyAlgorithm):
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
         if pass_ is Pass.FORWARD:
             return _cost_s(Correlation.of(layer)) / threads
+        if pass_ is Pass.INPUT_GRADIENT and suits_images_innermost(layer):
+            return images_innermost_s(layer) / threads
         return sum(_cost_s(c) for p in phases(layer) if (c := p.correlation)) / threads
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
         if pass_ is Pass.FORWARD:
             return Forward(layer, threads)
         if pass_ is Pass.INPUT_GRADIENT:
-            return InputGradient(layer, threads)
+            kind = ImagesInnermost if suits_images_innermost(layer) else InputGradient
+            return kind(layer, threads)
         return KernelGradient(layer, threads)
 
 

@@ -47,11 +47,16 @@ STAGES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "shift-gemm": {
         "gather": ("shift_gemm:Rows.of", "shift_gemm:copied_shifts"),
-        "product": ("shift_gemm:np.matmul", "shift_gemm:multiply"),
+        "product": (
+            "shift_gemm:np.matmul",
+            "shift_gemm:multiply",
+            "images_innermost:multiply_wide",
+        ),
         "scatter": (
             "shift_gemm:ProductAPosition._summed",
             "shift_gemm:ShiftedSum._summed",
             "shift_gemm:ShiftedCopies._summed",
+            "images_innermost:ImagesInnermost._write",
         ),
         "bias": ("shift_gemm:add_bias",),
     },
