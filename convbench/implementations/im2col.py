@@ -148,7 +148,11 @@ class Forward(Threaded):
         self._has_ones = layer.use_bias and is_gathered and c.terms <= ONES_TERMS
         bias = BIAS_IN_KERNEL if self._has_ones else bias_step(layer)
         super().__init__(layer, threads, *gather_steps(c), "matrix product", bias)
-        self._correlating = Correlating(c, self._scratch, dense=True, has_ones=self._has_ones)
+        if self._has_ones:  # a copy of the kernel with one row more
+            self.call_bytes = c.kernel_bytes + c.filters * c.itemsize
+        self._correlating = Correlating(
+            c, self._scratch, dense=True, kernel_bytes=self.call_bytes, has_ones=self._has_ones
+        )
 
     def run(self) -> object:
         layer = self._layer
