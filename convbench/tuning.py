@@ -244,9 +244,16 @@ def fingerprint(root: Path = ROOT) -> str:
         f"L1d {caches.l1d}, L2 {caches.l2}",
         *sorted(blas),
         f"numpy {metadata.version('numpy')}",
-        f"convbench {convbench.__version__}",
+        f"convbench {convbench.__version__} ({_algorithms():08x})",
     )
     return "; ".join(parts)
+
+
+def _algorithms(folder: Path = Path(__file__).parent / "implementations") -> int:
+    """A checksum of the implementations' source: a version that is worked on is not one."""
+    return functools.reduce(
+        lambda sum_, path: zlib.crc32(path.read_bytes(), sum_), sorted(folder.glob("*.py")), 0
+    )
 
 
 def cache_path() -> Path | None:
