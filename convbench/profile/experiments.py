@@ -355,7 +355,9 @@ def _dtype(work: tuple[Work, ...], layer: Layer) -> str:
     """In which most of the arithmetic is done."""
     spent: dict[str, float] = {}
     for one in work:
-        if one.kind in ("arithmetic", "product") and one.dtype:
+        # A comparison is no arithmetic, however long it was held up.
+        is_counted = one.dtype not in ("", "bool")
+        if one.kind in ("arithmetic", "product") and is_counted:
             spent[one.dtype] = spent.get(one.dtype, 0.0) + one.seconds
     return max(spent, key=spent.__getitem__) if spent else layer.dtype
 
