@@ -66,7 +66,8 @@ class _Pool(ThreadPoolExecutor):
     def _started(self) -> None:
         self._ids.append(threading.get_native_id())
         if self._allowed:
-            os.sched_setaffinity(0, self._allowed)
+            with contextlib.suppress(OSError):  # or the pool would be broken
+                os.sched_setaffinity(0, self._allowed)
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
