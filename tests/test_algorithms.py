@@ -240,7 +240,8 @@ LAYERS = [
 
 
 NUMPY_BYTES = 8192 * 8
-"""NumPy's sums and additions in place may go through buffers of np.getbufsize() elements each."""
+"""NumPy's sums and additions in place may go through buffers of np.getbufsize() elements each, of
+every thread that happens to be in one."""
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
@@ -252,6 +253,7 @@ def test_what_is_predicted_is_what_is_allocated(name, layer):
         if implementation.unsupported(layer, pass_) is not None:
             continue
         predicted = implementation.workspace_bytes(layer, pass_, 2) + layer.result_bytes(pass_)
+        least, most = 0.95 * predicted, 1.05 * predicted + 2 * NUMPY_BYTES
         warm = implementation.prepare(layer, pass_, 2)
         warm.load(operands.floats(layer, pass_, 0))
         warm.run()
@@ -266,7 +268,7 @@ def test_what_is_predicted_is_what_is_allocated(name, layer):
             peak = held + tracemalloc.get_traced_memory()[1] - between
         finally:
             tracemalloc.stop()
-        assert predicted == pytest.approx(peak, rel=0.05, abs=NUMPY_BYTES), pass_
+        assert least <= peak <= most, (pass_, predicted)
 
 
 # Threads
