@@ -26,8 +26,9 @@ from threadpoolctl import threadpool_limits
 
 from convbench import implementations, operands
 from convbench.calibration import MATRIX_SIZES
-from convbench.implementations.columns import columns_size
+from convbench.implementations.column_products import by_kernel_row, column_products
 from convbench.implementations.correlation import Correlation
+from convbench.implementations.scratch import Scratch
 from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pass
 from convbench.measure.clock import sample, warm_up
@@ -89,19 +90,24 @@ def is_one_by_one(layer: Layer) -> bool:
     return layer.groups == 1 and layer.kernel_size == (1, 1)
 
 
-def block_shapes(layer: Layer, threads: int) -> list[Shape]:
-    """The products that im2col's forward pass makes of a layer of one group, in their order."""
+def block_products(layer: Layer, threads: int) -> list[tuple[Shape, int]]:
+    """The products that im2col's forward pass makes of a layer of one group, block by block, and
+    how many there are of each: where it goes by kernel rows, one for each."""
     if is_one_by_one(layer) and layer.strides == (1, 1):
-        return [whole_shape(layer)]
-    correlation = Correlation.of(layer)
-    blocks = columns_size(correlation, worthwhile(threads, layer.flops)).blocks(correlation)
+        return [(whole_shape(layer), 1)]
+    c = Correlation.of(layer)
+    count = c.kernel_size[0] if by_kernel_row(c) else 1
+    scratch = [Scratch(layer.dtype) for _ in range(worthwhile(threads, layer.flops))]
     return [
         (
-            (block.last - block.first) * (block.end - block.row) * layer.output_size[1],
-            correlation.terms,
-            layer.filters,
+            (
+                (block.last - block.first) * (block.end - block.row) * layer.output_size[1],
+                c.terms // count,
+                layer.filters,
+            ),
+            count,
         )
-        for block in blocks
+        for block in column_products(c, scratch, dense=True).blocks
     ]
 
 
@@ -119,10 +125,10 @@ def show(title: str, name: str, layers: Iterable[Layer], threads: int) -> None:
     for layer in layers:
         arms = {name: layer_arm(name, layer, threads)}
         if name == "im2col":
-            shapes = block_shapes(layer, threads)
-            is_one = len(shapes) == 1
+            products = block_products(layer, threads)
+            is_one = [count for _, count in products] == [1]
             arms["blocks"] = (
-                whole_arm(shapes[0], threads) if is_one else products_arm(shapes, threads)
+                whole_arm(products[0][0], threads) if is_one else products_arm(products, threads)
             )
             arms["square"] = whole_arm((MATRIX_SIZES[0],) * 3, threads)
             targets = {"blocks": OF_PRODUCTS, "square": OF_SQUARE}
@@ -157,26 +163,27 @@ def whole_arm(shape: Shape, threads: int) -> Arm:
     return Arm(lambda: np.matmul(a, b), 2 * m * k * n, threads)
 
 
-def products_arm(shapes: list[Shape], threads: int) -> Arm:
-    """np.matmul of each shape into its rows of one result; dealt out to threads with one BLAS
-    thread each. The columns stay where they are, as im2col's buffer does."""
-    (_, k, n), largest = shapes[0], max(m for m, _, _ in shapes)
-    kernel = matrix(k, n)
+def products_arm(products: list[tuple[Shape, int]], threads: int) -> Arm:
+    """np.matmul of each shape, so many times, into its rows of one result; dealt out to threads
+    with one BLAS thread each. The columns stay where they are, as im2col's buffer does."""
+    ((_, k, n), count), largest = products[0], max(m for (m, _, _), _ in products)
+    kernels = [matrix(k, n) for _ in range(count)]
     columns = [matrix(largest, k) for _ in range(threads)]
-    ends = np.cumsum([m for m, _, _ in shapes]).tolist()
+    ends = np.cumsum([m for (m, _, _), _ in products]).tolist()
 
     def run() -> np.ndarray:
         result = np.empty((ends[-1], n), np.float32)
-        left = iter(list(zip(ends, shapes, strict=True)))
+        left = iter(list(zip(ends, products, strict=True)))
 
         def part(thread: int) -> None:
-            for end, (m, _, _) in left:
-                np.matmul(columns[thread][:m], kernel, out=result[end - m : end])
+            for end, ((m, _, _), _) in left:
+                for kernel in kernels:
+                    np.matmul(columns[thread][:m], kernel, out=result[end - m : end])
 
         in_threads(part, threads)
         return result
 
-    return Arm(run, sum(2 * m * k * n for m, k, n in shapes), 1)
+    return Arm(run, sum(2 * m * k * n * count for (m, k, n), count in products), 1)
 
 
 def matrix(rows: int, columns: int) -> np.ndarray:

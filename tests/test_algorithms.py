@@ -17,6 +17,7 @@ from convbench import implementations, operands
 from convbench.agreement.checker import check
 from convbench.implementations import (
     col2im,
+    column_products,
     columns,
     depthwise,
     im2col,
@@ -52,6 +53,7 @@ SIZES = {
         "channels": 2,
         "product": 500,
         "rows": 5,
+        "row terms": 1,
     },
     "smallest": {
         "columns": 1,
@@ -63,6 +65,7 @@ SIZES = {
         "channels": 1,
         "product": 30,
         "rows": 1,
+        "row terms": 10,
     },
 }
 
@@ -78,6 +81,8 @@ def set_sizes(patch, size):
         return
     patch.setattr(columns, "MAX_BYTES", given["columns"])
     patch.setattr(im2col, "MAX_BYTES", given["columns"])
+    patch.setattr(column_products, "MAX_BYTES", given["columns"])
+    patch.setattr(column_products, "LEAST_ROW_TERMS", given["row terms"])
     patch.setattr(col2im, "MAX_BYTES", given["columns"])
     patch.setattr(mec, "MAX_BYTES", given["columns"])
     patch.setattr(lowered, "MAX_BYTES", given["columns"])
@@ -235,6 +240,8 @@ LAYERS = [
     Layer("3x3", (17, 19, 16), 24, (3, 3), padding="same", batch_size=3),
     Layer("1x1", (17, 19, 16), 24, (1, 1), batch_size=3, strides=(2, 2)),
     Layer("depthwise", (17, 19, 16), 32, (3, 3), padding="same", strides=(1, 2), groups=16),
+    Layer("kernel rows", (9, 10, 40), 24, (3, 3), dilation_rate=(2, 1), batch_size=7),
+    Layer("phases of rows", (15, 21, 40), 48, (4, 6), strides=(1, 2), padding="same", batch_size=3),
     Layer("large kernel", (14, 14, 96), 128, (3, 3), padding="same", batch_size=2),
 ]
 

@@ -3,7 +3,8 @@
 The method of Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for
 Document Processing" (2006). Layout NHWC, so that the output of the product is the output of the
 layer. The matrix is never built whole: blocks of images, or of output rows of one image, are dealt
-to threads, each with buffers of its own that `prepare` allocates.
+to threads, each with buffers of its own that `prepare` allocates; and where a kernel row has terms
+enough, a block gathers the columns of one row only, which serve all of them (`column_products.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.implementations.col2im import ColumnSums, sums_columns
+from convbench.implementations.column_products import ColumnProducts, by_kernel_row, column_products
 from convbench.implementations.columns import (
     BIAS_IN_KERNEL,
     MAX_BYTES,
@@ -31,9 +33,9 @@ from convbench.implementations.correlation import (
 from convbench.implementations.cost import moved_s, product_s
 from convbench.implementations.direct import Direct, PreparedDirect
 from convbench.implementations.kernel_parts import Unit, part_of, units
-from convbench.implementations.products import SumOfProducts, multiply
+from convbench.implementations.products import SumOfProducts
 from convbench.implementations.scratch import Scratch
-from convbench.implementations.threaded import NumpyAlgorithm, Threaded, add_bias, bias_step
+from convbench.implementations.threaded import NumpyAlgorithm, Threaded, bias_step
 from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pass
 
@@ -50,13 +52,14 @@ class Im2col(NumpyAlgorithm):
         return None
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
-        columns = layer.columns_bytes
-        if pass_ is Pass.INPUT_GRADIENT and not sums_columns(layer):
+        if pass_ is Pass.FORWARD:
+            gathered = [Correlation.of(layer)]
+        elif pass_ is Pass.INPUT_GRADIENT and not sums_columns(layer):
             gathered = [c for phase in phases(layer) if (c := phase.correlation)]
-            return sum(_cost_s(c, c.positions * c.terms * c.itemsize) for c in gathered) / threads
-        if pass_ is Pass.INPUT_GRADIENT:
-            columns *= 2  # read and written once more, in short runs
-        return _cost_s(Correlation.of(layer), columns) / threads
+        else:  # col2im reads and writes its columns once more, in short runs
+            columns = layer.columns_bytes * (2 if pass_ is Pass.INPUT_GRADIENT else 1)
+            return _cost_s(Correlation.of(layer), columns) / threads
+        return sum(_cost_s(c, _copied_bytes(c)) for c in gathered) / threads
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
         if layer.strides == (1, 1) and Direct().unsupported(layer, pass_) is None:
@@ -77,80 +80,34 @@ def _cost_s(c: Correlation, columns_bytes: int) -> float:
     return c.groups * each + moved_s(columns_bytes + blocks * c.kernel_bytes)
 
 
-class Correlating:
-    """One correlation, block by block: gather columns, multiply them by a kernel matrix."""
-
-    def __init__(
-        self,
-        correlation: Correlation,
-        scratch: list[Scratch],
-        dense: bool,
-        kernel_bytes: int = 0,
-        has_ones: bool = False,
-    ) -> None:
-        """`kernel_bytes` of a copy of the kernel are taken from what the buffers may have."""
-        c = self._c = correlation
-        self._scratch = scratch
-        self._is_dense = dense
-        each = c.filters // c.groups
-        # Phases share scratch memory, and each has another part that is the largest.
-        taken = kernel_bytes // len(scratch) + (0 if dense else MAX_BYTES * 2 // 5)
-        size = columns_size(c, len(scratch), taken, has_product=not dense, has_ones=has_ones)
-        self._columns = Columns(c, has_ones)
-        self._blocks = list(size.blocks(c))
-        positions = size.images * size.rows * c.output_size[1]
-        for memory in scratch:
-            self._columns.reserve(size, memory)
-            if not dense:
-                memory.array("product", c.groups, positions, each)
-
-    def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
-        """Writes into `output`, a view (batch, rows, columns, filters).
-
-        `kernel` is (groups, terms, filters of a group). Where the output's rows lie side by side,
-        the products go straight into it.
-        """
-        groups, _, each = kernel.shape
-        blocks = iter(self._blocks)  # next() of a list's iterator is safe in threads
-
-        def work(thread: int) -> None:
-            scratch = self._scratch[thread]
-            for block in blocks:
-                columns = self._columns.gather(x, block, scratch)
-                target = output[block.first : block.last, block.row : block.end]
-                if self._is_dense:
-                    for one, matrix, part in zip(
-                        columns, kernel, by_group(target, groups), strict=True
-                    ):
-                        multiply(one, matrix, out=part)
-                else:
-                    product = scratch.array("product", groups, columns.shape[1], each)
-                    multiply(columns, kernel, out=product)
-                    shape = target.shape
-                    parts = product.reshape(groups, *shape[:3], each).transpose(1, 2, 3, 0, 4)
-                    target.reshape(*shape[:3], groups, each)[...] = parts
-                if bias is not None:
-                    add_bias(target, bias)
-
-        in_threads(work, len(self._scratch))
+def _copied_bytes(c: Correlation) -> int:
+    """Of columns; and of the sums, where they are those of products of kernel rows."""
+    columns = c.positions * c.terms * c.groups * c.itemsize
+    if not by_kernel_row(c):
+        return columns
+    height = c.kernel_size[0]
+    return columns // height + (height - 1) * c.positions * c.filters * c.itemsize
 
 
-def gather_steps(correlation: Correlation) -> tuple[str, str]:
-    """Phrases of a ledger, empty where there is nothing to do."""
-    pad = "pad the block's images" if correlation.is_padded else ""
-    return pad, "" if correlation.is_matrix else "gather columns"
+def steps(*correlations: Correlation, by_row: bool = True) -> tuple[str, str, str]:
+    """Phrases of a ledger: pads, columns and products; empty where there is nothing to do."""
+    pad = "pad the block's images" if any(c.is_padded for c in correlations) else ""
+    gathered = [c for c in correlations if not c.is_matrix]
+    if by_row and any(map(by_kernel_row, gathered)):
+        return pad, "gather columns, once for all kernel rows", "a product a kernel row, added up"
+    return pad, "gather columns" if gathered else "", "matrix product"
 
 
 class Forward(Threaded):
     def __init__(self, layer: Layer, threads: int) -> None:
         c = Correlation.of(layer)
-        is_gathered = not c.is_matrix and c.groups == 1
+        is_gathered = not c.is_matrix and c.groups == 1 and not by_kernel_row(c)
         self._has_ones = layer.use_bias and is_gathered and c.terms <= ONES_TERMS
         bias = BIAS_IN_KERNEL if self._has_ones else bias_step(layer)
-        super().__init__(layer, threads, *gather_steps(c), "matrix product", bias)
+        super().__init__(layer, threads, *steps(c), bias)
         if self._has_ones:  # a copy of the kernel with one row more
             self.call_bytes = c.kernel_bytes + c.filters * c.itemsize
-        self._correlating = Correlating(
+        self._products = column_products(
             c, self._scratch, dense=True, kernel_bytes=self.call_bytes, has_ones=self._has_ones
         )
 
@@ -162,7 +119,7 @@ class Forward(Threaded):
         if self._has_ones:
             assert bias is not None
             kernel, bias = np.concatenate((kernel, bias[np.newaxis, np.newaxis])), None
-        self._correlating.run(self._x, kernel.transpose(1, 0, 2), bias, output)
+        self._products.run(self._x, kernel.transpose(1, 0, 2), bias, output)
         return output
 
 
@@ -171,35 +128,30 @@ class InputGradient(Threaded):
 
     def __init__(self, layer: Layer, threads: int) -> None:
         every = phases(layer)
-        is_padded = any(c.is_padded for phase in every if (c := phase.correlation))
-        super().__init__(
-            layer,
-            threads,
-            "pad the block's images" if is_padded else "",
-            *(() if layer.kernel_size == (1, 1) else ("flip the kernel", "gather columns")),
-            "matrix product",
-        )
-        if layer.kernel_size != (1, 1):
-            kernels = [c.kernel_bytes for phase in every if (c := phase.correlation)]
-            self.call_bytes = max(kernels, default=0)
-        self._phases = [(phase, self._correlating(phase)) for phase in every]
+        correlations = [c for phase in every if (c := phase.correlation)]
+        is_flipped = layer.kernel_size != (1, 1)
+        flip = "flip the kernel" if is_flipped else ""
+        super().__init__(layer, threads, flip, *steps(*correlations))
+        if is_flipped:
+            self.call_bytes = max((c.kernel_bytes for c in correlations), default=0)
+        self._phases = [(phase, self._way(phase)) for phase in every]
 
-    def _correlating(self, phase: Phase) -> Correlating | None:
+    def _way(self, phase: Phase) -> ColumnProducts | None:
         if phase.correlation is None:
             return None
         dense = self._layer.strides == (1, 1)
-        return Correlating(phase.correlation, self._scratch, dense, self.call_bytes)
+        return column_products(phase.correlation, self._scratch, dense, self.call_bytes)
 
     def run(self) -> object:
         layer = self._layer
         gradient = self.result(layer.batch_size, *layer.input_shape)
-        for phase, correlating in self._phases:
+        for phase, way in self._phases:
             target = gradient[:, *phase.target]
-            if phase.correlation is None or correlating is None:
+            if phase.correlation is None or way is None:
                 target[...] = 0
                 continue
             kernel = self._matrix(phase.kernel(self._kernel, layer.groups), phase.correlation)
-            correlating.run(self._error, kernel, None, target)
+            way.run(self._error, kernel, None, target)
         return gradient
 
     def _matrix(self, kernel: Array, correlation: Correlation) -> Array:
@@ -238,9 +190,7 @@ class KernelGradient(Threaded):
 
     def __init__(self, layer: Layer, threads: int) -> None:
         whole = Correlation.of(layer)
-        super().__init__(
-            layer, threads, *gather_steps(whole), "matrix product", "sum over the blocks"
-        )
+        super().__init__(layer, threads, *steps(whole, by_row=False), "sum over the blocks")
         self._units = [(unit, part_of(whole, unit)) for unit in units(layer)]
         is_shared = len(self._units) > 1
         parts = 1 if is_shared else self._threads

@@ -24,19 +24,19 @@ PACKAGE = "convbench.implementations"
 
 STAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "im2col": {
-        "pad": ("columns:cut",),
-        "gather": ("columns:Columns.gather",),
+        "pad": ("columns:cut", "column_products:cut"),
+        "gather": ("columns:Columns.gather", "column_products:KernelRows._gather"),
         "product": (
             "im2col:np.matmul",
-            "im2col:multiply",
+            "column_products:multiply",
             "products:SumOfProducts.add",
             "col2im:multiply",
             "direct:PreparedDirect._multiply",
             "direct:PreparedDirect._sum",
         ),
-        "scatter": ("col2im:ColumnSums._add",),
+        "scatter": ("col2im:ColumnSums._add", "column_products:KernelRows._write"),
         "reorder": ("im2col:copied", "col2im:np.ascontiguousarray"),
-        "bias": ("im2col:add_bias", "direct:add_bias"),
+        "bias": ("column_products:add_bias", "direct:add_bias"),
     },
     "mec": {
         "pad": ("lowered:cut",),
