@@ -37,7 +37,7 @@ WITHIN = 3.0
 AT_MOST = 4
 """So many candidates are tried."""
 
-TRIAL_S = 0.2
+TRIAL_S = 0.3
 
 
 @dataclass(frozen=True)

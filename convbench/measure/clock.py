@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
 
+from convbench.tuning import resume
+
 STEADY = 0.05
 """Warm-up ends when the medians of the last two thirds of three samples differ by less."""
 
@@ -21,14 +23,6 @@ WARM_UP_SAMPLES = 10
 SLOW_CALL_S = 0.03
 """A call this long needs one warm-up only, and few samples: what is left of start-up is nothing
 beside it."""
-
-RESUMED_S = 0.02
-"""A call this long or longer is not resumed before a sample."""
-
-RESUME_S = 0.005
-"""Before a sample of shorter calls, the arm is called for so long without the clock, once at least:
-the arms that ran since have taken the caches, and threads slept. On a virtual machine they need
-some calls until they run side by side again: of 6.6, 4.1, 3.5 and then 3.0 ms (measured)."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +60,13 @@ def longest_warm_up_s(sample_s: float) -> float:
 
 def sample(run: Callable[[], object], loops: int, call_s: float) -> float:
     """Seconds a call over `loops` calls, with the garbage collector quiet."""
-    for _ in range(math.ceil(resume_s(call_s) / call_s)):
-        run()
+    resume(run, call_s)
     gc.collect()
     gc.disable()
     try:
         return clock(run, loops)
     finally:
         gc.enable()
-
-
-def resume_s(call_s: float) -> float:
-    """For how long an arm is called before a sample."""
-    return RESUME_S if call_s < RESUMED_S else 0.0
 
 
 def clock(run: Callable[[], object], loops: int) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from convbench.measure.clock import SLOW_CALL_S, longest_warm_up_s, resume_s
+from convbench.measure.clock import SLOW_CALL_S, longest_warm_up_s
 from convbench.schedule.effort import ARM_SHARE, Effort
+from convbench.tuning import resume_s
 
 IMPORT_S = {"tensorflow": 4.0}
 """Start of a worker whose runtime is not light: a first guess, scaled by what is seen."""
