@@ -36,8 +36,8 @@ against 0.51 ms with 868 rows, for 72 terms and 16 filters)."""
 
 SUMMED_BYTES = 512 * 1024
 """Of the products of parts that are added up at a time; they stay in the L2 cache. Fewer and longer
-calls than with 128 KiB: 17.5 and 15.6 ms for 147 terms and 64 filters of 4 images of 112x112, on two
-threads 12.0 and 10.2 (measured)."""
+calls than with 128 KiB: 15.6 instead of 17.5 ms for 147 terms and 64 filters of 4 images of
+112x112, on two threads 10.2 instead of 12.0 (measured)."""
 
 
 def part_rows(terms: int, filters: int) -> int | None:
