@@ -319,8 +319,9 @@ def test_the_blocks_of_a_layer_are_the_whole_layer() -> None:
     large = [layer for layer in layers if blocks.is_large(layer)]
     assert {"conv4_block1_2_conv", "block3_conv1"} <= {layer.name for layer in large}
     for layer, threads in product(large, (1, 2)):
-        shapes = blocks.block_shapes(layer, threads)
-        assert sum(2 * m * k * n for m, k, n in shapes) == layer.flops, layer.name
+        products = blocks.block_products(layer, threads)
+        flops = sum(2 * m * k * n * count for (m, k, n), count in products)
+        assert flops == layer.flops, layer.name
 
 
 def test_the_product_of_a_1x1_layer_is_the_whole_layer() -> None:
@@ -336,6 +337,6 @@ def test_products_are_made_once_each_by_one_blas_thread(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "matrix", lambda *shape: np.ones(shape, np.float32))
-    arm = blocks.products_arm([(4, 3, 2)] * 3 + [(1, 3, 2)], threads)
-    assert np.array_equal(arm.run(), np.full((13, 2), 3.0))
-    assert (arm.flops, arm.spins) == (2 * 13 * 3 * 2, False)
+    arm = blocks.products_arm([((4, 3, 2), 5)] * 3 + [((1, 3, 2), 5)], threads)
+    assert np.array_equal(arm.run(), np.full((13, 2), 3.0))  # of the last of five
+    assert (arm.flops, arm.spins) == (2 * 13 * 3 * 2 * 5, False)
