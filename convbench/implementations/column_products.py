@@ -26,6 +26,7 @@ from convbench.implementations.correlation import (
     BlockSize,
     Correlation,
     block_size,
+    copy_runs,
     cut,
     slab_shape,
 )
@@ -213,15 +214,6 @@ class KernelRows(ColumnProducts):
         found = cut(c, x, block, scratch)
         images, height, _, _ = slab_shape(c, block.size)
         image, row, column, _ = found.memory.strides
-        # A run is copied as one element, which is faster than the floats that it is made of.
-        run = np.dtype((np.void, self._run * c.itemsize))
-        runs = np.ndarray(
-            (height, images, c.output_size[1]),
-            run,
-            buffer=found.memory,
-            offset=found.offset,
-            strides=(row, image, column * c.strides[1]),
-        )
-        columns = scratch.array("columns", *runs.shape, self._run)
-        np.ndarray(runs.shape, run, columns)[...] = runs
+        columns = scratch.array("columns", height, images, c.output_size[1], self._run)
+        copy_runs(found, (row, image, column * c.strides[1]), columns)
         return columns.reshape(-1, self._run)

@@ -310,3 +310,14 @@ def windows(cut: Cut, correlation: Correlation, block: Block) -> Array:
         offset=cut.offset,
         strides=(*steps, row * dilation_h, column * dilation_w, channel),
     )
+
+
+def copy_runs(found: Cut, strides: tuple[int, ...], target: Array) -> None:
+    """Copies what was cut into `target`, whose last axis is a run of elements side by side in both.
+
+    `strides`, in bytes, are from run to run along the other axes. A run is copied as one element,
+    which NumPy does a fifth to a third faster than the floats that it is made of.
+    """
+    run = np.dtype((np.void, target.shape[-1] * target.itemsize))
+    runs = np.ndarray(target.shape[:-1], run, found.memory, found.offset, strides)
+    target.view(run)[..., 0] = runs

@@ -15,6 +15,7 @@ from convbench.implementations.correlation import (
     BlockSize,
     Correlation,
     block_size,
+    copy_runs,
     cut,
     slab_shape,
 )
@@ -119,17 +120,9 @@ class Lowered:
         found = cut(c, x, block, scratch)
         images, height, _, _ = slab_shape(c, block.size)
         image, row, column, _ = found.memory.strides
-        # A run is copied as one element, which is faster than the floats that it is made of.
-        run = np.dtype((np.void, self._run * c.itemsize))
-        runs = np.ndarray(
-            (images, self.strips, height),
-            run,
-            buffer=found.memory,
-            offset=found.offset,
-            strides=(image, self.strip * c.strides[1] * column, row),
-        )
-        lowered = scratch.array("lowered", *runs.shape, self._pitch)
-        np.ndarray(runs.shape, run, lowered, strides=lowered.strides[:3])[...] = runs
+        lowered = scratch.array("lowered", images, self.strips, height, self._pitch)
+        strides = (image, self.strip * c.strides[1] * column, row)
+        copy_runs(found, strides, lowered[..., : self._run])
         lowered[..., self._run :] = 1
         image, column, row, element = lowered.strides
         return np.ndarray(
