@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convbench.errors import ResultError
-from convbench.results import SCHEMA, Benchmarks, ResultFile, RoundSamples
+from convbench.results import SCHEMA, Benchmarks, Probe, ResultFile, RoundSamples
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -245,7 +245,7 @@ def _benchmarks(path: Path, found: Any) -> Benchmarks:
     return benchmarks
 
 
-_OWN_METADATA = ("round", "order", "loops")
+_OWN_METADATA = ("round", "order", "loops", "visits", "probes_before", "probes_after")
 
 
 def _pyperf_run(run: RoundSamples) -> dict[str, Any]:
@@ -255,21 +255,52 @@ def _pyperf_run(run: RoundSamples) -> dict[str, Any]:
             "loops": run.loops,
             "round": run.round,
             "order": " ".join(map(str, run.order)),
+            **_visits(run),
         },
         "warmups": [[loops, value] for loops, value in run.warmups],
         "values": list(run.values),
     }
 
 
+def _visits(run: RoundSamples) -> dict[str, str]:
+    """How many samples each visit gave, and its probes in microseconds (see results.Probe)."""
+    if not run.visits:
+        return {}
+    found = {"visits": " ".join(map(str, run.visits))}
+    if run.probes:
+        before, after = zip(*run.probes, strict=True)
+        found["probes_before"] = " ".join(map(_probe_words, before))
+        found["probes_after"] = " ".join(map(_probe_words, after))
+    return found
+
+
+def _probe_words(probe: Probe) -> str:
+    return "/".join(f"{1e6 * seconds:.1f}" for seconds in astuple(probe))
+
+
+def _probe(words: str) -> Probe:
+    return Probe(*(float(word) / 1e6 for word in words.split("/")))
+
+
 def _round_samples(run: dict[str, Any]) -> RoundSamples:
     metadata = run["metadata"]
+    visits = tuple(int(count) for count in metadata.get("visits", "").split())
+    values = tuple(float(value) for value in run["values"])
+    if visits and (sum(visits) != len(values) or min(visits) < 1):
+        raise ValueError(f"visits of {visits} samples, and {len(values)} values")
+    before, after = (
+        [_probe(words) for words in metadata.get(name, "").split()]
+        for name in ("probes_before", "probes_after")
+    )
     return RoundSamples(
         round=int(metadata["round"]),
         order=tuple(int(place) for place in metadata["order"].split()),
         loops=int(metadata["loops"]),
-        values=tuple(float(value) for value in run["values"]),
+        values=values,
         warmups=tuple((int(loops), float(value)) for loops, value in run.get("warmups", [])),
         metadata={k: v for k, v in metadata.items() if k not in _OWN_METADATA},
+        visits=visits,
+        probes=tuple(zip(before, after, strict=True)),
     )
 
 

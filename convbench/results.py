@@ -30,6 +30,9 @@ Part = Pass | Step
 Status = Literal["ok", "wrong", "unsupported", "failed", "skipped", "pending"]
 Interval = tuple[float, float]
 
+State = Literal["warm", "cold-threads"]
+"""What is timed: a call in a tight loop, or the first call after a pause."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -84,14 +87,35 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class TimeState:
+    """One of the two speeds that a cell has: seconds a call there, and the share of its samples."""
+
+    time_s: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Time:
-    """exp(mean of the logs of the rounds' medians), its 99 % interval (None: under 5 rounds)."""
+    """Seconds a call: the typical one, `time_s`, and the undisturbed one.
+
+    Both are exp(mean over rounds of a logarithm): of the visits' medians, and of the quickest
+    eighth of the round's samples. An interval is None with fewer than 5 rounds. `ci99_s` is that of
+    the figure which the machine gives in the long run, as far as `ResultFile.deviations` tells;
+    `run_ci99_s` covers what varies within this run alone. `states` has two entries where the
+    samples fall into two groups, the quicker one first. `confirmed_s` is what a plain loop in a
+    process of its own took, where one was run (`--confirm`).
+    """
 
     time_s: float
     ci99_s: Interval | None
     rounds: int
     samples: int
     benchmark: str
+    run_ci99_s: Interval | None = None
+    undisturbed_s: float | None = None
+    undisturbed_ci99_s: Interval | None = None
+    states: tuple[TimeState, ...] = ()
+    confirmed_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +177,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Speedup:
-    """Time of `versus` over time of `implementation`; `chosen` names the Keras way."""
+    """Time of `versus` over time of `implementation`; `chosen` names the Keras way.
+
+    `ratio` is that of the typical times, `undisturbed_ratio` that of the undisturbed ones; for
+    `ci99` and `run_ci99` see Time.
+    """
 
     layer: str
     pass_: Part
@@ -164,6 +192,9 @@ class Speedup:
     ci99: Interval | None
     rounds: int
     reliable: bool
+    run_ci99: Interval | None = None
+    undisturbed_ratio: float | None = None
+    undisturbed_ci99: Interval | None = None
 
     __pydantic_config__ = FILE_NAMES
 
@@ -172,7 +203,8 @@ class Speedup:
 class Duplicate:
     """The time of an implementation's twin over its own: 1 on a machine that can be trusted.
 
-    Not `reliable`: its interval lies wholly beyond 1 %, all twins of the run considered.
+    Not `reliable`: the deviation is larger than what the run claims to tell apart in that (layer,
+    pass), all twins of the run considered.
     """
 
     layer: str
@@ -194,8 +226,68 @@ class SummaryRow:
     pass_: Part | None
     geometric_mean: float
     ci99: Interval | None
+    run_ci99: Interval | None = None
+    undisturbed_mean: float | None = None
+    undisturbed_ci99: Interval | None = None
 
     __pydantic_config__ = FILE_NAMES
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What the run can tell apart, as a part: 0.04 where two times must differ by 4 %.
+
+    `typical` is the median over the (layer, pass)es, and `worst` the largest, of the half widths of
+    their 99 % intervals.
+    """
+
+    typical: float
+    worst: float
+    layer: str
+    pass_: Part
+
+    __pydantic_config__ = FILE_NAMES
+
+
+Figure = Literal["time", "undisturbed-time", "speedup", "undisturbed-speedup"]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How much runs on this machine differ beyond what the rounds of each show.
+
+    `value` is a standard deviation of logs, known with `degrees` degrees of freedom from so many
+    `runs`. `between` are the kinds of the two sides of a speedup, "numpy/keras" say, or the kind of
+    the implementation that a time is of.
+    """
+
+    of: Figure
+    between: str
+    value: float
+    degrees: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What `--precision` asked for: half widths of at most `target` (0.03: 3 %), by the procedure
+    that stats.at_precision has, whose first stage was `first_rounds` rounds."""
+
+    target: float
+    first_rounds: int
+
+
+@dataclass(frozen=True)
+class Phases:
+    """How calm the machine was, told by probes beside the visits and not by the arms' own times.
+
+    `disturbed` of the `visits` had a neighbour, before or after. `set_aside` of these are not in
+    the figures, since the same arm had a calm visit in the same round.
+    """
+
+    visits: int
+    disturbed: int
+    set_aside: int
 
 
 @dataclass(frozen=True)
@@ -229,10 +321,25 @@ class NetworkRow:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """Seconds that small fixed pieces of work took beside a visit (measure/probes.py): a loop of
+    the interpreter on the slowest and on the quickest CPU, a product on one thread, a copy, and
+    waking a thread that slept."""
+
+    slowest_loop_s: float
+    quickest_loop_s: float
+    product_s: float
+    copy_s: float
+    wake_s: float
+
+
+@dataclass(frozen=True)
 class RoundSamples:
     """One benchmark's samples of one round: a pyperf run.
 
-    `values` are seconds a call, one a block; `order` is the arm's place in each of those blocks.
+    `values` are seconds a call, of one visit after the other: `visits` says how many each visit
+    gave, `order` the arm's place in each sweep of visits, and `probes` how calm the machine was
+    before and after each. Files of earlier versions have one sample a visit, and no `visits`.
     """
 
     round: int
@@ -241,12 +348,28 @@ class RoundSamples:
     values: tuple[float, ...]
     warmups: tuple[tuple[int, float], ...]
     metadata: dict[str, str | int | float]
+    visits: tuple[int, ...] = ()
+    probes: tuple[tuple[Probe, Probe], ...] = ()
+
+    @property
+    def by_visit(self) -> tuple[tuple[float, ...], ...]:
+        """The samples of each visit."""
+        if not self.visits:
+            return tuple((value,) for value in self.values)
+        found, start = [], 0
+        for count in self.visits:
+            found.append(self.values[start : start + count])
+            start += count
+        return tuple(found)
 
 
 Benchmarks = dict[str, tuple[RoundSamples, ...]]
 """Every raw sample, by benchmark name (`benchmark_name`)."""
 
 TWIN = "#twin"
+
+PLAIN = "#plain"
+"""Suffix of a plain loop's benchmark: the same call in a process of its own, for `--confirm`."""
 
 SEEN_DELAY = "seen_delay"
 """Metadata of a round: the part of its own time by which a slowed arm was slowed in fact."""
@@ -304,7 +427,9 @@ class ResultFile:
     `shard` (2, 3) is the second of three parts of a suite that are run each on its own.
     Not `tune`: what chooses among others did so without trials.
     With `training` the cells are of its steps, their `layer` is the network, and the suite has no
-    layers.
+    layers. `state` says whether calls follow each other, or come after a pause. `resolution` is
+    what the run can tell apart, `phases` how calm the machine was, and `deviations` what earlier
+    runs on it showed.
     """
 
     schema_: str
@@ -325,5 +450,10 @@ class ResultFile:
     shard: tuple[int, int] | None = None
     tune: bool = True
     training: Training | None = None
+    state: State = "warm"
+    resolution: Resolution | None = None
+    phases: Phases | None = None
+    deviations: tuple[Deviation, ...] = ()
+    precision: Precision | None = None
 
     __pydantic_config__ = FILE_NAMES

@@ -48,6 +48,11 @@ class Estimate:
         alpha = (1 - confidence) / 2
         return self.lower(alpha), self.upper(alpha)
 
+    def half_width(self, confidence: float = 0.99) -> float | None:
+        """Half of the interval as a part: 0.03 where the quantity is known to 3 %."""
+        bounds = self.interval(confidence)
+        return None if bounds is None else math.sqrt(bounds[1] / bounds[0]) - 1
+
     def lower(self, alpha: float) -> float:
         """The bound that the quantity is above, but for a probability of `alpha`."""
         return math.exp(self.log - t_quantile(1 - alpha, self.degrees) * self.error)
@@ -78,12 +83,38 @@ class Estimate:
         return 2 * (1 - t_cdf(excess / self.error, self.degrees))
 
 
-def estimate(logs: Sequence[float]) -> Estimate:
-    """Mean over rounds of one figure a round. Raises ValueError without rounds."""
+def estimate(logs: Sequence[float], first: int | None = None) -> Estimate:
+    """Mean over rounds of one figure a round. Raises ValueError without rounds.
+
+    `first` rounds were the first stage of a run that went on until its intervals were narrow. Then
+    the interval is Stein's (Annals of Mathematical Statistics 16:243, 1945): the deviation and its
+    degrees of freedom are those of the first stage, and the mean is that of all rounds. The number
+    of rounds depends on deviations alone, never on a mean, so that the interval is valid however
+    many there were. Where the deviation of all rounds gives a wider interval, it is that one.
+    """
     if not logs:
         raise ValueError("an estimate needs at least one round")
-    error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0
-    return Estimate(statistics.fmean(logs), error, len(logs), len(logs) - 1)
+    whole = _deviation_of(logs, logs)
+    if first is None or not 1 < first < len(logs):
+        return whole
+    stage = _deviation_of(logs, logs[:first])
+    return max(stage, whole, key=lambda one: one.error * t_quantile(0.995, one.degrees))
+
+
+def _deviation_of(logs: Sequence[float], stage: Sequence[float]) -> Estimate:
+    """The mean of all rounds, with the deviation of some."""
+    error = statistics.stdev(stage) / math.sqrt(len(logs)) if len(stage) > 1 else 0.0
+    return Estimate(statistics.fmean(logs), error, len(logs), len(stage) - 1)
+
+
+def in_the_long_run(found: Estimate, deviation: float, degrees: float) -> Estimate:
+    """The same figure of one run as an estimate of what the machine gives in the long run.
+
+    Runs differ by `deviation` (a standard deviation of logs, known with so many degrees of freedom)
+    beyond what the rounds of one run show. The variances add up; the degrees of freedom are Welch's
+    and Satterthwaite's (Biometrika 34:28, 1947).
+    """
+    return quotient(found, Estimate(0.0, 0.0, found.rounds, math.inf), deviation, degrees)
 
 
 def quotient(
@@ -109,7 +140,7 @@ def quotient(
     )
 
 
-def geometric_mean(per_round: Sequence[Sequence[float]]) -> Estimate:
+def geometric_mean(per_round: Sequence[Sequence[float]], first: int | None = None) -> Estimate:
     """Estimate of the mean over cells, from each cell's logs by round.
 
     The cells of a round share its processes, so that the mean over cells is taken within each

@@ -1,32 +1,39 @@
 """From raw samples to figures: times, speedups, twins, geometric means, network totals.
 
-One figure a round. For a time it is the median over the round's blocks; for a ratio of two arms the
-median over the blocks of the log of their samples' ratio, so that what disturbed a block, or a
-round, disturbed both. (Measured on mnist, standard effort: the round-to-round deviation of a ratio
-is 0.108 so, and 0.127 for the ratio of two medians.) An arm whose calls are slow takes part in few
-blocks; against it the ratio is that of the two medians.
+One figure a round (rounds.py), its mean over rounds, and Student's t. A figure is told twice: the
+typical one, and the undisturbed one. Its interval within the run is widened by how much runs on
+this machine are known to differ.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from convbench import stats
 from convbench.layer import Layer, Pass
 from convbench.machine import Calibration
 from convbench.network import network
+from convbench.phases import phases
 from convbench.results import (
+    PLAIN,
     TWIN,
     Benchmarks,
     Cell,
     Duplicate,
+    Figure,
     Part,
+    Resolution,
     ResultFile,
+    RoundSamples,
     Speedup,
     SummaryRow,
     Time,
+    TimeState,
     Work,
     benchmark_name,
 )
@@ -39,56 +46,81 @@ from convbench.rounds import (
     log_median,
     log_ratio,
     log_ratio_of_quickest,
+    log_ratio_undisturbed,
+    log_undisturbed,
     logs_of,
 )
 from convbench.suite import FASTEST_KERAS as FASTEST_KERAS
-from convbench.suite import KERAS_WAYS
+from convbench.suite import KERAS_WAYS, Suite
 
 LOOP = "loop"
 
-TWIN_ALPHA = 0.001
-"""A twin that differs condemns a run at this family-wise error (research/measurement.md, 5)."""
+TWIN_ALPHA = 0.01
+"""Probability that a calm run is called unreliable for any of its twins."""
 
 RatioKey = tuple[str, Part, str, str]  # layer, pass, implementation, versus
+Unit = tuple[str, Part]  # layer, pass
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Logs of T_versus / T_arm by round, and which arm `versus` turned out to be."""
+    """Logs of T_versus / T_arm by round, and which arm `versus` turned out to be.
+
+    `logs` are of the typical times, `undisturbed` of the undisturbed ones. For `first` see
+    stats.estimate.
+    """
 
     logs: Logs
     chosen: str
+    undisturbed: Logs = field(default_factory=dict)
+    first: int | None = None
 
     @property
     def estimate(self) -> stats.Estimate:
-        return stats.estimate(list(self.logs.values()))
+        return stats.estimate(list(self.logs.values()), self.first)
+
+    @property
+    def undisturbed_estimate(self) -> stats.Estimate | None:
+        logs = list(self.undisturbed.values())
+        return stats.estimate(logs, self.first) if logs else None
 
 
 def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
     """The result file with every derived figure made anew from the raw samples."""
     rounds = by_round(benchmarks)
-    duplicates, reliable = _duplicates(result.cells, rounds, log_ratio)
     layers = {layer.name: layer for layer in result.suite.layers}
     cells = tuple(
         _with_figures(cell, layers.get(cell.layer), result, rounds) for cell in result.cells
     )
-    ratios = _ratios(cells, rounds)
+    ratios = _ratios(result, cells, rounds)
+    duplicates, reliable = _duplicates(cells, rounds, log_ratio, _claims(ratios))
     return replace(
         result,
         cells=cells,
         speedups=tuple(
-            _speedup(key, ratio, reliable[key[0], key[1]]) for key, ratio in ratios.items()
+            _speedup(key, ratio, reliable[key[0], key[1]], result) for key, ratio in ratios.items()
         ),
         duplicates=duplicates,
-        summary=tuple(_summary(ratios)),
+        summary=tuple(_summary(ratios, result)),
         network=tuple(network(cells, result.suite.layers, result.suite.passes, rounds)),
         rounds=max((max(of_arm) for of_arm in rounds.values() if of_arm), default=0),
+        resolution=_resolution(_claims(ratios), duplicates),
+        phases=phases(benchmarks),
     )
 
 
 def quickest_twins(result: ResultFile, benchmarks: Benchmarks) -> tuple[Duplicate, ...]:
     """The twins as `quickest_over` compares arms: by each round's quickest samples."""
-    return _duplicates(result.cells, by_round(benchmarks), log_ratio_of_quickest)[0]
+    rounds = by_round(benchmarks)
+    cells = [cell for cell in result.cells if cell.status == "ok" and cell.time is not None]
+    claims: dict[Unit, stats.Estimate] = {}
+    for first, other in combinations(cells, 2):
+        if (first.layer, first.pass_) == (other.layer, other.pass_):
+            key = (other.layer, other.pass_, other.implementation, first.implementation)
+            ratio = quickest_over(result, benchmarks, key)
+            if ratio is not None:
+                _claim(claims, (other.layer, other.pass_), ratio.estimate)
+    return _duplicates(result.cells, rounds, log_ratio_of_quickest, claims)[0]
 
 
 def subject(result: ResultFile) -> str | None:
@@ -109,8 +141,29 @@ def is_unreliable(result: ResultFile) -> bool:
 
 
 def speedups(result: ResultFile, benchmarks: Benchmarks) -> dict[RatioKey, Ratio]:
-    """Every speedup of a result, round by round: over loop and over the fastest Keras."""
-    return _ratios(result.cells, by_round(benchmarks))
+    """Every speedup of a result, round by round: over whatever `_ratios` compares with."""
+    return _ratios(result, result.cells, by_round(benchmarks))
+
+
+def wider_than(
+    result: ResultFile, benchmarks: Benchmarks, target: float
+) -> dict[RatioKey, float | None]:
+    """The speedups whose half width within the run is more than `target`, or not known, with it.
+
+    A (layer, pass) without speedups counts by its times, under the implementation's own name.
+    """
+    rounds = by_round(benchmarks)
+    ratios = _ratios(result, result.cells, rounds)
+    found = {key: ratio.estimate for key, ratio in ratios.items()}
+    compared = {key[:2] for key in ratios}
+    first = _first(result)
+    for cell in result.cells:
+        if cell.time is not None and (cell.layer, cell.pass_) not in compared:
+            runs = rounds[cell.time.benchmark].values()
+            key = cell.layer, cell.pass_, cell.implementation, cell.implementation
+            found[key] = stats.estimate([log_median(run) for run in runs], first)
+    widths = {key: estimate.half_width() for key, estimate in found.items()}
+    return {key: width for key, width in widths.items() if width is None or width > target}
 
 
 def speedup_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> Ratio | None:
@@ -119,8 +172,8 @@ def speedup_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> R
     timed = _timed(result, by_round(benchmarks), layer, pass_)
     if implementation not in timed or versus not in timed:
         return None
-    logs = logs_of(timed[versus], timed[implementation])
-    return Ratio(logs, versus) if logs else None
+    ratio = _ratio(timed[versus], timed[implementation], versus, _first(result))
+    return ratio if ratio.logs else None
 
 
 def quickest_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> Ratio | None:
@@ -165,11 +218,15 @@ def ratio_of(benchmarks: Benchmarks, arm: str, versus: str) -> Ratio:
 
 def mean_over(ratios: Iterable[Ratio]) -> stats.Estimate | None:
     """Geometric mean of speedups over the rounds that all of them have; None without such."""
-    logs = [ratio.logs for ratio in ratios]
+    found = list(ratios)
+    return _mean([ratio.logs for ratio in found], found[0].first if found else None)
+
+
+def _mean(logs: Sequence[Logs], first: int | None) -> stats.Estimate | None:
     shared = set.intersection(*(set(of_one) for of_one in logs)) if logs else set()
     if not shared:
         return None
-    return stats.geometric_mean([[of_one[r] for r in sorted(shared)] for of_one in logs])
+    return stats.geometric_mean([[of_one[r] for r in sorted(shared)] for of_one in logs], first)
 
 
 def _with_figures(
@@ -181,13 +238,21 @@ def _with_figures(
     if not runs:
         work = None if layer is None else Work(layer.flops, layer.flops_in_bounds)
         return replace(cell, time=None, work=work)
-    estimate = stats.estimate([log_median(run) for run in runs.values()])
+    first = _first(result)
+    typical = stats.estimate([log_median(run) for run in runs.values()], first)
+    undisturbed = stats.estimate([log_undisturbed(run) for run in runs.values()], first)
+    kind = kind_of(cell.implementation)
     time = Time(
-        time_s=estimate.value,
-        ci99_s=estimate.interval(),
-        rounds=estimate.rounds,
+        time_s=typical.value,
+        ci99_s=_long_run(typical, result, "time", kind).interval(),
+        run_ci99_s=typical.interval(),
+        rounds=typical.rounds,
         samples=sum(len(run.values) for run in runs.values()),
         benchmark=name,
+        undisturbed_s=undisturbed.value,
+        undisturbed_ci99_s=_long_run(undisturbed, result, "undisturbed-time", kind).interval(),
+        states=_states(runs.values()),
+        confirmed_s=_confirmed_s(rounds.get(name + PLAIN, {})),
     )
     if layer is None:
         return replace(cell, time=time, work=None)
@@ -209,38 +274,87 @@ def _peak(calibration: Calibration | None, layer: Layer, threads: int) -> float 
     return rates.get(threads)
 
 
-def _ratios(cells: Iterable[Cell], rounds: dict[str, Rounds]) -> dict[RatioKey, Ratio]:
-    """T_versus / T_implementation of every cell that is right, over loop and the fastest Keras."""
-    groups: dict[tuple[str, Part], dict[str, Rounds]] = {}
+def kind_of(implementation: str) -> str:
+    """What runs of an implementation differ by: `keras` has a runtime with threads of its own."""
+    return "keras" if implementation in KERAS_WAYS else "numpy"
+
+
+def between(implementation: str, versus: str) -> str:
+    """The kinds of both sides of a speedup, in alphabetical order: `keras/numpy`."""
+    return "/".join(sorted((kind_of(implementation), kind_of(versus))))
+
+
+def _long_run(found: stats.Estimate, result: ResultFile, of: Figure, kinds: str) -> stats.Estimate:
+    """The figure as an estimate of what the machine gives in the long run, where that is known."""
+    for known in result.deviations:
+        if (known.of, known.between) == (of, kinds):
+            return stats.in_the_long_run(found, known.value, known.degrees)
+    return found
+
+
+def _first(result: ResultFile) -> int | None:
+    return None if result.precision is None else result.precision.first_rounds
+
+
+def _ratios(
+    result: ResultFile, cells: Iterable[Cell], rounds: dict[str, Rounds]
+) -> dict[RatioKey, Ratio]:
+    """T_versus / T_implementation of every cell that is right: over loop and the fastest Keras, or
+    over the suite's first implementation where it has neither."""
+    groups: dict[Unit, dict[str, Rounds]] = {}
     for cell in cells:
         if cell.status == "ok" and cell.time is not None:
             arms = groups.setdefault((cell.layer, cell.pass_), {})
             arms[cell.implementation] = rounds[cell.time.benchmark]
+    first = _first(result)
+    references = [name for name in (LOOP, first_of(result.suite)) if name is not None]
     ratios: dict[RatioKey, Ratio] = {}
     for (layer, pass_), arms in groups.items():
         ways = {name: arm for name, arm in arms.items() if name in KERAS_WAYS}
         for name, arm in arms.items():
-            if LOOP in arms and name != LOOP:
-                ratios[layer, pass_, name, LOOP] = Ratio(logs_of(arms[LOOP], arm), LOOP)
+            for reference in references:
+                if reference in arms and name != reference:
+                    ratio = _ratio(arms[reference], arm, reference, first)
+                    ratios[layer, pass_, name, reference] = ratio
             if ways:
-                fastest = _over_fastest(ways, arm)
+                fastest = _over_fastest(ways, arm, first)
                 if name in ways:  # half of it would be compared with itself where the halves differ
-                    fastest = Ratio(logs_of(ways[fastest.chosen], arm), fastest.chosen)
+                    fastest = _ratio(ways[fastest.chosen], arm, fastest.chosen, first)
                 if fastest.chosen != name:
                     ratios[layer, pass_, name, FASTEST_KERAS] = fastest
     return {key: ratio for key, ratio in ratios.items() if ratio.logs}
 
 
-def _over_fastest(ways: dict[str, Rounds], arm: Rounds) -> Ratio:
+def first_of(suite: Suite) -> str | None:
+    """The implementation that others are compared with in a suite without `loop` and Keras."""
+    names = suite.implementations
+    if not names or LOOP in names or set(KERAS_WAYS) & set(names):
+        return None
+    return names[0]
+
+
+def _ratio(versus: Rounds, arm: Rounds, chosen: str, first: int | None) -> Ratio:
+    return Ratio(logs_of(versus, arm), chosen, logs_of(versus, arm, log_ratio_undisturbed), first)
+
+
+def _over_fastest(ways: dict[str, Rounds], arm: Rounds, first: int | None) -> Ratio:
     """The fastest Keras way over an arm; `chosen` is the one that stands for most rounds."""
-    picked = fastest_by_round(ways)
-    logs = {r: log_ratio(ways[way][r], arm[r]) for r, way in picked.items() if r in arm}
-    return Ratio(logs, Counter(picked.values()).most_common(1)[0][0] if picked else "")
+    picked = {r: way for r, way in fastest_by_round(ways).items() if r in arm}
+    return Ratio(
+        {r: log_ratio(ways[way][r], arm[r]) for r, way in picked.items()},
+        Counter(picked.values()).most_common(1)[0][0] if picked else "",
+        {r: log_ratio_undisturbed(ways[way][r], arm[r]) for r, way in picked.items()},
+        first,
+    )
 
 
-def _speedup(key: RatioKey, ratio: Ratio, reliable: bool) -> Speedup:
+def _speedup(key: RatioKey, ratio: Ratio, reliable: bool, result: ResultFile) -> Speedup:
     layer, pass_, implementation, versus = key
-    estimate = ratio.estimate
+    estimate, undisturbed = ratio.estimate, ratio.undisturbed_estimate
+    kinds = between(implementation, ratio.chosen)
+    quiet = None
+    if undisturbed is not None:
+        quiet = _long_run(undisturbed, result, "undisturbed-speedup", kinds)
     return Speedup(
         layer=layer,
         pass_=pass_,
@@ -248,18 +362,67 @@ def _speedup(key: RatioKey, ratio: Ratio, reliable: bool) -> Speedup:
         versus=versus,
         chosen=ratio.chosen,
         ratio=estimate.value,
-        ci99=estimate.interval(),
+        ci99=_long_run(estimate, result, "speedup", kinds).interval(),
+        run_ci99=estimate.interval(),
         rounds=estimate.rounds,
         reliable=reliable,
+        undisturbed_ratio=None if quiet is None else quiet.value,
+        undisturbed_ci99=None if quiet is None else quiet.interval(),
     )
 
 
+def _claims(ratios: dict[RatioKey, Ratio]) -> dict[Unit, stats.Estimate]:
+    """The widest speedup of each (layer, pass) within this run: what the run claims to tell there.
+
+    Speedups over the reference loop count only where there are no others: nobody looks at them for
+    a few per cent.
+    """
+    claims: dict[Unit, stats.Estimate] = {}
+    others = {key[:2] for key in ratios if key[3] != LOOP}
+    for key, ratio in ratios.items():
+        if key[3] != LOOP or key[:2] not in others:
+            _claim(claims, key[:2], ratio.estimate)
+    return claims
+
+
+def _claim(claims: dict[Unit, stats.Estimate], unit: Unit, found: stats.Estimate) -> None:
+    width = found.half_width()
+    before = claims.get(unit)
+    if width is not None and (before is None or width > (before.half_width() or 0.0)):
+        claims[unit] = found
+
+
+def _resolution(
+    claims: dict[Unit, stats.Estimate], duplicates: Iterable[Duplicate]
+) -> Resolution | None:
+    """What the run can tell apart: the half widths of its intervals, or a twin's deviation where
+    that is more. None without intervals."""
+    widths = {unit: claim.half_width() or 0.0 for unit, claim in claims.items()}
+    for twin in duplicates:
+        unit = twin.layer, twin.pass_
+        if unit in widths:
+            deviation = math.exp(abs(math.log(twin.ratio))) - 1
+            widths[unit] = max(widths[unit], deviation)
+    if not widths:
+        return None
+    layer, pass_ = max(widths, key=widths.__getitem__)
+    return Resolution(statistics.median(widths.values()), widths[layer, pass_], layer, pass_)
+
+
 def _duplicates(
-    cells: Iterable[Cell], rounds: dict[str, Rounds], ratio: LogRatio
-) -> tuple[tuple[Duplicate, ...], dict[tuple[str, Part], bool]]:
-    """The twins' ratios, and for every (layer, pass) whether its twin agrees with its arm."""
+    cells: Iterable[Cell],
+    rounds: dict[str, Rounds],
+    ratio: LogRatio,
+    claims: dict[Unit, stats.Estimate],
+) -> tuple[tuple[Duplicate, ...], dict[Unit, bool]]:
+    """The twins' ratios, and for every (layer, pass) whether its twin agrees with its arm.
+
+    A twin condemns its (layer, pass) where it deviates by more than the run claims to tell there,
+    and by more than 1 %. The claim is widened to a simultaneous one over all twins (Bonferroni), so
+    that a calm run is condemned with probability TWIN_ALPHA, however many twins it has.
+    """
     estimates: dict[tuple[str, Part, str], stats.Estimate] = {}
-    reliable: dict[tuple[str, Part], bool] = {}
+    reliable: dict[Unit, bool] = {}
     for cell in cells:
         reliable.setdefault((cell.layer, cell.pass_), True)
         name = benchmark_name(cell.layer, cell.pass_, cell.implementation)
@@ -267,27 +430,85 @@ def _duplicates(
         if both:
             key = (cell.layer, cell.pass_, cell.implementation)
             estimates[key] = stats.estimate(list(both.values()))
-    condemned = stats.holm([e.p_beyond() for e in estimates.values()], TWIN_ALPHA)
-    for (layer, pass_, _), beyond in zip(estimates, condemned, strict=True):
-        reliable[layer, pass_] &= not beyond
-    duplicates = tuple(
-        Duplicate(layer, pass_, implementation, e.value, e.interval(), not beyond)
-        for ((layer, pass_, implementation), e), beyond in zip(
-            estimates.items(), condemned, strict=True
+    duplicates = []
+    for (layer, pass_, implementation), found in estimates.items():
+        agrees = True
+        if found.rounds >= stats.MIN_ROUNDS:
+            claim = claims.get((layer, pass_), found)
+            alpha = TWIN_ALPHA / len(estimates) / 2
+            bound = stats.t_quantile(1 - alpha, claim.degrees) * claim.error
+            agrees = abs(found.log) <= max(bound, stats.MARGIN)
+        reliable[layer, pass_] &= agrees
+        duplicates.append(
+            Duplicate(layer, pass_, implementation, found.value, found.interval(), agrees)
         )
-    )
-    return duplicates, reliable
+    return tuple(duplicates), reliable
 
 
-def _summary(ratios: dict[RatioKey, Ratio]) -> Iterable[SummaryRow]:
+def _summary(ratios: dict[RatioKey, Ratio], result: ResultFile) -> Iterable[SummaryRow]:
     """Geometric means over the layers, a pass and over all passes."""
     pairs = dict.fromkeys((key[2], key[3]) for key in ratios)
     for implementation, versus in pairs:
         for pass_ in (*Pass, None):
-            mean = mean_over(
+            of_row = [
                 ratio
                 for key, ratio in ratios.items()
                 if key[2:] == (implementation, versus) and pass_ in (key[1], None)
+            ]
+            mean = mean_over(of_row)
+            if mean is None:
+                continue
+            quiet = _mean([ratio.undisturbed for ratio in of_row], _first(result))
+            kinds = between(implementation, of_row[0].chosen)
+            long_run = _long_run(mean, result, "speedup", kinds)
+            yield SummaryRow(
+                implementation,
+                versus,
+                pass_,
+                mean.value,
+                long_run.interval(),
+                run_ci99=mean.interval(),
+                undisturbed_mean=None if quiet is None else quiet.value,
+                undisturbed_ci99=None if quiet is None else quiet.interval(),
             )
-            if mean is not None:
-                yield SummaryRow(implementation, versus, pass_, mean.value, mean.interval())
+
+
+# Two states
+
+LEAST_SHARE = 0.1
+"""Each of two states has at least this share of a cell's samples."""
+
+LEAST_APART = math.log(1.15)
+"""Two states are at least this far apart (of logs): 15 %."""
+
+MOST_BETWEEN = 0.05
+"""At most this share of the samples lies in the middle third between two states."""
+
+LEAST_SAMPLES = 40
+"""With fewer samples nothing is said about states."""
+
+
+def _states(runs: Iterable[RoundSamples]) -> tuple[TimeState, ...]:
+    """The two groups that the samples fall into, with a gap between them; none without a gap."""
+    logs = sorted(math.log(value) for run in runs for value in run.values)
+    count = len(logs)
+    if count < LEAST_SAMPLES:
+        return ()
+    least = math.ceil(LEAST_SHARE * count)
+    gap, split = max((logs[i] - logs[i - 1], i) for i in range(least, count - least + 1))
+    low, high = statistics.median(logs[:split]), statistics.median(logs[split:])
+    third = (high - low) / 3
+    inside = sum(low + third < value < high - third for value in logs)
+    if high - low < LEAST_APART or inside > MOST_BETWEEN * count or gap <= 0:
+        return ()
+    return (
+        TimeState(math.exp(low), split / count),
+        TimeState(math.exp(high), (count - split) / count),
+    )
+
+
+def _confirmed_s(plain: Rounds) -> float | None:
+    """Seconds a call in plain loops; None where none was run."""
+    if not plain:
+        return None
+    return stats.estimate([log_median(run) for run in plain.values()]).value

@@ -106,7 +106,14 @@ SETTLE_S = 0.3
 """Another arm's threads are waited for this long at most before a sample."""
 
 GLANCE_S = 0.002
-"""What they do is looked at for so long."""
+"""Seconds for which the threads of this process are watched, to see whether one computes."""
+
+
+def is_quiet() -> bool:
+    """Whether no thread of this process computes."""
+    before = time.process_time()
+    time.sleep(GLANCE_S)
+    return time.process_time() - before < GLANCE_S / 4
 
 
 def settle() -> bool:
@@ -117,9 +124,7 @@ def settle() -> bool:
     """
     deadline = time.perf_counter() + SETTLE_S
     while time.perf_counter() < deadline:
-        before = time.process_time()
-        time.sleep(GLANCE_S)
-        if time.process_time() - before < GLANCE_S / 4:
+        if is_quiet():
             return True
     return False
 

@@ -75,7 +75,7 @@ class _Pool(ThreadPoolExecutor):
 
         Nothing changes where it may use one CPU only, or where the system has no such calls.
         """
-        current = _current_cpu()
+        current = current_cpu()
         cpus = set() if current is None else os.sched_getaffinity(0)
         if current is None or len(cpus) < 2:
             yield
@@ -103,7 +103,7 @@ def _sched_getcpu() -> Callable[[], int] | None:
     return found
 
 
-def _current_cpu() -> int | None:
+def current_cpu() -> int | None:
     getcpu = _sched_getcpu()
     cpu = -1 if getcpu is None else getcpu()
     return cpu if cpu >= 0 else None

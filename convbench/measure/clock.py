@@ -1,4 +1,10 @@
-"""The timer: warm-up until steady, then samples of as many calls as fill the sample's time."""
+"""The timer: a visit wakes an arm up by calling it, then takes many short samples back to back.
+
+A visit is what a user's tight loop is: warm operands, threads that are awake, the garbage collector
+off as in `timeit`. Nothing comes between the last call that wakes the arm up and the clock, and
+nothing between two samples, since TensorFlow's threads fall asleep in any pause and need far longer
+to run side by side again than a sample takes (docs/measuring.md has the figures).
+"""
 
 from __future__ import annotations
 
@@ -10,63 +16,135 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
 
-from convbench.tuning import resume
+from convbench.results import State
+
+PAUSE_S = 0.15
+"""Seconds without a call before each sample of the state `cold-threads`. OpenBLAS's threads spin
+for 0.11 s after a product (measured) before they sleep, and others for less."""
+
+COLD_SAMPLES = 5
+"""Number of samples in a visit of the state `cold-threads`, each of one call."""
 
 STEADY = 0.05
-"""Warm-up ends when the medians of the last two thirds of three samples differ by less."""
+"""An arm counts as awake from where its calls stay within this part of its last ones."""
 
-WARM_UP_S = 0.1
-"""Warm-up ends after this long at the latest, or after WARM_UP_SAMPLES times a sample's time."""
+WAKE_SAMPLE_S = 0.01
+"""Seconds of calls that are looked at together while an arm wakes up."""
 
-WARM_UP_SAMPLES = 10
+LEAST_WAKE_S = 0.02
+"""Seconds for which every arm is called before the clock starts: others have used the caches."""
 
-SLOW_CALL_S = 0.03
-"""A call this long needs one warm-up only, and few samples: what is left of start-up is nothing
-beside it."""
+WAKE_MARGIN = 1.5
+"""How many times longer an arm is woken up than it needed when it was watched."""
 
 
 @dataclass(frozen=True)
-class Warm:
-    """An arm that is ready: calls a sample, seconds a call, and the warm-ups (calls, seconds)."""
+class Plan:
+    """How a visit is made: seconds of waking up, of a sample, of all samples, and how many samples
+    a slow arm gives at the least."""
+
+    wake_s: float
+    sample_s: float
+    visit_s: float
+    least: int = 1
+    state: State = "warm"
+
+    def seconds(self, call_s: float) -> float:
+        """Predicted seconds of a visit to an arm whose call takes `call_s`."""
+        waking = max(self.wake_s, call_s)
+        if self.state == "cold-threads":
+            return waking + COLD_SAMPLES * (PAUSE_S + call_s)
+        return waking + self.samples(call_s) * max(self.sample_s, call_s)
+
+    def samples(self, call_s: float) -> int:
+        """Number of samples in a warm visit; a sample is one call at the least."""
+        return max(self.least, round(self.visit_s / max(self.sample_s, call_s)))
+
+
+@dataclass(frozen=True)
+class Visited:
+    """What a visit gave: `values` are seconds a call, one for each sample of `loops` calls.
+
+    `warmups` are the calls that woke the arm up, as (calls, seconds a call). `awake_s` is after how
+    many seconds of them the arm was as fast as at their end. `call_s` is the time of a call then.
+    """
 
     loops: int
     call_s: float
+    values: tuple[float, ...]
     warmups: tuple[tuple[int, float], ...]
+    awake_s: float
 
 
-def warm_up(run: Callable[[], object], sample_s: float) -> Warm:
-    """Calls `run` until its time is steady, and finds how many calls fill `sample_s`."""
-    deadline = time.perf_counter() + longest_warm_up_s(sample_s)
-    first = clock(run, 1)
-    warmups = [(1, first)]
-    if first >= SLOW_CALL_S:
-        return Warm(1, first, tuple(warmups))
-    loops = 1
-    while time.perf_counter() < deadline:
-        value = clock(run, loops)
-        warmups.append((loops, value))
-        if value * loops < sample_s / 10:  # too short to judge: double, as timeit does
-            loops *= 2
-            continue
-        if _steady([value for _, value in warmups]):
-            break
-    call_s = statistics.median(value for _, value in warmups[-3:])
-    return Warm(max(1, math.ceil(sample_s / call_s)), call_s, tuple(warmups))
+def visit(run: Callable[[], object], plan: Plan, loops: int | None = None) -> Visited:
+    """Wakes the arm up and samples it; `loops` calls a sample, or as many as fill the plan's time.
 
-
-def longest_warm_up_s(sample_s: float) -> float:
-    return min(WARM_UP_S, WARM_UP_SAMPLES * sample_s)
-
-
-def sample(run: Callable[[], object], loops: int, call_s: float) -> float:
-    """Seconds a call over `loops` calls, with the garbage collector quiet."""
-    resume(run, call_s)
+    Garbage is collected before the first call, and the collector is off until the last sample.
+    """
     gc.collect()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return clock(run, loops)
+        warmups = _wake(run, plan.wake_s)
+        call_s = statistics.median(value for _, value in warmups[-3:])
+        if plan.state == "cold-threads":
+            loops, values = 1, _after_pauses(run)
+        else:
+            loops = loops or max(1, math.ceil(plan.sample_s / call_s))
+            values = tuple([clock(run, loops) for _ in range(plan.samples(call_s))])
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
+    return Visited(loops, call_s, values, tuple(warmups), _awake_s(warmups))
+
+
+def _wake(run: Callable[[], object], seconds: float) -> list[tuple[int, float]]:
+    """Calls `run` for `seconds`, once at least, in groups of WAKE_SAMPLE_S."""
+    end = time.perf_counter() + seconds
+    warmups = [(1, clock(run, 1))]
+    loops = 1
+    while time.perf_counter() < end:
+        value = clock(run, loops)
+        warmups.append((loops, value))
+        loops = max(1, min(2 * loops, round(WAKE_SAMPLE_S / max(value, 1e-9))))
+    return warmups
+
+
+def _awake_s(warmups: list[tuple[int, float]]) -> float:
+    """After how many seconds no group of calls was slower than those of the last half, by STEADY.
+
+    The first call is left out: it meets pages that nobody touched.
+    """
+    groups = warmups[1:]
+    if not groups:
+        return 0.0
+    level = statistics.median(value for _, value in groups[len(groups) // 2 :])
+    awake = passed = 0.0
+    for calls, value in groups[: -max(1, len(groups) // 4)]:
+        passed += calls * value
+        if value > level * (1 + STEADY):
+            awake = passed
+    return awake
+
+
+def wake_s(longest: float, awake: list[float]) -> float:
+    """How long an arm is woken up that was seen awake after so many seconds, in each full visit."""
+    if len(awake) < WATCHED_VISITS:
+        return longest
+    return min(max(WAKE_MARGIN * max(awake[:WATCHED_VISITS]), LEAST_WAKE_S), longest)
+
+
+WATCHED_VISITS = 2
+"""How many visits wake an arm up for as long as the effort allows, so as to see what it needs."""
+
+
+def _after_pauses(run: Callable[[], object]) -> tuple[float, ...]:
+    """Seconds of the first call after each of COLD_SAMPLES pauses."""
+    values = []
+    for _ in range(COLD_SAMPLES):
+        time.sleep(PAUSE_S)
+        values.append(clock(run, 1))
+    return tuple(values)
 
 
 def clock(run: Callable[[], object], loops: int) -> float:
@@ -76,10 +154,3 @@ def clock(run: Callable[[], object], loops: int) -> float:
     for _ in calls:
         run()
     return (time.perf_counter() - start) / loops
-
-
-def _steady(values: list[float]) -> bool:
-    if len(values) < 6:
-        return False
-    before, after = statistics.median(values[-6:-3]), statistics.median(values[-3:])
-    return abs(before - after) <= STEADY * after

@@ -10,9 +10,10 @@ from convbench.implementations.variants import Variant
 from convbench.layer import Layer, Pass
 from convbench.machine import BlasLibrary
 from convbench.own_code import OwnCode
-from convbench.results import Agreement, Explanation
+from convbench.results import Agreement, Explanation, Probe
 
 if TYPE_CHECKING:
+    from convbench.measure.clock import Plan, Visited
     from convbench.training.arms import Setup
     from convbench.training.trainer import State
 
@@ -91,21 +92,21 @@ class Calibrate:
 
 
 @dataclass(frozen=True)
-class WarmUp:
-    """Prepare, load and call until steady; answered by a clock.Warm."""
+class Visit:
+    """Wake an arm up and sample it; one that is new is prepared first. Answered by a Sampled."""
 
     layer: Layer
     pass_: Pass
     implementation: str
-    sample_s: float
+    plan: Plan
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Time `loops` calls of what was warmed up; answered by seconds a call."""
+class Sampled:
+    """What a visit gave, and the probes before and after it."""
 
-    implementation: str
-    loops: int
+    visited: Visited
+    probes: tuple[Probe, Probe]
 
 
 @dataclass(frozen=True)
@@ -215,8 +216,7 @@ Request = (
     | Check
     | Meter
     | Calibrate
-    | WarmUp
-    | Sample
+    | Visit
     | Release
     | Connect
     | Follow

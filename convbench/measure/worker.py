@@ -36,6 +36,7 @@ from convbench.implementations.variants import Delayed
 from convbench.layer import Layer, Pass
 from convbench.machine import blas_libraries
 from convbench.measure import clock
+from convbench.measure.probes import probe
 from convbench.measure.protocol import (
     Ask,
     Calibrate,
@@ -53,12 +54,12 @@ from convbench.measure.protocol import (
     Released,
     Request,
     Resume,
-    Sample,
+    Sampled,
     Start,
     TimeCall,
     TimeProducts,
     Train,
-    WarmUp,
+    Visit,
 )
 from convbench.results import Explanation
 
@@ -66,6 +67,9 @@ if TYPE_CHECKING:
     from convbench.training.arms import Arm
 
 PR_SET_PDEATHSIG = 1
+
+SLOW_CALL_S = 0.03
+"""Seconds from which on the start-up in a first call is nothing beside the call."""
 
 
 class Server:
@@ -78,8 +82,9 @@ class Server:
         tuning.allow_trials(start.tune)
         if start.cpus:
             _keep_to(start.cpus)
-        self._arms: dict[str, tuple[Prepared, clock.Warm]] = {}
-        self._last: str | None = None  # the arm that was sampled last
+        self._arms: dict[str, Prepared] = {}
+        self._loops: dict[str, int] = {}  # calls a sample, by arm
+        self._last: str | None = None  # the arm that was visited last
         self._diagnosing = Diagnosing()
         self._training: Arm | None = None
         _start_runtime(start.runtime, start.threads)
@@ -92,21 +97,16 @@ class Server:
                 return self._meter(request)
             case Calibrate(threads, seconds):
                 return calibrate(threads, seconds)
-            case WarmUp():
-                return self._warm_up(request)
-            case Sample(implementation, loops):
-                prepared, warm = self._arms[implementation]
-                if implementation != self._last:
-                    tuning.settle()
-                    self._last = implementation
-                return clock.sample(prepared.run, loops, warm.call_s)
+            case Visit():
+                return self._visit(request)
             case Release():
                 delays = {
                     name: prepared.seen_delay
-                    for name, (prepared, _) in self._arms.items()
+                    for name, prepared in self._arms.items()
                     if isinstance(prepared, Delayed)
                 }
                 self._arms.clear()
+                self._loops.clear()
                 return Released(_max_rss(), delays)
             case Connect() | Follow() | Train() | Resume() | Ask():
                 return self._training_answer(request)
@@ -188,7 +188,7 @@ class Server:
         if request.timed:
             prepared.load(operands.floats(request.layer, request.pass_, self._seed))
             call_s = clock.clock(prepared.run, 1)
-            if call_s < clock.SLOW_CALL_S:  # the first call of a short kernel is mostly start-up
+            if call_s < SLOW_CALL_S:  # the first call of a short kernel is mostly start-up
                 call_s = clock.clock(prepared.run, 1)
         return Checked(agreement, call_s, prepared.ledger, explanations=explanations)
 
@@ -208,13 +208,22 @@ class Server:
             request.rss_seconds,
         )
 
-    def _warm_up(self, request: WarmUp) -> clock.Warm:
-        implementation = implementations.get(request.implementation)
-        prepared = implementation.prepare(request.layer, request.pass_, self._threads)
-        prepared.load(operands.floats(request.layer, request.pass_, self._seed))
-        warm = clock.warm_up(prepared.run, request.sample_s)
-        self._arms[request.implementation] = prepared, warm
-        return warm
+    def _visit(self, request: Visit) -> Sampled:
+        name = request.implementation
+        if name not in self._arms:
+            implementation = implementations.get(name)
+            prepared = implementation.prepare(request.layer, request.pass_, self._threads)
+            prepared.load(operands.floats(request.layer, request.pass_, self._seed))
+            self._arms[name] = prepared
+        if name != self._last:
+            tuning.settle()
+            self._last = name
+        before = probe()
+        visited = clock.visit(self._arms[name].run, request.plan, self._loops.get(name))
+        self._loops[name] = visited.loops
+        # Threads that still spin for the arm would disturb the probe, as no neighbour does.
+        after = probe() if tuning.is_quiet() else before
+        return Sampled(visited, (before, after))
 
 
 def _is_ours(file: str) -> bool:

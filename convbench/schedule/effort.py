@@ -1,52 +1,54 @@
-"""How much is measured: rounds, blocks and the length of a sample, by name."""
+"""How much is measured: rounds, visits and the length of each, by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from convbench.measure.clock import Plan
+from convbench.results import State
+
 MIN_ROUNDS = 3
 """A budget never brings the rounds under this; then the slowest arms are skipped instead."""
 
-ARM_SHARE = 3
-
 SHORTER = 4
-"""By how much samples are shorter where the quickest of a round is what counts."""
+"""How many times more and shorter visits are made where versions of one code are compared: the
+quickest samples decide there, and a neighbour should not hold a CPU during all of them."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """`rounds` of fresh processes, `blocks` in each, one sample of `sample_s` an arm and block.
+    """`rounds` of fresh processes, in each `visits` to every arm.
 
-    An arm takes part in as many blocks as fit ARM_SHARE times the samples' time of a fast one, and
-    in `slow_blocks` at least: a slow arm's time is known well enough from few calls, and the width
-    of a speedup comes from the fast arm.
+    A visit wakes the arm up for `wake_s` at most, and takes samples of `sample_s` for `visit_s`;
+    from an arm whose call is slow at least `slow_samples`, of one call each.
     """
 
     name: str
     rounds: int
-    blocks: int
-    slow_blocks: int
-    sample_s: float
+    visits: int
+    visit_s: float
+    slow_samples: int
     rss_s: float
     calibration_s: float
+    wake_s: float = 0.2
+    sample_s: float = 0.0025
 
     @property
-    def in_short_samples(self) -> Effort:
-        """The same time in more and shorter samples, for what rests on each round's quickest."""
-        return replace(
-            self,
-            blocks=self.blocks * SHORTER,
-            slow_blocks=self.slow_blocks * 2,
-            sample_s=self.sample_s / SHORTER,
-        )
+    def in_short_visits(self) -> Effort:
+        """The same time in more and shorter visits."""
+        return replace(self, visits=SHORTER * self.visits, visit_s=self.visit_s / SHORTER)
+
+    def plan(self, wake_s: float, state: State) -> Plan:
+        """A visit to an arm that needs `wake_s` to wake up."""
+        return Plan(wake_s, self.sample_s, self.visit_s, self.slow_samples, state)
 
 
 EFFORTS = {
     effort.name: effort
     for effort in (
-        Effort("smoke", 1, 3, 1, 0.005, 0.05, 0.6),
-        Effort("quick", 5, 4, 1, 0.005, 0.2, 1.5),
-        Effort("standard", 8, 8, 2, 0.010, 0.2, 1.5),
-        Effort("rigorous", 16, 12, 3, 0.020, 1.0, 3.0),
+        Effort("smoke", 1, 1, 0.02, 1, 0.05, 0.6, wake_s=0.05),
+        Effort("quick", 5, 1, 0.05, 1, 0.2, 1.5),
+        Effort("standard", 8, 1, 0.10, 2, 0.2, 1.5),
+        Effort("rigorous", 16, 2, 0.20, 3, 1.0, 3.0),
     )
 }

@@ -13,7 +13,8 @@ class Options:
     many there shall be in the end, None as many as the effort has.
 
     `comparing` is for telling versions of one code apart: the same time in more and shorter
-    samples, all arms on the same CPUs, and the suite's first implementation as the twin everywhere.
+    visits, all arms on the same CPUs, and the suite's first implementation as the twin everywhere.
+    `confirm` adds a plain loop of each cell in a process of its own.
 
     Not `metering`: cells are only checked.
     """
@@ -24,6 +25,7 @@ class Options:
     time_wrong: bool = False
     rounds: int | None = None
     comparing: bool = False
+    confirm: bool = False
     metering: bool = True
 
 

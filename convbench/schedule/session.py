@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 
 from convbench import implementations, result_file
 from convbench.layer import Layer, Pass
 from convbench.machine import Caution, Machine, Software
+from convbench.measure.protocol import Sampled
 from convbench.results import (
     SCHEMA,
     Cell,
+    Deviation,
+    Precision,
     ResultFile,
     RoundSamples,
+    State,
 )
 from convbench.suite import Suite
 from convbench.summary import summarise
@@ -46,6 +54,9 @@ class Session:
     call_s: dict[CellKey, float] = field(default_factory=dict)
     shard: tuple[int, int] | None = None
     tune: bool = True
+    state: State = "warm"
+    precision: Precision | None = None
+    deviations: tuple[Deviation, ...] = ()
     _layers: dict[str, Layer] = field(init=False, repr=False)
     _saved_at: float = field(default=-math.inf, init=False, repr=False)
     _save_s: float = field(default=0.0, init=False, repr=False)
@@ -79,6 +90,9 @@ class Session:
             metadata=saved.metadata,
             shard=result.shard,
             tune=result.tune,
+            state=result.state,
+            precision=result.precision,
+            deviations=result.deviations,
         )
         session.call_s = {
             key: cell.time.time_s for key, cell in cells.items() if cell.time is not None
@@ -131,6 +145,9 @@ class Session:
             cells=tuple(self.cells.values()),
             shard=self.shard,
             tune=self.tune,
+            state=self.state,
+            precision=self.precision,
+            deviations=self.deviations,
         )
         return summarise(bare, self.benchmarks)
 
@@ -158,3 +175,26 @@ def _retried(cell: Cell) -> Cell:
     """A cell of a resumed file: one that is right, and was skipped for want of time, is due."""
     agrees = cell.agreement is not None and cell.agreement.verdict == "agrees"
     return replace(cell, status="ok", reason=None) if cell.status == "skipped" and agrees else cell
+
+
+def round_samples(
+    number: int,
+    visits: Sequence[Sampled],
+    order: tuple[int, ...],
+    seen: Mapping[str, float] = MappingProxyType({}),
+) -> RoundSamples:
+    """The visits to one arm in a round, as the result file keeps them."""
+    return RoundSamples(
+        round=number,
+        order=order,
+        loops=visits[0].visited.loops,
+        values=tuple(value for visit in visits for value in visit.visited.values),
+        warmups=tuple(warmup for visit in visits for warmup in visit.visited.warmups),
+        metadata={
+            "date": datetime.now().isoformat(" "),
+            "load_avg_1min": round(os.getloadavg()[0], 2),
+            **seen,
+        },
+        visits=tuple(len(visit.visited.values) for visit in visits),
+        probes=tuple(visit.probes for visit in visits),
+    )

@@ -1,31 +1,34 @@
-"""The timing phase: rounds of fresh workers, blocks in random order, one arm at a time.
+"""The timing phase: rounds of fresh workers, visits in random order, one arm at a time.
 
 A round starts a worker for each runtime and one for the twin; all import before any of them gets
-the token. Then for each (layer, pass): every arm prepares and warms up, and in each block every
-arm gives one sample, in a random order. Results are saved after each (layer, pass).
+the token. Then for each (layer, pass) every arm is visited once or several times, in a random
+order: a visit wakes the arm up and takes all of its samples. Results are saved after each
+(layer, pass).
 """
 
 from __future__ import annotations
 
-import os
+import math
 import random
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from convbench import implementations
 from convbench.machine import Caution, usable_cpus
-from convbench.measure.clock import Warm
+from convbench.measure.clock import wake_s
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError
-from convbench.measure.protocol import Release, Released, Sample, Start, WarmUp
+from convbench.measure.protocol import Release, Released, Sampled, Start, Visit
+from convbench.phases import is_disturbed
 from convbench.results import SEEN_DELAY, TWIN, RoundSamples, benchmark_name
-from convbench.schedule.budget import Budget, arm_s, blocks_of, import_s
+from convbench.schedule.budget import Budget, arm_s, import_s
+from convbench.schedule.confirming import confirm
 from convbench.schedule.effort import EFFORTS, MIN_ROUNDS, Effort
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress, Saved
 from convbench.schedule.options import Options
-from convbench.schedule.session import CellKey, Session, Unit
+from convbench.schedule.session import CellKey, Session, Unit, round_samples
+from convbench.schedule.sharing import still_wide, sweeps_of
 from convbench.suite import KERAS_WAYS
 
 
@@ -50,45 +53,90 @@ class Arm:
 
 
 @dataclass
-class _Samples:
-    """What an arm gave in this round of a (layer, pass)."""
+class _Taken:
+    """What an arm gave in this round of a (layer, pass): each visit, and its place in the sweep."""
 
-    warm: Warm
-    values: list[float] = field(default_factory=list)
+    visits: list[Sampled] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
+
+
+@dataclass
+class _Known:
+    """What earlier visits of this run showed: seconds until each arm was awake, and the probes."""
+
+    awake: dict[Arm, list[float]] = field(default_factory=dict)
+    calm_s: float = math.inf
+    visits: int = 0
+    disturbed: int = 0
+
+    def learn(self, arm: Arm, sampled: Sampled) -> bool:
+        """Takes a visit in; whether it was disturbed."""
+        self.awake.setdefault(arm, []).append(sampled.visited.awake_s)
+        self.calm_s = min(self.calm_s, *(p.quickest_loop_s for p in sampled.probes))
+        disturbed = is_disturbed(sampled.probes, self.calm_s)
+        self.visits += 1
+        self.disturbed += disturbed
+        return disturbed
+
+    @property
+    def is_repeating_worthwhile(self) -> bool:
+        """Whether a disturbed visit is likely to come out calm the next time."""
+        return self.disturbed <= MOST_DISTURBED * self.visits
+
+
+MOST_DISTURBED = 0.5
+"""Disturbed visits are made once more while they are at most this share of all: on a machine that
+is hardly ever calm they would only take time."""
 
 
 def measure_rounds(session: Session, options: Options, started: float) -> Iterator[Event]:
     """As many rounds as are asked for and the budget allows."""
     effort = EFFORTS[session.effort]
     if options.comparing:
-        effort = effort.in_short_samples
+        effort = effort.in_short_visits
     asked = options.rounds or effort.rounds
+    first = asked
+    if session.precision is not None:
+        asked, first = MOST_ROUNDS, session.precision.first_rounds
     budget = Budget(options.budget_s, started)
     units = {unit: _arms(session, unit, options) for unit in session.units}
     units = {unit: arms for unit, arms in units.items() if arms}
-    yield PhaseStarted("timing", asked * (1 + sum(map(len, units.values()))))
+    known = _Known()
+    yield PhaseStarted("timing", first * (1 + sum(map(len, units.values()))))
     for number in range(1, asked + 1):
-        if not _missing(session, units, number):  # a resumed session has this round already
+        if number > first:
+            units = still_wide(session, units)
+            if not units:
+                return
+        missing = _missing(session, units, number)
+        if not missing:  # a resumed session has this round already
             continue
         if number <= MIN_ROUNDS:
             needed = min(MIN_ROUNDS, asked) - number + 1
             yield from _drop_slowest(session, units, effort, budget, needed)
         predicted_s = _round_s(session, units, effort)
         if number > MIN_ROUNDS and not budget.allows(predicted_s):
-            session.caution(_shortened(number - 1, asked))
+            if session.precision is None:
+                session.caution(_shortened(number - 1, asked))
             yield Saved(session.save())
             return
         missing = _missing(session, units, number)
         began = time.monotonic()
-        later_s = (asked - number) * predicted_s
-        for event in _Round(session, options, effort, number, missing).run():
+        later_s = (max(first, number) - number) * predicted_s
+        sweeps = sweeps_of(session, missing, effort, number)
+        for event in _Round(session, options, effort, number, missing, sweeps, known).run():
             if isinstance(event, Progress):
                 left_s = max(predicted_s * budget.scale - (time.monotonic() - began), 0.0)
                 event = Progress(event.phase, event.what, left_s + later_s * budget.scale)
             yield event
         if len(missing) == len(units):
             budget.learn(predicted_s, time.monotonic() - began)
+        if options.confirm:
+            yield from confirm(session, options, number, first)
+
+
+MOST_ROUNDS = 200
+"""`--precision` makes no more rounds than this, with or without a budget."""
 
 
 def _missing(session: Session, units: dict[Unit, list[Arm]], number: int) -> dict[Unit, list[Arm]]:
@@ -181,12 +229,16 @@ class _Round:
         effort: Effort,
         number: int,
         units: dict[Unit, list[Arm]],
+        sweeps: dict[Unit, int],
+        known: _Known,
     ) -> None:
         self._session = session
         self._options = options
         self._effort = effort
         self._number = number
         self._units = units
+        self._sweeps = sweeps
+        self._known = known
         self._workers: dict[str, Worker] = {}
         # Another order in every round, the same for the same seed.
         self._random = random.Random(f"{session.seed} {number}")
@@ -231,76 +283,58 @@ class _Round:
         worker.stop()
 
     def _unit(self, unit: Unit, arms: list[Arm]) -> Iterator[Event]:
-        """Warms up every arm of a (layer, pass), then samples them in blocks."""
-        layer, pass_ = unit
-        where = f"round {self._number}: {layer.name} {pass_}"
-        samples: dict[Arm, _Samples] = {}
-        for arm in self._shuffled(arms):
-            yield Progress("timing", f"{where} {arm.key[2]}")
-            warm = self._warm_up(arm, samples)
-            if isinstance(warm, Warm):
-                samples[arm] = _Samples(warm)
-            else:
-                yield from self._fail(arm, warm)
-        for block in range(self._effort.blocks):
-            taking_part = [arm for arm in samples if self._takes_part(samples[arm].warm, block)]
-            for place, arm in enumerate(self._shuffled(taking_part)):
-                if arm not in samples:  # lost with a worker that this block broke
-                    continue
-                value = self._sample(arm, samples)
-                if isinstance(value, float):
-                    samples[arm].values.append(value)
-                    samples[arm].order.append(place)
-                else:
-                    del samples[arm]
-                    yield from self._fail(arm, value)
+        """Visits every arm of a (layer, pass) in sweeps; disturbed visits are made once more."""
+        taken = {arm: _Taken() for arm in arms}
+        for _ in range(self._sweeps[unit]):
+            yield from self._sweep(unit, list(taken), taken)
+        disturbed = [
+            arm
+            for arm, of_arm in taken.items()
+            if all(is_disturbed(visit.probes, self._known.calm_s) for visit in of_arm.visits)
+        ]
+        if self._known.is_repeating_worthwhile:
+            yield from self._sweep(unit, disturbed, taken)
         released = {name: self._release(worker) for name, worker in self._workers.items()}
-        for arm, taken in samples.items():
-            if taken.values:
-                self._session.add(arm.name, self._run_of(arm, taken, released[arm.worker]))
-                if not arm.twin:
-                    self._session.call_s[arm.key] = taken.warm.call_s
+        for arm, of_arm in taken.items():
+            self._session.add(arm.name, self._run_of(arm, of_arm, released[arm.worker]))
+            if not arm.twin:
+                self._session.call_s[arm.key] = of_arm.visits[-1].visited.call_s
 
-    def _shuffled(self, arms: list[Arm]) -> list[Arm]:
-        return self._random.sample(arms, len(arms))
+    def _sweep(self, unit: Unit, arms: list[Arm], taken: dict[Arm, _Taken]) -> Iterator[Event]:
+        """One visit to each of the arms, in a random order. An arm that fails leaves `taken`."""
+        layer, pass_ = unit
+        for place, arm in enumerate(self._random.sample(arms, len(arms))):
+            yield Progress("timing", f"round {self._number}: {layer.name} {pass_} {arm.key[2]}")
+            answer = self._visit(unit, arm)
+            if isinstance(answer, Sampled):
+                self._known.learn(arm, answer)
+                taken[arm].visits.append(answer)
+                taken[arm].order.append(place)
+            else:
+                del taken[arm]
+                yield from self._fail(arm, answer)
 
-    def _takes_part(self, warm: Warm, block: int) -> bool:
-        """Slow arms sit out most blocks; those that they do take part in are spread out."""
-        blocks, share = self._effort.blocks, blocks_of(self._effort, warm.call_s)
-        return (block * share) // blocks != ((block - 1) * share) // blocks
+    def _visit(self, unit: Unit, arm: Arm) -> Sampled | str:
+        """What a visit gave, while the arm's worker alone runs; or why there is none.
 
-    def _warm_up(self, arm: Arm, samples: dict[Arm, _Samples]) -> Warm | str:
-        """The arm, ready; or why not. Replaces a worker that died, with its other arms."""
-        request = WarmUp(
-            self._session.layer(arm.key[0]), arm.key[1], arm.key[2], self._effort.sample_s
-        )
-        warm = self._ask(arm, request, samples)
-        return warm if isinstance(warm, Warm) else str(warm)
-
-    def _sample(self, arm: Arm, samples: dict[Arm, _Samples]) -> float | str:
-        value = self._ask(arm, Sample(arm.key[2], samples[arm].warm.loops), samples)
-        return value if isinstance(value, float) else str(value)
-
-    def _ask(self, arm: Arm, request: WarmUp | Sample, samples: dict[Arm, _Samples]) -> object:
-        """The answer of the arm's worker, while it alone runs; or a reason."""
+        A worker that died is replaced; the new one prepares what it is asked for anew.
+        """
+        layer, pass_ = unit
+        waking_s = wake_s(self._effort.wake_s, self._known.awake.get(arm, []))
+        plan = self._effort.plan(waking_s, self._session.state)
         worker = self._workers[arm.worker]
         try:
             with worker.token():
-                return worker.ask(request, self._options.timeout_s)
+                answer: Sampled = worker.ask(
+                    Visit(layer, pass_, arm.key[2], plan), self._options.timeout_s
+                )
         except CellFailedError as failed:
             return str(failed)
         except WorkerLostError as lost:
-            self._replace_worker(arm, samples)
+            replacement = self._workers[arm.worker] = self._start(arm)
+            self._wait_ready(replacement)
             return str(lost)
-
-    def _replace_worker(self, culprit: Arm, samples: dict[Arm, _Samples]) -> None:
-        """A new worker for what the culprit's worker served; arms that fail now are left out."""
-        worker = self._workers[culprit.worker] = self._start(culprit)
-        self._wait_ready(worker)
-        for arm in [a for a in samples if a.worker == culprit.worker and a != culprit]:
-            warm = self._warm_up(arm, {})
-            if isinstance(warm, str):
-                del samples[arm]
+        return answer
 
     def _fail(self, arm: Arm, reason: str) -> Iterator[Event]:
         """Settles the arm's cell; the arms of later rounds leave it out."""
@@ -317,21 +351,10 @@ class _Round:
             return None  # dead already: the next request finds out and replaces it
         return released
 
-    def _run_of(self, arm: Arm, taken: _Samples, released: Released | None) -> RoundSamples:
+    def _run_of(self, arm: Arm, taken: _Taken, released: Released | None) -> RoundSamples:
         seen: dict[str, float] = {}
         if released is not None:
             seen["mem_max_rss"] = released.max_rss
             if arm.key[2] in released.delays:
                 seen[SEEN_DELAY] = released.delays[arm.key[2]]
-        return RoundSamples(
-            round=self._number,
-            order=tuple(taken.order),
-            loops=taken.warm.loops,
-            values=tuple(taken.values),
-            warmups=taken.warm.warmups,
-            metadata={
-                "date": datetime.now().isoformat(" "),
-                "load_avg_1min": round(os.getloadavg()[0], 2),
-                **seen,
-            },
-        )
+        return round_samples(self._number, taken.visits, tuple(taken.order), seen)

@@ -1,0 +1,125 @@
+"""Small fixed pieces of work beside each visit, which tell a calm machine from a disturbed one.
+
+A neighbour on a shared host, or on the other hyperthread of a core, slows some work by 1.8 times
+and leaves other work alone. The loop of the interpreter shows it best: on the machine this was
+written on it takes 1.05 to 1.1 or 1.6 to 1.9 times its quickest, for 0.2 to 2 s on end and on each
+CPU by itself, while a matrix product in the first-level cache takes 1.02 or 1.11. The probes never
+see the arm, so that what they say of a visit does not depend on how the arm did.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from convbench.implementations.threads import current_cpu
+from convbench.results import Probe
+
+LOOP_STEPS = 2500
+"""Steps of the interpreter's loop, some 60 us of them."""
+
+PROBED_CPUS = 8
+"""How many CPUs the loop runs on at the most, spread evenly over those that may be used."""
+
+PRODUCT_SIZE = 48
+"""Rows and columns of the probe's product: small enough that no BLAS uses a thread for it, since
+BLAS's threads would spin into the visit."""
+
+PRODUCTS = 10
+COPIED_FLOATS = 64 * 1024
+"""Size of the probe's copy in float32: it stays in the second-level cache."""
+
+
+def probe() -> Probe:
+    """Runs every probe once, some 0.5 ms with two CPUs. The thread keeps its CPUs and its place."""
+    work = _work()
+    loops = _loops()
+    product_s = _warm(work.multiply)
+    copy_s = _warm(work.copy)
+    return Probe(max(loops), min(loops), product_s, copy_s, work.sleeper.wake())
+
+
+def _loops() -> list[float]:
+    """Seconds of the loop on each CPU probed; this thread's own comes last, so that it stays."""
+    if not hasattr(os, "sched_setaffinity"):
+        return [_warm(_loop)]
+    before = os.sched_getaffinity(0)
+    cpus = sorted(before)
+    probed = cpus[:: max(1, -(-len(cpus) // PROBED_CPUS))]
+    here = current_cpu()
+    if here in probed:
+        probed = [*(cpu for cpu in probed if cpu != here), here]
+    found = []
+    try:
+        for cpu in probed:
+            os.sched_setaffinity(0, {cpu})
+            found.append(_warm(_loop))
+    except OSError:  # a sandbox may forbid it
+        found = found or [_warm(_loop)]
+    finally:
+        os.sched_setaffinity(0, before)
+    return found
+
+
+def _warm(work: Callable[[], object]) -> float:
+    """Seconds of the work's second run: the first one meets cold caches."""
+    work()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _loop() -> int:
+    total = 0
+    for step in range(LOOP_STEPS):
+        total += step
+    return total
+
+
+class _Sleeper:
+    """A thread that sleeps until it is asked to answer."""
+
+    def __init__(self) -> None:
+        self._asked, self._answered = threading.Semaphore(0), threading.Semaphore(0)
+        threading.Thread(target=self._serve, name="convbench-probe", daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            self._asked.acquire()
+            self._answered.release()
+
+    def wake(self) -> float:
+        """Seconds from asking to the answer."""
+        start = time.perf_counter()
+        self._asked.release()
+        self._answered.acquire()
+        return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class _Work:
+    multiply: Callable[[], object]
+    copy: Callable[[], object]
+    sleeper: _Sleeper
+
+
+@cache
+def _work() -> _Work:
+    """What the probes need, made once in a process."""
+    square: Any = np.ones((PRODUCT_SIZE, PRODUCT_SIZE), np.float32)
+    product: Any = np.empty_like(square)
+    source: Any = np.ones(COPIED_FLOATS, np.float32)
+    target: Any = np.empty_like(source)
+
+    def multiply() -> None:
+        for _ in range(PRODUCTS):
+            np.matmul(square, square, out=product)
+
+    return _Work(multiply, partial(np.copyto, target, source), _Sleeper())

@@ -1,0 +1,81 @@
+"""Tell calm visits from disturbed ones by the probes beside them, and set the disturbed ones aside.
+
+The probes do not see the arm, so that leaving visits out by what they say does not favour quick
+samples: it changes what is measured from "the machine with whatever its neighbours do" to "the
+machine while it is calm". Every sample stays in the result file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+
+from convbench.results import Benchmarks, Phases, Probe, RoundSamples
+
+CALM = 1.3
+"""A visit was disturbed where the interpreter's loop took this many times the calm machine's on any
+CPU, before it or after it. (Measured: a calm loop varies by 1.1, a neighbour slows it by 1.5 to
+1.9.)"""
+
+CALM_QUANTILE = 0.05
+"""The calm machine's loop is this quantile of the quickest CPU's loops of a whole run."""
+
+
+def calm_loop_s(benchmarks: Benchmarks) -> float | None:
+    """Seconds of the loop on this machine when it is calm; None without probes."""
+    quickest = sorted(
+        probe.quickest_loop_s
+        for runs in benchmarks.values()
+        for run in runs
+        for pair in run.probes
+        for probe in pair
+    )
+    return quickest[int(CALM_QUANTILE * len(quickest))] if quickest else None
+
+
+def is_disturbed(pair: Iterable[Probe], calm_s: float) -> bool:
+    """Whether a neighbour was there before or after a visit."""
+    return any(probe.slowest_loop_s > CALM * calm_s for probe in pair)
+
+
+def calm_visits(benchmarks: Benchmarks) -> Benchmarks:
+    """The benchmarks without disturbed visits, where a round has a calm one of the same arm."""
+    calm_s = calm_loop_s(benchmarks)
+    if calm_s is None:
+        return benchmarks
+    return {
+        name: tuple(map(partial(_calm, calm_s=calm_s), runs)) for name, runs in benchmarks.items()
+    }
+
+
+def phases(benchmarks: Benchmarks) -> Phases | None:
+    """How many visits were disturbed, and how many of these are set aside; None without probes."""
+    calm_s = calm_loop_s(benchmarks)
+    if calm_s is None:
+        return None
+    all_runs = [run for runs in benchmarks.values() for run in runs if run.probes]
+    return Phases(
+        visits=sum(len(run.probes) for run in all_runs),
+        disturbed=sum(sum(_disturbed(run, calm_s)) for run in all_runs),
+        set_aside=sum(len(run.visits) - len(_calm(run, calm_s).visits) for run in all_runs),
+    )
+
+
+def _disturbed(run: RoundSamples, calm_s: float) -> Iterator[bool]:
+    return (is_disturbed(pair, calm_s) for pair in run.probes)
+
+
+def _calm(run: RoundSamples, calm_s: float) -> RoundSamples:
+    disturbed = list(_disturbed(run, calm_s))
+    if not any(disturbed) or all(disturbed) or len(disturbed) != len(run.visits):
+        return run
+    kept = [index for index, is_so in enumerate(disturbed) if not is_so]
+    visits = run.by_visit
+    return replace(
+        run,
+        order=tuple(run.order[index] for index in kept),
+        values=tuple(value for index in kept for value in visits[index]),
+        visits=tuple(run.visits[index] for index in kept),
+        probes=tuple(run.probes[index] for index in kept),
+    )

@@ -1,0 +1,52 @@
+"""Confirm figures by plain loops: the same call in a process of its own, with nobody beside it.
+
+`convbench run --confirm` is for a reader who doubts the visits. The loops are spread over the
+rounds of a run, so that a spell of the host does not meet all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from convbench import implementations
+from convbench.measure.clock import Plan
+from convbench.measure.process import CellFailedError, Worker, WorkerLostError
+from convbench.measure.protocol import Sampled, Start, Visit
+from convbench.results import PLAIN, benchmark_name
+from convbench.schedule.events import Event, Progress, Saved
+from convbench.schedule.options import Options
+from convbench.schedule.session import CellKey, Session, round_samples
+
+LOOP_PLAN = Plan(wake_s=0.3, sample_s=0.01, visit_s=0.6, least=3)
+"""A plain loop: 0.3 s of calls without the clock, then 60 samples of 10 ms back to back."""
+
+
+def confirm(session: Session, options: Options, number: int, rounds: int) -> Iterator[Event]:
+    """Runs the plain loops that are due after round `number` of `rounds`."""
+    timed = [key for key in session.cells if session.rounds_of(benchmark_name(*key))]
+    for index, key in enumerate(timed):
+        name = benchmark_name(*key) + PLAIN
+        if index % rounds != (number - 1) % rounds or session.rounds_of(name):
+            continue
+        yield Progress("timing", f"round {number}: plain loop of {key[0]} {key[1]} {key[2]}")
+        sampled = _plain(session, options, key)
+        if sampled is not None:
+            session.add(name, round_samples(number, [sampled], (0,)))
+    yield Saved(session.save())
+
+
+def _plain(session: Session, options: Options, key: CellKey) -> Sampled | None:
+    """One loop in a fresh process; None where it failed, which a round tells with its reason."""
+    runtime = implementations.get(key[2]).runtime
+    known = implementations.known_names()
+    start = Start(runtime, session.threads, session.seed, known, tune=session.tune)
+    worker = Worker(start, options.environment)
+    try:
+        worker.wait_ready()
+        request = Visit(session.layer(key[0]), key[1], key[2], LOOP_PLAN)
+        answer: Sampled = worker.ask(request, options.timeout_s)
+    except (CellFailedError, WorkerLostError):
+        return None
+    finally:
+        worker.kill()
+    return answer

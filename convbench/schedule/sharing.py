@@ -1,0 +1,74 @@
+"""Share a run's time out: further visits and rounds go where intervals are widest.
+
+What is decided here rests on deviations alone and never on a mean, so that it moves no figure and
+intervals stay valid (stats.estimate).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from convbench import stats, summary
+from convbench.results import ResultFile
+from convbench.schedule.effort import MIN_ROUNDS, Effort
+from convbench.schedule.session import Session, Unit
+
+Arms = TypeVar("Arms")
+
+NARROW = 0.03
+"""Half width of a speedup's interval from which on no further visits are spent on it: 3 %."""
+
+MOST_SWEEPS = 3
+"""A round visits no arm more often than this because of its width."""
+
+SPARE = 0.5
+"""Share of a round's visits that may be spent on wide intervals, beside those that are due."""
+
+LARGE = 100
+"""A suite of more (layer, pass)es than this is not looked at after each round: that takes long."""
+
+
+def sweeps_of(
+    session: Session, units: Mapping[Unit, Arms], effort: Effort, number: int
+) -> dict[Unit, int]:
+    """How often each (layer, pass) is visited in this round; the widest ones get more."""
+    sweeps = dict.fromkeys(units, effort.visits)
+    if not MIN_ROUNDS < number <= effort.rounds or effort.visits > 1 or len(units) > LARGE:
+        return sweeps
+    final = stats.t_quantile(0.995, effort.rounds - 1) / effort.rounds**0.5
+    widths = {
+        unit: final * deviation
+        for unit, deviation in _deviations(session).items()
+        if unit in units and final * deviation > NARROW
+    }
+    spare = round(SPARE * len(units))
+    while widths and spare > 0:
+        # A further visit divides the variance of a round by one more.
+        widest = max(widths, key=lambda unit: widths[unit] / sweeps[unit] ** 0.5)
+        sweeps[widest] += 1
+        spare -= 1
+        if sweeps[widest] == MOST_SWEEPS:
+            del widths[widest]
+    return sweeps
+
+
+def still_wide(session: Session, units: dict[Unit, Arms]) -> dict[Unit, Arms]:
+    """The (layer, pass)es with an interval wider than `--precision` asks for."""
+    assert session.precision is not None
+    wide = summary.wider_than(session.result(), session.benchmarks, session.precision.target)
+    names = {key[:2] for key in wide}
+    return {unit: arms for unit, arms in units.items() if (unit[0].name, unit[1]) in names}
+
+
+def _deviations(session: Session) -> dict[Unit, float]:
+    """The largest round-to-round deviation (of logs) of the speedups of each (layer, pass)."""
+    result: ResultFile = session.result()
+    units = {(unit[0].name, unit[1]): unit for unit in session.units}
+    found: dict[Unit, float] = {}
+    for key, ratio in summary.speedups(result, session.benchmarks).items():
+        unit = units.get((key[0], key[1]))  # type: ignore[arg-type]
+        if unit is not None and len(ratio.logs) > 1:
+            deviation = ratio.estimate.error * len(ratio.logs) ** 0.5
+            found[unit] = max(found.get(unit, 0.0), deviation)
+    return found
