@@ -25,10 +25,10 @@ for 0.11 s after a product (measured) before they sleep, and others for less."""
 COLD_SAMPLES = 5
 """Number of samples in a visit of the state `cold-threads`, each of one call."""
 
-STEADY = 0.05
-"""An arm counts as awake from where its calls stay within this part of its last ones."""
+STEADY = 0.1
+"""An arm counts as awake from its first calls that come within this part of its later ones."""
 
-WAKE_SAMPLE_S = 0.01
+WAKE_SAMPLE_S = 0.005
 """Seconds of calls that are looked at together while an arm wakes up."""
 
 LEAST_WAKE_S = 0.02
@@ -111,20 +111,21 @@ def _wake(run: Callable[[], object], seconds: float) -> list[tuple[int, float]]:
 
 
 def _awake_s(warmups: list[tuple[int, float]]) -> float:
-    """After how many seconds no group of calls was slower than those of the last half, by STEADY.
+    """After how many seconds calls were first as quick as the quickest of the last half.
 
-    The first call is left out: it meets pages that nobody touched.
+    The quickest, since a neighbour slows some calls of an arm that has long been awake. The first
+    call is left out: it meets pages that nobody touched.
     """
     groups = warmups[1:]
     if not groups:
         return 0.0
-    level = statistics.median(value for _, value in groups[len(groups) // 2 :])
-    awake = passed = 0.0
-    for calls, value in groups[: -max(1, len(groups) // 4)]:
+    quickest = min(value for _, value in groups[len(groups) // 2 :])
+    passed = 0.0
+    for calls, value in groups:
         passed += calls * value
-        if value > level * (1 + STEADY):
-            awake = passed
-    return awake
+        if value <= quickest * (1 + STEADY):
+            break
+    return passed
 
 
 def wake_s(longest: float, awake: list[float]) -> float:

@@ -47,7 +47,7 @@ EFFORTS = {
     effort.name: effort
     for effort in (
         Effort("smoke", 1, 1, 0.02, 1, 0.05, 0.6, wake_s=0.05),
-        Effort("quick", 5, 1, 0.05, 1, 0.2, 1.5),
+        Effort("quick", 5, 1, 0.06, 1, 0.2, 1.5),
         Effort("standard", 8, 1, 0.10, 2, 0.2, 1.5),
         Effort("rigorous", 16, 2, 0.20, 3, 1.0, 3.0),
     )
