@@ -69,6 +69,33 @@ BudgetOption = Annotated[
         "--budget", help="Seconds for the whole run: fewer rounds, then fewer arms.", min=1
     ),
 ]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="Go on until every speedup's interval is this narrow, or the budget ends.",
+        metavar="PERCENT",
+    ),
+]
+
+
+class StateName(StrEnum):
+    WARM = "warm"
+    COLD_THREADS = "cold-threads"
+
+
+StateOption = Annotated[
+    StateName | None,
+    typer.Option(
+        "--state",
+        help="What is timed: calls in a tight loop, or the first call after a pause, whose threads "
+        "sleep.  [default: warm]",
+    ),
+]
+ConfirmOption = Annotated[
+    bool,
+    typer.Option("--confirm", help="Time each cell by a plain loop in a process of its own, too."),
+]
 SeedOption = Annotated[
     int | None,
     typer.Option("--seed", help="Seed of operands and of the order.  [default: 0]", min=0),
@@ -162,6 +189,7 @@ def options_of(
     timeout: float,
     time_wrong: bool = False,
     comparing: bool = False,
+    confirm: bool = False,
 ) -> Options:
     from convbench.schedule import Options
     from convbench.schedule.options import worker_environment
@@ -172,6 +200,7 @@ def options_of(
         timeout_s=timeout,
         time_wrong=time_wrong,
         comparing=comparing,
+        confirm=confirm,
     )
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convbench.cli.console import Watcher, complain, guarded
+from convbench.cli.gate_terms import part
 from convbench.cli.measuring import (
     BudgetOption,
+    ConfirmOption,
     EffortName,
     EffortOption,
     Force,
@@ -21,10 +23,12 @@ from convbench.cli.measuring import (
     LayoutOption,
     NoTune,
     Passes,
+    PrecisionOption,
     Quiet,
     ResultPath,
     SeedOption,
     ShardOption,
+    StateOption,
     Threads,
     Timeout,
     Top,
@@ -41,7 +45,7 @@ from convbench.cli.show import Format, print_result
 from convbench.errors import PRECEDENCE, ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
-    from convbench.results import ResultFile
+    from convbench.results import Precision, ResultFile
     from convbench.schedule import Session
 
 
@@ -62,6 +66,9 @@ def run(
     threads: Threads = None,
     effort: EffortOption = None,
     budget: BudgetOption = None,
+    precision: PrecisionOption = None,
+    state: StateOption = None,
+    confirm: ConfirmOption = False,
     seed: SeedOption = None,
     no_tune: NoTune = False,
     timeout: Timeout = 300.0,
@@ -103,6 +110,7 @@ def run(
             "--shard": shard,
             "--threads": threads,
             "--seed": seed,
+            "--state": state,
             "--no-tune": no_tune or None,
             "--output": output,
         }
@@ -111,7 +119,7 @@ def run(
             raise ConvbenchError(
                 f"--resume goes on with what {resume} was started with: {', '.join(given)} "
                 "cannot be changed",
-                hint="--effort, --budget, --timeout and --time-wrong can",
+                hint="--effort, --budget, --precision, --confirm, --timeout and --time-wrong can",
             )
         session = _resumed(resume, effort)
         result_file.reserve(session.path, force=True)
@@ -121,7 +129,11 @@ def run(
         suite = selected(whole, pass_, layer, part)
         path = result_path(output, suite.name, force, part, resumes=True)
         session = new_session(suite, threads, effort, seed or 0, path, part, not no_tune)
-    options = options_of(session, budget, timeout, time_wrong)
+        if state is not None:
+            session.state = state.value
+    if precision is not None:
+        session.precision = _precision(precision, session)
+    options = options_of(session, budget, timeout, time_wrong, confirm=confirm)
 
     interrupted = False
     with Watcher(quiet) as watcher:
@@ -137,6 +149,21 @@ def run(
         complain(f"interrupted after {result.rounds} rounds: convbench run --resume {session.path}")
         raise SystemExit(ExitCode.INTERRUPTED)
     raise SystemExit(exit_code(result))
+
+
+def _precision(asked: str, session: Session) -> Precision:
+    """What `--precision` asks for. A resumed run keeps its first stage, which its intervals use."""
+    from convbench.results import Precision
+    from convbench.schedule.effort import EFFORTS
+    from convbench.stats import MIN_ROUNDS
+
+    target = part(asked, "--precision")
+    if target <= 0:
+        raise ConvbenchError(f"--precision: found {asked!r}, expected more than 0 %")
+    if session.precision is not None:
+        return Precision(target, session.precision.first_rounds)
+    made = session.result().rounds
+    return Precision(target, max(EFFORTS[session.effort].rounds, MIN_ROUNDS, made))
 
 
 def exit_code(result: ResultFile) -> ExitCode:
