@@ -31,11 +31,13 @@ from convbench.implementations.correlation import Correlation
 from convbench.implementations.scratch import Scratch
 from convbench.implementations.threads import in_threads, worthwhile
 from convbench.layer import Layer, Pass
-from convbench.measure.clock import sample, warm_up
+from convbench.measure.clock import Plan, visit
 from convbench.suite_file import read_suite
 
-SAMPLES = 9
-SAMPLE_S = 0.01
+VISITS = 9
+PLAN = Plan(wake_s=0.05, sample_s=0.0025, visit_s=0.02)
+"""How each arm is visited, VISITS times, the arms in random order."""
+
 SPIN_S = 0.15
 """OpenBLAS's threads spin for 110 ms after a product, and would slow the next arm."""
 
@@ -191,13 +193,12 @@ def matrix(rows: int, columns: int) -> np.ndarray:
 
 
 def measured(arms: dict[str, Arm]) -> dict[str, list[float]]:
-    """FLOP/s of every arm, one a round of samples."""
-    warm = {name: warm_up(arm.run, SAMPLE_S) for name, arm in limited(arms)}
+    """FLOP/s of every arm, one a visit."""
     rates: dict[str, list[float]] = {name: [] for name in arms}
     order = random.Random(0)
-    for _ in range(SAMPLES):
+    for _ in range(VISITS):
         for name, arm in limited(dict(order.sample(list(arms.items()), len(arms)))):
-            seconds = sample(arm.run, warm[name].loops, warm[name].call_s)
+            seconds = statistics.median(visit(arm.run, PLAN).values)
             rates[name].append(arm.flops / seconds)
     return rates
 

@@ -262,7 +262,7 @@ def report(state: dict[str, Any]) -> str:
         lines += [
             "",
             title,
-            f"{'threads  implementation':26}cells   mean  furthest cells   loops apart  near enough",
+            f"{'threads  implementation':26}cells   mean  furthest cells  loops apart  near enough",
         ]
         for threads in sorted({cell.threads for cell in cells}):
             for name in dict.fromkeys(cell.implementation for cell in cells):

@@ -10,10 +10,12 @@ import psutil
 import pytest
 
 from convbench.layer import Layer, Pass
+from convbench.measure.clock import Plan
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
-from convbench.measure.protocol import Check, Release, Sample, Start, WarmUp
+from convbench.measure.protocol import Check, Release, Start, Visit
 
 USERS = Path(__file__).parent / "users" / "convolutions.py"
+PLAN = Plan(wake_s=0.01, sample_s=0.0025, visit_s=0.02)
 LAYER = Layer("plain", (9, 8, 3), 4, (3, 2), batch_size=2)
 
 
@@ -72,8 +74,12 @@ def test_a_worker_without_the_token_stands_still(worker):
     it.wait_ready()
     it.stop()
     with it.token():
-        warm = it.ask(WarmUp(LAYER, Pass.FORWARD, f"{USERS}:right", 0.005), 60)
-        assert 0 < it.ask(Sample(f"{USERS}:right", warm.loops), 60) < 1
+        sampled = it.ask(Visit(LAYER, Pass.FORWARD, f"{USERS}:right", PLAN), 60)
+    assert len(sampled.visited.values) == 8
+    assert all(0 < value < 1 for value in sampled.visited.values)
+    before, after = sampled.probes
+    assert 0 < before.quickest_loop_s <= before.slowest_loop_s < 1
+    assert 0 < after.wake_s < 1
     process = psutil.Process(it._process.pid)
     deadline = time.monotonic() + 5
     while process.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
@@ -92,8 +98,7 @@ def test_idle_blas_threads_do_not_spin_beside_the_next_arm(worker):
     it.wait_ready()
     layer = Layer("gemm", (56, 56, 64), 64, (3, 3), batch_size=2)
     with it.token():
-        warm = it.ask(WarmUp(layer, Pass.FORWARD, "im2col", 0.02), 60)
-        it.ask(Sample("im2col", warm.loops), 60)
+        it.ask(Visit(layer, Pass.FORWARD, "im2col", PLAN), 60)
     used = sum(psutil.Process(it._process.pid).cpu_times()[:2])
     time.sleep(0.1)
     assert sum(psutil.Process(it._process.pid).cpu_times()[:2]) - used <= 0.01
