@@ -53,10 +53,28 @@ def test_every_sample_is_there_with_its_round_and_order(tiny):
     assert sum(name.endswith("#twin") for name in names) == 4
     for benchmark in document["benchmarks"]:
         for run in benchmark["runs"]:
-            assert run["metadata"]["round"] == 1
-            assert len(run["metadata"]["order"].split()) == len(run["values"]) == 3
-            assert run["metadata"]["loops"] >= 1
+            metadata = run["metadata"]
+            assert metadata["round"] == 1
+            visits = [int(count) for count in metadata["visits"].split()]
+            assert sum(visits) == len(run["values"])
+            assert len(visits) == len(metadata["order"].split()) in (1, 2)  # 2: one was disturbed
+            assert set(visits) == {8}  # 20 ms in samples of 2.5
+            for when in ("before", "after"):
+                probes = metadata[f"probes_{when}"].split()
+                assert len(probes) == len(visits)
+                assert all(float(us) > 0 for probe in probes for us in probe.split("/"))
+            assert metadata["loops"] >= 1
             assert run["warmups"]
+
+
+def test_every_time_is_told_twice(tiny):
+    """The quickest eighth is no slower than the median."""
+    for cell in cells(tiny[1]).values():
+        assert 0 < cell["time"]["undisturbed_s"] <= cell["time"]["time_s"]
+    for speedup in tiny[1]["convbench"]["speedups"]:
+        assert speedup["undisturbed_ratio"] > 0
+    assert tiny[1]["convbench"]["phases"]["visits"] >= 12
+    assert tiny[1]["convbench"]["resolution"] is None, "one round tells nothing apart"
 
 
 def _pyperf(verb, file):
@@ -78,9 +96,9 @@ def test_pyperf_reads_the_file(tiny):
     for name in names:
         assert all(name in text for text in (shown, stats, dump))
     assert shown.count("Mean +- std dev:") == len(names)
-    assert stats.count("Total number of values: 3") == len(names)
+    assert stats.count("Total number of values: ") == len(names)
     assert dump.count("Run 1: ") == len(names)
-    # With three samples in one round pyperf is right to find most of them unstable.
+    # With the samples of one visit pyperf is right to find most of them unstable.
     assert "benchmark" in check
     assert "ERROR" not in check
 
@@ -399,3 +417,64 @@ def _orders(document):
         for b in document["benchmarks"]
         if not b["metadata"]["name"].endswith("#twin")
     }
+
+
+def test_confirmed_by_plain_loops(tmp_path):
+    """Each timed cell has a loop in a process of its own beside it, and keeps it when resumed."""
+    output = tmp_path / "r.json"
+    options = ("--impl", "im2col", "--impl", "loop", "--pass", "forward", "--layer", "a")
+    done, document = run_tiny(output, *options, "--confirm")
+    assert done.returncode == 0, done.stderr
+    for name, cell in cells(document).items():
+        assert cell["time"]["confirmed_s"] == pytest.approx(cell["time"]["time_s"], rel=0.9), name
+    plain = [b for b in document["benchmarks"] if b["metadata"]["name"].endswith("#plain")]
+    assert len(plain) == 2
+    before = output.read_text()
+    assert convbench("run", "--resume", output, "--confirm").returncode == 0
+    after = json.loads(output.read_text())
+    assert after["benchmarks"] == json.loads(before)["benchmarks"]
+
+
+def test_the_first_call_after_a_pause_is_another_state(tmp_path):
+    output = tmp_path / "r.json"
+    options = ("--impl", "im2col", "--pass", "forward", "--layer", "a")
+    done, document = run_tiny(output, *options, "--state", "cold-threads")
+    assert done.returncode == 0, done.stderr
+    assert document["convbench"]["state"] == "cold-threads"
+    (run,) = document["benchmarks"][0]["runs"]
+    assert run["metadata"]["loops"] == 1
+    again = convbench("run", "--resume", output, "--state", "warm")
+    assert again.returncode == 2
+    assert "--state cannot be changed" in again.stderr
+
+
+def test_goes_on_until_it_is_precise(tmp_path):
+    """Rounds beyond the effort's, and no more once every interval is narrow."""
+    output = tmp_path / "r.json"
+    options = ("--impl", "im2col", "--impl", "loop", "--pass", "forward", "--layer", "a")
+    done, document = run_tiny(output, *options, "--precision", "60%", "--budget", "60")
+    assert done.returncode in (0, 3), done.stderr
+    part = document["convbench"]
+    assert part["precision"] == {"target": 0.6, "first_rounds": 5}
+    assert part["rounds"] >= 5
+    (speedup,) = part["speedups"]
+    low, high = speedup["run_ci99"]
+    assert (high / low) ** 0.5 - 1 <= 0.6
+    more, narrower = run_tiny(output, *options, "--precision", "0.01%", "--budget", "6", "--force")
+    assert more.returncode in (0, 3), more.stderr
+    assert narrower["convbench"]["rounds"] >= 3
+
+
+@pytest.mark.parametrize("asked", ["3", "0%", "-2%", "many"])
+def test_precision_is_a_percentage(asked):
+    done = convbench("run", TINY, "--precision", asked)
+    assert done.returncode == 2
+    assert f"--precision: found '{asked}'" in done.stderr
+
+
+def test_without_loop_and_keras_the_first_implementation_is_compared_with(tmp_path):
+    options = ("--impl", "im2col", "--impl", "mec", "--pass", "forward", "--layer", "a")
+    _, document = run_tiny(tmp_path / "r.json", *options)
+    assert [(s["implementation"], s["versus"]) for s in document["convbench"]["speedups"]] == [
+        ("mec", "im2col")
+    ]
