@@ -236,6 +236,8 @@ def _benchmarks(path: Path, found: Any) -> Benchmarks:
                         f"seconds, found {list(run.values)}",
                         hint="the file was edited, or is damaged",
                     )
+                if run.visits and (sum(run.visits) != len(run.values) or min(run.visits) < 1):
+                    raise ValueError(f"visits of {run.visits} samples, {len(run.values)} values")
             benchmarks[name] = runs
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ResultError(
@@ -285,9 +287,6 @@ def _probe(words: str) -> Probe:
 def _round_samples(run: dict[str, Any]) -> RoundSamples:
     metadata = run["metadata"]
     visits = tuple(int(count) for count in metadata.get("visits", "").split())
-    values = tuple(float(value) for value in run["values"])
-    if visits and (sum(visits) != len(values) or min(visits) < 1):
-        raise ValueError(f"visits of {visits} samples, and {len(values)} values")
     before, after = (
         [_probe(words) for words in metadata.get(name, "").split()]
         for name in ("probes_before", "probes_after")
@@ -296,7 +295,7 @@ def _round_samples(run: dict[str, Any]) -> RoundSamples:
         round=int(metadata["round"]),
         order=tuple(int(place) for place in metadata["order"].split()),
         loops=int(metadata["loops"]),
-        values=values,
+        values=tuple(float(value) for value in run["values"]),
         warmups=tuple((int(loops), float(value)) for loops, value in run.get("warmups", [])),
         metadata={k: v for k, v in metadata.items() if k not in _OWN_METADATA},
         visits=visits,

@@ -6,6 +6,7 @@ what a gate compares, and what shows whether a gate can be trusted.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,8 +68,7 @@ class Delayed:
         self._inner = inner
         self._delay = delay
         self._clock = clock
-        self._own_s = 0.0
-        self._whole_s = 0.0
+        self._slowed: list[float] = []  # seconds of each call over its own
         self.buffers = inner.buffers
         self.ledger = Ledger(
             (*inner.ledger.inside, f"a wait of {delay:.3g} times its own time"),
@@ -77,12 +77,15 @@ class Delayed:
 
     @property
     def seen_delay(self) -> float:
-        """The delay as it came out, over all calls since `load`; 0 before the first."""
-        return self._whole_s / self._own_s - 1 if self._own_s else 0.0
+        """The delay as it came out: the median over all calls since `load`, 0 before the first.
+
+        The median, since a call that lost its CPU while it waited says nothing of the others.
+        """
+        return statistics.median(self._slowed) - 1 if self._slowed else 0.0
 
     def load(self, operands: Operands) -> None:
         self._inner.load(operands)
-        self._own_s = self._whole_s = 0.0
+        self._slowed.clear()
 
     def run(self) -> object:
         clock = self._clock
@@ -93,8 +96,7 @@ class Delayed:
         now = clock()
         while now < until:
             now = clock()
-        self._own_s += own_s
-        self._whole_s += now - start
+        self._slowed.append((now - start) / own_s)
         return result
 
     def to_numpy(self, result: object) -> NDArray[np.floating[Any]]:
