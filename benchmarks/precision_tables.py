@@ -310,16 +310,17 @@ def _verdict(pair: str, standings: Sequence[Standing]) -> str:
     if not subject.is_right:
         return f"{pair}: {SUBJECT} is not right: MISSED"
     if subject.judged < LEAST_JUDGED:
-        return f"{pair}: {counted(subject.judged, 'answer')} of {SUBJECT} are too few to tell"
+        return f"{pair}: too few answers of {SUBJECT} to tell ({subject.judged})"
     return f"{pair}: {SUBJECT} does not get there: MISSED"
 
 
 def _quickest(standings: Sequence[Standing]) -> str:
     """The quickest of the tools that are right, to each precision."""
+    placed = [standing for standing in standings if standing.place is not None]
+    if not placed:
+        return ""
     words = []
-    for precision in standings[0].seconds:
-        times = {each.tool: each.seconds[precision] for each in standings if each.place}
-        tool = min(times, key=times.__getitem__, default=None)
-        found = "nobody" if tool is None or times[tool] == math.inf else tool
-        words.append(f"{found} to {precision * 100:g} %")
+    for precision in placed[0].seconds:
+        seconds, tool = min((standing.seconds[precision], standing.tool) for standing in placed)
+        words.append(f"{'nobody' if seconds == math.inf else tool} to {precision * 100:g} %")
     return f"quickest of those that are right: {', '.join(words)}"
