@@ -1,0 +1,7 @@
+"""Draw what both functions of a pair are called with: the layer of pair.yaml."""
+
+import numpy as np
+
+_draw = np.random.default_rng(0)
+x = _draw.uniform(-1, 1, (32, 26, 26, 8)).astype(np.float32)
+kernel = _draw.uniform(-1, 1, (3, 3, 8, 16)).astype(np.float32)
