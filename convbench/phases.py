@@ -7,9 +7,8 @@ machine while it is calm". Every sample stays in the result file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 
 from convbench.results import Benchmarks, Phases, Probe, RoundSamples
 
@@ -39,13 +38,14 @@ def is_disturbed(pair: Iterable[Probe], calm_s: float) -> bool:
     return any(probe.slowest_loop_s > CALM * calm_s for probe in pair)
 
 
-def calm_visits(benchmarks: Benchmarks) -> Benchmarks:
-    """The benchmarks without disturbed visits, where a round has a calm one of the same arm."""
+def with_calm(benchmarks: Benchmarks) -> Benchmarks:
+    """The benchmarks, each round with the visits that its time is made of (RoundSamples.calm)."""
     calm_s = calm_loop_s(benchmarks)
     if calm_s is None:
         return benchmarks
     return {
-        name: tuple(map(partial(_calm, calm_s=calm_s), runs)) for name, runs in benchmarks.items()
+        name: tuple(replace(run, calm=_calm(run, calm_s)) for run in runs)
+        for name, runs in benchmarks.items()
     }
 
 
@@ -57,25 +57,14 @@ def phases(benchmarks: Benchmarks) -> Phases | None:
     all_runs = [run for runs in benchmarks.values() for run in runs if run.probes]
     return Phases(
         visits=sum(len(run.probes) for run in all_runs),
-        disturbed=sum(sum(_disturbed(run, calm_s)) for run in all_runs),
-        set_aside=sum(len(run.visits) - len(_calm(run, calm_s).visits) for run in all_runs),
+        disturbed=sum(is_disturbed(pair, calm_s) for run in all_runs for pair in run.probes),
+        set_aside=sum(
+            len(run.visits) - len(calm) for run in all_runs if (calm := _calm(run, calm_s))
+        ),
     )
 
 
-def _disturbed(run: RoundSamples, calm_s: float) -> Iterator[bool]:
-    return (is_disturbed(pair, calm_s) for pair in run.probes)
-
-
-def _calm(run: RoundSamples, calm_s: float) -> RoundSamples:
-    disturbed = list(_disturbed(run, calm_s))
-    if not any(disturbed) or all(disturbed) or len(disturbed) != len(run.visits):
-        return run
-    kept = [index for index, is_so in enumerate(disturbed) if not is_so]
-    visits = run.by_visit
-    return replace(
-        run,
-        order=tuple(run.order[index] for index in kept),
-        values=tuple(value for index in kept for value in visits[index]),
-        visits=tuple(run.visits[index] for index in kept),
-        probes=tuple(run.probes[index] for index in kept),
-    )
+def _calm(run: RoundSamples, calm_s: float) -> tuple[int, ...]:
+    """The calm visits of a round that has disturbed ones too; none where all are alike."""
+    calm = tuple(index for index, pair in enumerate(run.probes) if not is_disturbed(pair, calm_s))
+    return calm if len(calm) < len(run.visits) else ()

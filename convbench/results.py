@@ -340,6 +340,8 @@ class RoundSamples:
     `values` are seconds a call, of one visit after the other: `visits` says how many each visit
     gave, `order` the arm's place in each sweep of visits, and `probes` how calm the machine was
     before and after each. Files of earlier versions have one sample a visit, and no `visits`.
+    `calm` are the visits that the round's time is made of, empty for all of them; it is found anew
+    from the probes (phases.py) and not in the file.
     """
 
     round: int
@@ -350,6 +352,7 @@ class RoundSamples:
     metadata: dict[str, str | int | float]
     visits: tuple[int, ...] = ()
     probes: tuple[tuple[Probe, Probe], ...] = ()
+    calm: tuple[int, ...] = ()
 
     @property
     def by_visit(self) -> tuple[tuple[float, ...], ...]:

@@ -2,9 +2,11 @@
 
 The typical time of a round is the mean over its visits of the logarithm of a visit's median: a
 disturbed spell is often as long as a visit, and the median of all samples would jump from one speed
-to the other. (Measured on a disturbed host, three visits a round: ratios deviate by 9.2 % from
-round to round so, and by 12 % with the median of all samples.) The undisturbed time is that of the
-quickest eighth of all samples of the round (6.3 % there).
+to the other. Disturbed visits are left out where the round has calm ones. The undisturbed time is
+that of the quickest eighth of all samples of the round.
+
+The ratio of two arms is paired: the median over the sweeps of the ratio of the medians of their two
+visits, which the host met in the same state more often than not.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from convbench.phases import calm_visits
+from convbench.phases import with_calm
 from convbench.results import Benchmarks, RoundSamples
 
 QUICKEST_PART = 8
@@ -25,17 +27,20 @@ LogRatio = Callable[[RoundSamples, RoundSamples], float]
 
 
 def by_round(benchmarks: Benchmarks) -> dict[str, Rounds]:
-    """The rounds of every benchmark, without the disturbed visits that a calm one stands for."""
-    return {
-        name: {run.round: run for run in runs} for name, runs in calm_visits(benchmarks).items()
-    }
+    """The rounds of every benchmark, each with its calm visits."""
+    return {name: {run.round: run for run in runs} for name, runs in with_calm(benchmarks).items()}
 
 
 def log_median(run: RoundSamples) -> float:
     """Log of the round's typical time."""
     if not run.visits:  # a file of an earlier version: its samples were spread over the round
         return math.log(statistics.median(run.values))
-    return statistics.fmean(math.log(statistics.median(visit)) for visit in run.by_visit)
+    visits = _log_medians(run)
+    return statistics.fmean(visits[index] for index in run.calm or range(len(visits)))
+
+
+def _log_medians(run: RoundSamples) -> list[float]:
+    return [math.log(statistics.median(visit)) for visit in run.by_visit]
 
 
 def log_undisturbed(run: RoundSamples) -> float:
@@ -45,10 +50,9 @@ def log_undisturbed(run: RoundSamples) -> float:
 
 def log_ratio(versus: RoundSamples, arm: RoundSamples) -> float:
     """Log of T_versus / T_arm in a round, of their typical times."""
-    is_old = not versus.visits and not arm.visits
-    if is_old and len(versus.values) == len(arm.values):  # samples of the same blocks
-        pairs = zip(versus.values, arm.values, strict=True)
-        return statistics.median(math.log(theirs / ours) for theirs, ours in pairs)
+    theirs, ours = _log_medians(versus), _log_medians(arm)
+    if len(theirs) == len(ours):  # visits of the same sweeps; in old files, samples of blocks
+        return statistics.median(t - o for t, o in zip(theirs, ours, strict=True))
     return log_median(versus) - log_median(arm)
 
 

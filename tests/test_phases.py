@@ -11,7 +11,7 @@ import pytest
 
 from convbench import result_file, stats, summary
 from convbench.layer import Pass
-from convbench.phases import calm_loop_s, calm_visits, phases
+from convbench.phases import calm_loop_s, phases, with_calm
 from convbench.results import Cell, Probe, RoundSamples
 from convbench.rounds import log_median, log_ratio, log_undisturbed
 from convbench.summary import summarise
@@ -54,10 +54,9 @@ def test_a_file_of_an_earlier_version_has_the_median_of_its_samples():
 def test_disturbed_visits_are_set_aside_where_a_calm_one_stands_for_them():
     both = run((1.0,) * 4, (2.0,) * 4, slowest=(CALM, DISTURBED))
     never = run((3.0,) * 4, (3.0,) * 4, slowest=(DISTURBED, DISTURBED))
-    kept = calm_visits({"a": (both,), "b": (never,)})
-    assert kept["a"][0].values == (1.0,) * 4
-    assert kept["a"][0].order == (0,)
-    assert kept["b"] == (never,)
+    kept = with_calm({"a": (both,), "b": (never,)})
+    assert log_median(kept["a"][0]) == 0.0
+    assert log_median(kept["b"][0]) == pytest.approx(math.log(3.0))
     found = phases({"a": (both,), "b": (never,)})
     assert (found.visits, found.disturbed, found.set_aside) == (4, 3, 1)
 
@@ -65,13 +64,22 @@ def test_disturbed_visits_are_set_aside_where_a_calm_one_stands_for_them():
 def test_how_an_arm_did_does_not_decide_what_is_set_aside():
     """A calm visit that was slow stays, a disturbed one that was quick goes."""
     samples = run((5.0,) * 4, (1.0,) * 4, slowest=(CALM, DISTURBED))
-    assert calm_visits({"a": (samples,)})["a"][0].values == (5.0,) * 4
+    assert log_median(with_calm({"a": (samples,)})["a"][0]) == pytest.approx(math.log(5.0))
+
+
+def test_the_ratio_of_two_arms_is_paired_by_sweeps():
+    """A neighbour that slowed both in the same sweep cancels; a sweep it left in does not count."""
+    versus = run((2.0,), (4.0,), (4.0,))
+    arm = run((1.0,), (2.0,), (1.0,))
+    assert log_ratio(versus, arm) == pytest.approx(math.log(2))
+    fewer = run((1.0,), (1.0,))
+    assert log_ratio(versus, fewer) == pytest.approx(log_median(versus))
 
 
 def test_without_probes_nothing_is_said():
     old = RoundSamples(1, (0,), 1, (1.0,), (), {})
     assert phases({"a": (old,)}) is None
-    assert calm_visits({"a": (old,)}) == {"a": (old,)}
+    assert with_calm({"a": (old,)}) == {"a": (old,)}
     assert calm_loop_s({}) is None
 
 

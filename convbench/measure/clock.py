@@ -31,10 +31,10 @@ STEADY = 0.1
 WAKE_SAMPLE_S = 0.005
 """Seconds of calls that are looked at together while an arm wakes up."""
 
-LEAST_WAKE_S = 0.02
+LEAST_WAKE_S = 0.005
 """Seconds for which every arm is called before the clock starts: others have used the caches."""
 
-WAKE_MARGIN = 1.5
+WAKE_MARGIN = 2.0
 """How many times longer an arm is woken up than it needed when it was watched."""
 
 
@@ -129,10 +129,15 @@ def _awake_s(warmups: list[tuple[int, float]]) -> float:
 
 
 def wake_s(longest: float, awake: list[float]) -> float:
-    """How long an arm is woken up that was seen awake after so many seconds, in each full visit."""
+    """How long an arm is woken up that was seen awake after so many seconds, in its visits so far.
+
+    The first visits wake it up for as long as the effort allows. Their median counts: a neighbour
+    who leaves in the middle of a visit makes an arm seem to wake up then.
+    """
     if len(awake) < WATCHED_VISITS:
         return longest
-    return min(max(WAKE_MARGIN * max(awake[:WATCHED_VISITS]), LEAST_WAKE_S), longest)
+    needed = statistics.median(awake[:WATCHED_VISITS])
+    return min(max(WAKE_MARGIN * needed, LEAST_WAKE_S), longest)
 
 
 WATCHED_VISITS = 2

@@ -17,10 +17,12 @@ quickest samples decide there, and a neighbour should not hold a CPU during all 
 
 @dataclass(frozen=True)
 class Effort:
-    """`rounds` of fresh processes, in each `visits` to every arm.
+    """`rounds` of fresh processes, in each `visits` to every arm, in as many sweeps.
 
-    A visit wakes the arm up for `wake_s` at most, and takes samples of `sample_s` for `visit_s`;
-    from an arm whose call is slow at least `slow_samples`, of one call each.
+    Visits are short and many, so that the arms of a sweep meet the host in the same state: a
+    neighbour comes and goes within 0.2 to 2 s. A visit wakes the arm up for `wake_s` at most, and
+    takes samples of `sample_s` for `visit_s`; from an arm whose call is slow at least
+    `slow_samples`, of one call each.
     """
 
     name: str
@@ -46,9 +48,9 @@ class Effort:
 EFFORTS = {
     effort.name: effort
     for effort in (
-        Effort("smoke", 1, 1, 0.02, 1, 0.05, 0.6, wake_s=0.05),
-        Effort("quick", 5, 1, 0.06, 1, 0.2, 1.5),
-        Effort("standard", 8, 1, 0.10, 2, 0.2, 1.5),
-        Effort("rigorous", 16, 2, 0.20, 3, 1.0, 3.0),
+        Effort("smoke", 1, 1, 0.020, 1, 0.05, 0.6, wake_s=0.05),
+        Effort("quick", 5, 3, 0.015, 1, 0.2, 1.5),
+        Effort("standard", 8, 3, 0.020, 1, 0.2, 1.5),
+        Effort("rigorous", 16, 8, 0.040, 1, 1.0, 3.0),
     )
 }

@@ -19,10 +19,10 @@ Arms = TypeVar("Arms")
 NARROW = 0.03
 """Half width of a speedup's interval from which on no further visits are spent on it: 3 %."""
 
-MOST_SWEEPS = 3
-"""A round visits no arm more often than this because of its width."""
+MORE = 2
+"""A wide (layer, pass) has this many times the sweeps of others at the most."""
 
-SPARE = 0.5
+SPARE = 0.25
 """Share of a round's visits that may be spent on wide intervals, beside those that are due."""
 
 LARGE = 100
@@ -34,7 +34,7 @@ def sweeps_of(
 ) -> dict[Unit, int]:
     """How often each (layer, pass) is visited in this round; the widest ones get more."""
     sweeps = dict.fromkeys(units, effort.visits)
-    if not MIN_ROUNDS < number <= effort.rounds or effort.visits > 1 or len(units) > LARGE:
+    if not MIN_ROUNDS < number <= effort.rounds or len(units) > LARGE:
         return sweeps
     final = stats.t_quantile(0.995, effort.rounds - 1) / effort.rounds**0.5
     widths = {
@@ -42,13 +42,13 @@ def sweeps_of(
         for unit, deviation in _deviations(session).items()
         if unit in units and final * deviation > NARROW
     }
-    spare = round(SPARE * len(units))
+    spare = round(SPARE * len(units) * effort.visits)
     while widths and spare > 0:
-        # A further visit divides the variance of a round by one more.
-        widest = max(widths, key=lambda unit: widths[unit] / sweeps[unit] ** 0.5)
+        # A round's variance falls as its sweeps grow.
+        widest = max(widths, key=lambda unit: widths[unit] * (effort.visits / sweeps[unit]) ** 0.5)
         sweeps[widest] += 1
         spare -= 1
-        if sweeps[widest] == MOST_SWEEPS:
+        if sweeps[widest] == MORE * effort.visits:
             del widths[widest]
     return sweeps
 

@@ -8,7 +8,6 @@ order: a visit wakes the arm up and takes all of its samples. Results are saved 
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections import Counter
@@ -20,7 +19,6 @@ from convbench.machine import Caution, usable_cpus
 from convbench.measure.clock import wake_s
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError
 from convbench.measure.protocol import Release, Released, Sampled, Start, Visit
-from convbench.phases import is_disturbed
 from convbench.results import SEEN_DELAY, TWIN, RoundSamples, benchmark_name
 from convbench.schedule.budget import Budget, arm_s, import_s
 from convbench.schedule.confirming import confirm
@@ -60,33 +58,8 @@ class _Taken:
     order: list[int] = field(default_factory=list)
 
 
-@dataclass
-class _Known:
-    """What earlier visits of this run showed: seconds until each arm was awake, and the probes."""
-
-    awake: dict[Arm, list[float]] = field(default_factory=dict)
-    calm_s: float = math.inf
-    visits: int = 0
-    disturbed: int = 0
-
-    def learn(self, arm: Arm, sampled: Sampled) -> bool:
-        """Takes a visit in; whether it was disturbed."""
-        self.awake.setdefault(arm, []).append(sampled.visited.awake_s)
-        self.calm_s = min(self.calm_s, *(p.quickest_loop_s for p in sampled.probes))
-        disturbed = is_disturbed(sampled.probes, self.calm_s)
-        self.visits += 1
-        self.disturbed += disturbed
-        return disturbed
-
-    @property
-    def is_repeating_worthwhile(self) -> bool:
-        """Whether a disturbed visit is likely to come out calm the next time."""
-        return self.disturbed <= MOST_DISTURBED * self.visits
-
-
-MOST_DISTURBED = 0.5
-"""Disturbed visits are made once more while they are at most this share of all: on a machine that
-is hardly ever calm they would only take time."""
+Awake = dict[Arm, list[float]]
+"""Seconds until each arm was awake, in every visit of this run."""
 
 
 def measure_rounds(session: Session, options: Options, started: float) -> Iterator[Event]:
@@ -101,7 +74,7 @@ def measure_rounds(session: Session, options: Options, started: float) -> Iterat
     budget = Budget(options.budget_s, started)
     units = {unit: _arms(session, unit, options) for unit in session.units}
     units = {unit: arms for unit, arms in units.items() if arms}
-    known = _Known()
+    awake: Awake = {}
     yield PhaseStarted("timing", first * (1 + sum(map(len, units.values()))))
     for number in range(1, asked + 1):
         if number > first:
@@ -124,7 +97,7 @@ def measure_rounds(session: Session, options: Options, started: float) -> Iterat
         began = time.monotonic()
         later_s = (max(first, number) - number) * predicted_s
         sweeps = sweeps_of(session, missing, effort, number)
-        for event in _Round(session, options, effort, number, missing, sweeps, known).run():
+        for event in _Round(session, options, effort, number, missing, sweeps, awake).run():
             if isinstance(event, Progress):
                 left_s = max(predicted_s * budget.scale - (time.monotonic() - began), 0.0)
                 event = Progress(event.phase, event.what, left_s + later_s * budget.scale)
@@ -134,6 +107,10 @@ def measure_rounds(session: Session, options: Options, started: float) -> Iterat
         if options.confirm:
             yield from confirm(session, options, number, first)
 
+
+SLOW_CALL_S, SLOW_TIMES = 0.02, 10.0
+"""An arm whose call takes longer than both, in seconds and in times of the quickest arm's call, is
+visited in every other sweep: nobody looks at its ratio to the others for a few per cent."""
 
 MOST_ROUNDS = 200
 """`--precision` makes no more rounds than this, with or without a budget."""
@@ -230,7 +207,7 @@ class _Round:
         number: int,
         units: dict[Unit, list[Arm]],
         sweeps: dict[Unit, int],
-        known: _Known,
+        awake: Awake,
     ) -> None:
         self._session = session
         self._options = options
@@ -238,7 +215,7 @@ class _Round:
         self._number = number
         self._units = units
         self._sweeps = sweeps
-        self._known = known
+        self._awake = awake
         self._workers: dict[str, Worker] = {}
         # Another order in every round, the same for the same seed.
         self._random = random.Random(f"{session.seed} {number}")
@@ -283,22 +260,23 @@ class _Round:
         worker.stop()
 
     def _unit(self, unit: Unit, arms: list[Arm]) -> Iterator[Event]:
-        """Visits every arm of a (layer, pass) in sweeps; disturbed visits are made once more."""
+        """Visits every arm of a (layer, pass) in sweeps."""
         taken = {arm: _Taken() for arm in arms}
-        for _ in range(self._sweeps[unit]):
-            yield from self._sweep(unit, list(taken), taken)
-        disturbed = [
-            arm
-            for arm, of_arm in taken.items()
-            if all(is_disturbed(visit.probes, self._known.calm_s) for visit in of_arm.visits)
-        ]
-        if self._known.is_repeating_worthwhile:
-            yield from self._sweep(unit, disturbed, taken)
+        seldom = self._seldom(arms)
+        for sweep in range(self._sweeps[unit]):
+            taking_part = [arm for arm in taken if sweep % 2 == 0 or arm not in seldom]
+            yield from self._sweep(unit, taking_part, taken)
         released = {name: self._release(worker) for name, worker in self._workers.items()}
         for arm, of_arm in taken.items():
             self._session.add(arm.name, self._run_of(arm, of_arm, released[arm.worker]))
             if not arm.twin:
                 self._session.call_s[arm.key] = of_arm.visits[-1].visited.call_s
+
+    def _seldom(self, arms: list[Arm]) -> set[Arm]:
+        """The arms that take part in every other sweep: far slower than the quickest one."""
+        call_s = {arm: self._session.call_s.get(arm.key, 0.0) for arm in arms}
+        limit = max(SLOW_CALL_S, SLOW_TIMES * min(call_s.values()))
+        return {arm for arm in arms if call_s[arm] > limit}
 
     def _sweep(self, unit: Unit, arms: list[Arm], taken: dict[Arm, _Taken]) -> Iterator[Event]:
         """One visit to each of the arms, in a random order. An arm that fails leaves `taken`."""
@@ -307,7 +285,7 @@ class _Round:
             yield Progress("timing", f"round {self._number}: {layer.name} {pass_} {arm.key[2]}")
             answer = self._visit(unit, arm)
             if isinstance(answer, Sampled):
-                self._known.learn(arm, answer)
+                self._awake.setdefault(arm, []).append(answer.visited.awake_s)
                 taken[arm].visits.append(answer)
                 taken[arm].order.append(place)
             else:
@@ -320,7 +298,7 @@ class _Round:
         A worker that died is replaced; the new one prepares what it is asked for anew.
         """
         layer, pass_ = unit
-        waking_s = wake_s(self._effort.wake_s, self._known.awake.get(arm, []))
+        waking_s = wake_s(self._effort.wake_s, self._awake.get(arm, []))
         plan = self._effort.plan(waking_s, self._session.state)
         worker = self._workers[arm.worker]
         try:
