@@ -18,6 +18,7 @@ import numpy as np
 from convbench import operands as operands_of
 from convbench.implementations.contract import Implementation, Prepared
 from convbench.layer import Layer, Pass
+from convbench.measure.blas_buffers import BlasBuffers, BuffersUnseenError
 from convbench.measure.meters import (
     METERS,
     Metered,
@@ -67,7 +68,8 @@ def meter(
     Held is what `prepare` or the first call allocated and is alive after that call: workspaces
     (also lazily allocated ones), compiled code's data, caches. What `load` allocates are operands
     and do not count. The peak is that of one call after warm-up, its result included; the result
-    of an implementation that returns a buffer of its own is in what is held.
+    of an implementation that returns a buffer of its own is in what is held. What BLAS packs
+    matrices into during a call is in its peak.
 
     Memory of child processes is not seen. What is shared by all cells of the process (lazy
     imports, thread pools) is allocated in a rehearsal on a small layer and does not count.
@@ -81,11 +83,17 @@ def meter(
     method = _method(runtime)
     metered = METERS[method](prepare, operands)
     doubt = _doubt(method, runtime) or _cross_check(method, runtime, metered)
+    buffers = None
+    if method != "rss" and runtime != "tensorflow":  # whose operations do not call NumPy's BLAS
+        buffers, unseen = _emptied_buffers(threads)
+        doubt = doubt or unseen
     timeline = rss_timeline(metered.prepared.run, rss_seconds)
+    packed_bytes = buffers.touched_bytes() if buffers else 0
+    call_peak_bytes = metered.call_peak_bytes + packed_bytes
     return Memory(
-        peak_bytes=metered.held_bytes + metered.call_peak_bytes,
+        peak_bytes=metered.held_bytes + call_peak_bytes,
         held_bytes=metered.held_bytes,
-        call_peak_bytes=metered.call_peak_bytes,
+        call_peak_bytes=call_peak_bytes,
         method=f"{method} ({doubt})" if doubt else method,
         exact=method != "rss" and doubt is None,
         predicted_bytes=implementation.workspace_bytes(layer, pass_, threads)
@@ -177,6 +185,16 @@ def _array() -> object:
 
 
 # The rest of a measurement
+
+
+def _emptied_buffers(threads: int) -> tuple[BlasBuffers | None, str | None]:
+    """BLAS's buffers, ready for calls that are counted; or None, and in a sentence why."""
+    try:
+        buffers = BlasBuffers(threads)
+        buffers.forget()
+    except BuffersUnseenError as error:
+        return None, f"without BLAS's buffers: {error}"
+    return buffers, None
 
 
 def _rehearse(implementation: Implementation, layer: Layer, pass_: Pass, threads: int) -> None:
