@@ -77,9 +77,10 @@ def _agreeing(twins: Sequence[Duplicate]) -> str:
     if not twins:
         return "without twins nothing says whether the machine was calm"
     agree = sum(twin.reliable for twin in twins)
+    if len(twins) == 1:
+        return "1 twin agrees" if agree else "the twin does not agree"
     of = "" if agree == len(twins) else f" of {len(twins)}"
-    noun = "twin" if len(twins) == 1 else "twins"
-    return f"{agree}{of} {noun} agree{'s' if agree == 1 else ''}"
+    return f"{agree}{of} twins agree{'s' if agree == 1 else ''}"
 
 
 def _nothing_yet(result: ResultFile, rounds: int, can_go_on: bool) -> Note:
