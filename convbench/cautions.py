@@ -221,7 +221,8 @@ def _neighbours(load: Load | None) -> Iterator[Caution]:
             what += f": {', '.join(load.busiest)}"
         # A machine wholly taken would give an infinite factor, which no JSON holds.
         factor = 1 / max(1 - load.share, 0.01)
-        yield Caution(what, "stop them, or wait until they are done", factor)
+        hint = "stop them, or wait until they are done"
+        yield Caution(what, hint, factor, "other-processes")
 
 
 def _quota(

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import convbench
 from convbench.tuning import ROOT, read_caches, read_cpu, read_text
@@ -65,16 +66,22 @@ class Software:
     blas: tuple[BlasLibrary, ...] = ()
 
 
+CautionKind = Literal["setting", "other-processes", "budget"]
+"""What holds figures back: a setting or the like, other processes, or a budget that ended a run."""
+
+
 @dataclass(frozen=True)
 class Caution:
     """A setting that makes figures less than they could be: what, by how much, how to lift it.
 
     `factor` is measured (how many times faster it would be without), None where it cannot be.
+    `kind` says what the caution is about where something is decided by that.
     """
 
     what: str
     hint: str
     factor: float | None = None
+    kind: CautionKind = "setting"
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ machine while it is calm". Every sample stays in the result file.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import replace
 
-from convbench.results import Benchmarks, Phases, Probe, RoundSamples
+from convbench.results import LOAD, Benchmarks, Phases, Probe, RoundSamples
 
 CALM = 1.3
 """A visit was disturbed where the interpreter's loop took this many times the calm machine's on any
@@ -55,12 +56,14 @@ def phases(benchmarks: Benchmarks) -> Phases | None:
     if calm_s is None:
         return None
     all_runs = [run for runs in benchmarks.values() for run in runs if run.probes]
+    loads = [float(run.metadata[LOAD]) for run in all_runs if LOAD in run.metadata]
     return Phases(
         visits=sum(len(run.probes) for run in all_runs),
         disturbed=sum(is_disturbed(pair, calm_s) for run in all_runs for pair in run.probes),
         set_aside=sum(
             len(run.visits) - len(calm) for run in all_runs if (calm := _calm(run, calm_s))
         ),
+        load=statistics.median(loads) if loads else None,
     )
 
 

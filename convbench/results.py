@@ -6,6 +6,7 @@ The file is pyperf's JSON (`benchmarks` with every raw sample) with one more top
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -32,6 +33,10 @@ Interval = tuple[float, float]
 
 State = Literal["warm", "cold-threads"]
 """What is timed: a call in a tight loop, or the first call after a pause."""
+
+PAUSE_S = 0.15
+"""Seconds without a call before each sample of the state `cold-threads`. OpenBLAS's threads spin
+for 0.11 s after a product (measured) before they sleep, and others for less."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,11 @@ class Time:
     undisturbed_ci99_s: Interval | None = None
     states: tuple[TimeState, ...] = ()
     confirmed_s: float | None = None
+
+    @property
+    def over_plain(self) -> float | None:
+        """The typical time over the plain loop's; None where no plain loop was run."""
+        return None if self.confirmed_s is None else self.time_s / self.confirmed_s
 
 
 @dataclass(frozen=True)
@@ -203,8 +213,9 @@ class Speedup:
 class Duplicate:
     """The time of an implementation's twin over its own: 1 on a machine that can be trusted.
 
-    Not `reliable`: the deviation is larger than what the run claims to tell apart in that (layer,
-    pass), all twins of the run considered.
+    `claimed` is what the run claims to tell apart in that (layer, pass), as a part: half of the
+    widest 99 % interval of its speedups, within this run. Not `reliable`: the deviation is larger,
+    by more than chance explains with as many twins as the run has.
     """
 
     layer: str
@@ -213,6 +224,12 @@ class Duplicate:
     ratio: float
     ci99: Interval | None
     reliable: bool = True
+    claimed: float | None = None
+
+    @property
+    def deviation(self) -> float:
+        """How much the two differ, as a part and without a sign: 0.05 for 1.05 and for 1/1.05."""
+        return math.exp(abs(math.log(self.ratio))) - 1
 
     __pydantic_config__ = FILE_NAMES
 
@@ -237,14 +254,16 @@ class SummaryRow:
 class Resolution:
     """What the run can tell apart, as a part: 0.04 where two times must differ by 4 %.
 
-    `typical` is the median over the (layer, pass)es, and `worst` the largest, of the half widths of
-    their 99 % intervals.
+    `typical` is the median over so many `layer_passes`, and `worst` the largest, which is that of
+    `layer` and `pass_`. Each counts with half of the widest 99 % interval of its speedups, or with
+    its twin's deviation where that is more.
     """
 
     typical: float
     worst: float
     layer: str
     pass_: Part
+    layer_passes: int = 1
 
     __pydantic_config__ = FILE_NAMES
 
@@ -278,16 +297,35 @@ class Precision:
 
 
 @dataclass(frozen=True)
+class Imprecise:
+    """A speedup that did not get as narrow as `--precision` asked for.
+
+    `half_width` is that of its 99 % interval within the run, None without an interval. `versus` is
+    the `implementation` itself where nothing was compared and its time counts instead.
+    """
+
+    layer: str
+    pass_: Part
+    implementation: str
+    versus: str
+    half_width: float | None
+
+    __pydantic_config__ = FILE_NAMES
+
+
+@dataclass(frozen=True)
 class Phases:
     """How calm the machine was, told by probes beside the visits and not by the arms' own times.
 
     `disturbed` of the `visits` had a neighbour, before or after. `set_aside` of these are not in
-    the figures, since the same arm had a calm visit in the same round.
+    the figures, since the same arm had a calm visit in the same round. `load` is the median over
+    the rounds of the load average, None where the system has none.
     """
 
     visits: int
     disturbed: int
     set_aside: int
+    load: float | None = None
 
 
 @dataclass(frozen=True)
@@ -377,6 +415,9 @@ PLAIN = "#plain"
 SEEN_DELAY = "seen_delay"
 """Metadata of a round: the part of its own time by which a slowed arm was slowed in fact."""
 
+LOAD = "load_avg_1min"
+"""Metadata of a round: the system's load average over the minute before its end."""
+
 
 def benchmark_name(layer: str, pass_: Part, implementation: str) -> str:
     """`layer/pass/implementation`; the duplicate arm's has `#twin` behind it."""
@@ -432,7 +473,7 @@ class ResultFile:
     With `training` the cells are of its steps, their `layer` is the network, and the suite has no
     layers. `state` says whether calls follow each other, or come after a pause. `resolution` is
     what the run can tell apart, `phases` how calm the machine was, and `deviations` what earlier
-    runs on it showed.
+    runs on it showed. `imprecise` are the speedups that missed the `precision` asked for.
     """
 
     schema_: str
@@ -458,5 +499,6 @@ class ResultFile:
     phases: Phases | None = None
     deviations: tuple[Deviation, ...] = ()
     precision: Precision | None = None
+    imprecise: tuple[Imprecise, ...] = ()
 
     __pydantic_config__ = FILE_NAMES

@@ -17,6 +17,9 @@ DEFAULT_IMPLEMENTATIONS = ("loop", "im2col", "keras", "keras-graph")
 KERAS_WAYS = ("keras", "keras-graph", "keras-xla")
 """The ways to run Keras Conv2D."""
 
+LOOP = "loop"
+"""The reference loop, with which everything is compared where a suite has it."""
+
 FASTEST_KERAS = "fastest-keras"
 """What `versus` calls the fastest of the Keras ways that a suite has."""
 

@@ -19,6 +19,7 @@ from convbench.layer import Layer, Pass
 from convbench.machine import Calibration
 from convbench.network import network
 from convbench.phases import phases
+from convbench.resolution import Unit, resolution_of
 from convbench.results import (
     PLAIN,
     TWIN,
@@ -26,8 +27,8 @@ from convbench.results import (
     Cell,
     Duplicate,
     Figure,
+    Imprecise,
     Part,
-    Resolution,
     ResultFile,
     RoundSamples,
     Speedup,
@@ -52,14 +53,12 @@ from convbench.rounds import (
 )
 from convbench.suite import FASTEST_KERAS as FASTEST_KERAS
 from convbench.suite import KERAS_WAYS, Suite
-
-LOOP = "loop"
+from convbench.suite import LOOP as LOOP
 
 TWIN_ALPHA = 0.01
 """Probability that a calm run is called unreliable for any of its twins."""
 
 RatioKey = tuple[str, Part, str, str]  # layer, pass, implementation, versus
-Unit = tuple[str, Part]  # layer, pass
 
 
 @dataclass(frozen=True)
@@ -93,19 +92,22 @@ def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
         _with_figures(cell, layers.get(cell.layer), result, rounds) for cell in result.cells
     )
     ratios = _ratios(result, cells, rounds)
-    duplicates, reliable = _duplicates(cells, rounds, log_ratio, _claims(ratios))
+    claims = _claims(ratios)
+    duplicates, reliable = _duplicates(cells, rounds, log_ratio, claims, _first(result))
+    speedups = tuple(
+        _speedup(key, ratio, reliable[key[0], key[1]], result) for key, ratio in ratios.items()
+    )
     return replace(
         result,
         cells=cells,
-        speedups=tuple(
-            _speedup(key, ratio, reliable[key[0], key[1]], result) for key, ratio in ratios.items()
-        ),
+        speedups=speedups,
         duplicates=duplicates,
         summary=tuple(_summary(ratios, result)),
         network=tuple(network(cells, result.suite.layers, result.suite.passes, rounds)),
         rounds=max((max(of_arm) for of_arm in rounds.values() if of_arm), default=0),
-        resolution=_resolution(_claims(ratios), duplicates),
+        resolution=resolution_of(speedups, duplicates),
         phases=phases(benchmarks),
+        imprecise=_imprecise(result, cells, ratios, rounds),
     )
 
 
@@ -120,7 +122,7 @@ def quickest_twins(result: ResultFile, benchmarks: Benchmarks) -> tuple[Duplicat
             ratio = quickest_over(result, benchmarks, key)
             if ratio is not None:
                 _claim(claims, (other.layer, other.pass_), ratio.estimate)
-    return _duplicates(result.cells, rounds, log_ratio_of_quickest, claims)[0]
+    return _duplicates(result.cells, rounds, log_ratio_of_quickest, claims, _first(result))[0]
 
 
 def subject(result: ResultFile) -> str | None:
@@ -154,16 +156,40 @@ def wider_than(
     """
     rounds = by_round(benchmarks)
     ratios = _ratios(result, result.cells, rounds)
+    return _wider_than(result, result.cells, ratios, rounds, target)
+
+
+def _wider_than(
+    result: ResultFile,
+    cells: Iterable[Cell],
+    ratios: dict[RatioKey, Ratio],
+    rounds: dict[str, Rounds],
+    target: float,
+) -> dict[RatioKey, float | None]:
     found = {key: ratio.estimate for key, ratio in ratios.items()}
     compared = {key[:2] for key in ratios}
     first = _first(result)
-    for cell in result.cells:
+    for cell in cells:
         if cell.time is not None and (cell.layer, cell.pass_) not in compared:
             runs = rounds[cell.time.benchmark].values()
             key = cell.layer, cell.pass_, cell.implementation, cell.implementation
             found[key] = stats.estimate([log_median(run) for run in runs], first)
     widths = {key: estimate.half_width() for key, estimate in found.items()}
     return {key: width for key, width in widths.items() if width is None or width > target}
+
+
+def _imprecise(
+    result: ResultFile,
+    cells: Iterable[Cell],
+    ratios: dict[RatioKey, Ratio],
+    rounds: dict[str, Rounds],
+) -> tuple[Imprecise, ...]:
+    """What missed the precision asked for, the widest first; nothing where none was asked for."""
+    if result.precision is None:
+        return ()
+    wide = _wider_than(result, cells, ratios, rounds, result.precision.target)
+    found = (Imprecise(*key, width) for key, width in wide.items())
+    return tuple(sorted(found, key=lambda one: -(one.half_width or math.inf)))
 
 
 def speedup_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> Ratio | None:
@@ -206,13 +232,17 @@ def _timed(
 
 
 def time_of(benchmarks: Benchmarks, name: str) -> stats.Estimate:
-    """The time of a benchmark in seconds. Raises KeyError for one that was not timed."""
-    return stats.estimate([log_median(run) for run in benchmarks[name]])
+    """The time of a benchmark in seconds, as results have it: disturbed visits are set aside.
+
+    Raises KeyError for one that was not timed.
+    """
+    return stats.estimate([log_median(run) for run in by_round(benchmarks)[name].values()])
 
 
 def ratio_of(benchmarks: Benchmarks, arm: str, versus: str) -> Ratio:
     """Time of one benchmark over another's, of cells that shared no block: by their medians."""
-    ours, theirs = ({run.round: log_median(run) for run in benchmarks[n]} for n in (arm, versus))
+    rounds = by_round(benchmarks)
+    ours, theirs = ({r: log_median(run) for r, run in rounds[n].items()} for n in (arm, versus))
     return Ratio({r: theirs[r] - ours[r] for r in sorted(ours.keys() & theirs.keys())}, versus)
 
 
@@ -392,28 +422,12 @@ def _claim(claims: dict[Unit, stats.Estimate], unit: Unit, found: stats.Estimate
         claims[unit] = found
 
 
-def _resolution(
-    claims: dict[Unit, stats.Estimate], duplicates: Iterable[Duplicate]
-) -> Resolution | None:
-    """What the run can tell apart: the half widths of its intervals, or a twin's deviation where
-    that is more. None without intervals."""
-    widths = {unit: claim.half_width() or 0.0 for unit, claim in claims.items()}
-    for twin in duplicates:
-        unit = twin.layer, twin.pass_
-        if unit in widths:
-            deviation = math.exp(abs(math.log(twin.ratio))) - 1
-            widths[unit] = max(widths[unit], deviation)
-    if not widths:
-        return None
-    layer, pass_ = max(widths, key=widths.__getitem__)
-    return Resolution(statistics.median(widths.values()), widths[layer, pass_], layer, pass_)
-
-
 def _duplicates(
     cells: Iterable[Cell],
     rounds: dict[str, Rounds],
     ratio: LogRatio,
     claims: dict[Unit, stats.Estimate],
+    first: int | None = None,
 ) -> tuple[tuple[Duplicate, ...], dict[Unit, bool]]:
     """The twins' ratios, and for every (layer, pass) whether its twin agrees with its arm.
 
@@ -429,18 +443,18 @@ def _duplicates(
         both = logs_of(rounds.get(name + TWIN, {}), rounds.get(name, {}), ratio)
         if both:
             key = (cell.layer, cell.pass_, cell.implementation)
-            estimates[key] = stats.estimate(list(both.values()))
+            estimates[key] = stats.estimate(list(both.values()), first)
     duplicates = []
     for (layer, pass_, implementation), found in estimates.items():
-        agrees = True
+        agrees, claim = True, claims.get((layer, pass_), found)
         if found.rounds >= stats.MIN_ROUNDS:
-            claim = claims.get((layer, pass_), found)
             alpha = TWIN_ALPHA / len(estimates) / 2
             bound = stats.t_quantile(1 - alpha, claim.degrees) * claim.error
             agrees = abs(found.log) <= max(bound, stats.MARGIN)
         reliable[layer, pass_] &= agrees
+        key = layer, pass_, implementation
         duplicates.append(
-            Duplicate(layer, pass_, implementation, found.value, found.interval(), agrees)
+            Duplicate(*key, found.value, found.interval(), agrees, claim.half_width())
         )
     return tuple(duplicates), reliable
 
@@ -505,6 +519,38 @@ def _states(runs: Iterable[RoundSamples]) -> tuple[TimeState, ...]:
         TimeState(math.exp(low), split / count),
         TimeState(math.exp(high), (count - split) / count),
     )
+
+
+# Plain loops
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """How an implementation's times compare with those of plain loops over the same calls.
+
+    `geometric_mean` is that of its times over the plain loops'; `cell` is the furthest from 1, and
+    `distance` says how far, of logs and without a sign.
+    """
+
+    implementation: str
+    geometric_mean: float
+    cell: Cell
+    distance: float
+
+
+def confirmations(result: ResultFile) -> list[Confirmation]:
+    """One for each implementation of which plain loops were run, in the suite's order."""
+    logs: dict[str, list[tuple[float, Cell]]] = {}
+    for cell in result.cells:
+        if cell.status == "ok" and cell.time is not None and cell.time.over_plain is not None:
+            ratio = math.log(cell.time.over_plain)
+            logs.setdefault(cell.implementation, []).append((ratio, cell))
+    found = []
+    for implementation, of_it in logs.items():
+        furthest, cell = max(of_it, key=lambda one: abs(one[0]))
+        mean = math.exp(statistics.fmean(log for log, _ in of_it))
+        found.append(Confirmation(implementation, mean, cell, abs(furthest)))
+    return found
 
 
 def _confirmed_s(plain: Rounds) -> float | None:

@@ -27,9 +27,9 @@ FLOORS = (
 )
 
 
-def with_twin(of: Saved, factor: float) -> Saved:
-    """The result with a twin of im2col in conv1 forward, so many times as slow as its arm."""
-    arm = "conv1/forward/im2col"
+def with_twin(of: Saved, factor: float, implementation: str = "im2col") -> Saved:
+    """The result with a twin in conv1 forward, so many times as slow as its arm."""
+    arm = f"conv1/forward/{implementation}"
     runs = tuple(
         replace(run, values=tuple(v * factor for v in run.values)) for run in of.benchmarks[arm]
     )
@@ -118,6 +118,12 @@ def judgement(name: str) -> tuple[Judgement, Saved]:
             return judged(with_cells(merged, *cells), terms, version=OLD_VERSION)
         case "few":
             return judged(versions(1.0, rounds=3), Terms(versions=(MINE, OLD_VERSION)))
+        case "calm":
+            terms = Terms(versions=(MINE, OLD_VERSION))
+            return judged(with_twin(versions(1.0), 1.002, MINE), terms, version=OLD_VERSION)
+        case "few_twins":
+            few = with_twin(versions(1.0, rounds=3), 1.002, MINE)
+            return judged(few, Terms(versions=(MINE, OLD_VERSION)), version=OLD_VERSION)
     raise ValueError(name)
 
 
@@ -130,4 +136,6 @@ NAMES = (
     "version",
     "unreliable",
     "few",
+    "calm",
+    "few_twins",
 )

@@ -6,19 +6,24 @@ from dataclasses import replace
 
 from convbench.layer import Layer, Pass
 from convbench.machine import BlasLibrary, Caution, Machine, Software
+from convbench.resolution import resolution_of
 from convbench.results import (
     SCHEMA,
     Agreement,
     Cell,
     CellLedger,
     Duplicate,
+    Imprecise,
     Memory,
     NetworkLayer,
     NetworkRow,
+    Phases,
+    Precision,
     ResultFile,
     Speedup,
     SummaryRow,
     Time,
+    TimeState,
     Work,
 )
 from convbench.suite import Provenance, Suite
@@ -63,8 +68,17 @@ SOFTWARE = Software(
 
 def _time(seconds: float, error: float | None, rounds: int = 8) -> Time:
     """`error` is the half width of the interval, 0.012 for 1.2 %; None: no interval."""
-    ci99 = None if error is None else (seconds / (1 + error), seconds * (1 + error))
-    return Time(seconds, ci99, rounds, rounds * 5, "b")
+    ci99, quiet = _ci(seconds, error), seconds / 1.02
+    return Time(
+        seconds,
+        ci99,
+        rounds,
+        rounds * 40,
+        "b",
+        run_ci99_s=ci99,
+        undisturbed_s=quiet,
+        undisturbed_ci99_s=_ci(quiet, error),
+    )
 
 
 def _ci(ratio: float, error: float | None) -> tuple[float, float] | None:
@@ -123,7 +137,23 @@ def _over(
         _ci(ratio, error),
         rounds,
         reliable,
+        run_ci99=_ci(ratio, error),
+        undisturbed_ratio=1.003 * ratio,
+        undisturbed_ci99=_ci(1.003 * ratio, error),
     )
+
+
+def _mean(
+    name: str, versus: str, pass_: Pass | None, mean: float, error: float | None
+) -> SummaryRow:
+    quiet = 1.003 * mean
+    ci99 = _ci(mean, error)
+    return SummaryRow(name, versus, pass_, mean, ci99, ci99, quiet, _ci(quiet, error))
+
+
+def _resolved(result: ResultFile) -> ResultFile:
+    """The result with its resolution, as summary.py derives it."""
+    return replace(result, resolution=resolution_of(result.speedups, result.duplicates))
 
 
 def full_run() -> ResultFile:
@@ -190,7 +220,7 @@ def full_run() -> ResultFile:
         _over(CONV2, INPUT, "im2col", keras, 0.006142, 0.05, "keras-graph", reliable=False),
         _over(CONV2, INPUT, "keras-graph", "loop", 162.9, 0.05, reliable=False),
     )
-    return ResultFile(
+    result = ResultFile(
         SCHEMA,
         Suite(
             "every status",
@@ -217,22 +247,22 @@ def full_run() -> ResultFile:
         cells=cells,
         speedups=speedups,
         duplicates=(
-            Duplicate(CONV1.name, FORWARD, "im2col", 1.0121, (0.99, 1.035)),
-            Duplicate(CONV2.name, INPUT, "im2col", 0.9317, (0.921, 0.943), reliable=False),
+            Duplicate(CONV1.name, FORWARD, "im2col", 1.0121, (0.99, 1.035), claimed=0.125),
+            Duplicate(CONV2.name, INPUT, "im2col", 0.9317, (0.921, 0.943), False, claimed=0.05),
         ),
         summary=(
-            SummaryRow("im2col", "loop", FORWARD, 183.2, _ci(183.2, 0.0204)),
-            SummaryRow("im2col", "loop", INPUT, 1.0004, _ci(1.0004, 0.02)),
-            SummaryRow("im2col", "loop", None, 13.54, _ci(13.54, 0.021)),
-            SummaryRow("im2col", keras, FORWARD, 0.9201, _ci(0.9201, 0.0241)),
-            SummaryRow("im2col", keras, INPUT, 0.006142, _ci(0.006142, 0.05)),
-            SummaryRow("im2col", keras, None, 0.07517, _ci(0.07517, 0.036)),
-            SummaryRow("keras", "loop", FORWARD, 137.5, _ci(137.5, 0.0311)),
-            SummaryRow("keras", "loop", None, 137.5, _ci(137.5, 0.0311)),
-            SummaryRow(MINE, "loop", FORWARD, 0.03387, _ci(0.03387, 0.125)),
-            SummaryRow(MINE, "loop", None, 0.03387, _ci(0.03387, 0.125)),
-            SummaryRow(MINE, keras, FORWARD, 0.0001701, _ci(0.0001701, 0.125)),
-            SummaryRow(MINE, keras, None, 0.0001701, _ci(0.0001701, 0.125)),
+            _mean("im2col", "loop", FORWARD, 183.2, 0.0204),
+            _mean("im2col", "loop", INPUT, 1.0004, 0.02),
+            _mean("im2col", "loop", None, 13.54, 0.021),
+            _mean("im2col", keras, FORWARD, 0.9201, 0.0241),
+            _mean("im2col", keras, INPUT, 0.006142, 0.05),
+            _mean("im2col", keras, None, 0.07517, 0.036),
+            _mean("keras", "loop", FORWARD, 137.5, 0.0311),
+            _mean("keras", "loop", None, 137.5, 0.0311),
+            _mean(MINE, "loop", FORWARD, 0.03387, 0.125),
+            _mean(MINE, "loop", None, 0.03387, 0.125),
+            _mean(MINE, keras, FORWARD, 0.0001701, 0.125),
+            _mean(MINE, keras, None, 0.0001701, 0.125),
         ),
         network=(
             NetworkRow(
@@ -254,6 +284,7 @@ def full_run() -> ResultFile:
             ),
         ),
     )
+    return _resolved(result)
 
 
 def typical_run() -> ResultFile:
@@ -287,17 +318,18 @@ def typical_run() -> ResultFile:
         ("keras-graph", "loop"): (249.2, 249.4, 249.3),
         ("loop", keras): (0.004012, 0.00399, 0.004001),
     }
-    return replace(
+    result = replace(
         full_run(),
         suite=Suite("mnist", (CONV1, CONV2), names),
         warnings=(),
         cells=tuple(cells),
         speedups=tuple(speedups),
         duplicates=tuple(
-            Duplicate(layer.name, pass_, "im2col", 1.0043, (0.995, 1.014)) for layer, pass_ in ms
+            Duplicate(layer.name, pass_, "im2col", 1.0043, (0.995, 1.014), claimed=0.0241)
+            for layer, pass_ in ms
         ),
         summary=tuple(
-            SummaryRow(*pair, pass_, mean, _ci(mean, 0.0213))
+            _mean(*pair, pass_, mean, 0.0213)
             for pair, row in means.items()
             for pass_, mean in zip((FORWARD, KERNEL, None), row, strict=True)
         ),
@@ -312,7 +344,9 @@ def typical_run() -> ResultFile:
                 },
             ),
         ),
+        phases=Phases(visits=160, disturbed=5, set_aside=2, load=1.9),
     )
+    return _resolved(result)
 
 
 def _network(pass_: Pass | None, ms: dict[str, tuple[float, ...]]) -> list[NetworkRow]:
@@ -371,19 +405,20 @@ def large_run() -> ResultFile:
         left_out=("conv_problems.csv:7: 3,3: found 2 values, expected 12",),
     )
     suite = Suite("deepbench", layers, ("im2col", "keras-graph"), (FORWARD,), provenance=provenance)
-    return replace(
+    result = replace(
         small,
         suite=suite,
         effort="quick",
         rounds=5,
         cells=tuple(cells),
         speedups=tuple(s for s in speedups if s.layer not in ("set:2", "set:3")),
-        duplicates=(Duplicate("set:0", FORWARD, "im2col", 1.0121, (0.99, 1.03)),),
+        duplicates=(Duplicate("set:0", FORWARD, "im2col", 1.0121, (0.99, 1.03), claimed=0.02),),
         summary=(
-            SummaryRow("im2col", "fastest-keras", FORWARD, 1.38, _ci(1.38, 0.01)),
-            SummaryRow("im2col", "fastest-keras", None, 1.38, _ci(1.38, 0.01)),
+            _mean("im2col", "fastest-keras", FORWARD, 1.38, 0.01),
+            _mean("im2col", "fastest-keras", None, 1.38, 0.01),
         ),
     )
+    return _resolved(result)
 
 
 def small_run() -> ResultFile:
@@ -414,10 +449,10 @@ def small_run() -> ResultFile:
         ),
         duplicates=(Duplicate(CONV1.name, FORWARD, "im2col", 1.0121, None),),
         summary=(
-            SummaryRow("im2col", "loop", FORWARD, 188.8, None),
-            SummaryRow("im2col", "loop", None, 188.8, None),
-            SummaryRow("im2col", keras, FORWARD, 0.9201, None),
-            SummaryRow("im2col", keras, None, 0.9201, None),
+            _mean("im2col", "loop", FORWARD, 188.8, None),
+            _mean("im2col", "loop", None, 188.8, None),
+            _mean("im2col", keras, FORWARD, 0.9201, None),
+            _mean("im2col", keras, None, 0.9201, None),
         ),
     )
 
@@ -448,6 +483,161 @@ def checked_run() -> ResultFile:
     )
 
 
+Undisturbed = dict[tuple[str, Pass | None, str, str], tuple[float, float]]
+"""Ratio and half width by layer (empty: a mean), pass, implementation and versus."""
+
+
+def _undisturbed(result: ResultFile, told: Undisturbed) -> ResultFile:
+    """The result with other undisturbed figures."""
+
+    def quiet(key: tuple[str, Pass | None, str, str]) -> dict[str, object]:
+        ratio, error = told[key]
+        return {"undisturbed_ci99": _ci(ratio, error)}
+
+    speedups, means = [], []
+    for s in result.speedups:
+        key = (s.layer, s.pass_, s.implementation, s.versus)
+        found = replace(s, undisturbed_ratio=told[key][0], **quiet(key)) if key in told else s
+        speedups.append(found)
+    for m in result.summary:
+        key = ("", m.pass_, m.implementation, m.versus)
+        found = replace(m, undisturbed_mean=told[key][0], **quiet(key)) if key in told else m
+        means.append(found)
+    return replace(result, speedups=tuple(speedups), summary=tuple(means))
+
+
+def _with_states(result: ResultFile, *of: int) -> ResultFile:
+    """The result with two speeds in some of its cells."""
+    cells = list(result.cells)
+    for index in of:
+        time = cells[index].time
+        assert time is not None
+        states = (TimeState(0.8 * time.time_s, 0.624), TimeState(1.2 * time.time_s, 0.376))
+        cells[index] = replace(cells[index], time=replace(time, states=states))
+    return replace(result, cells=tuple(cells))
+
+
+def undisturbed_run() -> ResultFile:
+    """Undisturbed, two cells, a mean and the answer say something else; one more is far off."""
+    keras = "fastest-keras"
+    told = {
+        ("conv1", FORWARD, "im2col", keras): (1.034, 0.02),
+        ("conv1", KERNEL, "im2col", keras): (1.011, 0.03),
+        ("conv2", FORWARD, "keras", "loop"): (341.0, 0.01),
+        ("", None, "im2col", keras): (1.017, 0.012),
+    }
+    return _with_states(_undisturbed(typical_run(), told), 2, 7)
+
+
+def crowded_run() -> ResultFile:
+    """All that can be wrong with a busy machine at once: more of everything than is named."""
+    keras = "fastest-keras"
+    typical = typical_run()
+    told: Undisturbed = {
+        (s.layer, s.pass_, s.implementation, s.versus): (1.0 if s.ratio > 1.01 else 1.1, 0.02)
+        for s in typical.speedups
+        if s.versus == keras and s.implementation != "loop"
+    }
+    told["", FORWARD, "im2col", keras] = 1.05, 0.02
+    result = _with_states(_undisturbed(typical, told), *range(8))
+    twins = tuple(
+        Duplicate(layer.name, pass_, name, 1.02, _ci(1.02, error), claimed=0.16)
+        for name, error in (("im2col", 0.14), ("keras", 0.11))
+        for layer in (CONV1, CONV2)
+        for pass_ in (FORWARD, KERNEL)
+    )
+    missed = tuple(
+        Imprecise(s.layer, s.pass_, s.implementation, s.versus, 0.09 - index / 100)
+        for index, s in enumerate(typical.speedups[:8])
+    )
+    return _resolved(
+        replace(
+            result,
+            duplicates=twins,
+            phases=Phases(visits=160, disturbed=66, set_aside=12, load=2.1),
+            precision=Precision(0.02, 8),
+            imprecise=(replace(missed[0], half_width=None), *missed[1:]),
+        )
+    )
+
+
+def busy_run() -> ResultFile:
+    """Other processes, a budget that ended early, and twins that show it."""
+    typical = typical_run()
+    ways = {CONV1.name: 1.31, CONV2.name: 1.02}
+    return _resolved(
+        replace(
+            typical,
+            rounds=5,
+            speedups=tuple(
+                replace(s, reliable=(s.layer, s.pass_) != (CONV1.name, FORWARD))
+                for s in typical.speedups
+            ),
+            warnings=(
+                Caution(
+                    "other processes keep 48% of the CPUs busy: cc1plus",
+                    "stop them, or wait until they are done",
+                    1.92,
+                    "other-processes",
+                ),
+                Caution("the budget allowed 5 of 8 rounds", "give a larger one", kind="budget"),
+            ),
+            duplicates=tuple(
+                Duplicate(
+                    layer.name,
+                    FORWARD,
+                    "im2col",
+                    ways[layer.name],
+                    _ci(ways[layer.name], 0.12),
+                    layer is CONV2,
+                    claimed=0.0241,
+                )
+                for layer in (CONV1, CONV2)
+            ),
+            phases=Phases(visits=100, disturbed=1, set_aside=0, load=6.2),
+        )
+    )
+
+
+def confirmed_run() -> ResultFile:
+    """Calls after a pause, held against plain loops, as narrow as was asked for."""
+    over = {"loop": 1.003, "im2col": 0.992, "keras": 1.018}
+    typical = typical_run()
+    cells = []
+    for index, cell in enumerate(typical.cells):
+        if cell.time is not None and cell.implementation in over:
+            plain_s = cell.time.time_s / over[cell.implementation] / (1 + index / 400)
+            cell = replace(cell, time=replace(cell.time, confirmed_s=plain_s))
+        cells.append(cell)
+    return replace(typical, cells=tuple(cells), state="cold-threads", precision=Precision(0.025, 8))
+
+
+def pair_run() -> ResultFile:
+    """Two files of one's own, without loop and Keras: the second over the first, five rounds."""
+    cells = (
+        _ok(CONV1, FORWARD, OTHER, 0.3391, 0.14, 0.661, rounds=5),
+        _ok(CONV1, FORWARD, MINE, 0.3312, 0.15, 0.661, rounds=5),
+    )
+    return _resolved(
+        replace(
+            small_run(),
+            suite=Suite("pair", (CONV1,), (OTHER, MINE), (FORWARD,)),
+            effort="quick",
+            rounds=5,
+            cells=cells,
+            speedups=(_over(CONV1, FORWARD, MINE, OTHER, 1.024, 0.16, rounds=5),),
+            duplicates=(
+                Duplicate(CONV1.name, FORWARD, OTHER, 0.982, _ci(0.982, 0.17), claimed=0.16),
+            ),
+            summary=(
+                _mean(MINE, OTHER, FORWARD, 1.024, 0.16),
+                _mean(MINE, OTHER, None, 1.024, 0.16),
+            ),
+            phases=Phases(visits=15, disturbed=0, set_aside=0, load=0.7),
+        )
+    )
+
+
 RUNS = {
     "typical": typical_run,
     "full": full_run,
@@ -455,4 +645,9 @@ RUNS = {
     "small": small_run,
     "empty": empty_run,
     "checked": checked_run,
+    "undisturbed": undisturbed_run,
+    "crowded": crowded_run,
+    "busy": busy_run,
+    "confirmed": confirmed_run,
+    "pair": pair_run,
 }

@@ -1,6 +1,7 @@
 """The documentation against the code: examples run, tables match, links and modules exist."""
 
 import dataclasses
+import math
 import re
 import shlex
 import shutil
@@ -12,13 +13,18 @@ from typing import get_args
 import pytest
 import yaml
 
-from convbench import implementations, result_file
+from convbench import implementations, phases, result_file, summary
 from convbench.agreement.checker import check
 from convbench.errors import ExitCode
 from convbench.gate import Outcome
 from convbench.layer import Pass
-from convbench.results import Status
+from convbench.measure import clock
+from convbench.report.resolution_notes import WIDE_TWIN
+from convbench.results import PAUSE_S, Status
+from convbench.schedule import sharing, timing
+from convbench.schedule.confirming import LOOP_PLAN
 from convbench.schedule.effort import EFFORTS
+from convbench.stats import MIN_ROUNDS
 from convbench.suite import Rule
 from convbench.suite_file import read_rules, read_suite
 from tests.cli import ROOT, convbench, run_tiny
@@ -145,12 +151,37 @@ def test_every_status_and_exit_code_is_explained():
 
 def test_the_table_of_efforts():
     rows = re.findall(
-        r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \| (\d+) ms \|", _text("measuring.md"), re.M
+        r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) ms \| (\d+) \| (\d+) ms \| (none|99 %) \|",
+        _text("measuring.md"),
+        re.M,
     )
-    assert {name: tuple(map(int, figures)) for name, *figures in rows} == {
-        name: (e.rounds, e.blocks, e.slow_blocks, round(e.sample_s * 1e3))
+    assert {name: (*map(int, figures), interval) for name, *figures, interval in rows} == {
+        name: (
+            *(e.rounds, e.visits, round(e.visit_s * 1e3), e.slow_samples, round(e.wake_s * 1e3)),
+            "none" if e.rounds < MIN_ROUNDS else "99 %",
+        )
         for name, e in EFFORTS.items()
     }
+
+
+def test_the_figures_of_a_visit():
+    """Figures that the page gives in words are the code's."""
+    words = " ".join(_text("measuring.md").split())
+    for said in (
+        f"as many calls as fill {EFFORTS['standard'].sample_s * 1e3:g} ms",
+        f"The first {['no', 'one', 'two'][clock.WATCHED_VISITS]} visits to an arm",
+        f"{clock.WAKE_MARGIN:g} times as long as it needed, and for {clock.LEAST_WAKE_S:g} s",
+        f"the first call after a pause of {PAUSE_S:g} s",
+        f"took {phases.CALM:g} times as long",
+        f"wider than {sharing.NARROW * 100:g} %, the widest first",
+        f"or there are {timing.MOST_ROUNDS} rounds",
+        f"{LOOP_PLAN.wake_s:g} s of warming up, then "
+        f"{LOOP_PLAN.samples(0):d} samples of {LOOP_PLAN.sample_s * 1e3:g} ms",
+        f"at least {math.expm1(summary.LEAST_APART) * 100:.0f} % apart",
+        f"probability of at most {summary.TWIN_ALPHA * 100:g} %",
+        f"From ±{WIDE_TWIN * 100:g} % on",
+    ):
+        assert said in words, said
 
 
 # ci.md

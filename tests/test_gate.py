@@ -50,6 +50,8 @@ VIEWS = {
     "version": ("80", "120", "txt", "csv", "customSmallerIsBetter"),
     "unreliable": ("80", "txt"),
     "few": ("80", "txt"),
+    "calm": ("80", "txt"),
+    "few_twins": ("80", "txt"),
 }
 SUBJECT = Subject("im2col", "loop", "conv1", Pass.FORWARD)
 

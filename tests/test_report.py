@@ -29,7 +29,18 @@ from convbench.report.table import Kind, Value
 from convbench.report.terminal import print_report
 from convbench.report.typeset import clean, shorten, width, wrap
 from convbench.results import Agreement, ResultFile
-from tests.report_fixture import MINE, RUNS, empty_run, full_run, small_run, typical_run
+from tests.report_fixture import (
+    MINE,
+    RUNS,
+    confirmed_run,
+    crowded_run,
+    empty_run,
+    full_run,
+    pair_run,
+    small_run,
+    typical_run,
+    undisturbed_run,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 VIEWS = {
@@ -39,6 +50,11 @@ VIEWS = {
     "small": ("80", "txt", "md", "csv"),
     "empty": ("80", "txt", "md", "csv", "json"),
     "checked": ("80", "txt", "md"),
+    "undisturbed": ("80", "txt", "md", "csv"),
+    "crowded": ("80", "txt", "md"),
+    "busy": ("80", "txt", "md"),
+    "confirmed": ("80", "120", "txt", "md", "csv"),
+    "pair": ("80", "txt", "md", "csv"),
 }
 BOX = set("╭╮╰╯├┤─│")
 ESCAPE = "\x1b"
@@ -301,13 +317,13 @@ def test_without_intervals_none_is_shown() -> None:
         shown = view(small_run(), how)
         assert "±" not in shown
         assert "no interval: 3 rounds" in " ".join(shown.split())
-        assert "too few rounds to tell (3)" in shown
+        assert "Nothing can be told apart yet: 3 rounds give no interval, 5 do." in shown
 
 
 def test_unreliable_speedups_are_marked_and_their_passes_named() -> None:
     shown = piped(full_run())
-    assert "not reliable: conv2 input-gradient" in shown
-    assert "largest deviation 7.3 %" in shown
+    assert "1 of 2 twins agrees" in shown
+    assert "conv2 input-gradient: im2col and its twin differ by 7.4 %, the claim is 5.0 %" in shown
     section = shown[shown.index("conv2 input-gradient  ") :].split("\n\n")[0]
     assert section.count("%?") == 4
     assert "%?" not in shown[: shown.index("conv2 input-gradient  ")]
@@ -329,7 +345,43 @@ def test_the_fastest_keras_is_named_in_its_own_row() -> None:
 
 def test_without_twins_it_says_so() -> None:
     shown = piped(replace(full_run(), duplicates=()))
-    assert "A/A check: no twins" in shown
+    assert "; without twins nothing says whether the machine was calm." in shown
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_nothing_is_called_reliable_beside_what_it_deviates_by(run: str) -> None:
+    """What the line of earlier versions could say: `largest deviation 33 %; reliable`."""
+    shown = piped(RUNS[run]())
+    assert "A/A check" not in shown
+    assert not re.search(r"(?<!not )reliable$", shown, re.MULTILINE)
+
+
+def test_a_state_that_is_not_the_usual_one_stands_in_the_head() -> None:
+    words = "measured  the first call after a pause of 0.15 s, not calls in a tight loop"
+    head = piped(confirmed_run()).split("\n\n")[0]
+    assert words in head.splitlines()
+    assert "measured" not in piped(typical_run()).split("\n\n")[0]
+
+
+def test_the_mark_of_an_undisturbed_verdict_stands_where_notes_name_it() -> None:
+    lines = piped(undisturbed_run()).splitlines()
+    marked = [line.split()[0] for line in lines if re.search(r"±[\d.]+%!", line)]
+    assert marked == ["im2col", "im2col", "im2col"]  # two cells, and the mean of all passes
+    assert "!" not in piped(typical_run())
+    unreliable = tuple(replace(s, reliable=False) for s in undisturbed_run().speedups)
+    shown = piped(replace(undisturbed_run(), speedups=unreliable, summary=()))
+    assert "%?" in shown
+    assert "!" not in shown  # of what is not reliable nothing is claimed that could be turned
+
+
+def test_at_most_six_of_anything_are_named() -> None:
+    lines = piped(crowded_run()).splitlines()
+    assert sum(" has two speeds: " in line for line in lines) == 6
+    assert "2 more cells have two speeds." in lines
+    assert sum(line.endswith(" undisturbed") for line in lines) == 6
+    assert sum(bool(re.search(r": (im2col|keras), ±1\d %$", line)) for line in lines) == 6
+    assert lines.count("  and 2 more") == 2
+    assert lines.count("  and 3 more") == 1
 
 
 def test_warnings_give_factor_and_hint() -> None:
@@ -349,6 +401,20 @@ def test_the_answer_closes_the_report() -> None:
     # The user's own code comes first, however slow.
     assert piped(full_run()).splitlines()[-1].startswith(f"{MINE} takes 29.5 times as long as loop")
     assert piped(empty_run()).splitlines()[-1] == "Nothing was timed: 3 pending."
+    # Without loop and Keras it is over the suite's first implementation.
+    assert (
+        piped(pair_run())
+        .splitlines()[-1]
+        .startswith(
+            "examples/my_convolution.py:forward_fast is 1.02 times as fast as "
+            "examples/my_convolution.py:forward (1 layer pass, 99 % interval"
+        )
+    )
+    assert (
+        piped(undisturbed_run())
+        .splitlines()[-1]
+        .endswith("; undisturbed it is 1.02 [1.00, 1.03] times as fast as the fastest Keras.")
+    )
 
 
 # For machines
@@ -365,6 +431,8 @@ def test_csv_has_a_row_a_cell_with_raw_numbers() -> None:
     assert float(im2col["time_s"]) == time.time_s
     assert (float(im2col["time_s_lo"]), float(im2col["time_s_hi"])) == time.ci99_s
     assert float(im2col["speedup_over_loop"]) == 183.2
+    assert float(im2col["undisturbed_s"]) == time.undisturbed_s
+    assert float(im2col["speedup_over_loop_undisturbed"]) == 1.003 * 183.2
     assert im2col["speedup_over_fastest_keras_chosen"] == "keras-graph"
     assert im2col["speedup_over_fastest_keras_reliable"] == "true"
     failed = next(row for row in rows if row["status"] == "failed")

@@ -21,10 +21,12 @@ from convbench.results import (
     ArmTraining,
     Cell,
     Duplicate,
+    Phases,
     ResultFile,
     Speedup,
     Step,
     Time,
+    TimeState,
     Training,
 )
 from convbench.suite import Suite
@@ -159,12 +161,33 @@ def wrong():
     )
 
 
+def noisy():
+    """A neighbour, a wide twin, two speeds, and a verdict that undisturbed times would turn."""
+    calm = whole()
+    auto_over_keras = dataclasses.replace(
+        calm.speedups[1], undisturbed_ratio=1.2, undisturbed_ci99=(1.15, 1.25)
+    )
+    states = (TimeState(2.4e-3, 0.7), TimeState(3.2e-3, 0.3))
+    first = dataclasses.replace(
+        calm.cells[0], time=dataclasses.replace(calm.cells[0].time, states=states)
+    )
+    return dataclasses.replace(
+        calm,
+        cells=(first, *calm.cells[1:]),
+        speedups=(calm.speedups[0], auto_over_keras, *calm.speedups[2:]),
+        duplicates=(
+            Duplicate("mnist_cnn", Step.TRAINING, "auto", 1.03, (0.9, 1.18), claimed=0.12),
+        ),
+        phases=Phases(visits=48, disturbed=16, set_aside=0, load=2.0),
+    )
+
+
 def once():
     arms = [_arm("im2col", STEPS, followed=0)]
     return _result([_cell("im2col", None)], arms, [], rounds=0)
 
 
-RUNS = {"whole": whole, "wrong": wrong, "once": once}
+RUNS = {"whole": whole, "wrong": wrong, "once": once, "noisy": noisy}
 BOX = set("╭╮╰╯├┤─│")
 
 

@@ -25,7 +25,7 @@ from convbench.compare.document import (
     Session,
     Verdict,
 )
-from convbench.compare.figures import SUBJECTS, compared_of, measured_of
+from convbench.compare.figures import compared_of, measured_of, subjects_of
 from convbench.compare.sessions import (
     changes_of_environment,
     difference,
@@ -72,7 +72,8 @@ def diff(files: Sequence[tuple[str, Saved]], deviations: Deviations = ASSUMED) -
         measured_of(saved, without=found.other_geometry)
         for (_, saved), found in zip(rest, differences, strict=True)
     ]
-    compared = (compared_of(subject, old, news, deviations) for subject in SUBJECTS)
+    subjects = subjects_of((old, *news))
+    compared = (compared_of(subject, old, news, deviations) for subject in subjects)
     return Diff(
         files=tuple(session(path, saved) for path, saved in files),
         deviations=deviations,

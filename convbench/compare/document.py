@@ -35,7 +35,8 @@ class Figure:
     """One cell in one file. `value` None: its status says why, or it was not measured.
 
     `chosen` is what a speedup is over; the cell's own implementation where it is the fastest Keras
-    itself. `reliable` is of a speedup, `exact` of memory.
+    itself. `reliable` is of a speedup, `exact` of memory. `undisturbed` is the same figure of each
+    round's quickest samples, for times and speedups.
     """
 
     status: Status
@@ -45,6 +46,8 @@ class Figure:
     chosen: str | None = None
     reliable: bool = True
     exact: bool = True
+    undisturbed: float | None = None
+    undisturbed_ci99: Interval | None = None
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from convbench.compare.document import (
     Verdict,
 )
 from convbench.layer import Pass
-from convbench.results import Benchmarks, Cell, Part
-from convbench.summary import FASTEST_KERAS, LOOP, Ratio, mean_over, speedups, summarise, time_of
+from convbench.results import Cell, Part
+from convbench.rounds import by_round, log_median, log_undisturbed
+from convbench.summary import FASTEST_KERAS, LOOP, Ratio, mean_over, speedups, summarise
 
 if TYPE_CHECKING:
     from convbench.result_file import Saved
@@ -38,7 +39,6 @@ class Subject(NamedTuple):
 
 
 TIME, MEMORY, FRACTION = Subject("time"), Subject("peak_memory"), Subject("fraction_of_peak")
-SUBJECTS = (TIME, Subject("speedup", LOOP), Subject("speedup", FASTEST_KERAS), MEMORY, FRACTION)
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class Measured:
     unreliable: frozenset[tuple[str, Part]]
 
 
+def subjects_of(measured: Iterable[Measured]) -> tuple[Subject, ...]:
+    """What files are compared by: speedups over all that any of them has, loop and Keras first."""
+    versus = [LOOP, FASTEST_KERAS, *(s.versus for one in measured for s in one.timed if s.versus)]
+    return TIME, *(Subject("speedup", v) for v in dict.fromkeys(versus)), MEMORY, FRACTION
+
+
 def measured_of(saved: Saved, without: Collection[str] = ()) -> Measured:
     """The file without the layers named in `without`, its figures made anew."""
     result, benchmarks = summarise(saved.result, saved.benchmarks), saved.benchmarks
@@ -59,17 +65,22 @@ def measured_of(saved: Saved, without: Collection[str] = ()) -> Measured:
         for cell in result.cells
         if cell.layer not in without
     }
-    timed: dict[Subject, dict[CellKey, Ratio]] = {subject: {} for subject in SUBJECTS}
+    timed: dict[Subject, dict[CellKey, Ratio]] = {TIME: {}, FRACTION: {}}
+    rounds = by_round(benchmarks)
+    first = None if result.precision is None else result.precision.first_rounds
     for key, cell in cells.items():
         if cell.status == "ok" and cell.time is not None:
-            logs = _log_times(benchmarks, cell.time.benchmark)
-            timed[TIME][key] = Ratio(logs, "")
+            times = rounds[cell.time.benchmark]
+            logs = {number: log_median(run) for number, run in times.items()}
+            undisturbed = {number: log_undisturbed(run) for number, run in times.items()}
+            timed[TIME][key] = Ratio(logs, "", undisturbed, first)
             if cell.work is not None and cell.work.fraction_of_peak:
                 at_peak = math.log(cell.work.fraction_of_peak * cell.time.time_s)
                 of_peak = {number: at_peak - log for number, log in logs.items()}
-                timed[FRACTION][key] = Ratio(of_peak, "")
+                timed[FRACTION][key] = Ratio(of_peak, "", first=first)
     for (layer, pass_, implementation, versus), ratio in speedups(result, benchmarks).items():
-        timed[Subject("speedup", versus)][layer, pass_, implementation] = ratio
+        of_versus = timed.setdefault(Subject("speedup", versus), {})
+        of_versus[layer, pass_, implementation] = ratio
     keras = (s for s in result.speedups if s.versus == FASTEST_KERAS)
     return Measured(
         cells,
@@ -77,10 +88,6 @@ def measured_of(saved: Saved, without: Collection[str] = ()) -> Measured:
         fastest=frozenset((s.layer, s.pass_, s.chosen) for s in keras),
         unreliable=frozenset((s.layer, s.pass_) for s in result.speedups if not s.reliable),
     )
-
-
-def _log_times(benchmarks: Benchmarks, name: str) -> dict[int, float]:
-    return {run.round: time_of({name: (run,)}, name).log for run in benchmarks[name]}
 
 
 def compared_of(
@@ -133,11 +140,11 @@ def _figure(subject: Subject, measured: Measured, key: CellKey) -> Figure | None
         return Figure("ok", cell.memory.peak_bytes, exact=cell.memory.exact)
     if subject == FRACTION and cell.work is not None:
         return Figure("ok", cell.work.fraction_of_peak)
-    ratio = measured.timed[subject].get(key)
+    ratio = measured.timed.get(subject, {}).get(key)
     if ratio is None:
         is_fastest = subject.versus == FASTEST_KERAS and key in measured.fastest
         return Figure("ok", chosen=key[2] if is_fastest else None)
-    estimate = ratio.estimate
+    estimate, undisturbed = ratio.estimate, ratio.undisturbed_estimate
     return Figure(
         "ok",
         estimate.value,
@@ -145,6 +152,8 @@ def _figure(subject: Subject, measured: Measured, key: CellKey) -> Figure | None
         estimate.rounds,
         ratio.chosen or None,
         reliable=_is_reliable(subject, key, measured),
+        undisturbed=None if undisturbed is None else undisturbed.value,
+        undisturbed_ci99=None if undisturbed is None else undisturbed.interval(CONFIDENCE),
     )
 
 
@@ -164,7 +173,7 @@ def _change(
         return _change_of_memory(
             [(old.cells[key], new.cells[key]) for key in keys if key in new.cells]
         )
-    below, above = old.timed[subject], new.timed[subject]
+    below, above = old.timed.get(subject, {}), new.timed.get(subject, {})
     shared = [key for key in keys if key in below and key in above and key in new.cells]
     then, now = (mean_over(timed[key] for key in shared) for timed in (below, above))
     if then is None or now is None:

@@ -27,6 +27,7 @@ def incomparable(old: ResultFile, new: ResultFile) -> tuple[str, ...]:
         ("CPU quota", then.cpu_quota or "none", now.cpu_quota or "none"),
         ("BLAS", _blas(old), _blas(new)),
         ("threads", old.threads, new.threads),
+        ("state", old.state, new.state),
     )
 
 

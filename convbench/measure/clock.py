@@ -16,11 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
 
-from convbench.results import State
-
-PAUSE_S = 0.15
-"""Seconds without a call before each sample of the state `cold-threads`. OpenBLAS's threads spin
-for 0.11 s after a product (measured) before they sleep, and others for less."""
+from convbench.results import PAUSE_S, State
 
 COLD_SAMPLES = 5
 """Number of samples in a visit of the state `cold-threads`, each of one call."""

@@ -67,6 +67,8 @@ def _fields_of_figure(which: str, path: str, figure: Figure | None) -> Iterator[
     f = figure
     yield field(f"{which}_status", f.status if f else None, Kind.STATUS)
     yield bounded(which, Kind.NUMBER, f.value if f else None, f.ci99 if f else None)
+    undisturbed, ci99 = (f.undisturbed, f.undisturbed_ci99) if f else (None, None)
+    yield bounded(f"{which}_undisturbed", Kind.NUMBER, undisturbed, ci99)
     yield field(f"{which}_rounds", f.rounds if f else None)
     yield field(f"{which}_chosen", f.chosen if f else None, Kind.TEXT)
 

@@ -8,8 +8,9 @@ from functools import partial
 
 from convbench.gate import ALPHA, Evidence, Judgement, Outcome, Question, Subject, Verdict, fails
 from convbench.report import scale
+from convbench.report.resolution_notes import resolution_notes, twins_notes
 from convbench.report.run_checks import cell_check
-from convbench.report.run_notes import facts, twins_notes
+from convbench.report.run_notes import facts
 from convbench.report.table import (
     MISSING,
     Check,
@@ -170,7 +171,10 @@ def _notes(judgement: Judgement, result: ResultFile) -> Iterator[Note]:
     timed = any(verdict.evidence for verdict in judgement.verdicts)
     if timed:
         yield Note(_legend(judgement), "dim")
-    yield from twins_notes(judgement.twins, timed, result.rounds)
+    if judgement.version is not None:  # compared by other figures than the result's own
+        yield from twins_notes(result, judgement.twins, timed)
+    elif timed or judgement.twins:
+        yield from resolution_notes(result, can_go_on=False)
     yield from _deviation_notes(judgement)
     for note in judgement.notes:
         yield Note(f"note: {note}")

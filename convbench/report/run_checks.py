@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from convbench.report import scale
 from convbench.report.table import Check, Kind, Outcome, Point
 from convbench.report.typeset import clean
+from convbench.resolution import claim_of
 from convbench.results import Agreement, Cell, Duplicate, ResultFile, Status
 
 _OUTCOMES: dict[Status, Outcome] = {
@@ -72,10 +73,13 @@ def _error(agreement: Agreement | None) -> str:
 def _twin_check(twin: Duplicate) -> Check:
     interval = f" {scale.bounds(twin.ci99)}" if twin.ci99 else ""
     ratio = scale.significant(twin.ratio)
+    claimed = claim_of(twin)
+    told = "" if claimed is None else f", and the run claims to tell {scale.width(claimed)}"
     return Check(
         f"{_name(twin)} twin",
         "inconclusive",
-        f"two runs of the same code differed: the second took {ratio}{interval} times as long",
+        f"two runs of the same code differed: the second took {ratio}{interval} times as long"
+        f"{told}",
         "quiet the machine and run again",
     )
 

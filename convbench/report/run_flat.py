@@ -77,6 +77,9 @@ def _agreement(cell: Cell) -> Iterator[Field]:
 def _time(cell: Cell) -> Iterator[Field]:
     t = cell.time
     yield bounded("time_s", Kind.TIME_S, t.time_s if t else None, t.ci99_s if t else None)
+    undisturbed, ci99 = (t.undisturbed_s, t.undisturbed_ci99_s) if t else (None, None)
+    yield bounded("undisturbed_s", Kind.TIME_S, undisturbed, ci99)
+    yield field("confirmed_s", t.confirmed_s if t else None, Kind.TIME_S)
     yield field("rounds", t.rounds if t else None)
     yield field("samples", t.samples if t else None)
 
@@ -84,6 +87,8 @@ def _time(cell: Cell) -> Iterator[Field]:
 def _speedup(versus: str, s: Speedup | None) -> Iterator[Field]:
     key = "speedup_over_" + re.sub(r"\W+", "_", versus)
     yield bounded(key, Kind.RATIO, s.ratio if s else None, s.ci99 if s else None)
+    undisturbed, ci99 = (s.undisturbed_ratio, s.undisturbed_ci99) if s else (None, None)
+    yield bounded(f"{key}_undisturbed", Kind.RATIO, undisturbed, ci99)
     yield field(f"{key}_chosen", s.chosen if s else None, Kind.TEXT)
     yield field(f"{key}_reliable", truth(s.reliable) if s else None, Kind.TEXT)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from convbench.machine import BlasLibrary, Caution, Software
 from convbench.report import scale
@@ -12,16 +11,21 @@ from convbench.report.agreement_notes import agreement_notes
 from convbench.report.large_tables import large_notes
 from convbench.report.network_tables import network_notes
 from convbench.report.origin import origin
+from convbench.report.resolution_notes import (
+    MOST_NAMED,
+    phases_notes,
+    precision_notes,
+    resolution_notes,
+)
 from convbench.report.table import Fact, Note
-from convbench.results import Duplicate, ResultFile, Speedup, SummaryRow
-from convbench.stats import MIN_ROUNDS
+from convbench.report.time_notes import TURNED, is_turned, time_notes
+from convbench.results import PAUSE_S, ResultFile, Speedup, SummaryRow
 from convbench.summary import FASTEST_KERAS, subject
 
 # Below this `5.1 times as long` reads better than `0.196 times as fast`.
 _SLOWER_FROM = 0.5
 
-# So many cells are named for which one thing was taken.
-_MOST_NAMED = 6
+_COLD = f"the first call after a pause of {PAUSE_S:g} s"
 
 
 def facts(result: ResultFile) -> tuple[Fact, ...]:
@@ -38,8 +42,10 @@ def facts(result: ResultFile) -> tuple[Fact, ...]:
     head = [Fact("machine", cpu)]
     if software.blas:
         head.append(Fact("BLAS", "; ".join(dict.fromkeys(map(blas_line, software.blas)))))
-    versions = Fact("versions", versions_line(software))
-    return (*head, *origin(result.suite), Fact("run", run), versions)
+    head += [*origin(result.suite), Fact("run", run)]
+    if result.state == "cold-threads":
+        head.append(Fact("measured", f"{_COLD}, not calls in a tight loop"))
+    return (*head, Fact("versions", versions_line(software)))
 
 
 def blas_line(blas: BlasLibrary) -> str:
@@ -59,8 +65,11 @@ def notes(result: ResultFile, top: int, summed_up: bool) -> tuple[Note, ...]:
     found = [
         *(large_notes() if summed_up else ()),
         *_legend(result),
-        *twins_notes(result.duplicates, bool(result.speedups), result.rounds),
+        *resolution_notes(result),
+        *phases_notes(result),
+        *precision_notes(result),
         *map(caution_note, result.warnings),
+        *time_notes(result),
         *agreement_notes(result, beside_rows=not summed_up),
         *choice_notes(result),
         *network_notes(result, top),
@@ -91,13 +100,14 @@ def _legend(result: ResultFile) -> Iterator[Note]:
         marks.append("±: half of the 99 % interval")
     if any(not speedup.reliable for speedup in result.speedups):
         marks.append("?: not reliable")
+    if any(map(is_turned, result.speedups)) or any(map(is_turned, result.summary)):
+        marks.append(f"{TURNED}: undisturbed the verdict is another")
+    if any(time.over_plain for time in times):
+        marks.append("plain loop: the time over that of a plain loop")
     if any(cell.memory and not cell.memory.exact for cell in result.cells):
         marks.append("~: memory not measured exactly")
     if marks:
         yield Note("; ".join(marks), "dim")
-    if times and not any(time.ci99_s for time in times):
-        rounds = max(time.rounds for time in times)
-        yield Note(f"{_no_interval(rounds)}; from {MIN_ROUNDS} rounds on there is one", "dim")
 
 
 def _no_interval(rounds: int) -> str:
@@ -117,37 +127,9 @@ def choice_notes(result: ResultFile) -> Iterator[Note]:
 
 
 def _some(cells: list[str]) -> str:
-    if len(cells) > _MOST_NAMED:
-        return f"{', '.join(cells[: _MOST_NAMED - 1])} and {len(cells) - _MOST_NAMED + 1} more"
+    if len(cells) > MOST_NAMED:
+        return f"{', '.join(cells[: MOST_NAMED - 1])} and {len(cells) - MOST_NAMED + 1} more"
     return ", ".join(cells)
-
-
-def twins_notes(twins: Sequence[Duplicate], compared: bool, rounds: int) -> Iterator[Note]:
-    """Whether the machine told two runs of the same code apart (the duplicate arms).
-
-    `compared` says whether anything was, that they should vouch for.
-    """
-    if not twins:
-        if compared:
-            yield Note("A/A check: no twins, so nothing says whether the machine was calm")
-        return
-    worst = max(twins, key=lambda twin: abs(math.log(twin.ratio)))
-    deviation = math.exp(abs(math.log(worst.ratio))) - 1
-    line = (
-        f"A/A check: {scale.counted(len(twins), 'twin')}, "
-        f"largest deviation {scale.percent(deviation)} %"
-    )
-    unreliable = dict.fromkeys(f"{twin.layer} {twin.pass_}" for twin in twins if not twin.reliable)
-    if unreliable:
-        yield Note(
-            f"{line}; not reliable: {', '.join(unreliable)}",
-            "warning",
-            details="two runs of the same code differed there: quiet the machine and run again",
-        )
-    elif all(twin.ci99 is None for twin in twins):
-        yield Note(f"{line}; too few rounds to tell ({rounds})")
-    else:
-        yield Note(f"{line}; reliable")
 
 
 def caution_note(caution: Caution) -> Note:
@@ -175,7 +157,7 @@ def _answer(result: ResultFile, counts: str) -> str:
     over = f"geometric means over {' and '.join(numbers)} layer passes"
     if set(numbers) == {"1"}:
         over = "1 layer pass"
-    return f"{name} {_clauses(rows)} ({over}, {_intervals(result, rows)})."
+    return f"{name} {_clauses(rows)} ({over}, {_intervals(result, rows)}){_undisturbed(rows)}."
 
 
 def _compared(result: ResultFile, row: SummaryRow) -> list[Speedup]:
@@ -191,13 +173,28 @@ def _clauses(rows: list[SummaryRow]) -> str:
     """`is 189 times as fast as loop, and 0.920 times as fast as the fastest Keras`."""
     clauses, last = [], ""
     for row in rows:
-        versus = "the fastest Keras" if row.versus == FASTEST_KERAS else row.versus
         mean = row.geometric_mean
         verb, times, how = ("takes", 1 / mean, "long") if _is_slow(row) else ("is", mean, "fast")
-        clause = f"{scale.significant(times)} times as {how} as {versus}"
+        clause = f"{scale.significant(times)} times as {how} as {_versus(row)}"
         clauses.append(clause if verb == last else f"{verb} {clause}")
         last = verb
     return ", and ".join(clauses)
+
+
+def _undisturbed(rows: list[SummaryRow]) -> str:
+    """`; undisturbed it is 0.950 [0.930, 0.970] times as fast as the fastest Keras`, where that is
+    another verdict."""
+    clauses = [
+        f"{scale.significant(row.undisturbed_mean)} {scale.bounds(row.undisturbed_ci99)} times as "
+        f"fast as {_versus(row)}"
+        for row in rows
+        if is_turned(row) and row.undisturbed_mean is not None and row.undisturbed_ci99 is not None
+    ]
+    return f"; undisturbed it is {' and '.join(clauses)}" if clauses else ""
+
+
+def _versus(row: SummaryRow) -> str:
+    return "the fastest Keras" if row.versus == FASTEST_KERAS else row.versus
 
 
 def _is_slow(row: SummaryRow) -> bool:

@@ -25,6 +25,8 @@ from convbench.report.table import (
     Value,
     text,
 )
+from convbench.report.time_notes import TURNED, is_turned
+from convbench.report.typeset import shorten
 from convbench.results import Agreement, Cell, Part, ResultFile, Speedup, SummaryRow
 from convbench.summary import FASTEST_KERAS, LOOP
 
@@ -69,14 +71,36 @@ def report(result: ResultFile, top: int = TOP, everything: bool = False) -> Repo
 _SHORT_VERSUS = {FASTEST_KERAS: "Keras"}  # as the narrow heading of the cells' column has it
 _SPEEDUP_HEADINGS = {LOOP: ("× loop", None), FASTEST_KERAS: ("× fastest Keras", "× Keras")}
 
+_NARROW_VERSUS = 18
+"""Characters that are left of an implementation's name over a narrow column of speedups over it."""
+
+
+_FIRST_SPEEDUP = 4
+"""Index of the first column of speedups among the cells' columns."""
+
+_OVER_KERAS = list(_SPEEDUP_HEADINGS).index(FASTEST_KERAS)
+
+
+def versus_of(result: ResultFile) -> tuple[str, ...]:
+    """What the columns of speedups are over: loop, the fastest Keras, and what else there is."""
+    return tuple(dict.fromkeys([*_SPEEDUP_HEADINGS, *(s.versus for s in result.speedups)]))
+
+
+def _speedup_column(versus: str) -> Column:
+    whole, narrow = _SPEEDUP_HEADINGS.get(
+        versus, (f"× {versus}", f"× {shorten(versus, _NARROW_VERSUS)}")
+    )
+    return figures(versus, Kind.RATIO, whole, narrow)
+
 
 def _cell_table(result: ResultFile) -> Table:
-    versus = tuple(_SPEEDUP_HEADINGS)
+    versus = versus_of(result)
     columns = (
         Column("implementation", "implementation", short="", fit="shorten"),
         Column("check", "check"),
         figures("time", Kind.TIME_S, "time", optional=0),
-        *(figures(v, Kind.RATIO, _SPEEDUP_HEADINGS[v][0], _SPEEDUP_HEADINGS[v][1]) for v in versus),
+        figures("over_plain", Kind.RATIO, "plain loop", "plain"),
+        *map(_speedup_column, versus),
         figures("peak", Kind.BYTES, "peak memory", "memory", optional=1),
         figures("rate", Kind.RATE, "rate", optional=2),
         figures("of_peak", Kind.FRACTION, "of peak", "peak", optional=3),
@@ -124,11 +148,12 @@ def _cell_row(cell: Cell, speedups: list[Speedup | None], is_fastest_keras: bool
         name,
         _check(cell.agreement),
         _time(cell, "wrong" if timed_wrong else ""),
+        _over_plain(cell),
         *(MISSING if timed_wrong or s is None else speedup_value(s) for s in speedups),
         *_memory_and_work(cell),
     ]
     if is_fastest_keras:
-        values[2 + len(speedups)] = text("fastest", tone="strong")
+        values[_FIRST_SPEEDUP + _OVER_KERAS] = text("fastest", tone="strong")
     return Row(tuple(values), Value(Kind.STATUS, reason, tone=tone) if reason else None)
 
 
@@ -165,13 +190,19 @@ def _time(cell: Cell, after: str) -> Value:
     return Value(Kind.TIME_S, cell.time.time_s, cell.time.ci99_s, after=after, tone=tone)
 
 
+def _over_plain(cell: Cell) -> Value:
+    over = None if cell.time is None else cell.time.over_plain
+    return MISSING if over is None else Value(Kind.RATIO, over)
+
+
 def speedup_value(speedup: Speedup) -> Value:
+    """A speedup with its mark: not reliable, or turned by its undisturbed figure."""
     is_faster = speedup.reliable and (speedup.ci99[0] if speedup.ci99 else speedup.ratio) > 1
     return Value(
         Kind.RATIO,
         speedup.ratio,
         speedup.ci99,
-        after="" if speedup.reliable else "?",
+        after="?" if not speedup.reliable else TURNED if is_turned(speedup) else "",
         tone="good" if is_faster else "plain",
     )
 
@@ -226,4 +257,10 @@ def _mean(row: SummaryRow | None) -> Value:
     if row is None:
         return MISSING
     is_faster = (row.ci99[0] if row.ci99 else row.geometric_mean) > 1
-    return Value(Kind.RATIO, row.geometric_mean, row.ci99, tone="good" if is_faster else "plain")
+    return Value(
+        Kind.RATIO,
+        row.geometric_mean,
+        row.ci99,
+        after=TURNED if is_turned(row) else "",
+        tone="good" if is_faster else "plain",
+    )

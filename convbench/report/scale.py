@@ -90,11 +90,20 @@ def change(ratio: float, interval: Interval | None = None) -> str:
     return f"{shown} {_plus_minus(abs(ratio - nearer) * 100)}"
 
 
+def width(fraction: float) -> str:
+    """`2.5 %`: half of an interval as a part, rounded up just as it is behind a number."""
+    return f"{_rounded_up(fraction * 100)} %"
+
+
 def _plus_minus(width: float) -> str:
+    return f"±{_rounded_up(width)}%"
+
+
+def _rounded_up(width: float) -> str:
     # A width of exactly 1.2 must not become 1.3 by its last bit.
     if width > 9.9:
-        return f"±{math.ceil(width - 1e-9)}%"
-    return f"±{max(math.ceil(width * 10 - 1e-9), 1) / 10:.1f}%"
+        return f"{math.ceil(width - 1e-9)}"
+    return f"{max(math.ceil(width * 10 - 1e-9), 1) / 10:.1f}"
 
 
 def scaled(kind: Kind, number: float) -> str:

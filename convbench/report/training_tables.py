@@ -9,9 +9,10 @@ from statistics import fmean
 
 from convbench.report import scale
 from convbench.report.agreement_notes import agreement_notes
+from convbench.report.resolution_notes import phases_notes, resolution_notes
 from convbench.report.run_checks import checks, points
 from convbench.report.run_flat import flat_table
-from convbench.report.run_notes import caution_note, facts, twins_notes
+from convbench.report.run_notes import caution_note, facts
 from convbench.report.run_tables import TONE_OF_STATUS, speedup_value
 from convbench.report.scale import figures
 from convbench.report.table import (
@@ -27,8 +28,8 @@ from convbench.report.table import (
     Value,
     text,
 )
+from convbench.report.time_notes import time_notes
 from convbench.results import ArmTraining, Cell, ResultFile, Speedup, Training
-from convbench.stats import MIN_ROUNDS
 from convbench.suite import FASTEST_KERAS, KERAS_WAYS
 from convbench.summary import LOOP
 
@@ -217,10 +218,6 @@ def _notes(result: ResultFile, training: Training) -> Iterator[Note]:
         "accuracy: on held-out images, ± from the rounds' smallest to their largest",
         "dim",
     )
-    timed = [cell.time for cell in result.cells if cell.time]
-    if timed and not any(time.ci99_s for time in timed):
-        rounds = scale.counted(max(time.rounds for time in timed), "round")
-        yield Note(f"no interval: {rounds}; from {MIN_ROUNDS} rounds on there is one", "dim")
     for arm in training.arms:
         if 0 < arm.steps < training.steps_an_epoch:
             name = WAYS.get(arm.implementation, arm.implementation)
@@ -236,8 +233,10 @@ def _notes(result: ResultFile, training: Training) -> Iterator[Note]:
         if arm.took:
             words = ", ".join(f"{name} for {where}" for where, name in arm.took.items())
             yield Note(f"{arm.implementation} took {words}")
-    yield from twins_notes(result.duplicates, bool(result.speedups), result.rounds)
+    yield from resolution_notes(result, can_go_on=False)
+    yield from phases_notes(result)
     yield from map(caution_note, result.warnings)
+    yield from time_notes(result)
     yield from agreement_notes(result, beside_rows=False)
     yield Note(_answer(result, training), "strong")
 

@@ -17,6 +17,7 @@ from convbench.layer import Layer, Pass
 from convbench.machine import Caution, Machine, Software
 from convbench.measure.protocol import Sampled
 from convbench.results import (
+    LOAD,
     SCHEMA,
     Cell,
     Deviation,
@@ -192,7 +193,7 @@ def round_samples(
         warmups=tuple(warmup for visit in visits for warmup in visit.visited.warmups),
         metadata={
             "date": datetime.now().isoformat(" "),
-            "load_avg_1min": round(os.getloadavg()[0], 2),
+            LOAD: round(os.getloadavg()[0], 2),
             **seen,
         },
         visits=tuple(len(visit.visited.values) for visit in visits),

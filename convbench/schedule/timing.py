@@ -193,6 +193,7 @@ def _shortened(rounds: int, asked: int) -> Caution:
     return Caution(
         f"the budget allowed {rounds} of {asked} rounds",
         "intervals are wider than they could be; give a larger --budget, or --resume the file",
+        kind="budget",
     )
 
 
