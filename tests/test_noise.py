@@ -13,10 +13,11 @@ import pytest
 from rich.console import Console
 
 from convbench import implementations, operands
+from convbench.between_runs import LEAST_DEVIATION
 from convbench.errors import ExitCode, ResultError
 from convbench.implementations.variants import Delayed, Variant
 from convbench.layer import Pass
-from convbench.noise import LEAST_DEVIATION, SCHEMA, Level, NoiseFile, NoiseRun, Trial, figures
+from convbench.noise import SCHEMA, Level, NoiseFile, NoiseRun, Trial, figures
 from convbench.noise_file import deviations_of, load, save
 from convbench.report import format_of, render
 from convbench.report.noise_tables import report
