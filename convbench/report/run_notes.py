@@ -6,8 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from convbench.between_runs import LEAST_RUNS
 from convbench.machine import BlasLibrary, Caution, Software
-from convbench.report import scale
+from convbench.report import deviation_words, scale
 from convbench.report.agreement_notes import agreement_notes
 from convbench.report.large_tables import large_notes
 from convbench.report.network_tables import network_notes
@@ -15,7 +16,7 @@ from convbench.report.origin import origin
 from convbench.report.table import Fact, Note
 from convbench.results import Duplicate, ResultFile, Speedup, SummaryRow
 from convbench.stats import MIN_ROUNDS
-from convbench.summary import FASTEST_KERAS, subject
+from convbench.summary import FASTEST_KERAS, between, kind_of, subject
 
 # Below this `5.1 times as long` reads better than `0.196 times as fast`.
 _SLOWER_FROM = 0.5
@@ -59,6 +60,7 @@ def notes(result: ResultFile, top: int, summed_up: bool) -> tuple[Note, ...]:
     found = [
         *(large_notes() if summed_up else ()),
         *_legend(result),
+        *between_runs_notes(result),
         *twins_notes(result.duplicates, bool(result.speedups), result.rounds),
         *map(caution_note, result.warnings),
         *agreement_notes(result, beside_rows=not summed_up),
@@ -98,6 +100,36 @@ def _legend(result: ResultFile) -> Iterator[Note]:
     if times and not any(time.ci99_s for time in times):
         rounds = max(time.rounds for time in times)
         yield Note(f"{_no_interval(rounds)}; from {MIN_ROUNDS} rounds on there is one", "dim")
+
+
+def between_runs_notes(result: ResultFile) -> Iterator[Note]:
+    """Whether the printed intervals include what runs on this machine differ by."""
+    times = {kind_of(cell.implementation) for cell in result.cells if cell.time}
+    if not any(cell.time and cell.time.ci99_s for cell in result.cells):
+        return
+    speedups = {between(one.implementation, one.chosen) for one in result.speedups}
+    printed = {("time", kinds) for kinds in times} | {("speedup", kinds) for kinds in speedups}
+    known = [one for one in result.deviations if (one.of, one.between) in printed]
+    if known:
+        runs = scale.counted(deviation_words.most_runs(known), "earlier run")
+        unknown = sorted(printed - {(one.of, one.between) for one in known})
+        alone = ", ".join(f"{of}s {deviation_words.between(kinds)}" for of, kinds in unknown)
+        yield Note(
+            f"± includes what {runs} on this machine differed by: "
+            f"{deviation_words.differences(known)}"
+            + (f"; but for {alone} it is of this run alone" if alone else ""),
+            "dim",
+        )
+        return
+    why = "how much runs differ on this machine was not looked up"
+    if result.earlier_runs is not None:
+        remembered = scale.counted(result.earlier_runs, "earlier run")
+        few = "" if result.earlier_runs < LEAST_RUNS else " with these convolutions"
+        why = (
+            "convbench does not know yet how much runs differ on this machine "
+            f"({remembered} remembered, {LEAST_RUNS}{few} are needed)"
+        )
+    yield Note(f"± is of this run alone: {why}", "dim")
 
 
 def _no_interval(rounds: int) -> str:
