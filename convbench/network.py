@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from convbench import stats
 from convbench.layer import Layer, Pass
@@ -30,11 +31,21 @@ class _Way:
     implementation: str
 
 
+class LongRun(Protocol):
+    """Makes a run's total an estimate of what the machine gives in the long run; `names` are the
+    implementations in it, `pairs` those of each (layer, pass) and what it is compared with."""
+
+    def time(self, found: stats.Estimate, names: set[str]) -> stats.Estimate: ...
+
+    def ratio(self, found: stats.Estimate, pairs: set[tuple[str, str]]) -> stats.Estimate: ...
+
+
 def network(
     cells: Iterable[Cell],
     layers: Sequence[Layer],
     passes: Sequence[Pass],
     rounds: Mapping[str, Rounds],
+    long_run: LongRun,
 ) -> Iterator[NetworkRow]:
     """A row for every implementation that is right and timed in every layer, a pass and all passes;
     one for the fastest Keras of each layer and pass, and one for the fastest of all."""
@@ -59,7 +70,7 @@ def network(
                 (one, layer.name) for one in ([pass_] if pass_ else passes) for layer in layers
             ]
             if all(unit in of_way for unit in units):
-                yield from _row(name, pass_, units, of_way, layers, fastest)
+                yield from _row(name, pass_, units, of_way, layers, fastest, long_run)
 
 
 def _way(ways: Mapping[str, Rounds]) -> _Way:
@@ -84,29 +95,37 @@ def _row(
     ways: dict[Unit, _Way],
     layers: Sequence[Layer],
     fastest: dict[Unit, _Way],
+    long_run: LongRun,
 ) -> Iterator[NetworkRow]:
     counts = {layer.name: layer.count for layer in layers}
     totals = _totals(units, ways, counts)
     if not totals:
         return
     estimate = stats.estimate([math.log(total) for total in totals.values()])
-    ratio = None
+    taken = {unit: ways[unit].implementation for unit in units}
+    whole_time = long_run.time(estimate, set(taken.values()))
+    ratio = whole_ratio = None
     if name not in (FASTEST_KERAS, *KERAS_WAYS) and all(unit in fastest for unit in units):
         theirs = _totals(units, fastest, counts)
         both = [math.log(theirs[r] / totals[r]) for r in totals.keys() & theirs.keys()]
-        ratio = stats.estimate(both) if both else None
+        if both:
+            ratio = stats.estimate(both)
+            pairs = {(taken[unit], fastest[unit].implementation) for unit in units}
+            whole_ratio = long_run.ratio(ratio, pairs)
     times = {layer.name: 0.0 for layer in layers}
     for unit in units:
         times[unit[1]] += counts[unit[1]] * _mean(ways[unit].seconds, totals)
     whole = sum(times.values())
-    chosen = {unit[1]: ways[unit].implementation for unit in units} if pass_ else {}
+    chosen = {layer: name for (_, layer), name in taken.items()} if pass_ else {}
     yield NetworkRow(
         implementation=name,
         pass_=pass_,
         total_s=estimate.value,
-        ci99_s=estimate.interval(),
+        ci99_s=whole_time.interval(),
+        run_ci99_s=estimate.interval(),
         over_fastest_keras=ratio.value if ratio else None,
-        over_fastest_keras_ci99=ratio.interval() if ratio else None,
+        over_fastest_keras_ci99=whole_ratio.interval() if whole_ratio else None,
+        over_fastest_keras_run_ci99=ratio.interval() if ratio else None,
         layers=tuple(
             NetworkLayer(layer, counts[layer], seconds / whole, chosen.get(layer))
             for layer, seconds in times.items()

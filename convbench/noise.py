@@ -7,12 +7,12 @@ campaigns of several days add up; figures are derived from them anew each time.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from convbench import stats
+from convbench.between_runs import Between, Seen, between_runs
 from convbench.compare import Deviations
 from convbench.gate import Outcome
 from convbench.layer import Pass
@@ -20,12 +20,6 @@ from convbench.machine import Machine, Software
 from convbench.suite import FILE_NAMES
 
 SCHEMA = "convbench-noise/1"
-
-LEAST_DEVIATION = 0.005
-"""Two sessions are never taken to agree better than this, whatever a few of them showed."""
-
-LEAST_SESSIONS = 3
-"""With fewer sessions nothing is said about how they differ."""
 
 _CONFIG = {**FILE_NAMES, "allow_inf_nan": False}
 
@@ -101,13 +95,12 @@ class NoiseFile:
     @property
     def deviations(self) -> Deviations | None:
         """How much sessions differ here; None with fewer than three that have figures in common."""
-        if len(self.runs) < LEAST_SESSIONS:
-            return None
-        speedup = _between_sessions([run.speedups for run in self.runs])
-        time = _between_sessions([run.times for run in self.runs])
+        speedup = _between_sessions(run.speedups for run in self.runs)
+        time = _between_sessions(run.times for run in self.runs)
         if speedup is None or time is None:
             return None
-        return Deviations(speedup=speedup, time=time, degrees=len(self.runs) - 1)
+        degrees = min(speedup.degrees, time.degrees)
+        return Deviations(speedup=speedup.deviation, time=time.deviation, degrees=degrees)
 
 
 @dataclass(frozen=True)
@@ -217,18 +210,10 @@ def _power(injected: float, rules: int, trials: Sequence[Trial]) -> Power:
     )
 
 
-def _between_sessions(sessions: Sequence[tuple[Level, ...]]) -> float | None:
-    """Standard deviation between sessions of a log, beyond what the rounds of each explain.
-
-    Pooled over all figures that every session has; None without one.
-    """
-    logs = [{level.what: level for level in levels} for levels in sessions]
-    shared = set.intersection(*(set(levels) for levels in logs)) if logs else set()
-    if not shared:
-        return None
-    excess = [
-        statistics.variance(levels[what].log for levels in logs)
-        - statistics.fmean(levels[what].error ** 2 for levels in logs)
-        for what in sorted(shared)
-    ]
-    return max(math.sqrt(max(statistics.fmean(excess), 0.0)), LEAST_DEVIATION)
+def _between_sessions(sessions: Iterable[tuple[Level, ...]]) -> Between | None:
+    """How much sessions differ in the figures that they share; None where too few do."""
+    figures: dict[str, dict[int, Seen]] = {}
+    for number, levels in enumerate(sessions):
+        for level in levels:
+            figures.setdefault(level.what, {})[number] = Seen(level.log, level.error)
+    return between_runs(figures.values())

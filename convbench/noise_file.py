@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convbench.between_runs import LEAST_RUNS
 from convbench.compare import Deviations
 from convbench.errors import ExitCode, ResultError
 from convbench.machine import Machine
-from convbench.noise import LEAST_SESSIONS, SCHEMA, NoiseFile
+from convbench.noise import SCHEMA, NoiseFile
 from convbench.result_file import read_json, write_atomically
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def deviations_of(path: Path, here: Machine, threads: int) -> Deviations:
     if file.deviations is None:
         raise ResultError(
             f"{path}: {len(file.runs)} runs are too few to tell how sessions differ, or have no "
-            f"figures in common (at least {LEAST_SESSIONS} runs of the same layers)",
+            f"figures in common (at least {LEAST_RUNS} runs of the same layers)",
             hint="convbench noise goes on with the file: run it again",
         )
     return replace(file.deviations, source=str(path))

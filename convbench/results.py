@@ -344,7 +344,7 @@ class NetworkRow:
 
     `implementation` may be `fastest-keras` or `best per layer`, which take another one for each
     layer. pass None: all passes of the suite together. `over_fastest_keras` is the total of the
-    fastest Keras way of each layer and pass over this total.
+    fastest Keras way of each layer and pass over this total. For the intervals see Time.
     """
 
     implementation: str
@@ -354,6 +354,8 @@ class NetworkRow:
     ci99_s: Interval | None = None
     over_fastest_keras: float | None = None
     over_fastest_keras_ci99: Interval | None = None
+    run_ci99_s: Interval | None = None
+    over_fastest_keras_run_ci99: Interval | None = None
 
     __pydantic_config__ = FILE_NAMES
 
@@ -473,7 +475,8 @@ class ResultFile:
     With `training` the cells are of its steps, their `layer` is the network, and the suite has no
     layers. `state` says whether calls follow each other, or come after a pause. `resolution` is
     what the run can tell apart, `phases` how calm the machine was, and `deviations` what earlier
-    runs on it showed. `imprecise` are the speedups that missed the `precision` asked for.
+    runs on it showed. So many `earlier_runs` were remembered; None where nobody looked. `imprecise`
+    are the speedups that missed the `precision` asked for.
     """
 
     schema_: str
@@ -498,6 +501,7 @@ class ResultFile:
     resolution: Resolution | None = None
     phases: Phases | None = None
     deviations: tuple[Deviation, ...] = ()
+    earlier_runs: int | None = None
     precision: Precision | None = None
     imprecise: tuple[Imprecise, ...] = ()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean
 
@@ -98,7 +98,7 @@ def estimate(logs: Sequence[float], first: int | None = None) -> Estimate:
     if first is None or not 1 < first < len(logs):
         return whole
     stage = _deviation_of(logs, logs[:first])
-    return max(stage, whole, key=lambda one: one.error * t_quantile(0.995, one.degrees))
+    return max(stage, whole, key=_half_of_99)
 
 
 def _deviation_of(logs: Sequence[float], stage: Sequence[float]) -> Estimate:
@@ -112,9 +112,26 @@ def in_the_long_run(found: Estimate, deviation: float, degrees: float) -> Estima
 
     Runs differ by `deviation` (a standard deviation of logs, known with so many degrees of freedom)
     beyond what the rounds of one run show. The variances add up; the degrees of freedom are Welch's
-    and Satterthwaite's (Biometrika 34:28, 1947).
+    and Satterthwaite's (Biometrika 34:28, 1947), rounded down to two digits, since a quantile takes
+    10 ms and is kept by its degrees. Where the run's own interval is wider, because few rounds have
+    few degrees of freedom, it is that one.
     """
-    return quotient(found, Estimate(0.0, 0.0, found.rounds, math.inf), deviation, degrees)
+    widened = quotient(found, Estimate(0.0, 0.0, found.rounds, math.inf), deviation, degrees)
+    widened = replace(widened, degrees=_two_digits(widened.degrees))
+    return max(found, widened, key=_half_of_99)
+
+
+def _half_of_99(found: Estimate) -> float:
+    """Half of the 99 % interval of the log."""
+    return found.error * t_quantile(0.995, found.degrees) if found.error else 0.0
+
+
+def _two_digits(number: float) -> float:
+    """Rounded down."""
+    if not 0 < number < math.inf:
+        return number
+    step = 10.0 ** (math.floor(math.log10(number)) - 1)
+    return math.floor(number / step) * step
 
 
 def quotient(
@@ -147,7 +164,7 @@ def geometric_mean(per_round: Sequence[Sequence[float]], first: int | None = Non
     round first and the rounds stay the replicates.
     """
     rounds = list(zip(*per_round, strict=True))
-    return estimate([statistics.fmean(cells) for cells in rounds])
+    return estimate([statistics.fmean(cells) for cells in rounds], first)
 
 
 def fit_line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:

@@ -58,6 +58,7 @@ from convbench.suite import LOOP as LOOP
 TWIN_ALPHA = 0.01
 """Probability that a calm run is called unreliable for any of its twins."""
 
+CellKey = tuple[str, Part, str]  # layer, pass, implementation
 RatioKey = tuple[str, Part, str, str]  # layer, pass, implementation, versus
 
 
@@ -103,7 +104,9 @@ def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
         speedups=speedups,
         duplicates=duplicates,
         summary=tuple(_summary(ratios, result)),
-        network=tuple(network(cells, result.suite.layers, result.suite.passes, rounds)),
+        network=tuple(
+            network(cells, result.suite.layers, result.suite.passes, rounds, _Totals(result))
+        ),
         rounds=max((max(of_arm) for of_arm in rounds.values() if of_arm), default=0),
         resolution=resolution_of(speedups, duplicates),
         phases=phases(benchmarks),
@@ -145,6 +148,21 @@ def is_unreliable(result: ResultFile) -> bool:
 def speedups(result: ResultFile, benchmarks: Benchmarks) -> dict[RatioKey, Ratio]:
     """Every speedup of a result, round by round: over whatever `_ratios` compares with."""
     return _ratios(result, result.cells, by_round(benchmarks))
+
+
+def times(result: ResultFile, benchmarks: Benchmarks) -> dict[CellKey, Ratio]:
+    """The time of every cell that is right, round by round: seconds over one second."""
+    rounds = by_round(benchmarks)
+    first = _first(result)
+    found = {}
+    for cell in result.cells:
+        if cell.status == "ok" and cell.time is not None:
+            runs = rounds[cell.time.benchmark].items()
+            typical = {r: log_median(run) for r, run in runs}
+            undisturbed = {r: log_undisturbed(run) for r, run in runs}
+            key = cell.layer, cell.pass_, cell.implementation
+            found[key] = Ratio(typical, "", undisturbed, first)
+    return found
 
 
 def wider_than(
@@ -274,13 +292,13 @@ def _with_figures(
     kind = kind_of(cell.implementation)
     time = Time(
         time_s=typical.value,
-        ci99_s=_long_run(typical, result, "time", kind).interval(),
+        ci99_s=long_run(typical, result, "time", kind).interval(),
         run_ci99_s=typical.interval(),
         rounds=typical.rounds,
         samples=sum(len(run.values) for run in runs.values()),
         benchmark=name,
         undisturbed_s=undisturbed.value,
-        undisturbed_ci99_s=_long_run(undisturbed, result, "undisturbed-time", kind).interval(),
+        undisturbed_ci99_s=long_run(undisturbed, result, "undisturbed-time", kind).interval(),
         states=_states(runs.values()),
         confirmed_s=_confirmed_s(rounds.get(name + PLAIN, {})),
     )
@@ -314,12 +332,33 @@ def between(implementation: str, versus: str) -> str:
     return "/".join(sorted((kind_of(implementation), kind_of(versus))))
 
 
-def _long_run(found: stats.Estimate, result: ResultFile, of: Figure, kinds: str) -> stats.Estimate:
+def long_run(found: stats.Estimate, result: ResultFile, of: Figure, kinds: str) -> stats.Estimate:
     """The figure as an estimate of what the machine gives in the long run, where that is known."""
     for known in result.deviations:
         if (known.of, known.between) == (of, kinds):
             return stats.in_the_long_run(found, known.value, known.degrees)
     return found
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """Totals of a network as estimates of what the machine gives in the long run.
+
+    Runs differ in a total as much as in any of its layers, at the most: of the kinds of
+    implementations in it, that counts which gives the widest interval.
+    """
+
+    result: ResultFile
+
+    def time(self, found: stats.Estimate, names: set[str]) -> stats.Estimate:
+        return self._widest(found, "time", {kind_of(name) for name in names})
+
+    def ratio(self, found: stats.Estimate, pairs: set[tuple[str, str]]) -> stats.Estimate:
+        return self._widest(found, "speedup", {between(*pair) for pair in pairs})
+
+    def _widest(self, found: stats.Estimate, of: Figure, kinds: set[str]) -> stats.Estimate:
+        widened = [long_run(found, self.result, of, each) for each in sorted(kinds)]
+        return max(widened, key=lambda one: one.half_width() or 0.0, default=found)
 
 
 def _first(result: ResultFile) -> int | None:
@@ -384,7 +423,7 @@ def _speedup(key: RatioKey, ratio: Ratio, reliable: bool, result: ResultFile) ->
     kinds = between(implementation, ratio.chosen)
     quiet = None
     if undisturbed is not None:
-        quiet = _long_run(undisturbed, result, "undisturbed-speedup", kinds)
+        quiet = long_run(undisturbed, result, "undisturbed-speedup", kinds)
     return Speedup(
         layer=layer,
         pass_=pass_,
@@ -392,7 +431,7 @@ def _speedup(key: RatioKey, ratio: Ratio, reliable: bool, result: ResultFile) ->
         versus=versus,
         chosen=ratio.chosen,
         ratio=estimate.value,
-        ci99=_long_run(estimate, result, "speedup", kinds).interval(),
+        ci99=long_run(estimate, result, "speedup", kinds).interval(),
         run_ci99=estimate.interval(),
         rounds=estimate.rounds,
         reliable=reliable,
@@ -472,15 +511,17 @@ def _summary(ratios: dict[RatioKey, Ratio], result: ResultFile) -> Iterable[Summ
             mean = mean_over(of_row)
             if mean is None:
                 continue
-            quiet = _mean([ratio.undisturbed for ratio in of_row], _first(result))
             kinds = between(implementation, of_row[0].chosen)
-            long_run = _long_run(mean, result, "speedup", kinds)
+            widened = long_run(mean, result, "speedup", kinds)
+            quiet = _mean([ratio.undisturbed for ratio in of_row], _first(result))
+            if quiet is not None:
+                quiet = long_run(quiet, result, "undisturbed-speedup", kinds)
             yield SummaryRow(
                 implementation,
                 versus,
                 pass_,
                 mean.value,
-                long_run.interval(),
+                widened.interval(),
                 run_ci99=mean.interval(),
                 undisturbed_mean=None if quiet is None else quiet.value,
                 undisturbed_ci99=None if quiet is None else quiet.interval(),

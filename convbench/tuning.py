@@ -6,23 +6,20 @@ a convenience: whatever is wrong with its file, nothing raises, and a trial is m
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
-import json
 import math
-import os
 import re
-import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import convbench
+from convbench import cache_file
 from convbench.layer import Layer, Pass
 
 ROOT = Path("/")
@@ -229,14 +226,10 @@ CACHE_VARIABLE = "CONVBENCH_TUNING_CACHE"
 """A path in place of the default one; empty: nothing is kept on disk."""
 
 CACHE_SCHEMA = "convbench-tuning/1"
-_OURS = '{"schema": "convbench-tuning/'
 
 MAX_MACHINES = 8
 MAX_TRIALS = 4000
 """So many machines, and trials of each, are kept: the latest."""
-
-LOCK_S = 1.0
-"""Longer nobody waits for the file: a holder that was stopped must not stop others."""
 
 Trials = dict[str, dict[str, dict[str, float]]]
 """Seconds a call by candidate, by convolution (`convolution`), by machine (`fingerprint`)."""
@@ -278,28 +271,24 @@ def fingerprint(root: Path = ROOT) -> str:
 def _algorithms(folder: Path = Path(__file__).parent / "implementations") -> int:
     """A checksum of the source of the implementations and of trials: a version that is worked on is
     not one."""
-    sources = (Path(__file__), *sorted(folder.glob("*.py")))
-    return functools.reduce(lambda sum_, path: zlib.crc32(path.read_bytes(), sum_), sources, 0)
+    return checksum((Path(__file__), *sorted(folder.glob("*.py"))))
+
+
+def checksum(files: Iterable[Path]) -> int:
+    """CRC-32 of what the files hold, in their order."""
+    return functools.reduce(lambda sum_, path: zlib.crc32(path.read_bytes(), sum_), files, 0)
 
 
 def cache_path() -> Path | None:
     """Where trials are kept; None where nothing shall be."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named is not None:
-        return Path(named) if named else None
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():
-        try:
-            base = Path.home() / ".cache"
-        except RuntimeError:
-            return None
-    return base / "convbench" / "tuning.json"
+    return cache_file.path_of("tuning.json", CACHE_VARIABLE)
 
 
 def recall(machine: str, key: str) -> dict[str, float] | None:
     """What a trial of that convolution gave on that machine, the fastest first; or None."""
     path = cache_path()
-    found = None if path is None else (_read_trials(path) or {}).get(machine, {}).get(key)
+    document = None if path is None else cache_file.read(path, CACHE_SCHEMA)
+    found = _trials(document or {}).get(machine, {}).get(key)
     return None if not found else dict(sorted(found.items(), key=lambda entry: entry[1]))
 
 
@@ -309,85 +298,33 @@ def remember(machine: str, key: str, times: dict[str, float]) -> dict[str, float
     That is what another process kept of the same candidates meanwhile, so that all processes of a
     run take the same. A file that is not ours is left as it is.
     """
-    path = cache_path()
-    if path is None:
-        return times
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
-            trials = _read_trials(path)
-            if trials is None:
-                return times
-            of_machine = trials.pop(machine, {})
-            before = of_machine.pop(key, {})
-            kept = before if before.keys() == times.keys() else times
-            of_machine[key] = kept
-            trials[machine] = dict(list(of_machine.items())[-MAX_TRIALS:])
-            latest = dict(list(trials.items())[-MAX_MACHINES:])
-            _replace(path, {"schema": CACHE_SCHEMA, "trials": latest})
-    except OSError:
+    kept = times
+
+    def with_trial(document: dict[str, Any]) -> dict[str, Any]:
+        nonlocal kept
+        trials = _trials(document)
+        of_machine = trials.pop(machine, {})
+        before = of_machine.pop(key, {})
+        kept = before if before.keys() == times.keys() else times
+        of_machine[key] = kept
+        trials[machine] = dict(list(of_machine.items())[-MAX_TRIALS:])
+        return {"trials": dict(list(trials.items())[-MAX_MACHINES:])}
+
+    if not cache_file.update(cache_path(), CACHE_SCHEMA, with_trial):
         return times
     return dict(sorted(kept.items(), key=lambda entry: entry[1]))
 
 
-def _read_trials(path: Path) -> Trials | None:
-    """The file's trials, without what is damaged; None for a file that is not ours."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError):
-        return None
-    if not text.startswith(_OURS):
-        return None if text.strip() else {}
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    if document.get("schema") != CACHE_SCHEMA:
-        return {}
+def _trials(document: dict[str, Any]) -> Trials:
+    """The file's trials, without what is damaged."""
     return {
         machine: {key: times for key, times in of_machine.items() if _are_times(times)}
-        for machine, of_machine in _entries(document.get("trials"))
+        for machine, of_machine in cache_file.entries(document.get("trials"))
         if isinstance(of_machine, dict)
     }
 
 
-def _entries(found: Any) -> list[tuple[str, Any]]:
-    return list(found.items()) if isinstance(found, dict) else []
-
-
 def _are_times(found: Any) -> bool:
-    return bool(_entries(found)) and all(
+    return bool(cache_file.entries(found)) and all(
         isinstance(value, int | float) and 0 < value < math.inf for value in found.values()
     )
-
-
-def _replace(path: Path, document: dict[str, Any]) -> None:
-    """Writes the file whole, or not at all."""
-    descriptor, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
-    try:
-        with open(descriptor, "w") as file:
-            json.dump(document, file)
-        os.replace(name, path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Alone with the file inside the `with`, as far as that can be had within LOCK_S."""
-    import fcntl
-
-    with path.with_name(f"{path.name}.lock").open("a") as lock:
-        deadline = time.monotonic() + LOCK_S
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if time.monotonic() < deadline:
-                    time.sleep(0.005)
-                    continue
-            break
-        yield

@@ -1,9 +1,10 @@
-"""What every test has: a tuning cache of the session's own, never the user's."""
+"""What every test has: a tuning cache of its session, not the user's, and no memory of runs."""
 
 import sys
 
 import pytest
 
+from convbench.run_memory_file import MEMORY_VARIABLE
 from convbench.tuning import CACHE_VARIABLE
 
 
@@ -14,6 +15,14 @@ def tuning_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(path))
         yield path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_run_memory():
+    """Runs of a test are not remembered: what a later one prints would depend on earlier ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MEMORY_VARIABLE, "")
+        yield
 
 
 @pytest.fixture(autouse=True)

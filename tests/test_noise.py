@@ -13,14 +13,16 @@ import pytest
 from rich.console import Console
 
 from convbench import implementations, operands
+from convbench.between_runs import LEAST_DEVIATION
 from convbench.errors import ExitCode, ResultError
 from convbench.implementations.variants import Delayed, Variant
 from convbench.layer import Pass
-from convbench.noise import LEAST_DEVIATION, SCHEMA, Level, NoiseFile, NoiseRun, Trial, figures
+from convbench.noise import SCHEMA, Level, NoiseFile, NoiseRun, Trial, figures
 from convbench.noise_file import deviations_of, load, save
 from convbench.report import format_of, render
 from convbench.report.noise_tables import report
 from convbench.report.terminal import print_report
+from convbench.run_memory_file import MEMORY_VARIABLE
 from tests.cli import ROOT, TINY, convbench, run_tiny
 from tests.report_fixture import CONV1, MACHINE, SOFTWARE
 
@@ -259,8 +261,14 @@ def test_golden(name, how, monkeypatch):
 def test_noise_measures_and_goes_on(tmp_path):
     path = tmp_path / "noise.json"
     options = ("--effort", "quick", "--layer", "a", "--pass", "forward", "--quiet", "-o", path)
-    done = convbench("noise", TINY, "--runs", 2, "--inject", "50%", *options)
+    memory = tmp_path / "runs.json"
+    remembering = {MEMORY_VARIABLE: str(memory)}
+    done = convbench("noise", TINY, "--runs", 2, "--inject", "50%", *options, **remembering)
     assert done.returncode == 0, done.stderr
+    (runs,) = json.loads(memory.read_text())["runs"].values()
+    assert len(runs) == 2
+    kept = [name for of in runs[0]["figures"].values() for names in of.values() for name in names]
+    assert {name.partition(": ")[2] for name in kept} == {"im2col", "im2col over loop"}
     assert "slowed by" in done.stdout
     document = json.loads(path.read_text())
     assert len(document["runs"]) == 2

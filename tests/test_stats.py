@@ -64,3 +64,19 @@ def test_geometric_mean_keeps_rounds_as_replicates():
     assert mean.rounds == 5
     # The cells move together, so that two cells tell no more than one.
     assert mean.error == pytest.approx(stats.estimate(first).error)
+
+
+def test_an_interval_of_the_long_run_is_never_narrower_than_that_of_the_run():
+    """Though a deviation that is known well adds degrees of freedom."""
+    found = stats.Estimate(0.1, 0.01, 5, 4)
+    for deviation, degrees in ((0.0, 9), (0.003, 99), (0.005, 2), (0.02, 9)):
+        wider = stats.in_the_long_run(found, deviation, degrees)
+        assert wider.log == found.log
+        assert wider.interval()[0] <= found.interval()[0]
+        assert wider.interval()[1] >= found.interval()[1]
+    assert stats.in_the_long_run(found, 0.005, 2) == found
+    known = stats.in_the_long_run(found, 0.02, 9)
+    assert known.error == pytest.approx(math.hypot(0.01, 0.02))
+    exactly = 0.0005**2 / (0.0001**2 / 4 + 0.0004**2 / 9)
+    assert exactly * 0.9 < known.degrees <= exactly
+    assert known.degrees == 12

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from convbench import tuning
+from convbench import cache_file, tuning
 from convbench.layer import Layer, Pass
 from convbench.tuning import convolution, fastest, recall, remember
 from tests.cli import ROOT
@@ -278,7 +278,7 @@ def test_its_size_is_bounded(cache, monkeypatch):
 def test_a_lock_that_is_held_for_good_costs_a_moment(cache, monkeypatch):
     import fcntl
 
-    monkeypatch.setattr(tuning, "LOCK_S", 0.05)
+    monkeypatch.setattr(cache_file, "LOCK_S", 0.05)
     cache.parent.mkdir()
     with cache.with_name("tuning.json.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

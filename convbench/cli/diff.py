@@ -32,16 +32,16 @@ def diff(
     ] = None,
 ) -> None:
     """Compare saved result files; always exit code 0 when they can be read."""
-    from convbench.compare import Deviations
     from convbench.compare import diff as compare
+    from convbench.compare import learnt_by
     from convbench.noise_file import deviations_of
     from convbench.report.diff_tables import report
     from convbench.result_file import load
 
     refuse_checks(format_, "diff")
     files = [(str(path), load(path)) for path in (old, new, *(more or ()))]
-    deviations = Deviations()
+    newest = files[-1][1].result
+    deviations = learnt_by(newest)
     if noise is not None:
-        newest = files[-1][1].result
         deviations = deviations_of(noise, newest.machine, newest.threads)
     print_report(report(compare(files, deviations)), format_, output)

@@ -30,6 +30,7 @@ from convbench.cli.measuring import (
     any_wrong,
     new_session,
     options_of,
+    recall_runs,
     result_path,
     watched,
 )
@@ -179,6 +180,7 @@ def gate(
             )
             path = result_path(output, suite.name, force)
             session = new_session(suite, threads, effort, seed or 0, path, tune=not no_tune)
+            recall_runs(session)
             options = options_of(session, budget, timeout, comparing=against is not None)
             terms = _measured_here(terms, noise, session.threads)
             held = _run_held_to(terms, session, options, quiet, notes)

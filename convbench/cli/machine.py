@@ -26,6 +26,7 @@ def machine(
     """Show CPU, caches, BLAS, versions, and measured peaks: SGEMM, DGEMM, copies, calls, pages."""
     from convbench.machine import usable_cpus
     from convbench.report.machine_tables import report
+    from convbench.run_memory_file import recall
     from convbench.schedule import describe
     from convbench.schedule.options import worker_environment
 
@@ -38,4 +39,9 @@ def machine(
             except StopIteration as done:
                 described = done.value
                 break
-    print_report(report(described), format_, output)
+    known = {
+        threads: found
+        for threads in sorted({1, len(usable_cpus())})
+        if (found := recall(described.machine, described.software, threads)) is not None
+    }
+    print_report(report(described, known), format_, output)

@@ -14,6 +14,7 @@ from convbench.cli.console import Watcher, complain
 from convbench.errors import ConvbenchError
 
 if TYPE_CHECKING:
+    from convbench.result_file import Saved
     from convbench.results import ResultFile
     from convbench.schedule import Options, Session
     from convbench.schedule.events import Event
@@ -340,6 +341,26 @@ def new_session(
         shard=shard,
         tune=tune,
     )
+
+
+def recall_runs(session: Session) -> None:
+    """Tells the session what earlier runs on this machine showed of how much runs differ."""
+    from convbench.run_memory_file import recall
+
+    if session.state == "warm":
+        known = recall(session.machine, session.software, session.threads)
+        if known is not None:
+            session.earlier_runs, session.deviations = known.runs, known.deviations
+
+
+def remember_run(saved: Saved, subject: str | None = None) -> None:
+    """Keeps what a finished run showed, for later ones; for `subject` see run_memory.run_of."""
+    from convbench.run_memory import run_of
+    from convbench.run_memory_file import remember
+
+    run = run_of(saved, subject)
+    if run is not None:
+        remember(saved.result.machine, saved.result.software, saved.result.threads, run)
 
 
 def thread_count(asked: str | int) -> int:

@@ -27,6 +27,7 @@ from convbench.cli.measuring import (
     any_wrong,
     new_session,
     options_of,
+    remember_run,
     selected,
     watched,
 )
@@ -125,6 +126,7 @@ def noise(
                 file = replace(file, machine=first.machine, software=first.software)
                 file = replace(file, runs=(*file.runs, done))
                 save(path, file)
+                remember_run(session.saved(), subject)
         except InterruptedRun:
             interrupted = True
     if file.runs:

@@ -35,6 +35,8 @@ from convbench.cli.measuring import (
     any_wrong,
     new_session,
     options_of,
+    recall_runs,
+    remember_run,
     result_path,
     selected,
     shard_of,
@@ -131,6 +133,7 @@ def run(
         session = new_session(suite, threads, effort, seed or 0, path, part, not no_tune)
         if state is not None:
             session.state = state.value
+        recall_runs(session)
     if precision is not None:
         session.precision = _precision(precision, session)
     options = options_of(session, budget, timeout, time_wrong, confirm=confirm)
@@ -142,7 +145,10 @@ def run(
         except InterruptedRun:
             interrupted = True
 
-    result = session.result()
+    saved = session.saved()
+    if not interrupted:
+        remember_run(saved)
+    result = saved.result
     print_result(result, format_, top=top)
     complain(f"saved {session.path}")
     if interrupted:

@@ -24,6 +24,7 @@ from convbench.compare.document import (
     Quantity,
     Session,
     Verdict,
+    learnt_by,
 )
 from convbench.compare.figures import compared_of, measured_of, subjects_of
 from convbench.compare.sessions import (
@@ -56,6 +57,7 @@ __all__ = [
     "changes_of_environment",
     "diff",
     "incomparable",
+    "learnt_by",
     "other_geometry",
     "rounds_to_show",
 ]

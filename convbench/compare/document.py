@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from convbench.results import Interval, Part, Status
+from convbench.between_runs import TWO_RUNS
+from convbench.results import Deviation, Interval, Part, ResultFile, Status
 from convbench.suite import FILE_NAMES
 
 Quantity = Literal["time", "speedup", "peak_memory", "fraction_of_peak"]
@@ -17,17 +18,42 @@ Verdict = Literal["up", "down", "equal", "unclear", "no_interval", "estimated"]
 class Deviations:
     """How much the same code differs between two sessions, as standard deviations of logs.
 
-    `degrees` of freedom say how well that is known. `source` is the noise file that it comes from;
-    None: assumed.
+    `degrees` of freedom say how well that is known. `source` is the noise file, or the runs, that
+    it comes from; None: assumed. `learnt` is what a session knew of earlier runs; it counts before
+    the others, and says how much one run deviates from the long run.
     """
 
     speedup: float = 0.02
     time: float = 0.10
     degrees: float = math.inf
     source: str | None = None
+    learnt: tuple[Deviation, ...] = ()
+
+    def of_speedup(self, between: str) -> tuple[float, float]:
+        """The deviation of a speedup between two kinds of implementations, and its degrees."""
+        return self._of("speedup", between) or (self.speedup, self.degrees)
+
+    def of_time(self, kind: str) -> tuple[float, float]:
+        """The deviation of a kind's time, and its degrees of freedom."""
+        return self._of("time", kind) or (self.time, self.degrees)
+
+    def _of(self, of: str, between: str) -> tuple[float, float] | None:
+        for known in self.learnt:
+            if (known.of, known.between) == (of, between):
+                return TWO_RUNS * known.value, known.degrees
+        return None
 
 
 ASSUMED = Deviations()
+
+
+def learnt_by(result: ResultFile) -> Deviations:
+    """What the session of a result knew of earlier runs on its machine; ASSUMED without that."""
+    known = tuple(one for one in result.deviations if one.of in ("speedup", "time"))
+    if not known:
+        return ASSUMED
+    runs = max(one.runs for one in known)
+    return replace(ASSUMED, source=f"{runs} earlier runs on this machine", learnt=known)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,20 @@ from convbench.compare.document import (
     Verdict,
 )
 from convbench.layer import Pass
-from convbench.results import Cell, Part
-from convbench.rounds import by_round, log_median, log_undisturbed
-from convbench.summary import FASTEST_KERAS, LOOP, Ratio, mean_over, speedups, summarise
+from convbench.results import Cell, Part, ResultFile
+from convbench.results import Figure as OfFigure
+from convbench.summary import (
+    FASTEST_KERAS,
+    LOOP,
+    Ratio,
+    between,
+    kind_of,
+    long_run,
+    mean_over,
+    speedups,
+    summarise,
+    times,
+)
 
 if TYPE_CHECKING:
     from convbench.result_file import Saved
@@ -45,6 +56,7 @@ TIME, MEMORY, FRACTION = Subject("time"), Subject("peak_memory"), Subject("fract
 class Measured:
     """A file's cells that can be compared, and what was timed of them, log by log and round."""
 
+    result: ResultFile
     cells: dict[CellKey, Cell]
     timed: dict[Subject, dict[CellKey, Ratio]]
     fastest: frozenset[CellKey]  # the Keras ways that others are compared with
@@ -66,23 +78,21 @@ def measured_of(saved: Saved, without: Collection[str] = ()) -> Measured:
         if cell.layer not in without
     }
     timed: dict[Subject, dict[CellKey, Ratio]] = {TIME: {}, FRACTION: {}}
-    rounds = by_round(benchmarks)
-    first = None if result.precision is None else result.precision.first_rounds
-    for key, cell in cells.items():
-        if cell.status == "ok" and cell.time is not None:
-            times = rounds[cell.time.benchmark]
-            logs = {number: log_median(run) for number, run in times.items()}
-            undisturbed = {number: log_undisturbed(run) for number, run in times.items()}
-            timed[TIME][key] = Ratio(logs, "", undisturbed, first)
-            if cell.work is not None and cell.work.fraction_of_peak:
-                at_peak = math.log(cell.work.fraction_of_peak * cell.time.time_s)
-                of_peak = {number: at_peak - log for number, log in logs.items()}
-                timed[FRACTION][key] = Ratio(of_peak, "", first=first)
+    for key, time in times(result, benchmarks).items():
+        cell = cells.get(key)
+        if cell is None or cell.time is None:
+            continue
+        timed[TIME][key] = time
+        if cell.work is not None and cell.work.fraction_of_peak:
+            at_peak = math.log(cell.work.fraction_of_peak * cell.time.time_s)
+            of_peak = {number: at_peak - log for number, log in time.logs.items()}
+            timed[FRACTION][key] = replace(time, logs=of_peak, undisturbed={})
     for (layer, pass_, implementation, versus), ratio in speedups(result, benchmarks).items():
         of_versus = timed.setdefault(Subject("speedup", versus), {})
         of_versus[layer, pass_, implementation] = ratio
     keras = (s for s in result.speedups if s.versus == FASTEST_KERAS)
     return Measured(
+        result,
         cells,
         timed,
         fastest=frozenset((s.layer, s.pass_, s.chosen) for s in keras),
@@ -144,7 +154,13 @@ def _figure(subject: Subject, measured: Measured, key: CellKey) -> Figure | None
     if ratio is None:
         is_fastest = subject.versus == FASTEST_KERAS and key in measured.fastest
         return Figure("ok", chosen=key[2] if is_fastest else None)
-    estimate, undisturbed = ratio.estimate, ratio.undisturbed_estimate
+    of: OfFigure = "speedup" if subject.quantity == "speedup" else "time"
+    kinds = between(key[2], ratio.chosen) if of == "speedup" else kind_of(key[2])
+    estimate = long_run(ratio.estimate, measured.result, of, kinds)
+    undisturbed = ratio.undisturbed_estimate
+    if undisturbed is not None:
+        quiet: OfFigure = "undisturbed-speedup" if of == "speedup" else "undisturbed-time"
+        undisturbed = long_run(undisturbed, measured.result, quiet, kinds)
     return Figure(
         "ok",
         estimate.value,
@@ -178,9 +194,13 @@ def _change(
     then, now = (mean_over(timed[key] for key in shared) for timed in (below, above))
     if then is None or now is None:
         return None
-    tau = deviations.speedup if subject.quantity == "speedup" else deviations.time
+    implementation, chosen = shared[0][2], above[shared[0]].chosen
+    if subject.quantity == "speedup":
+        deviation = deviations.of_speedup(between(implementation, chosen))
+    else:
+        deviation = deviations.of_time(kind_of(implementation))
     reliable = all(_is_reliable(subject, key, m) for key in shared for m in (old, new))
-    change = change_of(now, then, tau, deviations.degrees)
+    change = change_of(now, then, *deviation)
     return replace(change, reliable=reliable, cells=len(shared))
 
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from convbench import stats, summary
-from convbench.compare import Deviations, incomparable, other_geometry
+from convbench.compare import ASSUMED, Deviations, incomparable, learnt_by, other_geometry
 from convbench.gate.decision import ROOM, TOLERANCE, Margins, Question, Subject
 from convbench.results import Cell, Duplicate, ResultFile, Step, benchmark_name
 from convbench.suite import FASTEST_KERAS, KERAS_WAYS, Rule, Suite
@@ -192,8 +192,7 @@ def against_baseline(
                 slowdown=stats.quotient(
                     before[key].estimate,
                     now[key].estimate,
-                    deviations.speedup,
-                    deviations.degrees,
+                    *deviations.of_speedup(summary.between(key[2], now[key].chosen)),
                 ),
                 found=now[key].estimate.value,
                 limit=before[key].estimate.value,
@@ -207,10 +206,16 @@ def against_baseline(
 def deviations_between(
     old: Saved, new: Saved, deviations: Deviations, allow_different_machine: bool
 ) -> Deviations:
-    """Those of one machine's sessions, or wider ones where two machines are compared after all."""
+    """Those of one machine's sessions, or wider ones where two machines are compared after all.
+
+    Where none are given, what the newer result knew of earlier runs is taken.
+    """
+    if deviations == ASSUMED:
+        deviations = learnt_by(new.result)
     if not allow_different_machine or not incomparable(old.result, new.result):
         return deviations
-    wider = max(deviations.speedup, OTHER_MACHINE)
+    learnt = (deviations.of_speedup(one.between)[0] for one in deviations.learnt)
+    wider = max(deviations.speedup, OTHER_MACHINE, *learnt)
     source = "of two machines: a choice, not a measurement"
     return Deviations(speedup=wider, time=max(deviations.time, wider), source=source)
 

@@ -20,7 +20,7 @@ from convbench.compare import (
     Verdict,
 )
 from convbench.layer import Pass
-from convbench.report import scale
+from convbench.report import deviation_words, scale
 from convbench.report.diff_flat import rows_of
 from convbench.report.run_tables import TONE_OF_STATUS
 from convbench.report.table import (
@@ -198,6 +198,8 @@ def _legend(changes: Iterable[Change]) -> Iterator[Note]:
 
 
 def _deviations(deviations: Deviations) -> str:
+    if deviations.learnt:
+        return f"the same code differs in two sessions: {deviation_words.between_two(deviations)}"
     known = "assumed" if deviations.source is None else f"from {deviations.source}"
     return (
         "between sessions the same code differs by a standard deviation of "

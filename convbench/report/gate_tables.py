@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from convbench.gate import ALPHA, Evidence, Judgement, Outcome, Question, Subject, Verdict, fails
-from convbench.report import scale
+from convbench.report import deviation_words, scale
 from convbench.report.resolution_notes import resolution_notes, twins_notes
 from convbench.report.run_checks import cell_check
 from convbench.report.run_notes import facts
@@ -210,7 +210,10 @@ def _deviation_notes(judgement: Judgement) -> Iterator[Note]:
     if judgement.deviations is None:
         return
     deviation = _percentage(judgement.deviations.speedup)
-    if judgement.deviations.source:
+    if judgement.deviations.learnt:
+        words = deviation_words.between_two(judgement.deviations)
+        yield Note(f"the two sessions are taken to differ: {words}", "dim")
+    elif judgement.deviations.source:
         yield Note(
             f"between the two sessions speedups are taken to deviate by {deviation} "
             f"({judgement.deviations.source})",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from convbench.between_runs import LEAST_RUNS
 from convbench.compare import Deviations
-from convbench.noise import LEAST_SESSIONS, Alarms, Figures, NoiseFile, NoiseRun, Power, figures
+from convbench.noise import Alarms, Figures, NoiseFile, NoiseRun, Power, figures
 from convbench.report import scale
 from convbench.report.run_notes import blas_line, versions_line
 from convbench.report.table import (
@@ -146,7 +147,7 @@ def _arms(file: NoiseFile) -> str:
 
 def _deviation_note(deviations: Deviations | None, runs: int) -> Note:
     if deviations is None:
-        return Note(f"from {LEAST_SESSIONS} runs on it is told how sessions differ ({runs} so far)")
+        return Note(f"from {LEAST_RUNS} runs on it is told how sessions differ ({runs} so far)")
     return Note(
         f"between sessions speedups deviate by {deviations.speedup * 100:.2g} %, times by "
         f"{deviations.time * 100:.2g} % (standard deviations, of {runs} sessions)",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from convbench.between_runs import LEAST_RUNS
 from convbench.machine import BlasLibrary, Caution, Software
-from convbench.report import scale
+from convbench.report import deviation_words, scale
 from convbench.report.agreement_notes import agreement_notes
 from convbench.report.large_tables import large_notes
 from convbench.report.network_tables import network_notes
@@ -20,7 +21,7 @@ from convbench.report.resolution_notes import (
 from convbench.report.table import Fact, Note
 from convbench.report.time_notes import TURNED, is_turned, time_notes
 from convbench.results import PAUSE_S, ResultFile, Speedup, SummaryRow
-from convbench.summary import FASTEST_KERAS, subject
+from convbench.summary import FASTEST_KERAS, between, kind_of, subject
 
 # Below this `5.1 times as long` reads better than `0.196 times as fast`.
 _SLOWER_FROM = 0.5
@@ -65,6 +66,7 @@ def notes(result: ResultFile, top: int, summed_up: bool) -> tuple[Note, ...]:
     found = [
         *(large_notes() if summed_up else ()),
         *_legend(result),
+        *between_runs_notes(result),
         *resolution_notes(result),
         *phases_notes(result),
         *precision_notes(result),
@@ -108,6 +110,36 @@ def _legend(result: ResultFile) -> Iterator[Note]:
         marks.append("~: memory not measured exactly")
     if marks:
         yield Note("; ".join(marks), "dim")
+
+
+def between_runs_notes(result: ResultFile) -> Iterator[Note]:
+    """Whether the printed intervals include what runs on this machine differ by."""
+    times = {kind_of(cell.implementation) for cell in result.cells if cell.time}
+    if not any(cell.time and cell.time.ci99_s for cell in result.cells):
+        return
+    speedups = {between(one.implementation, one.chosen) for one in result.speedups}
+    printed = {("time", kinds) for kinds in times} | {("speedup", kinds) for kinds in speedups}
+    known = [one for one in result.deviations if (one.of, one.between) in printed]
+    if known:
+        runs = scale.counted(deviation_words.most_runs(known), "earlier run")
+        unknown = sorted(printed - {(one.of, one.between) for one in known})
+        alone = ", ".join(f"{of}s {deviation_words.between(kinds)}" for of, kinds in unknown)
+        yield Note(
+            f"± includes what {runs} on this machine differed by: "
+            f"{deviation_words.differences(known)}"
+            + (f"; but for {alone} it is of this run alone" if alone else ""),
+            "dim",
+        )
+        return
+    why = "how much runs differ on this machine was not looked up"
+    if result.earlier_runs is not None:
+        remembered = scale.counted(result.earlier_runs, "earlier run")
+        few = "" if result.earlier_runs < LEAST_RUNS else " with these convolutions"
+        why = (
+            "convbench does not know yet how much runs differ on this machine "
+            f"({remembered} remembered, {LEAST_RUNS}{few} are needed)"
+        )
+    yield Note(f"± is of this run alone: {why}", "dim")
 
 
 def _no_interval(rounds: int) -> str:

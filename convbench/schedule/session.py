@@ -58,6 +58,7 @@ class Session:
     state: State = "warm"
     precision: Precision | None = None
     deviations: tuple[Deviation, ...] = ()
+    earlier_runs: int | None = None
     _layers: dict[str, Layer] = field(init=False, repr=False)
     _saved_at: float = field(default=-math.inf, init=False, repr=False)
     _save_s: float = field(default=0.0, init=False, repr=False)
@@ -94,6 +95,7 @@ class Session:
             state=result.state,
             precision=result.precision,
             deviations=result.deviations,
+            earlier_runs=result.earlier_runs,
         )
         session.call_s = {
             key: cell.time.time_s for key, cell in cells.items() if cell.time is not None
@@ -149,6 +151,7 @@ class Session:
             state=self.state,
             precision=self.precision,
             deviations=self.deviations,
+            earlier_runs=self.earlier_runs,
         )
         return summarise(bare, self.benchmarks)
 
