@@ -39,15 +39,16 @@ def resolution_of(
     """What a run can tell apart; None without intervals.
 
     A (layer, pass) counts with the widest interval of its speedups as they are printed, or with its
-    twin's deviation where that is more. Speedups over the reference loop count only where there are
-    no others: nobody looks at them for a few per cent. Where nothing was compared, what counts is
-    what the twin's own interval says.
+    twin's deviation where that is more. Speedups of and over the reference loop count only where
+    there are no others: nobody looks at them for a few per cent. Where nothing was compared, what
+    counts is what the twin's own interval says.
     """
     speedups = list(speedups)
-    others = {(s.layer, s.pass_) for s in speedups if s.versus != LOOP}
+    others = {(s.layer, s.pass_) for s in speedups if LOOP not in (s.implementation, s.versus)}
     widths: dict[Unit, float] = {}
     for s in speedups:
-        if s.ci99 and (s.versus != LOOP or (s.layer, s.pass_) not in others):
+        with_loop = LOOP in (s.implementation, s.versus)
+        if s.ci99 and not (with_loop and (s.layer, s.pass_) in others):
             _widen(widths, (s.layer, s.pass_), half_width(s.ci99))
     compared = set(widths)
     for twin in duplicates:

@@ -443,13 +443,13 @@ def _speedup(key: RatioKey, ratio: Ratio, reliable: bool, result: ResultFile) ->
 def _claims(ratios: dict[RatioKey, Ratio]) -> dict[Unit, stats.Estimate]:
     """The widest speedup of each (layer, pass) within this run: what the run claims to tell there.
 
-    Speedups over the reference loop count only where there are no others: nobody looks at them for
-    a few per cent.
+    Speedups of and over the reference loop count only where there are no others: nobody looks at
+    them for a few per cent.
     """
     claims: dict[Unit, stats.Estimate] = {}
-    others = {key[:2] for key in ratios if key[3] != LOOP}
+    others = {key[:2] for key in ratios if LOOP not in key[2:]}
     for key, ratio in ratios.items():
-        if key[3] != LOOP or key[:2] not in others:
+        if LOOP not in key[2:] or key[:2] not in others:
             _claim(claims, key[:2], ratio.estimate)
     return claims
 
