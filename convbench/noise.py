@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from convbench import stats
-from convbench.between_runs import Between, Seen, between_runs
+from convbench.between_runs import TWO_RUNS, Between, Seen, between_runs
 from convbench.compare import Deviations
 from convbench.gate import Outcome
 from convbench.layer import Pass
@@ -94,13 +94,16 @@ class NoiseFile:
 
     @property
     def deviations(self) -> Deviations | None:
-        """How much sessions differ here; None with fewer than three that have figures in common."""
+        """How much two sessions differ; None with fewer than three that have figures in common."""
         speedup = _between_sessions(run.speedups for run in self.runs)
         time = _between_sessions(run.times for run in self.runs)
         if speedup is None or time is None:
             return None
-        degrees = min(speedup.degrees, time.degrees)
-        return Deviations(speedup=speedup.deviation, time=time.deviation, degrees=degrees)
+        return Deviations(
+            speedup=TWO_RUNS * speedup.deviation,
+            time=TWO_RUNS * time.deviation,
+            degrees=min(speedup.degrees, time.degrees),
+        )
 
 
 @dataclass(frozen=True)

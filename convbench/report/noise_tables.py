@@ -149,7 +149,7 @@ def _deviation_note(deviations: Deviations | None, runs: int) -> Note:
     if deviations is None:
         return Note(f"from {LEAST_RUNS} runs on it is told how sessions differ ({runs} so far)")
     return Note(
-        f"between sessions speedups deviate by {deviations.speedup * 100:.2g} %, times by "
+        f"two sessions differ in speedups by {deviations.speedup * 100:.2g} %, in times by "
         f"{deviations.time * 100:.2g} % (standard deviations, of {runs} sessions)",
         details="sessions of one hour differ less than those of a week: add runs on other days",
     )
