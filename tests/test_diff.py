@@ -243,7 +243,8 @@ def test_csv_of_three_files_names_each_pair() -> None:
 
 def test_json_has_no_numbers_that_json_has_not() -> None:
     data = json.loads(view("typical", "json"), parse_constant=pytest.fail)
-    assert data["deviations"] == {"speedup": 0.02, "time": 0.1, "degrees": None, "source": None}
+    assumed = {"speedup": 0.02, "time": 0.1, "degrees": None, "source": None, "learnt": []}
+    assert data["deviations"] == assumed
     assert [one["quantity"] for one in data["compared"]] == [
         *("time", "speedup", "speedup", "peak_memory", "fraction_of_peak")
     ]
