@@ -112,7 +112,7 @@ def test_outcomes_and_messages() -> None:
     assert said("conv2 input-gradient im2col twin") == (
         "inconclusive",
         "two runs of the same code differed: the second took 0.932 [0.921, 0.943] times as long, "
-            "and the run claims to tell 5.0 %",
+        "and the run claims to tell 5.0 %",
     )
     assert "conv1 forward im2col twin" not in found  # it is reliable
 

@@ -16,7 +16,7 @@ import pytest
 
 from convbench import tuning
 from convbench.calibration import calibrate, copy_array_bytes, neighbour_load, sgemm_rate_in
-from convbench.cautions import cautions, relevant_environment
+from convbench.cautions import COSTS_NOTHING, cautions, relevant_environment
 from convbench.errors import ConvbenchError
 from convbench.machine import (
     BlasLibrary,
@@ -336,10 +336,12 @@ def test_pinned_kernels_measured_for_real():
     if all(library.library != "openblas" for library in blas_libraries("numpy")):
         pytest.skip("NumPy uses another BLAS")
     caution = only(cautions(MACHINE, {**os.environ, **HASWELL}, 2, sgemm_rate_in))
-    assert caution.what == "OPENBLAS_CORETYPE=Haswell pins OpenBLAS to Haswell kernels"
-    assert caution.hint.endswith("set environment: {OPENBLAS_CORETYPE: null} in the suite")
     assert caution.factor is not None
-    assert 1.2 < caution.factor < 4
+    assert 0.5 < caution.factor < 4  # 1.9 on a Xeon; on a loud EPYC, whose AVX-512 is two halves, 1
+    said = "OPENBLAS_CORETYPE=Haswell pins OpenBLAS to Haswell kernels"
+    costs_nothing = caution.factor < COSTS_NOTHING
+    assert caution.what == said + ", which costs nothing measurable here" * costs_nothing
+    assert caution.hint.endswith("set environment: {OPENBLAS_CORETYPE: null} in the suite")
 
 
 def test_pinned_kernels_are_measured_with_one_thread_and_nothing_else_changed():

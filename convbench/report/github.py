@@ -62,7 +62,10 @@ def summary(report: Report, room: int = SUMMARY_BYTES) -> str:
         return shown
     grids = range(sum(len(table.sections) for table in whole.tables))
     fitting = bisect_right(grids, room, key=lambda kept: _bytes(markdown.render(_cut(whole, kept))))
-    return markdown.render(_cut(whole, max(fitting - 1, 0)))
+    cut = _cut(whole, max(fitting - 1, 0))
+    if fitting == 0 and len(cut.notes) > 2:  # not even the notes fit: keep the answer, the last one
+        cut = replace(cut, notes=(cut.notes[0], cut.notes[-1]))
+    return markdown.render(cut)
 
 
 # Annotations
