@@ -331,13 +331,23 @@ def test_a_good_machine_gives_no_caution_and_measures_nothing():
 
 
 def test_pinned_kernels_measured_for_real():
+    """The factor is what rates measured here say, and the sentence follows from the factor.
+
+    What Haswell kernels cost depends on the CPU: 1.9 times on a Xeon with AVX-512, nothing on an
+    EPYC of family 25, model 17 (0.95 to 0.99, six measurements).
+    """
+    import numpy  # noqa: F401 - the libraries that are asked for are those that are loaded
+
     if "avx512f" not in fingerprint().isa or sys.platform != "linux":
         pytest.skip("Haswell kernels cost something only where there are better ones")
     if all(library.library != "openblas" for library in blas_libraries("numpy")):
         pytest.skip("NumPy uses another BLAS")
-    caution = only(cautions(MACHINE, {**os.environ, **HASWELL}, 2, sgemm_rate_in))
-    assert caution.factor is not None
-    assert 0.5 < caution.factor < 4  # 1.9 on a Xeon; on a loud EPYC, whose AVX-512 is two halves, 1
+    pinned = {**os.environ, **HASWELL}
+    caution = only(cautions(MACHINE, pinned, 2, sgemm_rate_in))
+    free = {name: value for name, value in pinned.items() if name not in HASWELL}
+    rates = [(sgemm_rate_in(free, 1), sgemm_rate_in(pinned, 1)) for _ in range(3)]
+    expected = max(above for above, _ in rates) / max(below for _, below in rates)
+    assert caution.factor == pytest.approx(expected, rel=0.15)
     said = "OPENBLAS_CORETYPE=Haswell pins OpenBLAS to Haswell kernels"
     costs_nothing = caution.factor < COSTS_NOTHING
     assert caution.what == said + ", which costs nothing measurable here" * costs_nothing
