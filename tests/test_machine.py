@@ -333,8 +333,8 @@ def test_a_good_machine_gives_no_caution_and_measures_nothing():
 def test_pinned_kernels_measured_for_real():
     """The factor is what rates measured here say, and the sentence follows from the factor.
 
-    What Haswell kernels cost depends on the CPU: 1.9 times on a Xeon with AVX-512, nothing on an
-    EPYC of family 25, model 17 (0.95 to 0.99, six measurements).
+    What Haswell kernels cost depends on the CPU. On an EPYC of family 25, model 17, they cost
+    nothing: SGEMM is 0.95 to 0.99 times as fast without them (six measurements).
     """
     import numpy  # noqa: F401 - the libraries that are asked for are those that are loaded
 
