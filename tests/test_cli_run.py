@@ -435,6 +435,22 @@ def test_confirmed_by_plain_loops(tmp_path):
     assert after["benchmarks"] == json.loads(before)["benchmarks"]
 
 
+def test_a_finished_run_is_confirmed_when_it_is_resumed(tmp_path):
+    output = tmp_path / "r.json"
+    options = ("--impl", "im2col", "--impl", "loop", "--pass", "forward", "--layer", "a")
+    _, before = run_tiny(output, *options)
+    assert all(cell["time"]["confirmed_s"] is None for cell in cells(before).values())
+    done = convbench("run", "--resume", output, "--confirm")
+    assert done.returncode == 0, done.stderr
+    after = json.loads(output.read_text())
+    assert all(cell["time"]["confirmed_s"] > 0 for cell in cells(after).values())
+    assert "plain loop" in done.stdout
+    names = {one["metadata"]["name"] for one in after["benchmarks"]}
+    timed = [one for one in after["benchmarks"] if not one["metadata"]["name"].endswith("#plain")]
+    assert timed == before["benchmarks"]
+    assert {"a/forward/im2col#plain", "a/forward/loop#plain"} <= names
+
+
 def test_the_first_call_after_a_pause_is_another_state(tmp_path):
     output = tmp_path / "r.json"
     options = ("--impl", "im2col", "--pass", "forward", "--layer", "a")

@@ -24,10 +24,16 @@ LOOP_PLAN = Plan(wake_s=0.3, sample_s=0.01, visit_s=0.6, least=3)
 def confirm(session: Session, options: Options, number: int, rounds: int) -> Iterator[Event]:
     """Runs the plain loops that are due after round `number` of `rounds`."""
     timed = [key for key in session.cells if session.rounds_of(benchmark_name(*key))]
-    for index, key in enumerate(timed):
+    due = [
+        key
+        for index, key in enumerate(timed)
+        if index % rounds == (number - 1) % rounds
+        and not session.rounds_of(benchmark_name(*key) + PLAIN)
+    ]
+    if not due:
+        return
+    for key in due:
         name = benchmark_name(*key) + PLAIN
-        if index % rounds != (number - 1) % rounds or session.rounds_of(name):
-            continue
         yield Progress("timing", f"round {number}: plain loop of {key[0]} {key[1]} {key[2]}")
         sampled = _plain(session, options, key)
         if sampled is not None:

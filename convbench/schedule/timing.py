@@ -83,6 +83,8 @@ def measure_rounds(session: Session, options: Options, started: float) -> Iterat
                 return
         missing = _missing(session, units, number)
         if not missing:  # a resumed session has this round already
+            if options.confirm:
+                yield from confirm(session, options, number, first)
             continue
         if number <= MIN_ROUNDS:
             needed = min(MIN_ROUNDS, asked) - number + 1
