@@ -54,7 +54,8 @@ def test_samples_follow_each_other_and_the_calls_that_woke_the_arm_up(on):
     found = visit(machine.run, PLAN)
     assert found.values == pytest.approx([3e-4] * 20)
     assert found.loops == 9  # as many calls as fill 2.5 ms
-    assert found.awake_s == pytest.approx(0.06, abs=clock.WAKE_SAMPLE_S)
+    assert found.awake_s(3e-4) == pytest.approx(0.06, abs=clock.WAKE_SAMPLE_S)
+    assert found.awake_s(1e-4) is None
     # Nothing but calls has moved the clock: the harness has no time of its own in between.
     assert machine.now == pytest.approx(
         found.loops * sum(found.values) + sum(calls * s for calls, s in found.warmups)
@@ -119,11 +120,30 @@ def test_an_arm_keeps_its_number_of_calls_a_sample(on):
     assert visit(machine.run, PLAN, loops=4).loops == 4
 
 
-def test_an_arm_is_woken_up_for_twice_as_long_as_it_needed():
+def test_an_arm_is_woken_up_for_twice_as_long_as_it_needed(on):
+    def seen(awake_s):
+        return visit(on(Machine(awake_s=awake_s)).run, PLAN)
+
     assert wake_s(0.2, []) == 0.2
-    assert wake_s(0.2, [0.001]) == 0.2  # seen once: not known yet
-    assert wake_s(0.2, [0.04, 0.06]) == pytest.approx(0.1)
-    assert wake_s(0.2, [0.0, 0.001]) == clock.LEAST_WAKE_S
-    assert wake_s(0.2, [0.18, 0.19]) == 0.2
-    # Later visits are shorter, so that they show nothing of how long it takes.
-    assert wake_s(0.2, [0.04, 0.06, 0.2]) == pytest.approx(0.1)
+    assert wake_s(0.2, [seen(0.0)]) == 0.2  # seen once: not known yet
+    assert wake_s(0.2, [seen(0.04), seen(0.06)]) == pytest.approx(0.1, abs=0.02)
+    assert wake_s(0.2, [seen(0.0), seen(0.0)]) < 0.02
+    assert wake_s(0.2, [seen(0.18), seen(0.18)]) == 0.2
+
+
+def test_an_arm_that_never_woke_up_while_it_was_watched_is_not_left_asleep(on):
+    """Something kept it asleep in its first visits: it is not taken to be awake at once."""
+    asleep = on(Machine(awake_s=9.9))
+    watched = [visit(asleep.run, PLAN), visit(asleep.run, PLAN)]
+    awake = on(Machine(awake_s=0.06))
+    seen = visit(awake.run, PLAN)
+    assert wake_s(0.2, [*watched, seen]) == 0.2
+
+
+def test_an_arm_that_is_asleep_in_its_later_visits_is_woken_up_for_longer_again(on):
+    """It was awake at once when it was watched, since its process had just been called."""
+    quick = [visit(on(Machine()).run, PLAN) for _ in range(2)]
+    short = Plan(wake_s=clock.LEAST_WAKE_S, sample_s=0.0025, visit_s=0.02)
+    late = [visit(on(Machine(awake_s=0.06)).run, short) for _ in range(3)]
+    assert wake_s(0.2, quick) < 0.02
+    assert wake_s(0.2, [*quick, *late]) == 0.2

@@ -14,6 +14,8 @@ import pytest
 from tests.cli import ROOT, cells, convbench
 from tests.users.synthetic import ASLEEP_S, COST_S
 
+pytestmark = pytest.mark.alone  # beside other tests even a plain loop is not the truth
+
 SUITE = ROOT / "tests" / "suites" / "fairness.yaml"
 VARIANTS = ("steady", "sleepy", "heap", "pool")
 WITHIN = 0.15

@@ -12,7 +12,7 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -61,15 +61,33 @@ class Plan:
 class Visited:
     """What a visit gave: `values` are seconds a call, one for each sample of `loops` calls.
 
-    `warmups` are the calls that woke the arm up, as (calls, seconds a call). `awake_s` is after how
-    many seconds of them the arm was as fast as at their end. `call_s` is the time of a call then.
+    `warmups` are the calls that woke the arm up, as (calls, seconds a call). `call_s` is the time
+    of a call at their end.
     """
 
     loops: int
     call_s: float
     values: tuple[float, ...]
     warmups: tuple[tuple[int, float], ...]
-    awake_s: float
+
+    @property
+    def quickest_s(self) -> float:
+        """Seconds a call of the quickest sample or group of calls; the first call is left out."""
+        return min(*self.values, *(value for _, value in self.warmups[1:]))
+
+    def awake_s(self, awake_call_s: float) -> float | None:
+        """After how many seconds of waking up calls were first as quick as those of an arm that is
+        awake, to STEADY; None if none was. The first call meets pages that nobody touched."""
+        passed = 0.0
+        for calls, value in self.warmups[1:]:
+            passed += calls * value
+            if value <= awake_call_s * (1 + STEADY):
+                return passed
+        return None
+
+    def was_awake(self, awake_call_s: float) -> bool:
+        """Whether any sample was as quick as those of an arm that is awake, to STEADY."""
+        return min(self.values) <= awake_call_s * (1 + STEADY)
 
 
 def visit(run: Callable[[], object], plan: Plan, loops: int | None = None) -> Visited:
@@ -91,7 +109,7 @@ def visit(run: Callable[[], object], plan: Plan, loops: int | None = None) -> Vi
     finally:
         if was_enabled:
             gc.enable()
-    return Visited(loops, call_s, values, tuple(warmups), _awake_s(warmups))
+    return Visited(loops, call_s, values, tuple(warmups))
 
 
 def _wake(run: Callable[[], object], seconds: float) -> list[tuple[int, float]]:
@@ -106,38 +124,32 @@ def _wake(run: Callable[[], object], seconds: float) -> list[tuple[int, float]]:
     return warmups
 
 
-def _awake_s(warmups: list[tuple[int, float]]) -> float:
-    """After how many seconds calls were first as quick as the quickest of the last half.
+def wake_s(longest: float, visits: Sequence[Visited]) -> float:
+    """How long an arm is woken up that was visited like this so far, in the same state.
 
-    The quickest, since a neighbour slows some calls of an arm that has long been awake. The first
-    call is left out: it meets pages that nobody touched.
+    The first visits wake it up for as long as the effort allows. An arm is awake where its calls
+    are about as quick as the quickest of all visits; one that never got there in a visit is taken
+    to need the longest time. The median of the watched visits counts, since a neighbour who leaves
+    in the middle of one makes an arm seem to wake up then. Where most of the latest visits gave no
+    quick sample the arm was asleep, or a neighbour was there: it gets the longest time again. What
+    is decided rests on earlier visits alone, so that it picks no samples.
     """
-    groups = warmups[1:]
-    if not groups:
-        return 0.0
-    quickest = min(value for _, value in groups[len(groups) // 2 :])
-    passed = 0.0
-    for calls, value in groups:
-        passed += calls * value
-        if value <= quickest * (1 + STEADY):
-            break
-    return passed
-
-
-def wake_s(longest: float, awake: list[float]) -> float:
-    """How long an arm is woken up that was seen awake after so many seconds, in its visits so far.
-
-    The first visits wake it up for as long as the effort allows. Their median counts: a neighbour
-    who leaves in the middle of a visit makes an arm seem to wake up then.
-    """
-    if len(awake) < WATCHED_VISITS:
+    if len(visits) < WATCHED_VISITS:
         return longest
-    needed = statistics.median(awake[:WATCHED_VISITS])
-    return min(max(WAKE_MARGIN * needed, LEAST_WAKE_S), longest)
+    awake_call_s = min(visit.quickest_s for visit in visits)
+    latest = visits[-LATEST_VISITS:]
+    if 2 * sum(visit.was_awake(awake_call_s) for visit in latest) < len(latest):
+        return longest
+    needed = [visit.awake_s(awake_call_s) for visit in visits[:WATCHED_VISITS]]
+    typical = statistics.median(longest if seconds is None else seconds for seconds in needed)
+    return min(max(WAKE_MARGIN * typical, LEAST_WAKE_S), longest)
 
 
 WATCHED_VISITS = 2
 """How many visits wake an arm up for as long as the effort allows, so as to see what it needs."""
+
+LATEST_VISITS = 4
+"""How many of the latest visits tell whether an arm is still woken up."""
 
 
 def _after_pauses(run: Callable[[], object]) -> tuple[float, ...]:

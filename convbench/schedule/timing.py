@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from convbench import implementations
 from convbench.machine import Caution, usable_cpus
-from convbench.measure.clock import wake_s
+from convbench.measure.clock import Visited, wake_s
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError
 from convbench.measure.protocol import Release, Released, Sampled, Start, Visit
 from convbench.results import SEEN_DELAY, TWIN, RoundSamples, benchmark_name
@@ -58,8 +58,8 @@ class _Taken:
     order: list[int] = field(default_factory=list)
 
 
-Awake = dict[Arm, list[float]]
-"""Seconds until each arm was awake, in every visit of this run."""
+Visits = dict[Arm, list[Visited]]
+"""Every visit to each arm so far, in this run of the command: what it needs to wake up."""
 
 
 def measure_rounds(session: Session, options: Options, started: float) -> Iterator[Event]:
@@ -74,7 +74,7 @@ def measure_rounds(session: Session, options: Options, started: float) -> Iterat
     budget = Budget(options.budget_s, started)
     units = {unit: _arms(session, unit, options) for unit in session.units}
     units = {unit: arms for unit, arms in units.items() if arms}
-    awake: Awake = {}
+    visits: Visits = {}
     yield PhaseStarted("timing", first * (1 + sum(map(len, units.values()))))
     for number in range(1, asked + 1):
         if number > first:
@@ -99,7 +99,7 @@ def measure_rounds(session: Session, options: Options, started: float) -> Iterat
         began = time.monotonic()
         later_s = (max(first, number) - number) * predicted_s
         sweeps = sweeps_of(session, missing, effort, number)
-        for event in _Round(session, options, effort, number, missing, sweeps, awake).run():
+        for event in _Round(session, options, effort, number, missing, sweeps, visits).run():
             if isinstance(event, Progress):
                 left_s = max(predicted_s * budget.scale - (time.monotonic() - began), 0.0)
                 event = Progress(event.phase, event.what, left_s + later_s * budget.scale)
@@ -210,7 +210,7 @@ class _Round:
         number: int,
         units: dict[Unit, list[Arm]],
         sweeps: dict[Unit, int],
-        awake: Awake,
+        visits: Visits,
     ) -> None:
         self._session = session
         self._options = options
@@ -218,7 +218,7 @@ class _Round:
         self._number = number
         self._units = units
         self._sweeps = sweeps
-        self._awake = awake
+        self._visits = visits
         self._workers: dict[str, Worker] = {}
         # Another order in every round, the same for the same seed.
         self._random = random.Random(f"{session.seed} {number}")
@@ -288,7 +288,7 @@ class _Round:
             yield Progress("timing", f"round {self._number}: {layer.name} {pass_} {arm.key[2]}")
             answer = self._visit(unit, arm)
             if isinstance(answer, Sampled):
-                self._awake.setdefault(arm, []).append(answer.visited.awake_s)
+                self._visits.setdefault(arm, []).append(answer.visited)
                 taken[arm].visits.append(answer)
                 taken[arm].order.append(place)
             else:
@@ -301,7 +301,7 @@ class _Round:
         A worker that died is replaced; the new one prepares what it is asked for anew.
         """
         layer, pass_ = unit
-        waking_s = wake_s(self._effort.wake_s, self._awake.get(arm, []))
+        waking_s = wake_s(self._effort.wake_s, self._visits.get(arm, []))
         plan = self._effort.plan(waking_s, self._session.state)
         worker = self._workers[arm.worker]
         try:
