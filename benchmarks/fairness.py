@@ -69,7 +69,7 @@ def measured(threads: int, effort: str, environment: dict[str, str]) -> list[dic
         options = ["--threads", str(threads), "--effort", effort, "--quiet", "-o", str(output)]
         done = subprocess.run(
             [sys.executable, "-m", "convbench", "run", str(SUITE), *options],
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "CONVBENCH_RUN_MEMORY": "", **environment},
             capture_output=True,
             text=True,
         )
