@@ -33,6 +33,7 @@ from convbench.cli.measuring import (
 )
 from convbench.cli.show import Format, print_report, refuse_checks
 from convbench.errors import ConvbenchError, ExitCode
+from convbench.report.scale import counted
 
 if TYPE_CHECKING:
     from convbench.noise import NoiseFile, NoiseRun
@@ -133,7 +134,8 @@ def noise(
         print_report(report(file), format_, None)
         complain(f"saved {path}")
     if interrupted:
-        complain(f"interrupted after {len(file.runs)} runs; the next command goes on with the file")
+        made = counted(len(file.runs), "run")
+        complain(f"interrupted after {made}; the next command goes on with the file")
         raise SystemExit(ExitCode.INTERRUPTED)
     if wrong:
         raise SystemExit(ExitCode.WRONG)

@@ -45,6 +45,7 @@ from convbench.cli.measuring import (
 )
 from convbench.cli.show import Format, print_result
 from convbench.errors import PRECEDENCE, ConvbenchError, ExitCode
+from convbench.report.scale import counted
 
 if TYPE_CHECKING:
     from convbench.results import Precision, ResultFile
@@ -152,7 +153,8 @@ def run(
     print_result(result, format_, top=top)
     complain(f"saved {session.path}")
     if interrupted:
-        complain(f"interrupted after {result.rounds} rounds: convbench run --resume {session.path}")
+        done = counted(result.rounds, "round")
+        complain(f"interrupted after {done}: convbench run --resume {session.path}")
         raise SystemExit(ExitCode.INTERRUPTED)
     raise SystemExit(exit_code(result))
 
