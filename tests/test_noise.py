@@ -177,8 +177,9 @@ def test_clean_sessions_differ_within_what_a_file_knows():
 
 
 def test_sessions_are_never_taken_to_agree_entirely():
-    assert file(run(), run(), run()).deviations.speedup == TWO_RUNS * LEAST_DEVIATION
-    assert file(run(), run()).deviations is None
+    five = [run() for _ in range(5)]
+    assert file(*five).deviations.speedup == TWO_RUNS * LEAST_DEVIATION
+    assert file(*five[1:]).deviations is None
 
 
 # The file
@@ -213,7 +214,7 @@ def test_what_a_gate_takes_from_it(tmp_path):
     save(path, file(run(), run()))
     with pytest.raises(ResultError, match="2 runs are too few"):
         deviations_of(path, MACHINE, 2)
-    save(path, file(run(), run(), run()))
+    save(path, file(*(run() for _ in range(5))))
     assert deviations_of(path, MACHINE, 2).source == str(path)
     for machine, threads in ((replace(MACHINE, cpu="Z80"), 2), (MACHINE, 1)):
         with pytest.raises(ResultError, match="another machine or other threads") as raised:
@@ -223,7 +224,9 @@ def test_what_a_gate_takes_from_it(tmp_path):
 
 def test_sessions_without_a_figure_in_common_tell_nothing(tmp_path):
     others = replace(run(), speedups=(Level("b/forward/im2col/loop", 0.0, 0.01),))
-    assert file(run(), run(), others).deviations is None
+    four = [run() for _ in range(4)]
+    assert file(*four, run()).deviations is not None
+    assert file(*four, others).deviations is None
 
 
 def test_files_of_different_jobs_add_up():
@@ -250,7 +253,7 @@ def _typical():
         trial("inconclusive", rules=2),
         trial("regressed", rules=2, layer="b"),
     ]
-    return file(run(*clean, *slowed), run(*missed, speedup=0.03), run(time=0.2))
+    return file(run(*clean, *slowed), run(*missed, speedup=0.03), run(time=0.2), run(), run())
 
 
 @pytest.mark.parametrize("how", ["80", "txt", "md", "csv"])
@@ -281,22 +284,22 @@ def test_noise_measures_and_goes_on(tmp_path):
     options = ("--effort", "quick", "--layer", "a", "--pass", "forward", "--quiet", "-o", path)
     memory = tmp_path / "runs.json"
     remembering = {MEMORY_VARIABLE: str(memory)}
-    done = convbench("noise", TINY, "--runs", 2, "--inject", "50%", *options, **remembering)
+    done = convbench("noise", TINY, "--runs", 4, "--inject", "50%", *options, **remembering)
     assert done.returncode == 0, done.stderr
     (runs,) = json.loads(memory.read_text())["runs"].values()
-    assert len(runs) == 2
+    assert len(runs) == 4
     kept = [name for of in runs[0]["figures"].values() for names in of.values() for name in names]
     assert {name.partition(": ")[2] for name in kept} == {"im2col", "im2col over loop"}
     assert "slowed by" in done.stdout
     document = json.loads(path.read_text())
-    assert len(document["runs"]) == 2
+    assert len(document["runs"]) == 4
     slowed = [t for r in document["runs"] for t in r["trials"] if t["injected"]]
     assert {t["injected"] for t in slowed} == {0.5}
     assert all(0.48 < t["seen"] < 0.6 for t in slowed)
     assert document["runs"][0]["speedups"]  # over loop: how sessions differ
     more = convbench("noise", TINY, "--runs", 1, "--inject", "", *options)
     assert more.returncode == 0, more.stderr
-    assert len(json.loads(path.read_text())["runs"]) == 3
+    assert len(json.loads(path.read_text())["runs"]) == 5
     assert "two sessions differ in speedups by" in more.stdout
     other = convbench("noise", TINY, "--runs", 1, "--impl", "loop", *options)
     assert other.returncode == 4

@@ -176,11 +176,11 @@ def test_runs_tell_how_much_runs_differ():
 
 def test_few_runs_tell_nothing_and_other_conditions_are_not_compared():
     assert learn(runs_of(2)) == Known(2)
-    mixed = [*runs_of(2), *runs_of(2, tune=False)]
+    mixed = [*runs_of(3), *runs_of(3, tune=False)]
     assert len({run.conditions for run in mixed}) == 2
-    # Two pairs: each pair has its own mean, and how much they differ is pooled.
+    # Two groups: each has its own mean, and how much they differ is pooled.
     found = learn(mixed)
-    assert (known(found, *SPEEDUP).runs, known(found, *SPEEDUP).degrees) == (4, 2)
+    assert (known(found, *SPEEDUP).runs, known(found, *SPEEDUP).degrees) == (6, 4)
 
 
 @pytest.mark.parametrize(
@@ -238,10 +238,10 @@ HERE = (MACHINE, SOFTWARE, 4)
 
 def test_runs_come_back(memory):
     assert recall(*HERE) == Known(0)
-    runs = runs_of(3)
+    runs = runs_of(5)
     for run in runs:
         remember(*HERE, run)
-    assert recall(*HERE).runs == 3
+    assert recall(*HERE).runs == 5
     assert known(recall(*HERE), *SPEEDUP).value == pytest.approx(
         known(learn(runs), *SPEEDUP).value, rel=0.01
     )
@@ -366,9 +366,9 @@ def test_a_run_says_what_its_intervals_include():
     )
     assert said(earlier_runs=2) == (
         "± is of this run alone: convbench does not know yet how much runs differ on this machine "
-        "(2 earlier runs remembered, 3 are needed)"
+        "(2 earlier runs remembered, 5 are needed)"
     )
-    assert "(7 earlier runs remembered, 3 with these convolutions are needed)" in said(
+    assert "(7 earlier runs remembered, 5 with these convolutions are needed)" in said(
         earlier_runs=7
     )
     assert said() == (
@@ -475,7 +475,7 @@ def test_a_run_learns_from_earlier_ones_and_is_remembered(memory, tmp_path):
     done, document = run_tiny(tmp_path / "one.json", *options, "--quiet")
     assert done.returncode in (0, 3), done.stderr
     assert "± is of this run alone: convbench does not know yet" in done.stdout
-    assert "(0 earlier runs remembered, 3 are needed)" in done.stdout
+    assert "(0 earlier runs remembered, 5 are needed)" in done.stdout
     assert document["convbench"]["earlier_runs"] == 0
     assert document["convbench"]["deviations"] == []
     assert recall(machine.fingerprint(), machine.software(), 1).runs == 1
@@ -484,12 +484,12 @@ def test_a_run_learns_from_earlier_ones_and_is_remembered(memory, tmp_path):
     assert again.returncode == done.returncode, again.stderr
     assert recall(machine.fingerprint(), machine.software(), 1).runs == 1
 
-    _remember_here(3)
+    _remember_here(5)
     done, document = run_tiny(tmp_path / "two.json", *options, "--quiet")
     assert done.returncode in (0, 3), done.stderr
-    assert "± includes what 3 earlier runs on this machine differed by: speedups by" in done.stdout
+    assert "± includes what 5 earlier runs on this machine differed by: speedups by" in done.stdout
     part = document["convbench"]
-    assert part["earlier_runs"] == 4
+    assert part["earlier_runs"] == 6
     assert {one["between"] for one in part["deviations"] if one["of"] == "time"} == {
         "numpy",
         "keras",
@@ -500,11 +500,11 @@ def test_a_run_learns_from_earlier_ones_and_is_remembered(memory, tmp_path):
     shown = convbench("show", tmp_path / "two.json")
     assert shown.stdout == done.stdout
     compared = convbench("diff", tmp_path / "one.json", tmp_path / "two.json")
-    assert "from 3 earlier runs on this machine" in compared.stdout
-    assert recall(machine.fingerprint(), machine.software(), 1).runs == 5
+    assert "from 5 earlier runs on this machine" in compared.stdout
+    assert recall(machine.fingerprint(), machine.software(), 1).runs == 7
 
     told = convbench("machine", "--quiet").stdout
-    assert re.search(r"^runs +1 thread, 5 runs remembered: they differ in speedups by", told, re.M)
+    assert re.search(r"^runs +1 thread, 7 runs remembered: they differ in speedups by", told, re.M)
     assert "0 runs remembered: how much runs differ is not known yet" in told
 
 
@@ -520,5 +520,5 @@ def test_a_machine_of_which_nothing_is_known():
     assert not any(fact.label == "runs" for fact in machine_report(description).facts)
     (fact,) = (f for f in machine_report(description, {2: Known(2)}).facts if f.label == "runs")
     assert fact.text == (
-        "2 threads, 2 runs remembered: how much runs differ is not known yet, 3 of a suite tell"
+        "2 threads, 2 runs remembered: how much runs differ is not known yet, 5 of a suite tell"
     )
