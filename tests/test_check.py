@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from convbench.layer import Layer, Pass
+from convbench.problem.layer import Layer, Pass
 from convbench.report import render
-from convbench.report.check_tables import report
-from convbench.report.terminal import print_report
-from convbench.results import Agreement, Cell, Example, Explanation
-from convbench.suite import Suite
+from convbench.report.formats.terminal import print_report
+from convbench.report.views.check_tables import report
+from convbench.results.model import Agreement, Cell, Example, Explanation
+from convbench.suites.suite import Suite
 from tests.cli import ROOT, TINY, USERS, command, convbench
 from tests.report_fixture import empty_run
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from convbench import result_file
+from convbench.results import file as result_file
 from tests.cli import ROOT, TINY, USERS, cells, command, convbench, run_tiny
 
 

@@ -8,20 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convbench import implementations, operands
-from convbench.agreement import oracle
-from convbench.agreement.behaviour import unsafe_for_threads
-from convbench.agreement.bound import transform_bound
-from convbench.agreement.checker import check
-from convbench.agreement.computation import Computation
-from convbench.agreement.diagnosing import Diagnosing
-from convbench.agreement.diagnosis import Search, diagnose, likeliest
-from convbench.agreement.mistakes import mistakes
-from convbench.agreement.smallest import shrink
-from convbench.agreement.systematic import trend
-from convbench.implementations.im2col import Im2col
-from convbench.layer import Layer, Pass
-from convbench.results import Explanation
+from convbench import implementations
+from convbench.agreement.check import oracle
+from convbench.agreement.check.behaviour import unsafe_for_threads
+from convbench.agreement.check.bound import transform_bound
+from convbench.agreement.check.checker import check
+from convbench.agreement.check.systematic import trend
+from convbench.agreement.diagnosis.computation import Computation
+from convbench.agreement.diagnosis.diagnosing import Diagnosing
+from convbench.agreement.diagnosis.diagnosis import Search, diagnose, likeliest
+from convbench.agreement.diagnosis.mistakes import mistakes
+from convbench.agreement.diagnosis.smallest import shrink
+from convbench.implementations.numpy.im2col import Im2col
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
+from convbench.results.model import Explanation
 from tests.cli import ROOT, USERS
 from tests.layers import layers
 from tests.mutants.causes import CAUSES

@@ -18,16 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from convbench import gate, stats, summary
+from convbench import gate
 from convbench.compare import Deviations
 from convbench.errors import ExitCode
 from convbench.gate import Margins, Question, Subject, Terms, Verdict, decide
-from convbench.layer import Pass
+from convbench.problem.layer import Pass
 from convbench.report import format_of, render
-from convbench.report.gate_tables import report
-from convbench.report.terminal import print_report
-from convbench.results import RoundSamples
-from convbench.suite import Rule
+from convbench.report.formats.terminal import print_report
+from convbench.report.views.gate_tables import report
+from convbench.results import stats, summary
+from convbench.results.model import RoundSamples
+from convbench.suites.suite import Rule
 from tests.diff_fixture import TIMES, again, saved, scaled, with_cells
 from tests.gate_fixture import (
     NAMES,

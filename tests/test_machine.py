@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from convbench import tuning
-from convbench.calibration import calibrate, copy_array_bytes, neighbour_load, sgemm_rate_in
-from convbench.cautions import COSTS_NOTHING, cautions, relevant_environment
 from convbench.errors import ConvbenchError
-from convbench.machine import (
+from convbench.machine import tuning
+from convbench.machine.calibration import calibrate, copy_array_bytes, neighbour_load, sgemm_rate_in
+from convbench.machine.cautions import COSTS_NOTHING, cautions, relevant_environment
+from convbench.machine.description import (
     BlasLibrary,
     Calibration,
     Caution,

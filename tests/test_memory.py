@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from convbench import implementations, operands
+from convbench import implementations
 from convbench.implementations.contract import Ledger
-from convbench.layer import Layer, Pass
 from convbench.measure import blas_buffers, memory
 from convbench.measure.blas_buffers import BlasBuffers
 from convbench.measure.memory import ENVIRONMENT, TIMELINE_POINTS, meter, self_test
 from convbench.measure.meters import rss_timeline
 from convbench.measure.process import Worker
 from convbench.measure.protocol import Meter, Start
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
 from tests.cli import ROOT
 from tests.users.workspaces import HELD_BYTES, TEMPORARY_BYTES
 

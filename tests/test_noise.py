@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from convbench import implementations, operands, stats
-from convbench.between_runs import LEAST_DEVIATION, TWO_RUNS
+from convbench import implementations
 from convbench.errors import ExitCode, ResultError
 from convbench.implementations.variants import Delayed, Variant
-from convbench.layer import Pass
-from convbench.noise import SCHEMA, Level, NoiseFile, NoiseRun, Trial, figures
-from convbench.noise_file import deviations_of, load, save
+from convbench.noise.file import deviations_of, load, save
+from convbench.noise.trials import SCHEMA, Level, NoiseFile, NoiseRun, Trial, figures
+from convbench.problem import operands
+from convbench.problem.layer import Pass
 from convbench.report import format_of, render
-from convbench.report.noise_tables import report
-from convbench.report.terminal import print_report
-from convbench.run_memory_file import MEMORY_VARIABLE
+from convbench.report.formats.terminal import print_report
+from convbench.report.views.noise_tables import report
+from convbench.results import stats
+from convbench.results.between_runs import LEAST_DEVIATION, TWO_RUNS
+from convbench.results.run_memory_file import MEMORY_VARIABLE
 from tests.cli import ROOT, TINY, convbench, run_tiny
 from tests.report_fixture import CONV1, MACHINE, SOFTWARE
 
@@ -139,7 +141,7 @@ def test_false_alarms_and_power():
 
 def test_the_upper_bound_is_that_of_the_issue():
     """0 of 299, or 1 of 473, is what shows a rate of at most 1 %."""
-    from convbench.stats import proportion_upper
+    from convbench.results.stats import proportion_upper
 
     assert proportion_upper(0, 299) < 0.01 < proportion_upper(0, 298)
     assert proportion_upper(1, 473) < 0.01 < proportion_upper(1, 472)

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from convbench.layer import Layer, Pass
 from convbench.measure.clock import Plan
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
 from convbench.measure.protocol import Check, Release, Start, Visit
+from convbench.problem.layer import Layer, Pass
 
 USERS = Path(__file__).parent / "users" / "convolutions.py"
 PLAN = Plan(wake_s=0.01, sample_s=0.0025, visit_s=0.02)

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from convbench import stats
 from convbench.errors import PRECEDENCE, ExitCode
-from convbench.results import Part
-from convbench.suite import FILE_NAMES
+from convbench.results import stats
+from convbench.results.model import Part
+from convbench.suites.suite import FILE_NAMES
 
 ALPHA = 0.01
 """Probability of a false alarm that a whole job may have, all rules and looks together."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 from convbench.implementations.contract import Ledger
 from convbench.implementations.variants import Variant
-from convbench.layer import Layer, Pass
-from convbench.machine import BlasLibrary
-from convbench.own_code import OwnCode
-from convbench.results import Agreement, Explanation, Probe
+from convbench.machine.description import BlasLibrary
+from convbench.own_code.description import OwnCode
+from convbench.problem.layer import Layer, Pass
+from convbench.results.model import Agreement, Explanation, Probe
 
 if TYPE_CHECKING:
     from convbench.measure.clock import Plan, Visited

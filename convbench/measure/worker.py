@@ -20,21 +20,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convbench import implementations, operands, tuning
-from convbench.agreement import checker
-from convbench.agreement.diagnosing import Diagnosing
-from convbench.calibration import calibrate
+from convbench import implementations
+from convbench.agreement.check import checker
+from convbench.agreement.diagnosis.diagnosing import Diagnosing
 from convbench.errors import ImplementationError, TrainingError
 from convbench.implementations.contract import Implementation, Prepared
-from convbench.implementations.user.saying import (
-    describe_exception,
-    is_theirs,
-    listening,
-    trace,
-)
 from convbench.implementations.variants import Delayed
-from convbench.layer import Layer, Pass
-from convbench.machine import blas_libraries
+from convbench.machine import tuning
+from convbench.machine.calibration import calibrate
+from convbench.machine.description import blas_libraries
 from convbench.measure import clock
 from convbench.measure.probes import probe
 from convbench.measure.protocol import (
@@ -61,7 +55,10 @@ from convbench.measure.protocol import (
     Train,
     Visit,
 )
-from convbench.results import Explanation
+from convbench.own_code.saying import describe_exception, is_theirs, listening, trace
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
+from convbench.results.model import Explanation
 
 if TYPE_CHECKING:
     from convbench.training.arms import Arm
@@ -258,7 +255,7 @@ def _start_runtime(runtime: str, threads: int) -> None:
     np.ones((64, 64), np.float32) @ np.ones((64, 64), np.float32)  # BLAS allocates its buffers
     threadpoolctl.threadpool_limits(threads, user_api="blas")
     if runtime == "tensorflow":
-        from convbench.implementations import keras_layer
+        from convbench.implementations.keras import layer as keras_layer
 
         keras_layer.start(threads)
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from convbench import operands
 from convbench.implementations.contract import Implementation, Prepared
-from convbench.implementations.user.prepared import PreparedUserCode
-from convbench.layer import Layer, Pass
+from convbench.own_code.prepared import PreparedUserCode
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
 from convbench.profile import replaying
 from convbench.profile.counters import counted
 from convbench.profile.findings import Counted, Examination, Stage, Work
@@ -30,13 +30,7 @@ from convbench.profile.lines import timed_lines
 from convbench.profile.pages import memory_kept, page_faults
 from convbench.profile.products import products
 from convbench.profile.stages import timed_stages
-from convbench.profile.tracing import (
-    TooManyCallsError,
-    Trace,
-    address,
-    give_traced,
-    trace,
-)
+from convbench.profile.tracing import TooManyCallsError, Trace, address, give_traced, trace
 
 TRACES = 3
 """A call's time is the least of so many traces."""

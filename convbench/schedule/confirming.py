@@ -12,7 +12,7 @@ from convbench import implementations
 from convbench.measure.clock import Plan
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError
 from convbench.measure.protocol import Sampled, Start, Visit
-from convbench.results import PLAIN, benchmark_name
+from convbench.results.model import PLAIN, benchmark_name
 from convbench.schedule.events import Event, Progress, Saved
 from convbench.schedule.options import Options
 from convbench.schedule.session import CellKey, Session, round_samples

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from convbench import implementations
-from convbench.machine import Caution, usable_cpus
+from convbench.machine.description import Caution, usable_cpus
 from convbench.measure.clock import Visited, wake_s
 from convbench.measure.process import CellFailedError, Worker, WorkerLostError
 from convbench.measure.protocol import Release, Released, Sampled, Start, Visit
-from convbench.results import SEEN_DELAY, TWIN, RoundSamples, benchmark_name
+from convbench.results.model import SEEN_DELAY, TWIN, RoundSamples, benchmark_name
 from convbench.schedule.budget import Budget, arm_s, import_s
 from convbench.schedule.confirming import confirm
 from convbench.schedule.effort import EFFORTS, MIN_ROUNDS, Effort
@@ -27,7 +27,7 @@ from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress
 from convbench.schedule.options import Options
 from convbench.schedule.session import CellKey, Session, Unit, round_samples
 from convbench.schedule.sharing import still_wide, sweeps_of
-from convbench.suite import KERAS_WAYS
+from convbench.suites.suite import KERAS_WAYS
 
 
 @dataclass(frozen=True)
