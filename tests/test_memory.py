@@ -18,9 +18,9 @@ from convbench.implementations.contract import Ledger
 from convbench.measure import blas_buffers, memory
 from convbench.measure.blas_buffers import BlasBuffers
 from convbench.measure.memory import ENVIRONMENT, TIMELINE_POINTS, meter, self_test
+from convbench.measure.messages import Meter, Start
 from convbench.measure.meters import rss_timeline
 from convbench.measure.process import Worker
-from convbench.measure.protocol import Meter, Start
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from tests.cli import ROOT

@@ -7,13 +7,13 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import cycle
 from math import exp
-from typing import Any
 
 from convbench import implementations
 from convbench.errors import ConvbenchError, ExitCode
 from convbench.machine.cautions import BLAS_PINS, OTHER_PINS
-from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
-from convbench.measure.protocol import Count, Examine, Start, TimeCall, TimeProducts
+from convbench.measure.messages import Answer, CellFailedError, Start
+from convbench.measure.messages import Request as WorkerRequest
+from convbench.measure.process import Worker, WorkerLostError, kill_all
 from convbench.own_code.description import OwnCode
 from convbench.problem.layer import Layer, Pass
 from convbench.profile.advising import advice
@@ -30,6 +30,7 @@ from convbench.profile.document import (
 )
 from convbench.profile.findings import Examination, Products
 from convbench.profile.ladder import RUNGS
+from convbench.profile.messages import Count, Examine, TimeCall, TimeProducts
 from convbench.profile.waterfall import Given, over_rounds, waterfall
 from convbench.results.model import Cell, Speedup
 from convbench.results.rounds import Rounds, by_round, log_median
@@ -282,7 +283,9 @@ class _Apart:
                 break
         return found
 
-    def _fresh(self, runtime: str, environment: Mapping[str, str], request: Any) -> Any:
+    def _fresh(
+        self, runtime: str, environment: Mapping[str, str], request: WorkerRequest[Answer]
+    ) -> Answer:
         """Asked of a process of its own. Raises CellFailedError and WorkerLostError."""
         worker = Worker(self._start(runtime, self._session.threads), environment)
         try:
@@ -292,8 +295,7 @@ class _Apart:
             worker.kill()
 
     def call_s(self, name: str, layer: Layer, threads: int | None = None) -> float:
-        seconds: float = self._ask(name, TimeCall(layer, self._pass, name), threads)
-        return seconds
+        return self._ask(name, TimeCall(layer, self._pass, name), threads)
 
     def native(self, dtype: str) -> Products | None:
         """The products by native kernels; None where nothing in the environment pins them."""
@@ -302,8 +304,7 @@ class _Apart:
             return None
         freed = {k: v for k, v in self._options.environment.items() if k not in pinned}
         request = TimeProducts(self._layer, self._pass, tuple(sorted({"float32", dtype})))
-        found: Products = self._fresh("numpy", freed, request)
-        return found
+        return self._fresh("numpy", freed, request)
 
     def counters(self) -> tuple[tuple[Counter, ...], str]:
         """Of both, and what is to be said of events that could not be counted."""
@@ -377,8 +378,8 @@ class _Apart:
             return replace(one, measured_s=winograd_s, tried=f"{one.read} on this layer")
         if one.cause == "dtype" and self._layer.dtype == "float64":
             single = replace(self._layer, dtype="float32")
-            seconds = self._maybe_s(name, single)
-            return replace(one, measured_s=seconds, tried="the same layer in float32")
+            measured_s = self._maybe_s(name, single)
+            return replace(one, measured_s=measured_s, tried="the same layer in float32")
         return one
 
     def _maybe_s(self, name: str, layer: Layer, threads: int | None = None) -> float | None:
@@ -392,7 +393,7 @@ class _Apart:
         known = (*implementations.known_names(), WINOGRAD)
         return Start(runtime, threads, session.seed, known, tune=session.tune)
 
-    def _ask(self, name: str, request: Any, threads: int | None = None) -> Any:
+    def _ask(self, name: str, request: WorkerRequest[Answer], threads: int | None = None) -> Answer:
         threads = threads or self._session.threads
         runtime = implementations.get(name).runtime
         worker = self._workers.get((runtime, threads))

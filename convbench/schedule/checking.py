@@ -19,8 +19,16 @@ from convbench.agreement.diagnosis.diagnosis import explained, likeliest
 from convbench.errors import ImplementationError
 from convbench.machine.description import Caution, available_memory
 from convbench.measure.memory import ENVIRONMENT as METER_ENVIRONMENT
-from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
-from convbench.measure.protocol import Check, Checked, Failure, Meter, Refused, Start
+from convbench.measure.messages import (
+    CellFailedError,
+    Check,
+    Checked,
+    Failure,
+    Meter,
+    Refused,
+    Start,
+)
+from convbench.measure.process import Worker, WorkerLostError, kill_all
 from convbench.results.model import Cell, CellLedger, Memory, Status
 from convbench.schedule.budget import import_s
 from convbench.schedule.effort import EFFORTS

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from convbench import implementations
 from convbench.machine.description import Caution, Machine, Software
-from convbench.measure.protocol import Sampled
+from convbench.measure.messages import Sampled
 from convbench.problem.layer import Layer, Pass
 from convbench.results import file as result_file
 from convbench.results.model import (

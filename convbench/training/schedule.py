@@ -14,19 +14,28 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from convbench import implementations
 from convbench.errors import ConvbenchError, TrainingError
-from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
-from convbench.measure.protocol import Ask, Connect, Follow, Request, Resume, Start, Train
+from convbench.measure.messages import Answer, CellFailedError, Request, Start
+from convbench.measure.process import Worker, WorkerLostError, kill_all
 from convbench.results.model import TWIN, Agreement, RoundSamples, Step, benchmark_name
 from convbench.schedule.calibrating import describe
 from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress, Saved
 from convbench.schedule.options import Options
-from convbench.training.arms import KERAS, Connected, Setup, Trained, in_float64
+from convbench.training.arms import KERAS, Setup, Trained, in_float64
 from convbench.training.following import Departure, Following
+from convbench.training.messages import (
+    Accuracy,
+    Connect,
+    Follow,
+    GetState,
+    GoOn,
+    Restart,
+    Summarise,
+    Train,
+)
 from convbench.training.session import TrainingSession
 from convbench.training.trainer import State
 
@@ -83,7 +92,7 @@ def _start(session: TrainingSession, options: Options, implementation: str) -> W
     return Worker(start, options.environment)
 
 
-def _ask(worker: Worker, request: Request, options: Options) -> Any:
+def _ask(worker: Worker, request: Request[Answer], options: Options) -> Answer:
     """Raises TrainingError for what is the user's to mend, CellFailedError for what crashed."""
     worker.wait_ready()
     try:
@@ -124,7 +133,7 @@ def _follow(session: TrainingSession, options: Options, name: str, steps: int) -
     """
     yield Progress("agreement", f"{name}: connecting")
     ours = _start(session, options, name)
-    connected: Connected = _ask(ours, Connect(session.setup, name), options)
+    connected = _ask(ours, Connect(session.setup, name), options)
     session.connected = connected
     setup = session.setup if connected.exact else in_float64(session.setup)
     following = yield from _compared(session, options, name, ours, setup, steps)
@@ -165,7 +174,7 @@ def _compared(
         _ask(rounded, Connect(setup, "keras"), options)
     following, began = Following(), time.monotonic()
     for step in range(1, steps + 1):
-        before: State | None = _ask(ours, Ask("state"), options) if rounded else None
+        before = _ask(ours, GetState(), options) if rounded else None
         loss, after = _ask(ours, Follow(), options)
         _, right = _ask(exact, Follow(before), options)
         if before is None or rounded is None:
@@ -244,7 +253,7 @@ class _Round:
         losses: list[float] = []
         while done < steps:
             chunk = math.inf if name in KERAS else CHUNK_S
-            part: Trained = _ask(worker, Train(steps - done, chunk), options)
+            part = _ask(worker, Train(steps - done, chunk), options)
             done, seconds = done + part.steps, seconds + part.seconds
             losses += part.losses
             loss = f", loss {losses[-1]:.4f}" if losses else ""
@@ -266,13 +275,13 @@ class _Round:
         if twin:
             return
         session.trained.setdefault(name, []).append(Trained(done, seconds, tuple(losses)))
-        session.summaries.setdefault(name, []).append(_ask(worker, Ask("summary"), options))
+        session.summaries.setdefault(name, []).append(_ask(worker, Summarise(), options))
         if done == session.epochs * connected.steps_an_epoch:
             yield Progress("training", f"{where}, held-out images")
-            accuracy = _ask(worker, Ask("accuracy"), options)
+            accuracy = _ask(worker, Accuracy(), options)
             session.accuracies.setdefault(name, []).append(accuracy)
         if name == session.subject:
-            session.state = _ask(worker, Ask("state"), options)
+            session.state = _ask(worker, GetState(), options)
 
     def _steps(
         self, worker: Worker, name: str, whole: int, where: str
@@ -282,9 +291,9 @@ class _Round:
         before = session.trained.get(name)
         if before:
             return before[0].steps
-        probed: Trained = _ask(worker, Train(PROBED_STEPS, ARM_S[session.effort]), self.options)
+        probed = _ask(worker, Train(PROBED_STEPS, ARM_S[session.effort]), self.options)
         yield Progress("training", f"{where}, {probed.steps} steps tried")
-        _ask(worker, Ask("restart"), self.options)
+        _ask(worker, Restart(), self.options)
         fit = int(ARM_S[session.effort] * probed.steps / probed.seconds)
         return min(whole, max(fit, LEAST_STEPS))
 
@@ -305,17 +314,17 @@ def train_once(
     try:
         yield PhaseStarted("training", 1)
         yield Progress("training", f"{name}: warming up")
-        connected: Connected = _ask(worker, Connect(session.setup, name, warm=True), options)
+        connected = _ask(worker, Connect(session.setup, name, warm=True), options)
         session.connected = connected
         if resumed is not None:
             _refuse_another(resumed, connected.steps_an_epoch)
-            _ask(worker, Resume(resumed), options)
+            _ask(worker, GoOn(resumed), options)
         done = len(resumed.losses) if resumed else 0
         whole = session.steps or session.epochs * connected.steps_an_epoch
         seconds, losses = 0.0, list(resumed.losses if resumed else ())
         first = done
         while done < whole:
-            part: Trained = _ask(worker, Train(whole - done, CHUNK_S), options)
+            part = _ask(worker, Train(whole - done, CHUNK_S), options)
             if done == first:
                 yield PhaseStarted("training", math.ceil((whole - done) / part.steps))
             done, seconds = done + part.steps, seconds + part.seconds
@@ -325,8 +334,8 @@ def train_once(
             yield Progress("training", what, left)
         if done > first:
             session.trained[name] = [Trained(done - first, seconds, tuple(losses))]
-            session.summaries[name] = [_ask(worker, Ask("summary"), options)]
-        session.accuracies[name] = [_ask(worker, Ask("accuracy"), options)]
+            session.summaries[name] = [_ask(worker, Summarise(), options)]
+        session.accuracies[name] = [_ask(worker, Accuracy(), options)]
         session.update(name, status="ok")
     finally:
         session.state = _interrupted(worker, options)
@@ -347,7 +356,6 @@ def _interrupted(worker: Worker, options: Options) -> State | None:
     """Where a training stands, after the steps that it was asked for last; None if it is gone."""
     try:
         worker.settle(options.timeout_s)
-        state: State = worker.ask(Ask("state"), options.timeout_s)
+        return worker.ask(GetState(), options.timeout_s)
     except (CellFailedError, WorkerLostError):
         return None  # why, is told by whatever ended the training
-    return state
