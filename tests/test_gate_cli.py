@@ -276,12 +276,14 @@ def test_what_the_new_version_cannot_compute_is_an_error(repository, tmp_path):
     assert "computes nothing of tiny as selected" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_same_version_does_not_fail(repository, tmp_path):
     done = against(repository, "HEAD", tmp_path)
     assert done.returncode in (0, 3), done.stdout + done.stderr
     assert "regressed" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_file_beside_it(repository, tmp_path):
     old = tmp_path / "old.py"
     code = (repository / "src/mine/conv.py").read_text()

@@ -286,19 +286,21 @@ def test_noise_measures_and_goes_on(tmp_path):
     options = ("--effort", "quick", "--layer", "a", "--pass", "forward", "--quiet", "-o", path)
     memory = tmp_path / "runs.json"
     remembering = {MEMORY_VARIABLE: str(memory)}
-    done = convbench("noise", TINY, "--runs", 4, "--inject", "50%", *options, **remembering)
+    done = convbench("noise", TINY, "--runs", 2, "--inject", "50%", *options, **remembering)
     assert done.returncode == 0, done.stderr
     (runs,) = json.loads(memory.read_text())["runs"].values()
-    assert len(runs) == 4
+    assert len(runs) == 2
     kept = [name for of in runs[0]["figures"].values() for names in of.values() for name in names]
     assert {name.partition(": ")[2] for name in kept} == {"im2col", "im2col over loop"}
     assert "slowed by" in done.stdout
     document = json.loads(path.read_text())
-    assert len(document["runs"]) == 4
+    assert len(document["runs"]) == 2
     slowed = [t for r in document["runs"] for t in r["trials"] if t["injected"]]
     assert {t["injected"] for t in slowed} == {0.5}
     assert all(0.48 < t["seen"] < 0.6 for t in slowed)
     assert document["runs"][0]["speedups"]  # over loop: how sessions differ
+    document["runs"] += [{**run, "trials": []} for run in document["runs"]]
+    path.write_text(json.dumps(document))
     more = convbench("noise", TINY, "--runs", 1, "--inject", "", *options)
     assert more.returncode == 0, more.stderr
     assert len(json.loads(path.read_text())["runs"]) == 5

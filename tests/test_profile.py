@@ -185,6 +185,14 @@ def test_the_arrays_of_an_object_are_traced_too():
 # Experiments
 
 
+@pytest.fixture
+def in_a_hurry(monkeypatch):
+    """Timings of a hundredth of a second, where it is of no matter how exact they are."""
+    monkeypatch.setattr(experiments, "CLOCKED_S", 0.01)
+    monkeypatch.setattr(experiments, "WAKE_S", 0.01)
+
+
+@pytest.mark.usefixtures("in_a_hurry")
 @pytest.mark.parametrize("pass_", Pass)
 @pytest.mark.parametrize("name", ["loop", "naive-im2col", "im2col", "mec", "auto"])
 def test_built_in_implementations_can_be_examined(name, pass_):
@@ -202,6 +210,7 @@ def test_built_in_implementations_can_be_examined(name, pass_):
         assert {line.file.rpartition("/")[2] for line in found.lines} == {"loop.py"}
 
 
+@pytest.mark.usefixtures("in_a_hurry")
 def test_a_long_call_is_examined_on_a_part(monkeypatch):
     monkeypatch.setattr(experiments, "LONGEST_S", 0.0)
     found = experiments.examine(
@@ -690,6 +699,7 @@ def test_bad_requests(arguments, told):
     assert not re.search("Traceback", done.stderr)
 
 
+@pytest.mark.slow
 def test_the_ladder_command(tmp_path):
     suite = tmp_path / "small.yaml"
     suite.write_text(

@@ -149,6 +149,7 @@ def test_run_does_not_go_on_with_a_training(trained):
     assert "has no layers" in done.stderr
 
 
+@pytest.mark.slow
 def test_wrong_code_is_timed_if_that_is_asked_for(folder):
     done = _train(folder, "--impl", "flipped.py", "--time-wrong", "-o", "result.json")
     assert done.returncode == 5, done.stderr

@@ -35,7 +35,7 @@ def floors(rules: Iterable[Rule], saved: Saved, tolerance: float | None = None) 
     distrust = why_unreliable(saved.result.duplicates)
     known = summary.speedups(saved.result, saved.benchmarks)
     return [
-        replace(question, distrust=distrust)
+        replace(question, distrust=distrust, quantity=rule.quantity)
         for rule in rules
         for question in _floor(rule, saved, margins, known)
     ]

@@ -38,6 +38,9 @@ TRACES = 3
 LONGEST_S = 1.0
 """Of a call that is traced: a layer on which it takes longer is cut."""
 
+CLOCKED_S = 0.1
+"""Seconds that the samples of one timing take together."""
+
 MANY_CALLS_S = 0.1
 """A shorter call cannot make MAX_CALLS calls of NumPy."""
 
@@ -203,11 +206,13 @@ class _Bench:
         return small, found
 
 
-def seconds_of(run: Callable[[], object], seconds: float = 0.1) -> float:
+def seconds_of(run: Callable[[], object], seconds: float | None = None) -> float:
     """The median of some samples, taken as a run's visits take them; a long call is made twice.
 
-    Threads that slept are woken up by WAKE_S of calls, and the garbage collector is off.
+    The samples take `seconds` together, CLOCKED_S unless told. Threads that slept are woken up by
+    WAKE_S of calls, and the garbage collector is off.
     """
+    seconds = CLOCKED_S if seconds is None else seconds
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()

@@ -30,6 +30,10 @@ FILE_NAMES = {"alias_generator": lambda name: name.rstrip("_"), "populate_by_nam
 EffortName = Literal["smoke", "quick", "standard", "rigorous"]
 
 
+Quantity = Literal["speedup", "fraction_of_peak", "peak_bytes"]
+"""What a rule can limit: a ratio of times, a rate over the measured peak, or memory in bytes."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """A floor of a gate: exactly one of `at_least`, `at_most_bytes` and `per_cent_of_peak`.
@@ -61,6 +65,13 @@ class Rule:
             )
         if (self.at_least is None) != (self.versus is None):
             raise ValueError("a rule has versus beside at_least, and only there")
+
+    @property
+    def quantity(self) -> Quantity:
+        """The quantity that the rule limits."""
+        if self.at_most_bytes is not None:
+            return "peak_bytes"
+        return "speedup" if self.per_cent_of_peak is None else "fraction_of_peak"
 
 
 @dataclass(frozen=True)

@@ -111,22 +111,54 @@ def _follow_all(session: TrainingSession, options: Options) -> Iterator[Event]:
     steps = FOLLOWED.get(session.effort, FOLLOWED_STEPS)
     versus = any(name in KERAS for name in session.arms)
     yield PhaseStarted("agreement", len(names) * (steps + 1))
+    led = _Led(session, options)
     for name in names:
         if not versus:
             session.update(name, status="ok")
             continue
         try:
-            yield from _follow(session, options, name, steps)
+            yield from _follow(session, options, led, name, steps)
         except (CellFailedError, WorkerLostError) as error:
             said = error.failure.said if isinstance(error, CellFailedError) else ()
             session.update(name, status="failed", reason=str(error), said=said)
+            led.end()  # whichever worker it was, the next implementation finds none that is lost
         yield CellSettled(session.cells[name])
+    led.end()
     for name in session.arms:
         if name in KERAS:
             session.update(name, status="ok")
 
 
-def _follow(session: TrainingSession, options: Options, name: str, steps: int) -> Iterator[Event]:
+class _Led:
+    """The workers whose Keras is followed, each started when it is first needed.
+
+    They serve one implementation after the other, since importing TensorFlow takes seconds.
+    """
+
+    def __init__(self, session: TrainingSession, options: Options) -> None:
+        self._session, self._options = session, options
+        self._workers: dict[str, Worker] = {}
+
+    def connect(self, dtype: str, setup: Setup) -> Worker:
+        """Keras in that precision, at the initial weights of `setup`."""
+        if dtype not in self._workers:
+            self._workers[dtype] = _start(self._session, self._options, "keras")
+        try:
+            _ask(self._workers[dtype], Connect(setup, "keras"), self._options)
+        except (CellFailedError, WorkerLostError):
+            self._workers.pop(dtype).kill()
+            raise
+        return self._workers[dtype]
+
+    def end(self) -> None:
+        for worker in self._workers.values():
+            worker.kill()
+        self._workers.clear()
+
+
+def _follow(
+    session: TrainingSession, options: Options, led: _Led, name: str, steps: int
+) -> Iterator[Event]:
     """An implementation that is not exact follows in float64: see training.following.
 
     So does own code that departs in float32, since it may be of that kind.
@@ -136,11 +168,11 @@ def _follow(session: TrainingSession, options: Options, name: str, steps: int) -
     connected = _ask(ours, Connect(session.setup, name), options)
     session.connected = connected
     setup = session.setup if connected.exact else in_float64(session.setup)
-    following = yield from _compared(session, options, name, ours, setup, steps)
+    following = yield from _compared(options, led, name, ours, setup, steps)
     is_own = implementations.own_code(name) is not None
     if following.departed and is_own and setup.network.dtype == "float32":
         in_double = in_float64(setup)
-        again = yield from _compared(session, options, name, ours, in_double, steps)
+        again = yield from _compared(options, led, name, ours, in_double, steps)
         if not again.departed:
             following, setup = again, in_double
     ours.kill()
@@ -163,15 +195,12 @@ def _follow(session: TrainingSession, options: Options, name: str, steps: int) -
 
 
 def _compared(
-    session: TrainingSession, options: Options, name: str, ours: Worker, setup: Setup, steps: int
+    options: Options, led: _Led, name: str, ours: Worker, setup: Setup, steps: int
 ) -> Generator[Event, None, Following]:
     """From the initial weights: as many steps as there is time for, or up to a departure."""
     _ask(ours, Connect(setup, name), options)
-    exact = _start(session, options, "keras")
-    rounded = _start(session, options, "keras") if setup.network.dtype == "float32" else None
-    _ask(exact, Connect(in_float64(setup), "keras"), options)
-    if rounded is not None:
-        _ask(rounded, Connect(setup, "keras"), options)
+    exact = led.connect("float64", in_float64(setup))
+    rounded = led.connect("float32", setup) if setup.network.dtype == "float32" else None
     following, began = Following(), time.monotonic()
     for step in range(1, steps + 1):
         before = _ask(ours, GetState(), options) if rounded else None
@@ -185,9 +214,6 @@ def _compared(
         yield Progress("agreement", f"{name}: step {step} of {steps}, loss {loss:.4f}")
         if following.departed or (step >= LEAST_STEPS and time.monotonic() - began > FOLLOWED_S):
             break
-    exact.kill()
-    if rounded is not None:
-        rounded.kill()
     return following
 
 

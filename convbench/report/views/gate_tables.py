@@ -146,11 +146,13 @@ def _where(subject: Subject) -> str:
 def _figure(question: Question, figure: float | None) -> Value:
     if figure is None:
         return MISSING
-    if "bytes" in question.rule:
-        return text(scale.mebibytes(figure))
-    if "% of peak" in question.rule:
-        return text(f"{scale.percent(figure)} %")
-    return text(f"{scale.significant(figure)}x")
+    match question.quantity:
+        case "peak_bytes":
+            return text(scale.mebibytes(figure))
+        case "fraction_of_peak":
+            return text(f"{scale.percent(figure)} %")
+        case "speedup":
+            return text(f"{scale.significant(figure)}x")
 
 
 def _evidence(evidence: Evidence | None) -> tuple[Value, ...]:
@@ -277,14 +279,15 @@ def _points(judgement: Judgement) -> Iterator[Point]:
         if question.found is None or question.limit is None:
             continue
         name = f"{_where(question.subject)}: {_rule(question, judgement)}"
-        if evidence is None:
+        if question.quantity == "peak_bytes":
             yield Point(name, "bytes", question.found, None, verdict.outcome)
             continue
-        low_high = None
-        if evidence.ci99 and question.against != "baseline":
-            low_high = (evidence.ci99[0] / question.limit, evidence.ci99[1] / question.limit)
+        low_high, extra = None, str(verdict.outcome)
+        if evidence is not None:
+            extra += f", {scale.counted(evidence.rounds, 'round')}"
+            if evidence.ci99 and question.against != "baseline":
+                low_high = (evidence.ci99[0] / question.limit, evidence.ci99[1] / question.limit)
         unit = f"time of {question.subject.versus or 'the peak rate'}"
-        extra = f"{verdict.outcome}, {scale.counted(evidence.rounds, 'round')}"
         yield Point(name, unit, 1 / question.found, low_high, extra)
 
 
