@@ -101,3 +101,18 @@ def cells(document):
         (cell["layer"], cell["pass"], cell["implementation"]): cell
         for cell in document["convbench"]["cells"]
     }
+
+
+def launched(*arguments, cwd=ROOT, **streams):
+    """A running command that Ctrl-C reaches, though whoever runs the tests may ignore it.
+
+    A shell starts what it puts into the background with SIGINT ignored, and children inherit that.
+    """
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **streams,
+    )

@@ -1,7 +1,6 @@
 """`convbench run` as a user runs it: what it measures, saves, prints and returns."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import time
 import pytest
 
 from convbench.results import file as result_file
-from tests.cli import ROOT, TINY, USERS, cells, command, convbench, run_tiny
+from tests.cli import TINY, USERS, cells, convbench, launched, run_tiny
 
 
 @pytest.fixture(scope="module")
@@ -220,14 +219,7 @@ def test_interrupted_and_resumed(tmp_path, number, code):
     output = tmp_path / "r.json"
     few = ["--layer", "a", "--pass", "forward"]
     arguments = ["run", TINY, *few, "--effort", "quick", "-o", output]
-    process = subprocess.Popen(
-        command(*arguments),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = launched(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     _wait_for_round(process, output, 2)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=30)

@@ -460,9 +460,9 @@ def test_timeline_makes_one_long_call_and_sees_its_middle():
 SCRIPT = textwrap.dedent(
     """
     import dataclasses, json, sys
-    from convbench import operands
+    from convbench.problem import operands
     from convbench.implementations.contract import Ledger
-    from convbench.layer import Layer, Pass
+    from convbench.problem.layer import Layer, Pass
     from convbench.measure.memory import meter, self_test
     from convbench.measure.meters import memray_peaks
     import tensorflow as tf

@@ -37,7 +37,7 @@ SUBPROCESS_TIMEOUT_S = 60.0
 _SGEMM_PROGRAM = """
 import sys
 sys.path.append(sys.argv[1])
-from convbench.calibration import sgemm_rate
+from convbench.machine.calibration import sgemm_rate
 print(sgemm_rate(int(sys.argv[2]), float(sys.argv[3])))
 """
 
