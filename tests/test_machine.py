@@ -117,7 +117,8 @@ def test_this_machine():
 
 def test_a_fingerprint_is_quick_and_imports_neither_numpy_nor_tensorflow():
     program = (
-        "import sys, time; from convbench.machine import description as machine; start = time.perf_counter();"
+        "import sys, time; from convbench.machine import description as machine;"
+        "start = time.perf_counter();"
         "machine.fingerprint(); machine.software(); took = time.perf_counter() - start;"
         "print(took, 'numpy' in sys.modules, 'tensorflow' in sys.modules)"
     )

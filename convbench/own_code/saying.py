@@ -32,7 +32,7 @@ MAX_LENGTH = 200
 
 _LIBRARIES = tuple(
     {
-        str(Path(__file__).parents[2]),
+        str(Path(__file__).parents[1]),
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
     }
 )
