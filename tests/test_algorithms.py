@@ -194,6 +194,7 @@ def test_blocks_cover_the_output_once(batch, height, budget, parts):
         taken = (block.last - block.first) * (block.end - block.row)
         assert taken * 10 <= max(budget, 10)
     assert (rows == 1).all()
+    assert len(size.blocks(correlation)) == len(blocks)
     assert len(blocks) >= min(parts, batch * height) / 2  # whole images may leave one thread less
 
 

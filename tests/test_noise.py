@@ -281,6 +281,7 @@ def test_golden(name, how, monkeypatch):
 # The command
 
 
+@pytest.mark.slow
 def test_noise_measures_and_goes_on(tmp_path):
     path = tmp_path / "noise.json"
     options = ("--effort", "quick", "--layer", "a", "--pass", "forward", "--quiet", "-o", path)

@@ -220,6 +220,7 @@ def test_a_long_call_is_examined_on_a_part(monkeypatch):
     assert found.note.startswith("examined on ")
 
 
+@pytest.mark.usefixtures("in_a_hurry")
 def test_loops_make_the_same_calls_on_a_layer_of_few_elements():
     loop = implementations.get("loop")
     found = experiments.examine(loop, LAYER, Pass.FORWARD, 1, 0, lambda file: True)

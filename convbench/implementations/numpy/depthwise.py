@@ -159,7 +159,7 @@ class Multiplying:
         self._is_dense = dense and summed == 1
         row = self._rows.row_bytes() + self._rows.run * c.itemsize
         size = block_size(c, row, BLOCK_BYTES, len(scratch))
-        self._blocks = list(size.blocks(c))
+        self._blocks = size.blocks(c)
         for memory in scratch:
             self._rows.reserve(size, memory)
             if not self._is_dense:
@@ -259,7 +259,7 @@ class KernelGradient(PreparedDepthwise):
         c = Correlation.of(layer)
         self._rows = Rows(c, self._repeats)
         size = block_size(c, self._rows.row_bytes() or 1, BLOCK_BYTES, self._threads)
-        self._blocks = list(size.blocks(c))
+        self._blocks = size.blocks(c)
         for scratch in self._scratch:
             self._rows.reserve(size, scratch)
             self._sums(scratch)

@@ -9,6 +9,7 @@ enough, a block gathers the columns of one row only, which serve all of them (`c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -200,9 +201,7 @@ class KernelGradient(Threaded):
         held += 0 if is_shared or self._threads == 1 else largest
         taken = held * layer.itemsize + (MAX_BYTES // 8 if is_shared else 0)
         self._sizes = [columns_size(c, parts, taken) for _, c in self._units]
-        self._blocks = [
-            list(s.blocks(c)) for s, (_, c) in zip(self._sizes, self._units, strict=True)
-        ]
+        self._blocks = [s.blocks(c) for s, (_, c) in zip(self._sizes, self._units, strict=True)]
         for memory in self._scratch:
             if self._is_dense:
                 self._sums.reserve(memory)
@@ -248,7 +247,7 @@ class KernelGradient(Threaded):
             whole += other
 
     def _sum(
-        self, unit: Unit, c: Correlation, blocks: list[Block], target: Array, scratch: Scratch
+        self, unit: Unit, c: Correlation, blocks: Sequence[Block], target: Array, scratch: Scratch
     ) -> None:
         """Writes into `target` (kh, kw, channels of a group, groups, filters of a group)."""
         each = target.shape[4]

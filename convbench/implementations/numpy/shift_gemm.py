@@ -140,7 +140,7 @@ class Shifting(ABC):
         self._rows = Rows(c)
         row = self._rows.width * c.itemsize * (c.channels + self._elements_a_position())
         size = block_size(c, row, BLOCK_BYTES, len(scratch))
-        self._blocks = list(size.blocks(c))
+        self._blocks = size.blocks(c)
         images, rows, width, channels = self._rows.shape(size)
         for memory in scratch:
             memory.array("slab", images, rows, width, channels)
@@ -354,7 +354,7 @@ class KernelGradient(Threaded):
         self._rows = Rows(c)
         row = self._rows.width * c.itemsize * (c.channels * (1 + c.terms) + c.filters)
         size = block_size(c, row, BLOCK_BYTES, self._threads)
-        self._blocks = list(size.blocks(c))
+        self._blocks = size.blocks(c)
         for scratch in self._scratch:
             shape = self._rows.shape(size)
             scratch.array("slab", *shape)

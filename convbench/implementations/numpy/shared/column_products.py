@@ -81,7 +81,7 @@ class ColumnProducts(ABC):
     def __init__(self, correlation: Correlation, scratch: list[Scratch], size: BlockSize) -> None:
         self._c = correlation
         self._scratch = scratch
-        self.blocks = list(size.blocks(correlation))
+        self.blocks = size.blocks(correlation)
         for memory in scratch:
             self._reserve(size, memory)
 

@@ -10,10 +10,11 @@ convolutional layer?" (arXiv:1609.07009).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -223,12 +224,43 @@ class BlockSize(NamedTuple):
     images: int
     rows: int
 
-    def blocks(self, correlation: Correlation) -> Iterator[Block]:
-        batch, height = correlation.batch_size, correlation.output_size[0]
-        for image in range(0, batch, self.images):
-            for row in range(0, height, self.rows):
-                last, end = min(image + self.images, batch), min(row + self.rows, height)
-                yield Block(image, last, row, end)
+    def blocks(self, correlation: Correlation) -> Blocks:
+        return Blocks(self, correlation)
+
+
+class Blocks(Sequence[Block]):
+    """The blocks of a correlation's output, in order.
+
+    They are listed when they are first needed. A layer that fits no memory has millions of them,
+    and is prepared all the same, to ask for its workspace.
+    """
+
+    def __init__(self, size: BlockSize, correlation: Correlation) -> None:
+        self._size = size
+        self._batch, self._height = correlation.batch_size, correlation.output_size[0]
+
+    def __len__(self) -> int:
+        images, rows = self._size
+        return math.ceil(self._batch / images) * math.ceil(self._height / rows)
+
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self._listed)  # next() of a list's iterator is safe in threads
+
+    @overload
+    def __getitem__(self, index: int) -> Block: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Block]: ...
+    def __getitem__(self, index: int | slice) -> Block | list[Block]:
+        return self._listed[index]
+
+    @cached_property
+    def _listed(self) -> list[Block]:
+        images, rows = self._size
+        return [
+            Block(image, min(image + images, self._batch), row, min(row + rows, self._height))
+            for image in range(0, self._batch, images)
+            for row in range(0, self._height, rows)
+        ]
 
 
 def block_size(correlation: Correlation, row_bytes: int, budget: int, parts: int = 1) -> BlockSize:

@@ -95,7 +95,7 @@ class Lowered:
             self.size = block_size(c, math.ceil(whole / height), budget, parts)
         else:
             self.size = block_size(c, row, budget - halo, parts)
-        self.blocks = list(self.size.blocks(c))
+        self.blocks = self.size.blocks(c)
 
     @property
     def terms(self) -> int:
