@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from convbench.result_file import load
+from convbench.results.file import load
 
 result = load(Path(sys.argv[1])).result
 counts = Counter(cell.status for cell in result.cells)

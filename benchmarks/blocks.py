@@ -24,15 +24,16 @@ import numpy as np
 from kernels import PINS, without_pins
 from threadpoolctl import threadpool_limits
 
-from convbench import implementations, operands
-from convbench.calibration import MATRIX_SIZES
-from convbench.implementations.column_products import by_kernel_row, column_products
-from convbench.implementations.correlation import Correlation
-from convbench.implementations.scratch import Scratch
-from convbench.implementations.threads import in_threads, worthwhile
-from convbench.layer import Layer, Pass
+from convbench import implementations
+from convbench.implementations.numpy.shared.column_products import by_kernel_row, column_products
+from convbench.implementations.numpy.shared.correlation import Correlation
+from convbench.implementations.numpy.shared.scratch import Scratch
+from convbench.implementations.numpy.shared.threads import in_threads, worthwhile
+from convbench.machine.calibration import MATRIX_SIZES
 from convbench.measure.clock import Plan, visit
-from convbench.suite_file import read_suite
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
+from convbench.suites.file import read_suite
 
 VISITS = 9
 PLAN = Plan(wake_s=0.05, sample_s=0.0025, visit_s=0.02)

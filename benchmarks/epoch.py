@@ -17,12 +17,12 @@ from pathlib import Path
 
 from kernels import PINS
 
-from convbench import result_file
 from convbench.errors import ConvbenchError
-from convbench.report.terminal import print_report
-from convbench.report.training_tables import report
-from convbench.results import ResultFile
-from convbench.suite import FASTEST_KERAS
+from convbench.report.formats.terminal import print_report
+from convbench.results import file as result_file
+from convbench.results.model import ResultFile
+from convbench.suites.suite import FASTEST_KERAS
+from convbench.training.tables import report
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "results" / "epoch"

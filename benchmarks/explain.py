@@ -25,9 +25,9 @@ from typing import Any
 
 from kernels import PINS
 
-from convbench.layer import Pass
+from convbench.problem.layer import Pass
 from convbench.profile.ladder import RUNGS
-from convbench.suite_file import read_suite
+from convbench.suites.file import read_suite
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "results" / "explain"

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from kernel_targets import Finding, Run, findings
 
-from convbench import stats
-from convbench.layer import Pass
-from convbench.report import scale
-from convbench.report.run_notes import blas_line
-from convbench.report.scale import figures
-from convbench.report.table import (
+from convbench.problem.layer import Pass
+from convbench.report.views import scale
+from convbench.report.views.run_notes import blas_line
+from convbench.report.views.scale import figures
+from convbench.report.views.table import (
     MISSING,
     Column,
     Fact,
@@ -25,8 +24,9 @@ from convbench.report.table import (
     Value,
     text,
 )
-from convbench.results import Cell
-from convbench.suite import KERAS_WAYS
+from convbench.results import stats
+from convbench.results.model import Cell
+from convbench.suites.suite import KERAS_WAYS
 
 WORST = 5
 WORST_OF = ("auto", "im2col")

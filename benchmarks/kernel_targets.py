@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from convbench import stats, summary
-from convbench.implementations.keras_layer import is_depthwise
-from convbench.layer import Layer, Pass
-from convbench.report.scale import counted
-from convbench.result_file import Saved
-from convbench.results import Cell, ResultFile
-from convbench.suite import FASTEST_KERAS
-from convbench.summary import Ratio, RatioKey
+from convbench.implementations.keras.layer import is_depthwise
+from convbench.problem.layer import Layer, Pass
+from convbench.report.views.scale import counted
+from convbench.results import stats, summary
+from convbench.results.file import Saved
+from convbench.results.model import Cell, ResultFile
+from convbench.results.summary import Ratio, RatioKey
+from convbench.suites.suite import FASTEST_KERAS
 
 MIB = 2**20
 

@@ -21,17 +21,17 @@ from pathlib import Path
 from kernel_tables import report
 from kernel_targets import NETWORKS, SMALL, Run
 
-from convbench import result_file
-from convbench.cautions import BLAS_PINS, OTHER_PINS
 from convbench.errors import ConvbenchError
 from convbench.implementations import REGISTRY
-from convbench.layer import Pass
-from convbench.report.scale import counted
-from convbench.report.terminal import print_report
+from convbench.machine.cautions import BLAS_PINS, OTHER_PINS
+from convbench.problem.layer import Pass
+from convbench.report.formats.terminal import print_report
+from convbench.report.views.scale import counted
+from convbench.results import file as result_file
 from convbench.schedule.budget import arm_s, import_s
 from convbench.schedule.effort import EFFORTS
-from convbench.suite import KERAS_WAYS, Suite, shipped_suites
-from convbench.suite_file import read_suite
+from convbench.suites.file import read_suite
+from convbench.suites.suite import KERAS_WAYS, Suite, shipped_suites
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "results" / "kernels"

@@ -12,9 +12,9 @@ from random import Random
 
 from pydantic import TypeAdapter, ValidationError
 
-from convbench import machine
 from convbench.errors import ExitCode, ResultError
-from convbench.result_file import write_atomically
+from convbench.machine import description as machine
+from convbench.results.file import write_atomically
 
 SCHEMA = "convbench-precision/1"
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from precision_answers import PAIRS, Answer, Campaign, Pair
 from precision_tools import TOOLS
 
-from convbench import stats
-from convbench.report.layout import Frame, lines
-from convbench.report.scale import counted, listed, significant
-from convbench.report.table import (
+from convbench.report.formats.layout import Frame, lines
+from convbench.report.views.scale import counted, listed, significant
+from convbench.report.views.table import (
     MISSING,
     Column,
     Fact,
@@ -26,6 +25,7 @@ from convbench.report.table import (
     Value,
     text,
 )
+from convbench.results import stats
 
 WIDTH = 100
 """Columns of a line of the text, at most."""

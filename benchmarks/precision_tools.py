@@ -23,7 +23,7 @@ from pathlib import Path
 from kernels import without_pins
 from precision_answers import Finding, Pair
 
-from convbench import stats
+from convbench.results import stats
 
 ROOT = Path(__file__).parents[1]
 PAIRS_FOLDER = Path(__file__).with_name("pairs")

@@ -31,11 +31,12 @@ from pathlib import Path
 from kernels import without_pins
 from verdicts import neighbour
 
-from convbench import result_file, run_memory, stats
 from convbench.compare import Deviations, learnt_by
-from convbench.result_file import Saved
-from convbench.run_memory_file import MEMORY_VARIABLE
-from convbench.summary import Ratio, RatioKey, between, speedups
+from convbench.results import file as result_file
+from convbench.results import run_memory, stats
+from convbench.results.file import Saved
+from convbench.results.run_memory_file import MEMORY_VARIABLE
+from convbench.results.summary import Ratio, RatioKey, between, speedups
 
 ROOT = Path(__file__).parents[1]
 SUITE = "mnist"

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import psutil
 
-from convbench import machine, result_file
-from convbench.layer import Layer, Pass
-from convbench.results import Agreement, RoundSamples, benchmark_name
+from convbench.machine import description as machine
+from convbench.problem.layer import Layer, Pass
+from convbench.results import file as result_file
+from convbench.results.model import Agreement, RoundSamples, benchmark_name
 from convbench.schedule import Session
-from convbench.suite import Suite
-from convbench.suite_file.writing import write_suite
+from convbench.suites.file.writing import write_suite
+from convbench.suites.suite import Suite
 
 SMALL, LARGE, ROUNDS, BLOCKS = 100, 2500, 5, 4
 MIB = 2**20

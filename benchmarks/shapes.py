@@ -22,9 +22,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from convbench import importers
-from convbench.layer import Layer
-from convbench.suite_file import read_suite
-from convbench.suite_file.writing import write_suite
+from convbench.problem.layer import Layer
+from convbench.suites.file import read_suite
+from convbench.suites.file.writing import write_suite
 
 IMPLEMENTATIONS = ("im2col", "keras")
 NOT_LISTS = re.compile(r"LICENSE|README", re.IGNORECASE)

@@ -29,11 +29,11 @@ from typing import Any
 
 from kernels import without_pins
 
-from convbench import machine
-from convbench.layer import Pass
-from convbench.result_file import write_atomically
-from convbench.suite import KERAS_WAYS
-from convbench.suite_file import read_suite
+from convbench.machine import description as machine
+from convbench.problem.layer import Pass
+from convbench.results.file import write_atomically
+from convbench.suites.file import read_suite
+from convbench.suites.suite import KERAS_WAYS
 
 ROOT = Path(__file__).parents[1]
 LOOP = Path(__file__).with_name("timeit_loop.py")

@@ -23,9 +23,10 @@ def main(suite: str, layer: str, pass_: str, implementation: str, threads: int) 
     import numpy as np
     import threadpoolctl
 
-    from convbench import implementations, operands
-    from convbench.layer import Pass
-    from convbench.suite_file import read_suite
+    from convbench import implementations
+    from convbench.problem import operands
+    from convbench.problem.layer import Pass
+    from convbench.suites.file import read_suite
 
     np.ones((64, 64), np.float32) @ np.ones((64, 64), np.float32)
     threadpoolctl.threadpool_limits(threads, user_api="blas")

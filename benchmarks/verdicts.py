@@ -28,8 +28,10 @@ from contextlib import contextmanager
 from multiprocessing import Process
 from pathlib import Path
 
-from convbench import noise, noise_file, stats
-from convbench.noise import Figures
+from convbench.noise import file as noise_file
+from convbench.noise import trials as noise
+from convbench.noise.trials import Figures
+from convbench.results import stats
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"

@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from convbench import result_file
 from convbench.profile.ladder import RUNGS
-from convbench.report.ladder_tables import fastest_keras
-from convbench.report.scale import bounds, significant
-from convbench.report.table import Kind
-from convbench.results import Cell, ResultFile
+from convbench.profile.ladder_tables import fastest_keras
+from convbench.report.views.scale import bounds, significant
+from convbench.report.views.table import Kind
+from convbench.results import file as result_file
+from convbench.results.model import Cell, ResultFile
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "results" / "ladder.json"

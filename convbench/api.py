@@ -24,10 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 from convbench import implementations
 from convbench.errors import LayerError, OperandError
 from convbench.implementations.contract import Implementation, Prepared
-from convbench.implementations.threads import blas
-from convbench.layer import ITEMSIZE, Dtype, Layer, Pads, Pair, Pass
-from convbench.layer import Padding as LayerPadding
-from convbench.operands import LentOperands
+from convbench.implementations.numpy.shared.threads import blas
+from convbench.problem.layer import ITEMSIZE, Dtype, Layer, Pads, Pair, Pass
+from convbench.problem.layer import Padding as LayerPadding
+from convbench.problem.operands import LentOperands
 
 Array = NDArray[np.floating[Any]]
 Size = int | Sequence[int]

@@ -1,9 +1,14 @@
-"""The real command line in a process of its own."""
+"""The command line, as tests run it: each command in a process of its own."""
 
+import atexit
+import functools
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -16,7 +21,23 @@ def command(*arguments):
 
 
 def convbench(*arguments, cwd=ROOT, timeout=120, **environment):
-    """The finished process: its exit code, stdout and stderr."""
+    """The finished command: its exit code, stdout and stderr.
+
+    It is forked off a process that has imported convbench already (tests/command_server.py), which
+    saves half a second; `started` is the same without that.
+    """
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        code = _server().run([*map(str, arguments)], str(cwd), env, (out, err), timeout)
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read().decode(errors="surrogateescape"))
+    return subprocess.CompletedProcess(command(*arguments), code, *texts)
+
+
+def started(*arguments, cwd=ROOT, timeout=120, **environment):
+    """The same by a new Python, as a shell starts it."""
     return subprocess.run(
         command(*arguments),
         cwd=cwd,
@@ -25,6 +46,47 @@ def convbench(*arguments, cwd=ROOT, timeout=120, **environment):
         text=True,
         timeout=timeout,
     )
+
+
+class _Server:
+    def __init__(self):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.command_server", str(theirs.fileno())],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                pass_fds=[theirs.fileno()],
+            )
+        self._connection = ours
+        self._answers = ours.makefile("r")
+        atexit.register(self.close)
+
+    def run(self, arguments, cwd, env, streams, timeout):
+        asked = json.dumps({"arguments": arguments, "cwd": cwd, "env": env}).encode()
+        with open(os.devnull, "rb") as nothing:
+            descriptors = [stream.fileno() for stream in (nothing, *streams)]
+            socket.send_fds(self._connection, [asked], descriptors)
+        child = json.loads(self._answers.readline())
+        self._connection.settimeout(timeout)
+        try:
+            return json.loads(self._answers.readline())
+        except TimeoutError:
+            os.killpg(child, signal.SIGKILL)
+            _server.cache_clear()
+            raise subprocess.TimeoutExpired(arguments, timeout) from None
+        finally:
+            self._connection.settimeout(None)
+
+    def close(self):
+        self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+
+@functools.cache
+def _server():
+    return _Server()
 
 
 def run_tiny(output, *arguments, **keywords):
@@ -39,3 +101,18 @@ def cells(document):
         (cell["layer"], cell["pass"], cell["implementation"]): cell
         for cell in document["convbench"]["cells"]
     }
+
+
+def launched(*arguments, cwd=ROOT, **streams):
+    """A running command that Ctrl-C reaches, though whoever runs the tests may ignore it.
+
+    A shell starts what it puts into the background with SIGINT ignored, and children inherit that.
+    """
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **streams,
+    )

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from convbench.run_memory_file import MEMORY_VARIABLE
-from convbench.tuning import CACHE_VARIABLE
+from convbench.machine.tuning import CACHE_VARIABLE
+from convbench.results.run_memory_file import MEMORY_VARIABLE
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,12 +7,12 @@ import random
 from dataclasses import replace
 
 from convbench.compare import ASSUMED, Deviations, Diff, diff
-from convbench.layer import Layer, Pass
-from convbench.machine import BlasLibrary, Calibration
-from convbench.result_file import Saved
-from convbench.results import SCHEMA, Cell, Memory, ResultFile, RoundSamples, benchmark_name
-from convbench.suite import Suite
-from convbench.summary import summarise
+from convbench.machine.description import BlasLibrary, Calibration
+from convbench.problem.layer import Layer, Pass
+from convbench.results.file import Saved
+from convbench.results.model import SCHEMA, Cell, Memory, ResultFile, RoundSamples, benchmark_name
+from convbench.results.summary import summarise
+from convbench.suites.suite import Suite
 from tests.report_fixture import CONV1, CONV2, FORWARD, KERNEL, MACHINE, MINE, SOFTWARE, WRONG
 
 AWKWARD = Layer("stem [bold] | 3×3, größer", (32, 32, 3), 16, (3, 3), padding="same")

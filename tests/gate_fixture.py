@@ -7,11 +7,11 @@ from dataclasses import replace
 from convbench import gate
 from convbench.compare import Deviations
 from convbench.gate import Judgement, Terms
-from convbench.layer import Pass
-from convbench.machine import Caution
-from convbench.result_file import Saved
-from convbench.results import Cell
-from convbench.suite import Rule
+from convbench.machine.description import Caution
+from convbench.problem.layer import Pass
+from convbench.results.file import Saved
+from convbench.results.model import Cell
+from convbench.suites.suite import Rule
 from tests.diff_fixture import MEASURED, TIMES, saved, scaled, with_cells
 from tests.report_fixture import FORWARD, MINE, WRONG
 

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from convbench.errors import LayerError
-from convbench.layer import Layer
+from convbench.problem.layer import Layer
 
 PAIR = st.tuples(st.integers(1, 3), st.integers(1, 3))
 PADS = st.tuples(

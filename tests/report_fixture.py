@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from convbench.layer import Layer, Pass
-from convbench.machine import BlasLibrary, Caution, Machine, Software
-from convbench.resolution import resolution_of
-from convbench.results import (
+from convbench.machine.description import BlasLibrary, Caution, Machine, Software
+from convbench.problem.layer import Layer, Pass
+from convbench.results.model import (
     SCHEMA,
     Agreement,
     Cell,
@@ -26,7 +25,8 @@ from convbench.results import (
     TimeState,
     Work,
 )
-from convbench.suite import Provenance, Suite
+from convbench.results.resolution import resolution_of
+from convbench.suites.suite import Provenance, Suite
 
 CONV1 = Layer("conv1", (28, 28, 1), 8, (3, 3))
 CONV2 = Layer("conv2", (26, 26, 8), 16, (3, 3), padding="same", count=3)

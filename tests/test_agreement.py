@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from convbench import implementations, operands
-from convbench.agreement import oracle
-from convbench.agreement.bound import MAX_TERMS, cut, direct_factor
-from convbench.agreement.checker import check
-from convbench.implementations.im2col import Im2col
-from convbench.layer import Layer, Pass
+from convbench import implementations
+from convbench.agreement.check import oracle
+from convbench.agreement.check.bound import MAX_TERMS, cut, direct_factor
+from convbench.agreement.check.checker import check
+from convbench.implementations.numpy.im2col import Im2col
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
 from tests.layers import layers
 
 USERS = Path(__file__).parent / "users" / "convolutions.py"

@@ -13,28 +13,25 @@ import threadpoolctl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convbench import implementations, operands
-from convbench.agreement.checker import check
-from convbench.implementations import (
+from convbench import implementations
+from convbench.agreement.check.checker import check
+from convbench.implementations.numpy import depthwise, im2col, mec, shift_gemm, winograd
+from convbench.implementations.numpy.shared import (
     col2im,
     column_products,
     columns,
-    depthwise,
-    im2col,
     images_innermost,
     kernel_parts,
     lowered,
-    mec,
     products,
-    shift_gemm,
     threads,
-    winograd,
 )
-from convbench.implementations.correlation import Correlation, block_size, even, phases
-from convbench.implementations.scratch import Scratch
-from convbench.layer import Layer, Pass
-from convbench.suite import shipped_suites
-from convbench.suite_file import read_suite
+from convbench.implementations.numpy.shared.correlation import Correlation, block_size, even, phases
+from convbench.implementations.numpy.shared.scratch import Scratch
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
+from convbench.suites.file import read_suite
+from convbench.suites.suite import shipped_suites
 from tests.layers import layers
 
 FAST = ("im2col", "mec", "shift-gemm", "winograd", "winograd-2x2", "direct", "depthwise")
@@ -197,6 +194,7 @@ def test_blocks_cover_the_output_once(batch, height, budget, parts):
         taken = (block.last - block.first) * (block.end - block.row)
         assert taken * 10 <= max(budget, 10)
     assert (rows == 1).all()
+    assert len(size.blocks(correlation)) == len(blocks)
     assert len(blocks) >= min(parts, batch * height) / 2  # whole images may leave one thread less
 
 

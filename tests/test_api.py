@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import convbench
-from convbench import api, implementations, operands
-from convbench.agreement import oracle
-from convbench.agreement.bound import direct_factor
+from convbench import api, implementations
+from convbench.agreement.check import oracle
+from convbench.agreement.check.bound import direct_factor
 from convbench.errors import ConvbenchError, ImplementationError, OperandError
-from convbench.layer import Layer, Pass
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
 from tests.cli import ROOT
 from tests.layers import layers
 

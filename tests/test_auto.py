@@ -7,16 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convbench import implementations, operands, tuning
-from convbench.agreement import oracle
-from convbench.agreement.checker import check
-from convbench.implementations import auto as module
-from convbench.implementations.auto import Auto
-from convbench.implementations.im2col import Im2col
-from convbench.implementations.loop import Loop
-from convbench.layer import Layer, Pass
-from convbench.report.run_notes import choice_notes
-from convbench.results import CellLedger
+from convbench import implementations
+from convbench.agreement.check import oracle
+from convbench.agreement.check.checker import check
+from convbench.implementations.numpy import auto as module
+from convbench.implementations.numpy.auto import Auto
+from convbench.implementations.numpy.im2col import Im2col
+from convbench.implementations.numpy.loop import Loop
+from convbench.machine import tuning
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
+from convbench.report.views.run_notes import choice_notes
+from convbench.results.model import CellLedger
 from tests.cli import TINY, convbench
 from tests.report_fixture import small_run
 
@@ -106,7 +108,7 @@ def test_candidates_predict_their_time_and_share_a_process():
 
 
 def test_a_candidate_that_predicts_no_time_is_left_out(known, monkeypatch):
-    monkeypatch.setitem(implementations.REGISTRY, SLOW, "convbench.implementations.loop:Loop")
+    monkeypatch.setitem(implementations.REGISTRY, SLOW, "convbench.implementations.numpy.loop:Loop")
     assert ledger().outside[0] == "took im2col by the cost model, which leaves no other"
 
 

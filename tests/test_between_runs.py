@@ -6,8 +6,8 @@ import statistics
 
 import pytest
 
-from convbench.between_runs import LEAST_DEVIATION, TWO_RUNS, Between, Seen, between_runs
-from convbench.stats import Estimate, estimate, in_the_long_run, quotient, t_cdf
+from convbench.results.between_runs import LEAST_DEVIATION, TWO_RUNS, Between, Seen, between_runs
+from convbench.results.stats import Estimate, estimate, in_the_long_run, quotient, t_cdf
 
 ROUNDS = 5
 

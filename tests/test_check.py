@@ -19,13 +19,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from convbench.layer import Layer, Pass
+from convbench.problem.layer import Layer, Pass
 from convbench.report import render
-from convbench.report.check_tables import report
-from convbench.report.terminal import print_report
-from convbench.results import Agreement, Cell, Example, Explanation
-from convbench.suite import Suite
-from tests.cli import ROOT, TINY, USERS, command, convbench
+from convbench.report.formats.terminal import print_report
+from convbench.report.views.check_tables import report
+from convbench.results.model import Agreement, Cell, Example, Explanation
+from convbench.suites.suite import Suite
+from tests.cli import ROOT, TINY, USERS, command, convbench, launched
 from tests.report_fixture import empty_run
 
 GOLDEN = Path(__file__).parent / "golden" / "check"
@@ -352,14 +352,7 @@ def test_a_file_never_runs_in_the_parent(module):
 
 
 def test_ctrl_c_shows_what_there_is():
-    process = subprocess.Popen(
-        command("check", f"{USERS}:hangs"),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = launched("check", f"{USERS}:hangs", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(4)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)

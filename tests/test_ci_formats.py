@@ -15,9 +15,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from convbench.report import benchmark_action, format_of, github, junit, markdown, render
-from convbench.report.run_tables import report
-from convbench.report.table import Check, Outcome, Point, Report, Table
+from convbench.report import format_of, render
+from convbench.report.formats import benchmark_action, github, junit, markdown
+from convbench.report.views.run_tables import report
+from convbench.report.views.table import Check, Outcome, Point, Report, Table
 from tests.cli import ROOT, convbench
 from tests.report_fixture import MINE, RUNS, full_run, small_run
 

@@ -1,7 +1,6 @@
 """`convbench run` as a user runs it: what it measures, saves, prints and returns."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,8 +8,8 @@ import time
 
 import pytest
 
-from convbench import result_file
-from tests.cli import ROOT, TINY, USERS, cells, command, convbench, run_tiny
+from convbench.results import file as result_file
+from tests.cli import TINY, USERS, cells, convbench, launched, run_tiny
 
 
 @pytest.fixture(scope="module")
@@ -218,15 +217,9 @@ def _rounds(output):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_interrupted_and_resumed(tmp_path, number, code):
     output = tmp_path / "r.json"
-    arguments = ["run", TINY, "--effort", "quick", "-o", output]
-    process = subprocess.Popen(
-        command(*arguments),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    few = ["--layer", "a", "--pass", "forward"]
+    arguments = ["run", TINY, *few, "--effort", "quick", "-o", output]
+    process = launched(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     _wait_for_round(process, output, 2)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=30)
@@ -369,12 +362,12 @@ def test_a_layer_that_does_not_fit_is_skipped_with_the_figures(tmp_path):
 def test_a_small_budget_gives_fewer_rounds_then_fewer_arms(tmp_path):
     """`slow` sleeps 0.15 s a call: it is what a budget of a few seconds cannot pay for."""
     name = f"{USERS}:slow"
-    options = ["--impl", name, "--layer", "a", "--pass", "forward", "--effort", "rigorous"]
+    options = ["--impl", name, "--layer", "a", "--pass", "forward", "--effort", "standard"]
     output = tmp_path / "r.json"
-    done = convbench("run", TINY, *options, "--budget", 12, "-o", output)
+    done = convbench("run", TINY, *options, "--budget", 7, "-o", output)
     assert done.returncode in (0, 3), done.stderr
     part = json.loads(output.read_text())["convbench"]
-    assert 3 <= part["rounds"] < 16
+    assert 3 <= part["rounds"] < 8
     assert any("the budget allowed" in w["what"] for w in part["warnings"])
 
     tight = tmp_path / "tight.json"

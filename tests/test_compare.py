@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from scipy import stats as scipy_stats
 
-from convbench import stats
 from convbench.compare import (
     MOST_ROUNDS,
     CellName,
@@ -24,9 +23,10 @@ from convbench.compare import (
     other_geometry,
     rounds_to_show,
 )
-from convbench.machine import BlasLibrary
-from convbench.result_file import Saved
-from convbench.results import TWIN, Cell, RoundSamples, benchmark_name
+from convbench.machine.description import BlasLibrary
+from convbench.results import stats
+from convbench.results.file import Saved
+from convbench.results.model import TWIN, Cell, RoundSamples, benchmark_name
 from tests.diff_fixture import TIMES, again, few_rounds, new, old, other, saved, scaled, with_cells
 from tests.report_fixture import CONV1, FORWARD, INPUT, KERNEL, WRONG
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from convbench import implementations, operands, tuning
-from convbench.agreement.checker import check
-from convbench.layer import Layer, Pass
-from convbench.suite_file import read_suite
+from convbench import implementations
+from convbench.agreement.check.checker import check
+from convbench.machine import tuning
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
+from convbench.suites.file import read_suite
 from tests.layers import layers
 
 THREADS = 1

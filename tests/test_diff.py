@@ -16,10 +16,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from convbench.report import FORMATS, format_of, render, scale
-from convbench.report.diff_tables import names_of, report
-from convbench.report.terminal import print_report
-from convbench.result_file import save
+from convbench.report import FORMATS, format_of, render
+from convbench.report.formats.terminal import print_report
+from convbench.report.views import scale
+from convbench.report.views.diff_tables import names_of, report
+from convbench.results.file import save
 from tests.cli import ROOT, convbench
 from tests.diff_fixture import DIFFS, diff_of, few_rounds, new, old, other
 

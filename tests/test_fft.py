@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convbench import operands
-from convbench.agreement import oracle
-from convbench.agreement.bound import cut, with_small_planes
-from convbench.agreement.checker import check
-from convbench.implementations import fft
-from convbench.implementations.fft import Fft, PreparedFft
+from convbench.agreement.check import oracle
+from convbench.agreement.check.bound import cut, with_small_planes
+from convbench.agreement.check.checker import check
+from convbench.implementations.numpy import fft
+from convbench.implementations.numpy.fft import Fft, PreparedFft
 from convbench.implementations.variants import Variant, VariantImplementation
-from convbench.layer import Layer, Pass
-from convbench.tuning import CacheSizes
+from convbench.machine.tuning import CacheSizes
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
 
 LARGE = Layer("large", (28, 26, 3), 4, (7, 7), padding="same", use_bias=True, batch_size=5)
 

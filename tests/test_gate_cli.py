@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from tests.cli import ROOT, TINY, USERS, command, convbench, run_tiny
+from tests.cli import ROOT, TINY, USERS, convbench, launched, run_tiny
 
 QUICK = ("--effort", "quick", "--quiet")
 ONE = ("--layer", "a", "--pass", "forward")
@@ -180,12 +180,10 @@ def test_a_wrong_cell_comes_before_any_verdict(tmp_path):
 
 def test_ctrl_c_saves_what_there_is(tmp_path):
     given = rules(tmp_path, floor(0.01))
-    process = subprocess.Popen(
-        command("gate", TINY, "--rules", given, "--effort", "rigorous", "-o", tmp_path / "n.json"),
-        cwd=ROOT,
+    process = launched(
+        *("gate", TINY, "--rules", given, "--effort", "rigorous", "-o", tmp_path / "n.json"),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        text=True,
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "n.json").exists() and time.monotonic() < deadline:
@@ -276,12 +274,14 @@ def test_what_the_new_version_cannot_compute_is_an_error(repository, tmp_path):
     assert "computes nothing of tiny as selected" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_same_version_does_not_fail(repository, tmp_path):
     done = against(repository, "HEAD", tmp_path)
     assert done.returncode in (0, 3), done.stdout + done.stderr
     assert "regressed" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_file_beside_it(repository, tmp_path):
     old = tmp_path / "old.py"
     code = (repository / "src/mine/conv.py").read_text()

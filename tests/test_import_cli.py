@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from convbench.errors import ExitCode
-from convbench.suite import shipped_suites
-from convbench.suite_file import read_suite
+from convbench.suites.file import read_suite
+from convbench.suites.suite import shipped_suites
 from tests.cli import ROOT, cells, convbench
 
 LIST = """# three layers, one of them twice

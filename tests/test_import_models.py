@@ -12,7 +12,7 @@ import pytest
 
 from convbench import importers
 from convbench.importers.contract import ImportSourceError, Reading
-from convbench.layer import Layer
+from convbench.problem.layer import Layer
 
 MODELS = '''
 import keras
@@ -97,7 +97,7 @@ def broken():
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("convbench.implementations.user.files.STARTED_IN", tmp_path)
+    monkeypatch.setattr("convbench.own_code.files.STARTED_IN", tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     Path("models.py").write_text(MODELS)
     return tmp_path

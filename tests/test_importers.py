@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convbench import importers
-from convbench.agreement import oracle
+from convbench.agreement.check import oracle
 from convbench.importers import benchdnn
 from convbench.importers.contract import Found, ImportSourceError, Reading
 from convbench.importers.merging import merged, suite_of
-from convbench.layer import Layer, Pass
-from convbench.operands import exact_integers
-from convbench.suite import Suite
-from convbench.suite_file import read_suite
-from convbench.suite_file.writing import write_suite
+from convbench.problem.layer import Layer, Pass
+from convbench.problem.operands import exact_integers
+from convbench.suites.file import read_suite
+from convbench.suites.file.writing import write_suite
+from convbench.suites.suite import Suite
 from tests.layers import layers
 
 EXAMPLES = {

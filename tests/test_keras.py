@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 
 from convbench.errors import ImplementationError
-from convbench.implementations import get, keras_layer
-from convbench.implementations.keras_passes import COMPILATION, TRACING, PreparedKeras
-from convbench.layer import Layer, Pass
-from convbench.operands import Array, Operands, exact_integers
+from convbench.implementations import get
+from convbench.implementations.keras import layer as keras_layer
+from convbench.implementations.keras.passes import COMPILATION, TRACING, PreparedKeras
+from convbench.problem.layer import Layer, Pass
+from convbench.problem.operands import Array, Operands, exact_integers
 
 WAYS = ("keras", "keras-graph", "keras-xla")
 GRADIENTS = (Pass.INPUT_GRADIENT, Pass.KERNEL_GRADIENT)
@@ -330,7 +331,7 @@ def test_start(threads: int) -> None:
 
 def test_start_sets_the_threads_and_hides_gpus_in_a_new_process() -> None:
     printed = in_a_new_process(
-        "from convbench.implementations.keras_layer import start; start(2)\n"
+        "from convbench.implementations.keras.layer import start; start(2)\n"
         "import tensorflow as tf\n"
         "print(tf.config.threading.get_intra_op_parallelism_threads(),"
         " tf.config.threading.get_inter_op_parallelism_threads(),"
@@ -344,7 +345,7 @@ def test_start_after_someone_else_did() -> None:
         "import os; os.environ['KERAS_BACKEND'] = 'tensorflow'\n"
         "import tensorflow as tf; tf.config.threading.set_intra_op_parallelism_threads(1)\n"
         "tf.constant(1.0) + 1\n"
-        "from convbench.implementations.keras_layer import start\n"
+        "from convbench.implementations.keras.layer import start\n"
         "from convbench.errors import ImplementationError\n"
         "try: start(2)\n"
         "except ImplementationError as error: print(error.message)"

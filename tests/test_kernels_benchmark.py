@@ -17,15 +17,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convbench import implementations, result_file
-from convbench.agreement.oracle import expected
-from convbench.layer import Layer, Pass
-from convbench.operands import exact_integers
-from convbench.report.terminal import text
-from convbench.result_file import Saved
-from convbench.results import Cell, ResultFile
-from convbench.suite import KERAS_WAYS, shipped_suites
-from convbench.suite_file import read_suite
+from convbench import implementations
+from convbench.agreement.check.oracle import expected
+from convbench.problem.layer import Layer, Pass
+from convbench.problem.operands import exact_integers
+from convbench.report.formats.terminal import text
+from convbench.results import file as result_file
+from convbench.results.file import Saved
+from convbench.results.model import Cell, ResultFile
+from convbench.suites.file import read_suite
+from convbench.suites.suite import KERAS_WAYS, shipped_suites
 from tests.diff_fixture import saved, with_cells
 from tests.gate_fixture import with_twin
 from tests.report_fixture import WRONG
@@ -275,7 +276,7 @@ def test_suites_named_are_shipped_and_the_forecast_grows_with_them() -> None:
 @pytest.mark.parametrize("code", [code for _, code in kernels.OTHERS.values()])
 def test_other_frameworks_are_asked_for_only_when_a_cell_is(code: str) -> None:
     program = (
-        "import sys; from convbench import implementations; from convbench.layer import *\n"
+        "import sys; from convbench import implementations; from convbench.problem.layer import *\n"
         f"implementation = implementations.get({code!r})\n"
         "layer = Layer('a', (5, 5, 2), 2, (3, 3), (2, 2), ((1, 0), (0, 1)), groups=2)\n"
         "print([implementation.unsupported(layer, p) for p in Pass])\n"

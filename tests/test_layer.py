@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from convbench.errors import LayerError
-from convbench.layer import Layer, Pass
+from convbench.problem.layer import Layer, Pass
 from tests.layers import layers
 
 

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from convbench import implementations, operands
+from convbench import implementations
 from convbench.implementations.contract import Ledger
-from convbench.layer import Layer, Pass
 from convbench.measure import blas_buffers, memory
 from convbench.measure.blas_buffers import BlasBuffers
 from convbench.measure.memory import ENVIRONMENT, TIMELINE_POINTS, meter, self_test
+from convbench.measure.messages import Meter, Start
 from convbench.measure.meters import rss_timeline
 from convbench.measure.process import Worker
-from convbench.measure.protocol import Meter, Start
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
 from tests.cli import ROOT
 from tests.users.workspaces import HELD_BYTES, TEMPORARY_BYTES
 
@@ -459,9 +460,9 @@ def test_timeline_makes_one_long_call_and_sees_its_middle():
 SCRIPT = textwrap.dedent(
     """
     import dataclasses, json, sys
-    from convbench import operands
+    from convbench.problem import operands
     from convbench.implementations.contract import Ledger
-    from convbench.layer import Layer, Pass
+    from convbench.problem.layer import Layer, Pass
     from convbench.measure.memory import meter, self_test
     from convbench.measure.meters import memray_peaks
     import tensorflow as tf

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convbench.errors import NetworkError, SuiteError
-from convbench.suite import shipped_networks, shipped_suites
-from convbench.suite_file import network_schema, read_network, read_suite
+from convbench.suites.file import read_suite
+from convbench.suites.suite import shipped_networks, shipped_suites
+from convbench.training.file import network_schema, read_network
 from convbench.training.network import (
     NAMES,
     SGD,

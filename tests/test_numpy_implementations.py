@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convbench import operands
-from convbench.implementations import loop
-from convbench.implementations.fft import Fft
-from convbench.implementations.naive_im2col import NaiveIm2col
-from convbench.layer import Layer, Pass
+from convbench.implementations.numpy import loop
+from convbench.implementations.numpy.fft import Fft
+from convbench.implementations.numpy.naive_im2col import NaiveIm2col
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
 
 ONE_CHANNEL = Layer("mono", (9, 8, 1), 3, (3, 2), batch_size=4)
 

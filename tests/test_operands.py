@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from convbench import operands
-from convbench.agreement import oracle
-from convbench.layer import Layer, Pass
+from convbench.agreement.check import oracle
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
 from tests.layers import layers
 
 LONG = Layer("long", (200, 200, 2), 4, (3, 3), batch_size=16, groups=2)

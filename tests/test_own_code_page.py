@@ -88,7 +88,14 @@ def untimed(line):
     return line if " -> " in line else " ".join(line.split()[:2])
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.line)
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(step, marks=pytest.mark.slow if step.line.startswith("run ") else ())
+        for step in STEPS
+    ],
+    ids=lambda step: step.line,
+)
 def test_a_command_of_the_page(step, tmp_path):
     words = shlex.split(step.line)
     effort = ["--effort", "smoke"] if words[0] == "run" and "--effort" not in words else []

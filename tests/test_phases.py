@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from convbench import result_file, stats, summary
-from convbench.layer import Pass
-from convbench.phases import calm_loop_s, phases, with_calm
-from convbench.results import Cell, Probe, RoundSamples
-from convbench.rounds import log_median, log_ratio, log_undisturbed
-from convbench.summary import summarise
+from convbench.problem.layer import Pass
+from convbench.results import file as result_file
+from convbench.results import stats, summary
+from convbench.results.model import Cell, Probe, RoundSamples
+from convbench.results.phases import calm_loop_s, phases, with_calm
+from convbench.results.rounds import log_median, log_ratio, log_undisturbed
+from convbench.results.summary import summarise
 from tests.diff_fixture import saved
 
 CALM, DISTURBED = 60e-6, 100e-6

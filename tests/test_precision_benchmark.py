@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convbench import machine, stats
-from convbench.agreement.oracle import expected
+from convbench.agreement.check.oracle import expected
 from convbench.errors import ExitCode, ResultError
-from convbench.layer import Pass
-from convbench.operands import exact_integers
-from convbench.suite_file import read_suite
+from convbench.machine import description as machine
+from convbench.problem.layer import Pass
+from convbench.problem.operands import exact_integers
+from convbench.results import stats
+from convbench.suites.file import read_suite
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "precision" / "campaign.txt"

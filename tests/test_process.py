@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from convbench.layer import Layer, Pass
 from convbench.measure.clock import Plan
-from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
-from convbench.measure.protocol import Check, Release, Start, Visit
+from convbench.measure.messages import CellFailedError, Check, Release, Start, Visit
+from convbench.measure.process import Worker, WorkerLostError, kill_all
+from convbench.problem.layer import Layer, Pass
 
 USERS = Path(__file__).parent / "users" / "convolutions.py"
 PLAN = Plan(wake_s=0.01, sample_s=0.0025, visit_s=0.02)
@@ -108,7 +108,7 @@ def test_no_worker_outlives_a_killed_parent(tmp_path):
     program = (
         "import os, sys\n"
         "from convbench.measure.process import Worker\n"
-        "from convbench.measure.protocol import Start\n"
+        "from convbench.measure.messages import Start\n"
         "w = Worker(Start('numpy', 1, 0), os.environ)\n"
         "w.wait_ready(); w.stop()\n"
         "print(w._process.pid, flush=True)\n"

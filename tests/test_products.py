@@ -7,14 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convbench.implementations import products
-from convbench.implementations.products import (
+from convbench.implementations.numpy.shared import products
+from convbench.implementations.numpy.shared.products import (
     SumOfProducts,
     multiply,
     multiply_wide,
     part_rows,
 )
-from convbench.implementations.scratch import Scratch
+from convbench.implementations.numpy.shared.scratch import Scratch
 
 DTYPES = st.sampled_from(["float32", "float64"])
 EXAMPLES = settings(

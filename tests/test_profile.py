@@ -27,10 +27,11 @@ from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from rich.console import Console
 
 from convbench import implementations
-from convbench.agreement.checker import check
-from convbench.layer import Layer, Pass
-from convbench.operands import floats
-from convbench.profile import counters, experiments, products, stages
+from convbench.agreement.check.checker import check
+from convbench.problem.layer import Layer, Pass
+from convbench.problem.operands import floats
+from convbench.profile import counters, experiments, ladder_tables, products, stages
+from convbench.profile import tables as profile_tables
 from convbench.profile.advising import CHANGES, MOST, advice
 from convbench.profile.bounds import bounds
 from convbench.profile.document import CAUSES, SCHEMA, Headline, Overhead, Point, Profile, Sweeps
@@ -39,11 +40,11 @@ from convbench.profile.findings import Examination, Line, Products, Work
 from convbench.profile.ladder import RUNGS, file_of
 from convbench.profile.tracing import Traced, give_traced, trace
 from convbench.profile.waterfall import Given, over_rounds, waterfall
-from convbench.report import format_of, ladder_tables, profile_tables, render
-from convbench.report.terminal import print_report
-from convbench.results import Cell, ResultFile, Time
-from convbench.stats import fit_line
-from convbench.suite import Suite
+from convbench.report import format_of, render
+from convbench.report.formats.terminal import print_report
+from convbench.results.model import Cell, ResultFile, Time
+from convbench.results.stats import fit_line
+from convbench.suites.suite import Suite
 from tests.cli import ROOT, TINY, USERS, convbench
 from tests.report_fixture import MACHINE, SOFTWARE
 
@@ -184,6 +185,14 @@ def test_the_arrays_of_an_object_are_traced_too():
 # Experiments
 
 
+@pytest.fixture
+def in_a_hurry(monkeypatch):
+    """Timings of a hundredth of a second, where it is of no matter how exact they are."""
+    monkeypatch.setattr(experiments, "CLOCKED_S", 0.01)
+    monkeypatch.setattr(experiments, "WAKE_S", 0.01)
+
+
+@pytest.mark.usefixtures("in_a_hurry")
 @pytest.mark.parametrize("pass_", Pass)
 @pytest.mark.parametrize("name", ["loop", "naive-im2col", "im2col", "mec", "auto"])
 def test_built_in_implementations_can_be_examined(name, pass_):
@@ -201,6 +210,7 @@ def test_built_in_implementations_can_be_examined(name, pass_):
         assert {line.file.rpartition("/")[2] for line in found.lines} == {"loop.py"}
 
 
+@pytest.mark.usefixtures("in_a_hurry")
 def test_a_long_call_is_examined_on_a_part(monkeypatch):
     monkeypatch.setattr(experiments, "LONGEST_S", 0.0)
     found = experiments.examine(
@@ -210,6 +220,7 @@ def test_a_long_call_is_examined_on_a_part(monkeypatch):
     assert found.note.startswith("examined on ")
 
 
+@pytest.mark.usefixtures("in_a_hurry")
 def test_loops_make_the_same_calls_on_a_layer_of_few_elements():
     loop = implementations.get("loop")
     found = experiments.examine(loop, LAYER, Pass.FORWARD, 1, 0, lambda file: True)
@@ -249,7 +260,7 @@ def test_stages_cover_a_call_and_leave_no_timers(name):
         assert {stage.name for stage in found} <= {*stages.STAGES[name], stages.OTHER}
         assert all(stage.seconds >= 0 for stage in found)
         np.testing.assert_array_equal(prepared.to_numpy(prepared.run()), prepared.to_numpy(before))
-    from convbench.implementations import im2col
+    from convbench.implementations.numpy import im2col
 
     assert im2col.np is np
     assert stages.timed_stages("loop", lambda: None) == ()
@@ -689,6 +700,7 @@ def test_bad_requests(arguments, told):
     assert not re.search("Traceback", done.stderr)
 
 
+@pytest.mark.slow
 def test_the_ladder_command(tmp_path):
     suite = tmp_path / "small.yaml"
     suite.write_text(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import ROOT, convbench
+from tests.cli import ROOT, convbench, started
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -65,6 +65,7 @@ def _bin():
     return Path(sys.executable).parent
 
 
+@pytest.mark.slow
 def test_the_first_command_in_a_fresh_environment(clone):
     assert INSTALL.startswith("python3 -m venv .venv && ")
     done = _shell(f"{INSTALL} --effort smoke", clone)
@@ -80,6 +81,7 @@ def test_the_first_command_in_a_fresh_environment(clone):
     assert elsewhere.returncode == 0, elsewhere.stderr
 
 
+@pytest.mark.slow
 def test_the_second_command_finds_the_tests(clone):
     assert TEST.endswith(" -m pytest")
     done = _shell(f"{TEST} --collect-only", clone)
@@ -116,7 +118,17 @@ def _measures(words):
     )
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+SLOW = ("convbench run", "convbench profile", "convbench train", "convbench import keras:")
+"""Commands that measure with TensorFlow."""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(line, marks=pytest.mark.slow if line.startswith(SLOW) else ())
+        for line in COMMANDS
+    ],
+)
 def test_a_command_of_the_tour(line, folder, request):
     words = shlex.split(line)
     if words[0] == "python":
@@ -127,7 +139,7 @@ def test_a_command_of_the_tour(line, folder, request):
     here, effort = folder, ["--effort", "smoke"] if _measures(words) else []
     if "--resume" in words:
         here, effort = request.getfixturevalue("resumable"), []
-    done = convbench(*words[1:], *effort, cwd=here)
+    done = started(*words[1:], *effort, cwd=here)
     expected = next((code for start, code in EXIT_CODES.items() if line.startswith(start)), 0)
     assert done.returncode == expected, done.stderr
     assert done.stdout or "-o" in words

@@ -22,13 +22,14 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from convbench.errors import ConvbenchError
-from convbench.report import FORMATS, format_of, render, scale
-from convbench.report.markdown import escape
-from convbench.report.run_tables import report
-from convbench.report.table import Kind, Value
-from convbench.report.terminal import print_report
-from convbench.report.typeset import clean, shorten, width, wrap
-from convbench.results import Agreement, ResultFile
+from convbench.report import FORMATS, format_of, render
+from convbench.report.formats.markdown import escape
+from convbench.report.formats.terminal import print_report
+from convbench.report.formats.typeset import clean, shorten, width, wrap
+from convbench.report.views import scale
+from convbench.report.views.run_tables import report
+from convbench.report.views.table import Kind, Value
+from convbench.results.model import Agreement, ResultFile
 from tests.report_fixture import (
     MINE,
     RUNS,
@@ -155,8 +156,8 @@ def test_unknown_format_lists_the_known() -> None:
 
 def test_building_a_report_loads_no_heavy_module() -> None:
     code = (
-        "import sys, convbench.report.run_tables, convbench.report.markdown, "
-        "convbench.report.csv_, convbench.report.json_; "
+        "import sys, convbench.report.views.run_tables, convbench.report.formats.markdown, "
+        "convbench.report.formats.csv_, convbench.report.formats.json_; "
         "print(sorted({'rich', 'pydantic', 'numpy', 'tensorflow'} & sys.modules.keys()))"
     )
     done = subprocess.run(

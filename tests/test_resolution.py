@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from convbench.machine import Caution
-from convbench.report.resolution_notes import (
+from convbench.machine.description import Caution
+from convbench.report.views.resolution_notes import (
     MOST_NAMED,
     named,
     phases_notes,
@@ -15,8 +15,8 @@ from convbench.report.resolution_notes import (
     resolution_notes,
     twins_notes,
 )
-from convbench.resolution import cause_of_width, claim_of, resolution_of
-from convbench.results import Duplicate, Imprecise, Phases, Precision, ResultFile, Speedup
+from convbench.results.model import Duplicate, Imprecise, Phases, Precision, ResultFile, Speedup
+from convbench.results.resolution import cause_of_width, claim_of, resolution_of
 from tests.report_fixture import FORWARD, KERNEL, busy_run, small_run, typical_run
 
 CALM = Phases(visits=100, disturbed=1, set_aside=0, load=1.0)

@@ -8,9 +8,9 @@ import pytest
 
 from convbench.errors import SuiteError
 from convbench.implementations import REGISTRY
-from convbench.layer import Pass
-from convbench.suite import Rule
-from convbench.suite_file import MAX_BYTES, read_rules
+from convbench.problem.layer import Pass
+from convbench.suites.file import MAX_BYTES, read_rules
+from convbench.suites.suite import Rule
 
 KNOWN = ", ".join(REGISTRY)
 TOP = "expected a mapping with the key gate, a list of rules"

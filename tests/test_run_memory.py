@@ -8,19 +8,21 @@ from dataclasses import replace
 
 import pytest
 
-from convbench import cache_file, machine, run_memory, run_memory_file
-from convbench.between_runs import TWO_RUNS, Seen
 from convbench.compare import ASSUMED, diff, learnt_by
 from convbench.gate import Terms
 from convbench.gate.questions import OTHER_MACHINE
 from convbench.gate.terms import Judgement
-from convbench.report import deviation_words
-from convbench.report.diff_tables import report as diff_report
-from convbench.report.gate_tables import report as gate_report
-from convbench.report.machine_tables import report as machine_report
-from convbench.report.run_notes import between_runs_notes
-from convbench.results import Cell, Deviation
-from convbench.run_memory import (
+from convbench.machine import cache_file
+from convbench.machine import description as machine
+from convbench.report.views import deviation_words
+from convbench.report.views.diff_tables import report as diff_report
+from convbench.report.views.gate_tables import report as gate_report
+from convbench.report.views.machine_tables import report as machine_report
+from convbench.report.views.run_notes import between_runs_notes
+from convbench.results import run_memory, run_memory_file
+from convbench.results.between_runs import TWO_RUNS, Seen
+from convbench.results.model import Cell, Deviation
+from convbench.results.run_memory import (
     Known,
     RememberedRun,
     as_document,
@@ -30,8 +32,8 @@ from convbench.run_memory import (
     run_of,
     with_run,
 )
-from convbench.run_memory_file import MEMORY_VARIABLE, recall, remember
-from convbench.stats import MIN_ROUNDS
+from convbench.results.run_memory_file import MEMORY_VARIABLE, recall, remember
+from convbench.results.stats import MIN_ROUNDS
 from tests.cli import convbench, run_tiny
 from tests.diff_fixture import TIMES, few_rounds, saved, scaled, with_cells
 from tests.report_fixture import CONV1, FORWARD, KERNEL, MACHINE, MINE, SOFTWARE, WRONG

@@ -11,20 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convbench import machine, result_file, stats
 from convbench.compare.joining import join, missing_shards
 from convbench.errors import ConvbenchError, ExitCode, ResultError
-from convbench.layer import Layer, Pass
-from convbench.network import BEST_PER_LAYER, network
-from convbench.report import scale
-from convbench.result_file import Saved
-from convbench.results import Cell, NetworkRow, RoundSamples, Time, benchmark_name
-from convbench.rounds import by_round, fastest_by_round
+from convbench.machine import description as machine
+from convbench.problem.layer import Layer, Pass
+from convbench.report.views import scale
+from convbench.results import file as result_file
+from convbench.results import stats
+from convbench.results.file import Saved
+from convbench.results.model import Cell, NetworkRow, RoundSamples, Time, benchmark_name
+from convbench.results.network import BEST_PER_LAYER, network
+from convbench.results.rounds import by_round, fastest_by_round
+from convbench.results.summary import summarise
 from convbench.schedule import Session
 from convbench.schedule.checking import LANE_CELLS, _parts
-from convbench.suite import FASTEST_KERAS, Suite, shard
-from convbench.suite_file.writing import write_suite
-from convbench.summary import summarise
+from convbench.suites.file.writing import write_suite
+from convbench.suites.suite import FASTEST_KERAS, Suite, shard
 from tests.cli import cells, convbench
 
 FORWARD, KERNEL = Pass.FORWARD, Pass.KERNEL_GRADIENT

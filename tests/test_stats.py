@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats as scipy_stats
 
-from convbench import stats
+from convbench.results import stats
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 4, 7, 15, 31, 400])

@@ -16,10 +16,16 @@ from hypothesis import strategies as st
 
 from convbench.errors import LayerError, SuiteError
 from convbench.implementations import REGISTRY
-from convbench.layer import Layer, Pass
-from convbench.own_code import OwnCode
-from convbench.suite import DEFAULT_IMPLEMENTATIONS, FASTEST_KERAS, KERAS_WAYS, Rule, shipped_suites
-from convbench.suite_file import MAX_BYTES, json_schema, read_rules, read_suite
+from convbench.own_code.description import OwnCode
+from convbench.problem.layer import Layer, Pass
+from convbench.suites.file import MAX_BYTES, json_schema, read_rules, read_suite
+from convbench.suites.suite import (
+    DEFAULT_IMPLEMENTATIONS,
+    FASTEST_KERAS,
+    KERAS_WAYS,
+    Rule,
+    shipped_suites,
+)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SIZE = "an integer from 1 to 2147483647"
@@ -39,7 +45,7 @@ ENTRY = "{input_shape: [8, 8, 3], filters: 4, kernel_size: 3}"
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("convbench.implementations.user.files.STARTED_IN", tmp_path)
+    monkeypatch.setattr("convbench.own_code.files.STARTED_IN", tmp_path)
     return tmp_path
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from convbench.suite_file import read_suite
+from convbench.suites.file import read_suite
 from tests.cli import ROOT, cells, convbench
 from tests.users.teaching import Convolution, Input
 

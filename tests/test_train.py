@@ -1,7 +1,6 @@
 """`convbench train`: real workers, real TensorFlow, real files."""
 
 import json
-import os
 import signal
 import subprocess
 import textwrap
@@ -10,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.cli import ROOT, command, convbench
+from tests.cli import command, convbench, launched
 
 NETWORK = """
     name: little
@@ -149,6 +148,7 @@ def test_run_does_not_go_on_with_a_training(trained):
     assert "has no layers" in done.stderr
 
 
+@pytest.mark.slow
 def test_wrong_code_is_timed_if_that_is_asked_for(folder):
     done = _train(folder, "--impl", "flipped.py", "--time-wrong", "-o", "result.json")
     assert done.returncode == 5, done.stderr
@@ -206,14 +206,11 @@ def test_one_training_is_saved_and_loaded(folder):
 
 def test_an_interrupted_training_goes_on_to_the_same_end(folder):
     whole = ("--epochs", "1500", *ALONE)
-    arguments = command("train", "little.yaml", *SMOKE, *whole, "--save", "cut.npz")
-    process = subprocess.Popen(
-        arguments,
+    process = launched(
+        *("train", "little.yaml", *SMOKE, *whole, "--save", "cut.npz"),
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     for line in process.stderr:
         if "training" in line:

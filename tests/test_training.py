@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from convbench import implementations
 from convbench.errors import NetworkError, TrainingError
-from convbench.own_code import OwnCode
+from convbench.own_code.description import OwnCode
 from convbench.training import data
 from convbench.training.following import CLOSE, FACTOR, SIDE, Following
 from convbench.training.loss import softmax_cross_entropy

@@ -13,9 +13,8 @@ import pytest
 from rich.console import Console
 
 from convbench.report import format_of, render
-from convbench.report.terminal import print_report
-from convbench.report.training_tables import BARS, curve, report
-from convbench.results import (
+from convbench.report.formats.terminal import print_report
+from convbench.results.model import (
     SCHEMA,
     Agreement,
     ArmTraining,
@@ -29,8 +28,9 @@ from convbench.results import (
     TimeState,
     Training,
 )
-from convbench.suite import Suite
+from convbench.suites.suite import Suite
 from convbench.training.network import Conv2D, Dense, Flatten, MaxPooling2D, Network, ReLU
+from convbench.training.tables import BARS, curve, report
 from convbench.training.weights_file import described
 from tests.report_fixture import MACHINE, SOFTWARE
 

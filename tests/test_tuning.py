@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from convbench import cache_file, tuning
-from convbench.layer import Layer, Pass
-from convbench.tuning import convolution, fastest, recall, remember
+from convbench.machine import cache_file, tuning
+from convbench.machine.tuning import convolution, fastest, recall, remember
+from convbench.problem.layer import Layer, Pass
 from tests.cli import ROOT
 
 FORWARD = Pass.FORWARD
@@ -289,7 +289,7 @@ def test_a_lock_that_is_held_for_good_costs_a_moment(cache, monkeypatch):
 def test_processes_that_write_at_once_lose_nothing(cache):
     script = (
         "import sys\n"
-        "from convbench.tuning import remember\n"
+        "from convbench.machine.tuning import remember\n"
         "for i in range(40):\n"
         "    remember('m', f'{sys.argv[1]} {i}', {'a': 1.0})\n"
         "    remember('m', f'shared {i}', {'a': float(sys.argv[1]), 'b': 1.5})\n"

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from convbench import compare
-from convbench.report.csv_ import render
-from convbench.report.diff_tables import report
-from convbench.result_file import Saved
-from convbench.results import PLAIN, Precision, Probe, RoundSamples, Speedup, SummaryRow, Time
-from convbench.summary import confirmations, subject, summarise, time_of
-from convbench.two_times import apart, of_mean, of_speedup, turned, verdict
+from convbench.report.formats.csv_ import render
+from convbench.report.views.diff_tables import report
+from convbench.results.file import Saved
+from convbench.results.model import PLAIN, Precision, Probe, RoundSamples, Speedup, SummaryRow, Time
+from convbench.results.summary import confirmations, subject, summarise, time_of
+from convbench.results.two_times import apart, of_mean, of_speedup, turned, verdict
 from tests.diff_fixture import TIMES, again, old, saved
 from tests.report_fixture import FORWARD, KERNEL, MINE, OTHER, confirmed_run, typical_run
 

@@ -8,16 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convbench import implementations, operands
-from convbench.agreement.checker import check
-from convbench.agreement.diagnosis import Search, diagnose
+from convbench import implementations
+from convbench.agreement.check.checker import check
+from convbench.agreement.diagnosis.diagnosis import Search, diagnose
 from convbench.errors import ImplementationError
-from convbench.implementations.user import UserCode, files
-from convbench.implementations.user.files import source_of
-from convbench.implementations.user.layouts import Layout, Layouts
-from convbench.implementations.user.saying import listening
-from convbench.layer import Layer, Pass
-from convbench.own_code import OwnCode, count_left_out
+from convbench.own_code import files
+from convbench.own_code.description import OwnCode, count_left_out
+from convbench.own_code.files import source_of
+from convbench.own_code.implementation import UserCode
+from convbench.own_code.layouts import Layout, Layouts
+from convbench.own_code.saying import listening
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
 from tests.cli import ROOT, USERS
 
 PLAIN = Layer("plain", (9, 8, 3), 4, (3, 2), batch_size=2)

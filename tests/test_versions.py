@@ -8,8 +8,8 @@ import pytest
 
 from convbench import implementations
 from convbench.errors import ConvbenchError
-from convbench.implementations.user.files import import_path
-from convbench.versions import other_version
+from convbench.own_code.files import import_path
+from convbench.own_code.versions import other_version
 from tests.cli import TINY, convbench
 
 CODE = "def conv(x, kernel):\n    return x\n"
@@ -32,7 +32,7 @@ def test_a_file_by_itself_has_its_folder_only(tmp_path):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("convbench.implementations.user.files.STARTED_IN", tmp_path)
+    monkeypatch.setattr("convbench.own_code.files.STARTED_IN", tmp_path)
     monkeypatch.setattr(implementations, "_known", {})
     for name in ("new.py", "old.py", "before/new.py", "before/deep/new.py", "deep/new.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)

@@ -1,1 +1,1 @@
-"""Whether a result is right: the oracle, the bound, the verdict."""
+"""Tell whether a result is right and, where it is not, why."""

@@ -1,4 +1,4 @@
-"""The command line: one file a command, registered here; nothing heavy is imported for --help."""
+"""Offer the command line, one file a command. `--help` imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from convbench.cli.show import Format, print_result
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
-    from convbench.suite import Suite
+    from convbench.suites.suite import Suite
 
 BUILT_IN = "geometry"
 """The shipped suite of small layers that has every geometry of Conv2D."""
@@ -76,7 +76,7 @@ def check(
     Of what is wrong the mistake is named, if it is one that can be told. Exit code 0, or 5 when a
     cell is wrong or crashed.
     """
-    from convbench import result_file
+    from convbench.results import file as result_file
     from convbench.schedule import check as check_schedule
 
     part = shard_of(shard)
@@ -110,8 +110,8 @@ def _asked_for(
     kernel_layout: str | None,
 ) -> Suite:
     """The suite, with the code that is named alone, if any is."""
-    from convbench.own_code import is_own_code
-    from convbench.suite_file import read_suite
+    from convbench.own_code.description import is_own_code
+    from convbench.suites.file import read_suite
 
     code = [name for name in targets if is_own_code(name)]
     suites = [name for name in targets if name not in code]

@@ -34,9 +34,9 @@ def diff(
     """Compare saved result files; always exit code 0 when they can be read."""
     from convbench.compare import diff as compare
     from convbench.compare import learnt_by
-    from convbench.noise_file import deviations_of
-    from convbench.report.diff_tables import report
-    from convbench.result_file import load
+    from convbench.noise.file import deviations_of
+    from convbench.report.views.diff_tables import report
+    from convbench.results.file import load
 
     refuse_checks(format_, "diff")
     files = [(str(path), load(path)) for path in (old, new, *(more or ()))]

@@ -36,7 +36,7 @@ def export(
     A layer that the tool cannot run is left out and told.
     """
     from convbench.importers import benchdnn
-    from convbench.suite_file import read_suite
+    from convbench.suites.file import read_suite
 
     if output is not None and output.exists() and not force:
         raise ConvbenchError(f"{output} exists already", hint="--force overwrites it")

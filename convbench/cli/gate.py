@@ -39,9 +39,9 @@ from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
     from convbench.gate import Terms
-    from convbench.result_file import Saved
+    from convbench.results.file import Saved
     from convbench.schedule import Judged, Options, Session
-    from convbench.suite import Rule
+    from convbench.suites.suite import Rule
 
 
 class OnInconclusive(StrEnum):
@@ -136,9 +136,9 @@ def gate(
     """
     from convbench import report as formats
     from convbench.gate import Judgement, Terms, exit_code
-    from convbench.report.gate_tables import report as tables
-    from convbench.result_file import load, reserve
-    from convbench.suite_file import read_rules
+    from convbench.report.views.gate_tables import report as tables
+    from convbench.results.file import load, reserve
+    from convbench.suites.file import read_rules
 
     for path in report or ():  # raises before anything is measured
         formats.format_of(path)
@@ -228,8 +228,8 @@ def _file_held_to(
     terms: Terms, path: Path, rules: tuple[Rule, ...] | None, noise: Path | None
 ) -> _Held:
     from convbench.gate import look_alpha
-    from convbench.noise_file import deviations_of
-    from convbench.result_file import load
+    from convbench.noise.file import deviations_of
+    from convbench.results.file import load
     from convbench.schedule import Judged
 
     saved = load(path)
@@ -246,8 +246,8 @@ def _file_held_to(
 
 
 def _measured_here(terms: Terms, noise: Path | None, threads: int) -> Terms:
-    from convbench.machine import fingerprint
-    from convbench.noise_file import deviations_of
+    from convbench.machine.description import fingerprint
+    from convbench.noise.file import deviations_of
 
     if noise is None:
         return terms

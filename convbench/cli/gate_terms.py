@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from convbench.cli.measuring import selected, with_implementations
 from convbench.errors import ConvbenchError
-from convbench.suite import FASTEST_KERAS, KERAS_WAYS
+from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS
 
 if TYPE_CHECKING:
     from convbench.gate import Terms
-    from convbench.results import ResultFile
-    from convbench.suite import Rule, Suite
+    from convbench.results.model import ResultFile
+    from convbench.suites.suite import Rule, Suite
 
 
 def to_run(
@@ -30,8 +30,8 @@ def to_run(
     layers: list[str] | None,
 ) -> tuple[Suite, Terms, tuple[str, ...]]:
     """The suite as selected, what its run is held to, and a note on rules that were left out."""
-    from convbench.suite_file import read_suite
-    from convbench.versions import other_version
+    from convbench.own_code.versions import other_version
+    from convbench.suites.file import read_suite
 
     whole = read_suite(target)
     rules = whole.gate if rules is None else rules

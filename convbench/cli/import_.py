@@ -15,7 +15,7 @@ from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
     from convbench.importers.contract import Reading
-    from convbench.suite import Suite
+    from convbench.suites.suite import Suite
 
 MAX_TOLD = 20
 """So many entries that were left out are told on a terminal; all are in the suite."""
@@ -82,8 +82,8 @@ def import_(
 
     from convbench import importers
     from convbench.importers.merging import IMPLEMENTATIONS, suite_name, suite_of
-    from convbench.suite_file import MAX_BYTES
-    from convbench.suite_file.writing import MAX_LAYERS, write_suite
+    from convbench.suites.file import MAX_BYTES
+    from convbench.suites.file.writing import MAX_LAYERS, write_suite
 
     if output is not None and str(output) != "-":
         _check_path(output, force)

@@ -24,9 +24,9 @@ def machine(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Show CPU, caches, BLAS, versions, and measured peaks: SGEMM, DGEMM, copies, calls, pages."""
-    from convbench.machine import usable_cpus
-    from convbench.report.machine_tables import report
-    from convbench.run_memory_file import recall
+    from convbench.machine.description import usable_cpus
+    from convbench.report.views.machine_tables import report
+    from convbench.results.run_memory_file import recall
     from convbench.schedule import describe
     from convbench.schedule.options import worker_environment
 

@@ -14,11 +14,11 @@ from convbench.cli.console import Watcher, complain
 from convbench.errors import ConvbenchError
 
 if TYPE_CHECKING:
-    from convbench.result_file import Saved
-    from convbench.results import ResultFile
+    from convbench.results.file import Saved
+    from convbench.results.model import ResultFile
     from convbench.schedule import Options, Session
     from convbench.schedule.events import Event
-    from convbench.suite import Suite
+    from convbench.suites.suite import Suite
 
 Outcome = TypeVar("Outcome")
 
@@ -174,7 +174,7 @@ def result_path(
 
     `resumes`: the command has `--resume`.
     """
-    from convbench import result_file
+    from convbench.results import file as result_file
 
     name = f"{suite}-{part[0]}of{part[1]}" if part else suite
     path = output or result_file.default_path(name)
@@ -227,7 +227,7 @@ def with_implementations(
     from dataclasses import replace
 
     from convbench import implementations
-    from convbench.own_code import (
+    from convbench.own_code.description import (
         ACTIVATION_AXES,
         KERNEL_AXES,
         OwnCode,
@@ -284,8 +284,8 @@ def selected(
     from difflib import get_close_matches
     from fnmatch import fnmatchcase
 
-    from convbench.layer import Pass
-    from convbench.suite import shard
+    from convbench.problem.layer import Pass
+    from convbench.suites.suite import shard
 
     if passes:
         unknown = [name for name in passes if name not in list(Pass)]
@@ -323,7 +323,9 @@ def new_session(
     shard: tuple[int, int] | None = None,
     tune: bool = True,
 ) -> Session:
-    from convbench import cautions, machine, result_file
+    from convbench.machine import cautions
+    from convbench.machine import description as machine
+    from convbench.results import file as result_file
     from convbench.schedule import Session
     from convbench.schedule.options import worker_environment
 
@@ -345,7 +347,7 @@ def new_session(
 
 def recall_runs(session: Session) -> None:
     """Tells the session what earlier runs on this machine showed of how much runs differ."""
-    from convbench.run_memory_file import recall
+    from convbench.results.run_memory_file import recall
 
     if session.state == "warm":
         known = recall(session.machine, session.software, session.threads)
@@ -355,8 +357,8 @@ def recall_runs(session: Session) -> None:
 
 def remember_run(saved: Saved, subject: str | None = None) -> None:
     """Keeps what a finished run showed, for later ones; for `subject` see run_memory.run_of."""
-    from convbench.run_memory import run_of
-    from convbench.run_memory_file import remember
+    from convbench.results.run_memory import run_of
+    from convbench.results.run_memory_file import remember
 
     run = run_of(saved, subject)
     if run is not None:
@@ -364,7 +366,7 @@ def remember_run(saved: Saved, subject: str | None = None) -> None:
 
 
 def thread_count(asked: str | int) -> int:
-    from convbench.machine import usable_cpus
+    from convbench.machine.description import usable_cpus
 
     usable = len(usable_cpus())
     if asked == "all":

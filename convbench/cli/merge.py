@@ -38,7 +38,7 @@ def merge(
     Exit code 0, or 4 where machines or versions differ.
     """
     from convbench.compare.joining import join
-    from convbench.result_file import load, save
+    from convbench.results.file import load, save
 
     path = result_path(output, "merged", force)
     whole = join([(str(file), load(file)) for file in files], allow_different_machine)

@@ -33,13 +33,13 @@ from convbench.cli.measuring import (
 )
 from convbench.cli.show import Format, print_report, refuse_checks
 from convbench.errors import ConvbenchError, ExitCode
-from convbench.report.scale import counted
+from convbench.report.views.scale import counted
 
 if TYPE_CHECKING:
-    from convbench.noise import NoiseFile, NoiseRun
+    from convbench.noise.trials import NoiseFile, NoiseRun
     from convbench.schedule import Options, Pairs, Session
     from convbench.schedule.events import Event
-    from convbench.suite import Suite
+    from convbench.suites.suite import Suite
 
 DEFAULT_PATH = Path("results/noise.json")
 
@@ -97,10 +97,10 @@ def noise(
     gate's own code, and saves what it found for `convbench gate --noise`. Exit code 0; 5 when a
     cell is wrong or crashed.
     """
-    from convbench.noise_file import save
-    from convbench.report.noise_tables import report
+    from convbench.noise.file import save
+    from convbench.report.views.noise_tables import report
     from convbench.schedule import Pairs
-    from convbench.suite_file import read_suite
+    from convbench.suites.file import read_suite
 
     refuse_checks(format_, "noise")
     injected = sorted({part(text, "--inject") for text in inject.split(",") if text.strip()} - {0})
@@ -144,8 +144,7 @@ def noise(
 def _subject(suite: Suite, impl: str | None) -> str:
     """What is run against itself. Raises ConvbenchError for what is not known."""
     from convbench import implementations
-    from convbench.suite import KERAS_WAYS
-    from convbench.summary import LOOP
+    from convbench.suites.suite import KERAS_WAYS, LOOP
 
     if impl is not None:
         implementations.get(impl)
@@ -157,9 +156,9 @@ def _subject(suite: Suite, impl: str | None) -> str:
 def _begun(path: Path, force: bool, session: Session, subject: str) -> NoiseFile:
     """The file to add to: the one that is there, or a new one. Raises for another machine's."""
     from convbench.errors import ResultError
-    from convbench.noise import SCHEMA, NoiseFile
-    from convbench.noise_file import load
-    from convbench.result_file import reserve
+    from convbench.noise.file import load
+    from convbench.noise.trials import SCHEMA, NoiseFile
+    from convbench.results.file import reserve
 
     new = NoiseFile(
         schema_=SCHEMA,

@@ -30,9 +30,9 @@ from convbench.cli.show import Format, print_report, refuse_checks
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
-    from convbench.layer import Layer
-    from convbench.report.table import Report
-    from convbench.suite import Suite
+    from convbench.problem.layer import Layer
+    from convbench.report.views.table import Report
+    from convbench.suites.suite import Suite
 
 LADDER = "ladder"
 """The shipped suite that the ladder is measured on."""
@@ -93,11 +93,12 @@ def profile(
     """
     import tempfile
 
-    from convbench.report import format_of, profile_tables
-    from convbench.schedule.profiling import Request
-    from convbench.schedule.profiling import profile as take_apart
-    from convbench.suite import FASTEST_KERAS, KERAS_WAYS
-    from convbench.suite_file import read_suite
+    from convbench.profile import tables as profile_tables
+    from convbench.profile.schedule import Request
+    from convbench.profile.schedule import profile as take_apart
+    from convbench.report import format_of
+    from convbench.suites.file import read_suite
+    from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS
 
     refuse_checks(format_, "profile")
     if output is not None and str(output) != "-":
@@ -157,7 +158,7 @@ def _climb(
     import tempfile
     from dataclasses import replace
 
-    from convbench.report import ladder_tables
+    from convbench.profile import ladder_tables
     from convbench.schedule import run as run_schedule
 
     saves = output is not None and output.suffix == ".json"
@@ -183,7 +184,7 @@ def _with_rungs(suite: Suite, layer: str | None) -> Suite:
     from dataclasses import replace
 
     from convbench.profile.ladder import RUNGS
-    from convbench.suite import KERAS_WAYS
+    from convbench.suites.suite import KERAS_WAYS
 
     chosen = selected(suite, ["forward"], [layer or _first_heavy(suite).name])
     return replace(

@@ -45,10 +45,10 @@ from convbench.cli.measuring import (
 )
 from convbench.cli.show import Format, print_result
 from convbench.errors import PRECEDENCE, ConvbenchError, ExitCode
-from convbench.report.scale import counted
+from convbench.report.views.scale import counted
 
 if TYPE_CHECKING:
-    from convbench.results import Precision, ResultFile
+    from convbench.results.model import Precision, ResultFile
     from convbench.schedule import Session
 
 
@@ -94,9 +94,9 @@ def run(
     Exit code 0 when all is well, 3 when a duplicate arm shows that the timings cannot be trusted,
     5 when a cell is wrong or crashed.
     """
-    from convbench import result_file
+    from convbench.results import file as result_file
     from convbench.schedule import run as run_schedule
-    from convbench.suite_file import read_suite
+    from convbench.suites.file import read_suite
 
     if (target is None) == (resume is None):
         raise ConvbenchError(
@@ -161,9 +161,9 @@ def run(
 
 def _precision(asked: str, session: Session) -> Precision:
     """What `--precision` asks for. A resumed run keeps its first stage, which its intervals use."""
-    from convbench.results import Precision
+    from convbench.results.model import Precision
+    from convbench.results.stats import MIN_ROUNDS
     from convbench.schedule.effort import EFFORTS
-    from convbench.stats import MIN_ROUNDS
 
     target = part(asked, "--precision")
     if target <= 0:
@@ -176,7 +176,7 @@ def _precision(asked: str, session: Session) -> Precision:
 
 def exit_code(result: ResultFile) -> ExitCode:
     """5 for a wrong or crashed cell, else 3 for an unreliable run, else 0."""
-    from convbench.summary import is_unreliable
+    from convbench.results.summary import is_unreliable
 
     found = {ExitCode.FINE}
     if any_wrong(result):
@@ -188,9 +188,10 @@ def exit_code(result: ResultFile) -> ExitCode:
 
 def _resumed(path: Path, effort: EffortName | None) -> Session:
     """The session of a result file. Raises for a file of another machine or other software."""
-    from convbench import machine, result_file
-    from convbench.cautions import relevant_environment
     from convbench.errors import ResultError
+    from convbench.machine import description as machine
+    from convbench.machine.cautions import relevant_environment
+    from convbench.results import file as result_file
     from convbench.schedule import Session
     from convbench.schedule.options import worker_environment
 

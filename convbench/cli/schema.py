@@ -27,9 +27,9 @@ def schema(
 ) -> None:
     """Print the JSON Schema of a suite or a network, or of the key `convbench` in a result file."""
     if document is Document.SUITE:
-        from convbench.suite_file import json_schema
+        from convbench.suites.file import json_schema
     elif document is Document.NETWORK:
-        from convbench.suite_file import network_schema as json_schema
+        from convbench.training.file import network_schema as json_schema
     else:
-        from convbench.result_file import json_schema
+        from convbench.results.file import json_schema
     write(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", output)

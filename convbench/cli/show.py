@@ -14,9 +14,9 @@ from convbench.cli.measuring import Layers, Passes, Top, selected
 from convbench.errors import ConvbenchError
 
 if TYPE_CHECKING:
-    from convbench.report.table import Report
-    from convbench.result_file import Saved
-    from convbench.results import ResultFile
+    from convbench.report.views.table import Report
+    from convbench.results.file import Saved
+    from convbench.results.model import ResultFile
 
 
 class Format(StrEnum):
@@ -45,7 +45,7 @@ def show(
     ] = False,
 ) -> None:
     """Print the tables of a result file; always exit code 0 when it can be read."""
-    from convbench.result_file import load
+    from convbench.results.file import load
 
     saved = load(file)
     if saved.result.training is not None and (pass_ or layer):
@@ -58,7 +58,7 @@ def _narrowed(saved: Saved, passes: list[str] | None, layers: list[str] | None) 
     """The result of some passes and layers, with means and totals over these."""
     from dataclasses import replace
 
-    from convbench.summary import summarise
+    from convbench.results.summary import summarise
 
     suite = selected(saved.result.suite, passes, layers)
     names = {layer.name for layer in suite.layers}
@@ -76,7 +76,8 @@ def print_result(
     everything: bool = False,
 ) -> None:
     """The tables of a run, or of a check."""
-    from convbench.report import check_tables, network_tables, run_tables, training_tables
+    from convbench.report.views import check_tables, network_tables, run_tables
+    from convbench.training import tables as training_tables
 
     if result.training is not None:
         report = training_tables.report(result)
@@ -103,7 +104,7 @@ def print_report(report: Report, format_: Format, output: Path | None) -> None:
     if output is not None and str(output) != "-":
         write(formats.render(report, formats.format_of(output)), output)
     elif format_ is Format.TABLE:
-        from convbench.report.terminal import for_stdout
+        from convbench.report.formats.terminal import for_stdout
 
         write(for_stdout(report), None)
     elif format_ is Format.GITHUB:
@@ -114,7 +115,7 @@ def print_report(report: Report, format_: Format, output: Path | None) -> None:
 
 def _print_for_github(report: Report) -> None:
     """In a step of GitHub Actions the summary goes to the step's file, the rest to stdout."""
-    from convbench.report import github
+    from convbench.report.formats import github
 
     file = os.environ.get("GITHUB_STEP_SUMMARY")
     if os.environ.get("GITHUB_ACTIONS") != "true" or not file:
@@ -127,7 +128,7 @@ def _print_for_github(report: Report) -> None:
 
 def _appended(report: Report, file: Path) -> bool:
     """Whether the step's summary could be written; what other commands wrote there stays."""
-    from convbench.report import github
+    from convbench.report.formats import github
 
     try:
         with file.open("ab") as stream:

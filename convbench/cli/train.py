@@ -33,8 +33,8 @@ from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
     from convbench.schedule import Options
-    from convbench.schedule.training_session import TrainingSession
     from convbench.training.network import Network
+    from convbench.training.session import TrainingSession
     from convbench.training.trainer import Array, State
 
 DEFAULT = "auto"
@@ -122,10 +122,10 @@ def train(
     """
     from dataclasses import replace
 
-    from convbench.schedule.training import train as train_in_rounds
-    from convbench.schedule.training import train_once
-    from convbench.suite_file import read_network
     from convbench.training import weights_file
+    from convbench.training.file import read_network
+    from convbench.training.schedule import train as train_in_rounds
+    from convbench.training.schedule import train_once
 
     network = read_network(target)
     if batch_size is not None:
@@ -193,7 +193,7 @@ def _implementations(
 ) -> list[str]:
     """Names that are known, own code made known."""
     from convbench.cli.measuring import with_implementations
-    from convbench.suite import KERAS_WAYS, Suite
+    from convbench.suites.suite import KERAS_WAYS, Suite
 
     suite = with_implementations(
         Suite("", (), (DEFAULT,)), impl, layout, kernel_layout, only_own=True
@@ -258,10 +258,12 @@ def _session(
     seed: int,
     tune: bool,
 ) -> TrainingSession:
-    from convbench import cautions, machine, result_file
+    from convbench.machine import cautions
+    from convbench.machine import description as machine
+    from convbench.results import file as result_file
     from convbench.schedule.options import worker_environment
-    from convbench.schedule.training_session import TrainingSession
     from convbench.training.arms import Setup
+    from convbench.training.session import TrainingSession
 
     environment = worker_environment(os.environ, {})
     return TrainingSession(

@@ -1,4 +1,4 @@
-"""Saved results side by side: what changed between sessions, by how much, and whether that shows.
+"""Hold saved results against each other: what changed, by how much, and whether that shows.
 
 Every estimate is made anew from the raw samples; two sessions' estimates are divided by
 `stats.quotient`, which adds the deviation between sessions to their own. Nothing is printed here.
@@ -36,7 +36,7 @@ from convbench.compare.sessions import (
 )
 
 if TYPE_CHECKING:
-    from convbench.result_file import Saved
+    from convbench.results.file import Saved
 
 __all__ = [
     "ASSUMED",

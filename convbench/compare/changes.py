@@ -6,8 +6,8 @@ import math
 from bisect import bisect_left
 from dataclasses import replace
 
-from convbench import stats
 from convbench.compare.document import Change
+from convbench.results import stats
 
 CONFIDENCE = 0.99
 

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from convbench.between_runs import TWO_RUNS
-from convbench.results import Deviation, Interval, Part, ResultFile, Status
-from convbench.suite import FILE_NAMES
+from convbench.results.between_runs import TWO_RUNS
+from convbench.results.model import Deviation, Interval, Part, ResultFile, Status
+from convbench.suites.suite import FILE_NAMES
 
 Quantity = Literal["time", "speedup", "peak_memory", "fraction_of_peak"]
 Verdict = Literal["up", "down", "equal", "unclear", "no_interval", "estimated"]

@@ -19,12 +19,10 @@ from convbench.compare.document import (
     Quantity,
     Verdict,
 )
-from convbench.layer import Pass
-from convbench.results import Cell, Part, ResultFile
-from convbench.results import Figure as OfFigure
-from convbench.summary import (
-    FASTEST_KERAS,
-    LOOP,
+from convbench.problem.layer import Pass
+from convbench.results.model import Cell, Part, ResultFile
+from convbench.results.model import Figure as OfFigure
+from convbench.results.summary import (
     Ratio,
     between,
     kind_of,
@@ -34,9 +32,10 @@ from convbench.summary import (
     summarise,
     times,
 )
+from convbench.suites.suite import FASTEST_KERAS, LOOP
 
 if TYPE_CHECKING:
-    from convbench.result_file import Saved
+    from convbench.results.file import Saved
 
 
 CellKey = tuple[str, Part, str]  # layer, pass, implementation

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from convbench.compare.sessions import changes_of_environment, incomparable
 from convbench.errors import ExitCode, ResultError
-from convbench.machine import Caution
-from convbench.results import ResultFile
-from convbench.summary import summarise
+from convbench.machine.description import Caution
+from convbench.results.model import ResultFile
+from convbench.results.summary import summarise
 
 if TYPE_CHECKING:
-    from convbench.result_file import Saved
+    from convbench.results.file import Saved
 
 SAME = ("name", "implementations", "passes", "threads", "environment", "own")
 """What suites must agree on to be parts of one."""
@@ -26,7 +26,7 @@ def join(files: Sequence[tuple[str, Saved]], different_machines: bool = False) -
     `different_machines`, of machines or versions that differ: speedups hold within a file, but
     means over them would mix what does not belong together.
     """
-    from convbench.result_file import Saved
+    from convbench.results.file import Saved
 
     (first_path, first), *others = files
     for path, other in others:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convbench.compare.document import CellName, Difference, Session
-from convbench.layer import Layer
-from convbench.machine import BlasLibrary
-from convbench.results import ResultFile
+from convbench.machine.description import BlasLibrary
+from convbench.problem.layer import Layer
+from convbench.results.model import ResultFile
 
 if TYPE_CHECKING:
-    from convbench.result_file import Saved
+    from convbench.results.file import Saved
 
 
 def incomparable(old: ResultFile, new: ResultFile) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The gate: rules and result files -> questions -> verdicts -> one exit code. Measures nothing."""
+"""Turn rules and results into verdicts and one exit code. Measure nothing."""
 
 from __future__ import annotations
 

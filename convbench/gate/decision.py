@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from convbench import stats
 from convbench.errors import PRECEDENCE, ExitCode
-from convbench.results import Part
-from convbench.suite import FILE_NAMES
+from convbench.results import stats
+from convbench.results.model import Part
+from convbench.suites.suite import FILE_NAMES, Quantity
 
 ALPHA = 0.01
 """Probability of a false alarm that a whole job may have, all rules and looks together."""
@@ -68,9 +68,9 @@ class Margins:
 class Question:
     """One thing to decide. `slowdown` is measured time over allowed time, above 1 is too slow.
 
-    `found` and `limit` are the two figures as the rule has them (a speedup, bytes, a part of the
-    peak). Where nothing can be estimated, `settled` is the outcome and `reason` says why; where the
-    timings cannot be trusted (a twin that disagreed), `distrust` does.
+    `found` and `limit` are two figures of `quantity`. Where nothing can be estimated, `settled` is
+    the outcome and `reason` says why. Where the timings cannot be trusted (a twin that disagreed),
+    `distrust` says so. `rule` is for people.
     """
 
     against: Against
@@ -83,6 +83,7 @@ class Question:
     settled: Outcome | None = None
     reason: str | None = None
     distrust: str | None = None
+    quantity: Quantity = "speedup"
 
 
 @dataclass(frozen=True)

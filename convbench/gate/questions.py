@@ -8,15 +8,15 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from convbench import stats, summary
 from convbench.compare import ASSUMED, Deviations, incomparable, learnt_by, other_geometry
 from convbench.gate.decision import ROOM, TOLERANCE, Margins, Question, Subject
-from convbench.results import Cell, Duplicate, ResultFile, Step, benchmark_name
-from convbench.suite import FASTEST_KERAS, KERAS_WAYS, Rule, Suite
-from convbench.summary import LOOP, RatioKey
+from convbench.results import stats, summary
+from convbench.results.model import Cell, Duplicate, ResultFile, Step, benchmark_name
+from convbench.results.summary import RatioKey
+from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS, LOOP, Rule, Suite
 
 if TYPE_CHECKING:
-    from convbench.result_file import Saved
+    from convbench.results.file import Saved
 
 OTHER_MACHINE = 0.10
 """Standard deviation (of logs) assumed of a speedup between two machines: a choice, not a
@@ -35,7 +35,7 @@ def floors(rules: Iterable[Rule], saved: Saved, tolerance: float | None = None) 
     distrust = why_unreliable(saved.result.duplicates)
     known = summary.speedups(saved.result, saved.benchmarks)
     return [
-        replace(question, distrust=distrust)
+        replace(question, distrust=distrust, quantity=rule.quantity)
         for rule in rules
         for question in _floor(rule, saved, margins, known)
     ]

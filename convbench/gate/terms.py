@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING
 from convbench.compare import Deviations, incomparable
 from convbench.errors import ExitCode
 from convbench.gate.decision import OnInconclusive, Question, Verdict, decide
-from convbench.gate.questions import (
-    against_baseline,
-    against_version,
-    deviations_between,
-    floors,
-)
-from convbench.results import Duplicate
-from convbench.suite import FASTEST_KERAS, KERAS_WAYS, Rule, Suite
-from convbench.summary import quickest_twins
+from convbench.gate.questions import against_baseline, against_version, deviations_between, floors
+from convbench.results.model import Duplicate
+from convbench.results.summary import quickest_twins
+from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS, Rule, Suite
 
 if TYPE_CHECKING:
-    from convbench.result_file import Saved
+    from convbench.results.file import Saved
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The registry: one line an implementation, imported only when asked for.
+"""List every way to compute a pass, each imported only when it is asked for.
 
-To add one, write a file with a class that fulfils `contract.Implementation` and add a line here;
-the conformance tests pick it up.
+To add one, write a file with a class that fulfils `contract.Implementation` and add a line to
+REGISTRY; the conformance tests pick it up.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING
 
 from convbench.errors import ImplementationError
 from convbench.implementations.contract import Implementation
-from convbench.own_code import OwnCode, is_own_code
+from convbench.own_code.description import OwnCode, is_own_code
 
 if TYPE_CHECKING:
     from convbench.implementations.variants import Variant
 
 REGISTRY: dict[str, str] = {
-    "loop": "convbench.implementations.loop:Loop",
-    "naive-im2col": "convbench.implementations.naive_im2col:NaiveIm2col",
-    "im2col": "convbench.implementations.im2col:Im2col",
-    "mec": "convbench.implementations.mec:Mec",
-    "shift-gemm": "convbench.implementations.shift_gemm:ShiftGemm",
-    "winograd": "convbench.implementations.winograd:Winograd",
-    "winograd-2x2": "convbench.implementations.winograd:SmallTiles",
-    "fft": "convbench.implementations.fft:Fft",
-    "direct": "convbench.implementations.direct:Direct",
-    "depthwise": "convbench.implementations.depthwise:Depthwise",
-    "auto": "convbench.implementations.auto:Auto",
-    "keras": "convbench.implementations.keras_eager:KerasEager",
-    "keras-graph": "convbench.implementations.keras_graph:KerasGraph",
-    "keras-xla": "convbench.implementations.keras_xla:KerasXla",
+    "loop": "convbench.implementations.numpy.loop:Loop",
+    "naive-im2col": "convbench.implementations.numpy.naive_im2col:NaiveIm2col",
+    "im2col": "convbench.implementations.numpy.im2col:Im2col",
+    "mec": "convbench.implementations.numpy.mec:Mec",
+    "shift-gemm": "convbench.implementations.numpy.shift_gemm:ShiftGemm",
+    "winograd": "convbench.implementations.numpy.winograd:Winograd",
+    "winograd-2x2": "convbench.implementations.numpy.winograd:SmallTiles",
+    "fft": "convbench.implementations.numpy.fft:Fft",
+    "direct": "convbench.implementations.numpy.direct:Direct",
+    "depthwise": "convbench.implementations.numpy.depthwise:Depthwise",
+    "auto": "convbench.implementations.numpy.auto:Auto",
+    "keras": "convbench.implementations.keras.eager:KerasEager",
+    "keras-graph": "convbench.implementations.keras.graph:KerasGraph",
+    "keras-xla": "convbench.implementations.keras.xla:KerasXla",
 }
 
 _known: dict[str, Variant | OwnCode] = {}
@@ -70,7 +70,7 @@ def get(name: str) -> Implementation:
         return VariantImplementation(known, get(known.of))
     own = own_code(name)
     if own is not None:
-        from convbench.implementations.user import UserCode
+        from convbench.own_code.implementation import UserCode
 
         return UserCode(own)
     if name not in REGISTRY:

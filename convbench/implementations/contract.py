@@ -13,8 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.layer import Layer, Pass
-from convbench.operands import Operands
+from convbench.problem.layer import Layer, Pass
+from convbench.problem.operands import Operands
 
 Float64 = NDArray[np.float64]
 

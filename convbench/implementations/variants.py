@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.implementations.contract import Float64, Implementation, Ledger, Prepared
-from convbench.layer import Layer, Pass
-from convbench.operands import Operands
+from convbench.problem.layer import Layer, Pass
+from convbench.problem.operands import Operands
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Importers: other tools' layer lists and models, turned into a suite.
+"""Read other tools' layer lists and models, and write suites for other tools.
 
 To add one, write a module as `contract.Importer` says and add a line to FORMATS; the conformance
 tests pick it up.
@@ -11,13 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from convbench.importers.contract import (
-    HEAD_BYTES,
-    Importer,
-    ImportSourceError,
-    Reading,
-    Source,
-)
+from convbench.importers.contract import HEAD_BYTES, Importer, ImportSourceError, Reading, Source
 from convbench.importers.text import not_text
 
 FORMATS: dict[str, str] = {

@@ -16,8 +16,8 @@ from convbench.errors import LayerError
 from convbench.importers.contract import Found, ImportSourceError, LeftOut, Reading, Source
 from convbench.importers.padding import written
 from convbench.importers.text import lines, shown
-from convbench.layer import Layer, Pass
-from convbench.suite import Suite
+from convbench.problem.layer import Layer, Pass
+from convbench.suites.suite import Suite
 
 MAX_DEPTH = 8
 """Batch files that name batch files, and so on."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from convbench.errors import ConvbenchError
-from convbench.layer import Layer
+from convbench.problem.layer import Layer
 
 HEAD_BYTES = 2**16
 """So much of a file is enough to know its format: leading comments can be long."""

@@ -6,7 +6,7 @@ from convbench.importers import tables
 from convbench.importers.contract import Reading, Source
 from convbench.importers.padding import both_sides
 from convbench.importers.tables import Row, number
-from convbench.layer import Layer
+from convbench.problem.layer import Layer
 
 COLUMNS = ("layer", "input_hw", "batch", "c_in", "c_out", "k", "stride", "pad")
 

@@ -13,7 +13,7 @@ from convbench.importers import tables
 from convbench.importers.contract import Reading, Source
 from convbench.importers.padding import NO_PADS, written
 from convbench.importers.tables import Row, RowError, expect_output, number
-from convbench.layer import Layer
+from convbench.problem.layer import Layer
 
 COLUMNS = (
     *("N", "C_in", "H_in", "W_in", "C_out", "H_out", "W_out", "kh", "kw"),

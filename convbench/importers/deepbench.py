@@ -15,7 +15,7 @@ from convbench.importers.padding import both_sides
 from convbench.importers.tables import Row, RowError, number
 from convbench.importers.text import read as read_text
 from convbench.importers.text import shown
-from convbench.layer import Layer
+from convbench.problem.layer import Layer
 
 COLUMNS = (
     *("w", "h", "c", "n", "k", "filter_w", "filter_h", "pad_w", "pad_h", "wstride", "hstride"),

@@ -17,7 +17,7 @@ from convbench.importers.contract import ImportSourceError, Reading, Source
 from convbench.importers.padding import both_sides, written
 from convbench.importers.tables import MAX_DIGITS, Row, RowError, number
 from convbench.importers.text import shown
-from convbench.layer import ITEMSIZE, Dtype, Layer, Padding, Pair
+from convbench.problem.layer import ITEMSIZE, Dtype, Layer, Padding, Pair
 
 NEEDED = ("filters", "kernel_size")
 SIZES = ("height", "width", "channels")

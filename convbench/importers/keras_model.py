@@ -16,14 +16,14 @@ from difflib import get_close_matches
 from typing import Any, cast
 
 from convbench.errors import LayerError
-from convbench.implementations import keras_layer
-from convbench.implementations.user.files import import_code
-from convbench.implementations.user.saying import describe_exception
+from convbench.implementations.keras import layer as keras_layer
 from convbench.importers.contract import Found, ImportSourceError, LeftOut, Reading, Source
 from convbench.importers.padding import written
 from convbench.importers.text import shown
-from convbench.layer import ITEMSIZE, Dtype, Layer, Pads, Pair
-from convbench.own_code import is_own_code, spelling_problem, split
+from convbench.own_code.description import is_own_code, spelling_problem, split
+from convbench.own_code.files import import_code
+from convbench.own_code.saying import describe_exception
+from convbench.problem.layer import ITEMSIZE, Dtype, Layer, Pads, Pair
 
 APPLICATION = "keras:"
 

@@ -6,7 +6,7 @@ from convbench.importers import tables
 from convbench.importers.contract import Reading, Source
 from convbench.importers.padding import both_sides
 from convbench.importers.tables import Row, number
-from convbench.layer import Layer
+from convbench.problem.layer import Layer
 
 COLUMNS = ("topology", "ifw", "ifh", "nIfm", "nOfm", "kw", "kh", "padw", "padh", "stride")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from convbench import __version__
 from convbench.importers.contract import Found, ImportSourceError, Reading
 from convbench.importers.padding import written
-from convbench.layer import Layer
-from convbench.suite import Provenance, Suite
+from convbench.problem.layer import Layer
+from convbench.suites.suite import Provenance, Suite
 
 MAX_LISTED = 200
 """So many entries that were left out are named in a suite."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 from convbench.errors import LayerError
 from convbench.importers.contract import Found, ImportSourceError, LeftOut, Reading, Source
 from convbench.importers.padding import written
-from convbench.layer import Dtype, Layer, Padding, Pair
+from convbench.problem.layer import Dtype, Layer, Padding, Pair
 
 BATCH_SIZE = 1
 """For models that leave it open; most are exported to be run image by image."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convbench.layer import Padding, Pads
+from convbench.problem.layer import Padding, Pads
 
 NO_PADS: Pads = ((0, 0), (0, 0))
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from convbench.errors import LayerError
 from convbench.importers.contract import Found, ImportSourceError, LeftOut, Reading, Source
 from convbench.importers.text import lines, shown
-from convbench.layer import Layer
+from convbench.problem.layer import Layer
 
 MAX_DIGITS = 9
 

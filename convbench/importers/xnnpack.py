@@ -16,7 +16,7 @@ from convbench.importers.contract import Found, LeftOut, Reading, Source
 from convbench.importers.padding import written
 from convbench.importers.tables import RowError, number
 from convbench.importers.text import lines, shown
-from convbench.layer import Layer
+from convbench.problem.layer import Layer
 
 SHARED = ("H", "W", "KH", "KW", "PH", "PW", "S", "D")
 CONV = (*SHARED, "GCin", "GCout")

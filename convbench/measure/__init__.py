@@ -1,1 +1,1 @@
-"""What runs beside a kernel: the timer, the memory meter, and the worker process."""
+"""Run beside a kernel: the clock, the probes, the memory meters, and the worker process."""

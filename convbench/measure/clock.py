@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
-from convbench.results import PAUSE_S, State
+from convbench.results.model import PAUSE_S, State
 
 COLD_SAMPLES = 5
 """Number of samples in a visit of the state `cold-threads`, each of one call."""

@@ -15,9 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from convbench import operands as operands_of
 from convbench.implementations.contract import Implementation, Prepared
-from convbench.layer import Layer, Pass
 from convbench.measure.blas_buffers import BlasBuffers, BuffersUnseenError
 from convbench.measure.meters import (
     METERS,
@@ -29,8 +27,10 @@ from convbench.measure.meters import (
     rss_timeline,
     traced_peak,
 )
-from convbench.operands import Operands
-from convbench.results import Memory
+from convbench.problem import operands as operands_of
+from convbench.problem.layer import Layer, Pass
+from convbench.problem.operands import Operands
+from convbench.results.model import Memory
 
 ENVIRONMENT = {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
 """What must be set before TensorFlow is imported. Else its CPU allocator hands out parts of a pool
@@ -167,7 +167,7 @@ def _test(method: Method, runtime: str) -> str | None:
     runs: list[Callable[[], object]] = [_array]
     slack = TEST_SLACK_BYTES
     if runtime == "tensorflow":
-        from convbench.implementations import keras_layer
+        from convbench.implementations.keras import layer as keras_layer
 
         runs.append(keras_layer.tensor_op(TEST_BYTES))
         slack = TEST_SLACK_TENSORFLOW_BYTES

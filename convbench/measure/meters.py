@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 
 from convbench.implementations.contract import Prepared
-from convbench.operands import Operands
+from convbench.problem.operands import Operands
 
 if TYPE_CHECKING:
     from memray import AllocationRecord

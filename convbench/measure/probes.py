@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from convbench.implementations.threads import current_cpu
-from convbench.results import Probe
+from convbench.implementations.numpy.shared.threads import current_cpu
+from convbench.results.model import Probe
 
 LOOP_STEPS = 2500
 """Steps of the interpreter's loop, some 60 us of them."""

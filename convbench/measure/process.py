@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from convbench.measure.protocol import Failure, Ready, Request, Start
+from convbench.measure.messages import Answer, CellFailedError, Failure, Ready, Request, Start
 
 LOG_TAIL = 3
 ENDS_S = 1.0
@@ -28,14 +28,6 @@ ENDS_S = 1.0
 
 START_TIMEOUT_S = 180.0
 """Importing TensorFlow takes some 3 s; on a cold disk far longer."""
-
-
-class CellFailedError(Exception):
-    """The worker answered that the request raised; it can go on."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.reason)
-        self.failure = failure
 
 
 class WorkerLostError(Exception):
@@ -76,10 +68,11 @@ class Worker:
                 raise WorkerLostError(str(failed)) from None
         return self.ready
 
-    def ask(self, request: Request, timeout_s: float) -> Any:
+    def ask(self, request: Request[Answer], timeout_s: float) -> Answer:
         """The answer. Raises CellFailedError, or WorkerLostError; then the worker is dead."""
         self._send(request)
-        return self._receive(timeout_s)
+        answer: Answer = self._receive(timeout_s)
+        return answer
 
     def settle(self, timeout_s: float) -> None:
         """Takes the answer that an interrupted `ask` did not wait for, so that it can be asked."""
@@ -109,7 +102,7 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
-    def _send(self, message: Request) -> None:
+    def _send(self, message: Start | Request[Any]) -> None:
         # A dead worker shows when the answer is awaited, with its reason.
         self._awaiting = True
         with contextlib.suppress(OSError):

@@ -1,1 +1,1 @@
-"""Why is it slower, and what would help: a cell taken apart by experiments, and in words."""
+"""Take a cell apart by experiments: why is it slower, and what would help? (An add-on.)"""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from convbench.layer import Layer, Pass
-from convbench.machine import Machine
+from convbench.machine.description import Machine
+from convbench.problem.layer import Layer, Pass
 from convbench.profile.document import Bound, Bounds, Headline
 from convbench.profile.findings import Examination
 

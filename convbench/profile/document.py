@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from convbench.layer import Layer
-from convbench.machine import Caution, Machine, Software
+from convbench.machine.description import Caution, Machine, Software
+from convbench.problem.layer import Layer
 from convbench.profile.findings import Line, Stage
 
 SCHEMA = "convbench-profile/1"

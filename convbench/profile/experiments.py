@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from convbench import operands
 from convbench.implementations.contract import Implementation, Prepared
-from convbench.implementations.user.prepared import PreparedUserCode
-from convbench.layer import Layer, Pass
+from convbench.own_code.prepared import PreparedUserCode
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
 from convbench.profile import replaying
 from convbench.profile.counters import counted
 from convbench.profile.findings import Counted, Examination, Stage, Work
@@ -30,19 +30,16 @@ from convbench.profile.lines import timed_lines
 from convbench.profile.pages import memory_kept, page_faults
 from convbench.profile.products import products
 from convbench.profile.stages import timed_stages
-from convbench.profile.tracing import (
-    TooManyCallsError,
-    Trace,
-    address,
-    give_traced,
-    trace,
-)
+from convbench.profile.tracing import TooManyCallsError, Trace, address, give_traced, trace
 
 TRACES = 3
 """A call's time is the least of so many traces."""
 
 LONGEST_S = 1.0
 """Of a call that is traced: a layer on which it takes longer is cut."""
+
+CLOCKED_S = 0.1
+"""Seconds that the samples of one timing take together."""
 
 MANY_CALLS_S = 0.1
 """A shorter call cannot make MAX_CALLS calls of NumPy."""
@@ -209,11 +206,13 @@ class _Bench:
         return small, found
 
 
-def seconds_of(run: Callable[[], object], seconds: float = 0.1) -> float:
+def seconds_of(run: Callable[[], object], seconds: float | None = None) -> float:
     """The median of some samples, taken as a run's visits take them; a long call is made twice.
 
-    Threads that slept are woken up by WAKE_S of calls, and the garbage collector is off.
+    The samples take `seconds` together, CLOCKED_S unless told. Threads that slept are woken up by
+    WAKE_S of calls, and the garbage collector is off.
     """
+    seconds = CLOCKED_S if seconds is None else seconds
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()

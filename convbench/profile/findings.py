@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convbench.layer import Layer
+from convbench.problem.layer import Layer
 
 
 @dataclass(frozen=True)

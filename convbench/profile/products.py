@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from convbench.layer import Layer, Pass
+from convbench.problem.layer import Layer, Pass
 from convbench.profile.findings import Products
 from convbench.profile.replaying import least_s
 

@@ -20,29 +20,29 @@ import numpy as np
 
 from convbench.profile.findings import Stage
 
-PACKAGE = "convbench.implementations"
+PACKAGE = "convbench.implementations.numpy"
 
 STAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "im2col": {
-        "pad": ("columns:cut", "column_products:cut"),
-        "gather": ("columns:Columns.gather", "column_products:KernelRows._gather"),
+        "pad": ("shared.columns:cut", "shared.column_products:cut"),
+        "gather": ("shared.columns:Columns.gather", "shared.column_products:KernelRows._gather"),
         "product": (
             "im2col:np.matmul",
-            "column_products:multiply",
-            "products:SumOfProducts.add",
-            "col2im:multiply",
+            "shared.column_products:multiply",
+            "shared.products:SumOfProducts.add",
+            "shared.col2im:multiply",
             "direct:PreparedDirect._multiply",
             "direct:PreparedDirect._sum",
         ),
-        "scatter": ("col2im:ColumnSums._add", "column_products:KernelRows._write"),
-        "reorder": ("im2col:copied", "col2im:np.ascontiguousarray"),
-        "bias": ("column_products:add_bias", "direct:add_bias"),
+        "scatter": ("shared.col2im:ColumnSums._add", "shared.column_products:KernelRows._write"),
+        "reorder": ("im2col:copied", "shared.col2im:np.ascontiguousarray"),
+        "bias": ("shared.column_products:add_bias", "direct:add_bias"),
     },
     "mec": {
-        "pad": ("lowered:cut",),
-        "gather": ("lowered:Lowered.windows",),
+        "pad": ("shared.lowered:cut",),
+        "gather": ("shared.lowered:Lowered.windows",),
         "product": ("mec:np.matmul",),
-        "reorder": ("lowered:Lowered.matrix", "mec:np.ascontiguousarray"),
+        "reorder": ("shared.lowered:Lowered.matrix", "mec:np.ascontiguousarray"),
         "bias": ("mec:add_bias",),
     },
     "shift-gemm": {
@@ -50,13 +50,13 @@ STAGES: dict[str, dict[str, tuple[str, ...]]] = {
         "product": (
             "shift_gemm:np.matmul",
             "shift_gemm:multiply",
-            "images_innermost:multiply_wide",
+            "shared.images_innermost:multiply_wide",
         ),
         "scatter": (
             "shift_gemm:ProductAPosition._summed",
             "shift_gemm:ShiftedSum._summed",
             "shift_gemm:ShiftedCopies._summed",
-            "images_innermost:ImagesInnermost._write",
+            "shared.images_innermost:ImagesInnermost._write",
         ),
         "bias": ("shift_gemm:add_bias",),
     },

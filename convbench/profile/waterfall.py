@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from convbench.layer import Layer
+from convbench.problem.layer import Layer
 from convbench.profile.document import Evidence, Step
 from convbench.profile.findings import Examination, Products, Work
-from convbench.stats import Estimate, estimate
+from convbench.results.stats import Estimate, estimate
 
 MANY_PRODUCTS = 32
 """From so many on they are too small by their number."""

@@ -1,4 +1,4 @@
-"""Reports: neutral tables, and one module a format that renders them. Nothing is measured here.
+"""Turn a result into neutral tables, and tables into text. Measure nothing.
 
 `run_tables.report` turns a result file into a `table.Report`; every format renders any Report.
 To add a format, write a module with a function from Report to str and add a line to FORMATS.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from convbench.errors import ConvbenchError
 
 if TYPE_CHECKING:
-    from convbench.report.table import Report
+    from convbench.report.views.table import Report
 
 
 class Format(NamedTuple):
@@ -24,15 +24,15 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {
-    "text": Format("convbench.report.terminal:text", (".txt",)),
-    "markdown": Format("convbench.report.markdown:render", (".md", ".markdown")),
-    "csv": Format("convbench.report.csv_:render", (".csv",)),
-    "json": Format("convbench.report.json_:render", (".json",)),
-    "svg": Format("convbench.report.charts:render", (".svg",)),
-    "html": Format("convbench.report.html:render", (".html", ".htm")),
-    "github": Format("convbench.report.github:render", ()),
-    "junit": Format("convbench.report.junit:render", (".xml",)),
-    "customSmallerIsBetter": Format("convbench.report.benchmark_action:render", ()),
+    "text": Format("convbench.report.formats.terminal:text", (".txt",)),
+    "markdown": Format("convbench.report.formats.markdown:render", (".md", ".markdown")),
+    "csv": Format("convbench.report.formats.csv_:render", (".csv",)),
+    "json": Format("convbench.report.formats.json_:render", (".json",)),
+    "svg": Format("convbench.report.views.charts:render", (".svg",)),
+    "html": Format("convbench.report.formats.html:render", (".html", ".htm")),
+    "github": Format("convbench.report.formats.github:render", ()),
+    "junit": Format("convbench.report.formats.junit:render", (".xml",)),
+    "customSmallerIsBetter": Format("convbench.report.formats.benchmark_action:render", ()),
 }
 
 

@@ -1,4 +1,4 @@
-"""The order of a run: calibrate, check and meter, then time in rounds and blocks; prints nothing.
+"""Decide what runs when: calibrate, check and meter, then time in rounds. Print nothing.
 
 `run` drives worker processes and yields events. Agreement comes before timing: a wrong cell is
 never ranked. While cells are checked and metered the runtimes work side by side; in the timing

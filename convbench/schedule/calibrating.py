@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 
-from convbench.calibration import neighbour_load, sgemm_rate_in
-from convbench.cautions import cautions, relevant_environment
 from convbench.errors import ConvbenchError
-from convbench.machine import MachineDescription, fingerprint, software
-from convbench.measure.process import CellFailedError, Worker, WorkerLostError
-from convbench.measure.protocol import Calibrate, Start
+from convbench.machine.calibration import neighbour_load, sgemm_rate_in
+from convbench.machine.cautions import cautions, relevant_environment
+from convbench.machine.description import MachineDescription, fingerprint, software
+from convbench.measure.messages import Calibrate, CellFailedError, Start
+from convbench.measure.process import Worker, WorkerLostError
 from convbench.schedule.events import Event, PhaseStarted, Progress
 
 TIMEOUT_S = 120.0

@@ -14,18 +14,19 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from convbench import gate, implementations, summary
-from convbench.calibration import neighbour_load
+from convbench import gate, implementations
 from convbench.gate import Terms, Verdict
 from convbench.implementations.variants import Variant
-from convbench.noise import Level, NoiseRun, Trial
-from convbench.result_file import Saved
-from convbench.results import SEEN_DELAY, Time, benchmark_name
+from convbench.machine.calibration import neighbour_load
+from convbench.noise.trials import Level, NoiseRun, Trial
+from convbench.results import summary
+from convbench.results.file import Saved
+from convbench.results.model import SEEN_DELAY, Time, benchmark_name
 from convbench.schedule.events import Event
 from convbench.schedule.looks import run_and_judge
 from convbench.schedule.options import Options
 from convbench.schedule.session import Session, Unit
-from convbench.suite import Suite
+from convbench.suites.suite import Suite
 
 
 @dataclass(frozen=True)

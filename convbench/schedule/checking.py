@@ -15,19 +15,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from convbench import implementations
-from convbench.agreement.diagnosis import explained, likeliest
+from convbench.agreement.diagnosis.diagnosis import explained, likeliest
 from convbench.errors import ImplementationError
-from convbench.machine import Caution, available_memory
+from convbench.machine.description import Caution, available_memory
 from convbench.measure.memory import ENVIRONMENT as METER_ENVIRONMENT
-from convbench.measure.process import CellFailedError, Worker, WorkerLostError, kill_all
-from convbench.measure.protocol import Check, Checked, Failure, Meter, Refused, Start
-from convbench.results import Cell, CellLedger, Memory, Status
+from convbench.measure.messages import (
+    CellFailedError,
+    Check,
+    Checked,
+    Failure,
+    Meter,
+    Refused,
+    Start,
+)
+from convbench.measure.process import Worker, WorkerLostError, kill_all
+from convbench.results.model import Cell, CellLedger, Memory, Status
 from convbench.schedule.budget import import_s
 from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress
 from convbench.schedule.options import Options
 from convbench.schedule.session import CellKey, Session
-from convbench.suite import KERAS_WAYS
+from convbench.suites.suite import KERAS_WAYS
 
 GIB = 2**30
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from convbench import implementations
 from convbench.measure.clock import Plan
-from convbench.measure.process import CellFailedError, Worker, WorkerLostError
-from convbench.measure.protocol import Sampled, Start, Visit
-from convbench.results import PLAIN, benchmark_name
+from convbench.measure.messages import CellFailedError, Sampled, Start, Visit
+from convbench.measure.process import Worker, WorkerLostError
+from convbench.results.model import PLAIN, benchmark_name
 from convbench.schedule.events import Event, Progress, Saved
 from convbench.schedule.options import Options
 from convbench.schedule.session import CellKey, Session, round_samples
@@ -50,7 +50,7 @@ def _plain(session: Session, options: Options, key: CellKey) -> Sampled | None:
     try:
         worker.wait_ready()
         request = Visit(session.layer(key[0]), key[1], key[2], LOOP_PLAN)
-        answer: Sampled = worker.ask(request, options.timeout_s)
+        answer = worker.ask(request, options.timeout_s)
     except (CellFailedError, WorkerLostError):
         return None
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from convbench.measure.clock import Plan
-from convbench.results import State
+from convbench.results.model import State
 
 MIN_ROUNDS = 3
 """A budget never brings the rounds under this; then the slowest arms are skipped instead."""

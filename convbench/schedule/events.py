@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from convbench.results import Cell
+from convbench.results.model import Cell
 
 Phase = Literal["machine", "agreement", "timing", "training", "experiments"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from convbench import gate
 from convbench.gate import Verdict
-from convbench.result_file import Saved
+from convbench.results.file import Saved
 from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import Event
 from convbench.schedule.options import Options

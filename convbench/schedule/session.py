@@ -12,11 +12,12 @@ from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 
-from convbench import implementations, result_file
-from convbench.layer import Layer, Pass
-from convbench.machine import Caution, Machine, Software
-from convbench.measure.protocol import Sampled
-from convbench.results import (
+from convbench import implementations
+from convbench.machine.description import Caution, Machine, Software
+from convbench.measure.messages import Sampled
+from convbench.problem.layer import Layer, Pass
+from convbench.results import file as result_file
+from convbench.results.model import (
     LOAD,
     SCHEMA,
     Cell,
@@ -26,8 +27,8 @@ from convbench.results import (
     RoundSamples,
     State,
 )
-from convbench.suite import Suite
-from convbench.summary import summarise
+from convbench.results.summary import summarise
+from convbench.suites.suite import Suite
 
 SAVING = 0.05
 """The part of a run's time that may go into saving."""

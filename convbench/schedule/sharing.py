@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from convbench import stats, summary
-from convbench.results import ResultFile
+from convbench.results import stats, summary
+from convbench.results.model import ResultFile
 from convbench.schedule.effort import MIN_ROUNDS, Effort
 from convbench.schedule.session import Session, Unit
 

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from convbench import implementations
-from convbench.machine import Caution, usable_cpus
+from convbench.machine.description import Caution, usable_cpus
 from convbench.measure.clock import Visited, wake_s
-from convbench.measure.process import CellFailedError, Worker, WorkerLostError
-from convbench.measure.protocol import Release, Released, Sampled, Start, Visit
-from convbench.results import SEEN_DELAY, TWIN, RoundSamples, benchmark_name
+from convbench.measure.messages import CellFailedError, Release, Released, Sampled, Start, Visit
+from convbench.measure.process import Worker, WorkerLostError
+from convbench.results.model import SEEN_DELAY, TWIN, RoundSamples, benchmark_name
 from convbench.schedule.budget import Budget, arm_s, import_s
 from convbench.schedule.confirming import confirm
 from convbench.schedule.effort import EFFORTS, MIN_ROUNDS, Effort
@@ -27,7 +27,7 @@ from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress
 from convbench.schedule.options import Options
 from convbench.schedule.session import CellKey, Session, Unit, round_samples
 from convbench.schedule.sharing import still_wide, sweeps_of
-from convbench.suite import KERAS_WAYS
+from convbench.suites.suite import KERAS_WAYS
 
 
 @dataclass(frozen=True)
@@ -306,9 +306,7 @@ class _Round:
         worker = self._workers[arm.worker]
         try:
             with worker.token():
-                answer: Sampled = worker.ask(
-                    Visit(layer, pass_, arm.key[2], plan), self._options.timeout_s
-                )
+                answer = worker.ask(Visit(layer, pass_, arm.key[2], plan), self._options.timeout_s)
         except CellFailedError as failed:
             return str(failed)
         except WorkerLostError as lost:
@@ -327,10 +325,9 @@ class _Round:
     def _release(self, worker: Worker) -> Released | None:
         try:
             with worker.token():
-                released: Released = worker.ask(Release(), self._options.timeout_s)
+                return worker.ask(Release(), self._options.timeout_s)
         except (CellFailedError, WorkerLostError):
             return None  # dead already: the next request finds out and replaces it
-        return released
 
     def _run_of(self, arm: Arm, taken: _Taken, released: Released | None) -> RoundSamples:
         seen: dict[str, float] = {}

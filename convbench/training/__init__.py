@@ -1,1 +1,1 @@
-"""Training a small network on any implementation of convolution, held against Keras."""
+"""Train a small network on any implementation of convolution, beside Keras. (An add-on.)"""

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from convbench.errors import TrainingError
 from convbench.implementations.contract import Implementation, Prepared
-from convbench.implementations.threads import one_blas_thread
-from convbench.layer import Dtype, Pass
-from convbench.operands import LentOperands
+from convbench.implementations.numpy.shared.threads import one_blas_thread
+from convbench.problem.layer import Dtype, Pass
+from convbench.problem.operands import LentOperands
 from convbench.training.layers import ConnectedLayer
 from convbench.training.network import Place, convolution
 from convbench.training.phases import Phase, Phases

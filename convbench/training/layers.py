@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.scratch import Scratch
-from convbench.implementations.threads import in_threads
-from convbench.layer import Dtype
+from convbench.implementations.numpy.shared.scratch import Scratch
+from convbench.implementations.numpy.shared.threads import in_threads
+from convbench.problem.layer import Dtype
 from convbench.training.network import Place, pooling
 
 Array = NDArray[np.floating[Any]]

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.errors import TrainingError
-from convbench.implementations.auto import Auto
 from convbench.implementations.contract import Implementation
-from convbench.implementations.threaded import NumpyAlgorithm
-from convbench.implementations.threads import in_threads
+from convbench.implementations.numpy.auto import Auto
+from convbench.implementations.numpy.shared.threaded import NumpyAlgorithm
+from convbench.implementations.numpy.shared.threads import in_threads
 from convbench.training.convolution import ConnectedConv2D
 from convbench.training.layers import (
     ConnectedDense,

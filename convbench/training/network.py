@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from convbench.errors import LayerError, NetworkError
-from convbench.layer import Dtype, Layer, Padding, Pair
+from convbench.problem.layer import Dtype, Layer, Padding, Pair
 
 Shape = tuple[int, ...]
 

@@ -42,19 +42,19 @@ class Judged:
         return self.named in ANSWERS[self.name]
 
 
-def judge(name: str) -> Judged:
-    """One mutant, on every layer that it supports."""
+def judge(name: str, every: int = 1) -> Judged:
+    """One mutant, on every layer of geometry.yaml that it supports, or on one in so many."""
     from convbench import implementations
-    from convbench.agreement.checker import check
-    from convbench.agreement.diagnosing import Diagnosing
-    from convbench.agreement.diagnosis import likeliest
-    from convbench.suite_file import read_suite
+    from convbench.agreement.check.checker import check
+    from convbench.agreement.diagnosis.diagnosing import Diagnosing
+    from convbench.agreement.diagnosis.diagnosis import likeliest
+    from convbench.suites.file import read_suite
 
     implementation = implementations.get(str(ROOT / "tests" / "mutants" / name))
     pass_ = _pass_of(implementation, name)
     diagnosing = Diagnosing()
     found = []
-    for layer in read_suite("geometry").layers:
+    for layer in read_suite("geometry").layers[::every]:
         cell = layer, pass_, THREADS, SEED
         if implementation.unsupported(layer, pass_) is not None:
             continue
@@ -73,7 +73,7 @@ def judge(name: str) -> Judged:
 
 def _pass_of(implementation, name):
     """The one pass that a mutant has; the holdout's are all in one file."""
-    from convbench.layer import Layer, Pass
+    from convbench.problem.layer import Layer, Pass
 
     file = name.partition(":")[0]
     if file in PASSES:
@@ -99,8 +99,8 @@ class Agreed:
 def agree(name: str, drawn: int = 0) -> Agreed:
     """One right convolution on geometry.yaml, or on so many drawn layers."""
     from convbench import implementations
-    from convbench.agreement.checker import check
-    from convbench.layer import Pass
+    from convbench.agreement.check.checker import check
+    from convbench.problem.layer import Pass
 
     implementation = implementations.get(str(ROOT / "tests" / "styles" / name))
     cells, called_wrong = 0, []
@@ -116,7 +116,7 @@ def agree(name: str, drawn: int = 0) -> Agreed:
 
 
 def _layers(name: str, drawn: int):
-    from convbench.suite_file import read_suite
+    from convbench.suites.file import read_suite
 
     if not drawn:
         return read_suite("geometry").layers

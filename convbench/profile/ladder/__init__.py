@@ -1,4 +1,4 @@
-"""The ladder: from the loop that people write to what is fast, one change a step.
+"""Show the way from the loop that people write to fast code, one change a step.
 
 Each step is a file of its own that anybody can read, copy and time; it computes the forward pass of
 a layer without pads, strides, dilation and groups.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from convbench.own_code import OwnCode
+from convbench.own_code.description import OwnCode
 
 
 @dataclass(frozen=True)

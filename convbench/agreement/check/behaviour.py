@@ -1,0 +1,176 @@
+"""Whether a result depends on more than its operands: earlier calls, threads, chance.
+
+Experiments on copies of the code's module, each with state of its own: the same calls in the same
+order must give the same in each copy, and a call must give what it gave before.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from convbench.agreement.check.checker import Right, deviation, is_wrong
+from convbench.agreement.check.trial import Array, Seen, Trial, harder
+from convbench.agreement.diagnosis.computation import Float64
+from convbench.implementations.contract import Implementation
+from convbench.own_code.implementation import UserCode
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
+from convbench.results.model import Explanation
+
+LOCK_S = 5.0
+"""Threads that wait for one another are let go after this long."""
+
+COPIES = 2
+
+
+def behaviour(
+    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
+) -> Explanation | None:
+    """What a wrong result depends on that it must not; None where it is the same every time.
+
+    The layer must be one on which the check found something wrong.
+    """
+
+    def copy() -> Implementation:
+        return implementation.copy() if isinstance(implementation, UserCode) else implementation
+
+    def sequence() -> list[Seen]:
+        trial = Trial(copy(), layer, pass_, threads)
+        return [trial.call(first), trial.call(), trial.call(second), trial.call(first)]
+
+    first, second = (operands.exact_integers(layer, pass_, 2 * seed + i) for i in (0, 1))
+    values = (first, first, second, first)
+    runs = [sequence() for _ in range(COPIES)]
+    modified = sorted({name for seen in runs[0] for name in seen.modified})
+    if modified:
+        what = " and ".join(modified)
+        return _told("modifies-operands", f"it writes into {what}, which belongs to the caller")
+    if not all(_same(a, b) for run in runs[1:] for a, b in zip(runs[0], run, strict=True)):
+        with _one_at_a_time() as started:
+            serial = [sequence() for _ in range(COPIES)]
+        steady = all(_same(a, b) for run in serial[1:] for a, b in zip(serial[0], run, strict=True))
+        if started and steady:
+            return _told(
+                "depends-on-threads",
+                "its threads race: the same calls differ, and do not when its threads run one "
+                "after the other",
+            )
+        return _told("not-deterministic", "the same calls on the same operands give other results")
+    one, again, other, back = runs[0]
+    alone = Trial(copy(), layer, pass_, threads).call(second)
+    if not (_same(one, again) and _same(one, back) and _same(other, alone)):
+        expected = Right(layer, pass_, first).expected
+        return _told("depends-on-previous-call", _what_is_kept(runs[0], expected))
+    is_right = all(
+        deviation(Right(layer, pass_, given), seen, exactly=False).over_transform <= 1
+        for given, seen in zip(values, runs[0], strict=True)
+    )
+    if is_right and not is_wrong(copy(), layer, pass_, threads, seed):
+        return _told(
+            "depends-on-previous-call",
+            "it is right in a fresh process and wrong after other calls: it keeps something",
+        )
+    return None
+
+
+def unsafe_for_threads(
+    implementation: Implementation, layer: Layer, pass_: Pass, seed: int
+) -> bool:
+    """Whether two threads that call at once, each with operands of its own, get wrong results.
+
+    For code that is right when it is called by one. Code that raises tells nothing: it may want the
+    main thread.
+    """
+    calls = 20
+    draws = [operands.exact_integers(layer, pass_, 2 * seed + i) for i in (0, 1)]
+    prepared = [implementation.prepare(layer, pass_, 1) for _ in draws]
+    for given, ready in zip(draws, prepared, strict=True):
+        ready.load(given)
+    expected = [np.array(ready.to_numpy(ready.run())) for ready in prepared]
+    results: list[list[Array]] = [[], []]
+    raised: list[Exception] = []
+    barrier = threading.Barrier(len(draws))
+
+    def work(index: int) -> None:
+        ready = prepared[index]
+        barrier.wait(LOCK_S)
+        for _ in range(calls):
+            try:
+                results[index].append(np.array(ready.to_numpy(ready.run())))
+            except Exception as error:  # noqa: BLE001 - it may raise anything
+                raised.append(error)
+
+    workers = [threading.Thread(target=work, args=(index,)) for index in range(len(draws))]
+    with harder():
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    if raised:
+        return False
+    return not all(
+        np.allclose(result, right, rtol=1e-4, atol=0.5)
+        for found, right in zip(results, expected, strict=True)
+        for result in found
+    )
+
+
+def _told(cause: str, sentence: str) -> Explanation:
+    return Explanation((cause,), sentence, reproduces=False)
+
+
+def _what_is_kept(seen: list[Seen], expected: Float64) -> str:
+    one, again, other, _ = (s.result for s in seen)
+    if one is not None and again is not None and other is not None:
+        if np.allclose(again, 2 * expected):
+            return "each call adds to the result of the one before: a buffer is not cleared"
+        if np.array_equal(other, one):
+            return "it returns the result of an earlier call, whatever it is given"
+    return "what a call returns depends on the calls before: it keeps something between them"
+
+
+def _same(one: Seen, other: Seen) -> bool:
+    return _equal(one.raw, other.raw)
+
+
+def _equal(one: Array, other: Array) -> bool:
+    """The same numbers, but for the rounding of sums in another order."""
+    if one.shape != other.shape:
+        return False
+    if one.dtype.kind not in "fiu" or other.dtype.kind not in "fiu":
+        return bool(np.array_equal(one, other))
+    scale = float(np.abs(one[np.isfinite(one)]).max(initial=1.0))
+    with np.errstate(all="ignore"):  # what it would warn of is not the code's doing
+        return bool(np.allclose(one, other, rtol=0, atol=1e-6 * scale, equal_nan=True))
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[list[str]]:
+    """Threads that are started inside the `with` run one after the other; lists their names."""
+    lock, started = threading.Lock(), list[str]()
+    start = threading.Thread.start
+
+    def serial_start(thread: threading.Thread) -> None:
+        run = thread.run
+        started.append(thread.name)
+
+        def alone() -> None:
+            has_it = lock.acquire(timeout=LOCK_S)
+            try:
+                run()
+            finally:
+                if has_it:
+                    lock.release()
+
+        thread.run = alone  # type: ignore[method-assign]
+        start(thread)
+
+    threading.Thread.start = serial_start  # type: ignore[method-assign, assignment]
+    try:
+        yield started
+    finally:
+        threading.Thread.start = start  # type: ignore[method-assign]

@@ -1,0 +1,1 @@
+"""Explain a wrong result: known mistakes, patterns, the smallest layer that fails."""

@@ -1,0 +1,110 @@
+"""Diagnoses of many cells in one process: what is asked once a pass and not once a cell."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+from convbench.agreement.check.behaviour import unsafe_for_threads
+from convbench.agreement.check.checker import check
+from convbench.agreement.diagnosis.diagnosis import Search, diagnose, small_size
+from convbench.agreement.diagnosis.smallest import smallest_example
+from convbench.implementations.contract import Implementation
+from convbench.own_code.implementation import UserCode
+from convbench.problem.layer import Layer, Pass
+from convbench.results.model import Agreement, Explanation, kind
+
+OTHER_LAYOUTS = (("NHWC", "HWIO"), ("NHWC", "OHWI"), ("NHWC", "OIHW"), ("NCHW", "HWIO"))
+"""Axes that code has which has not those of PyTorch: Keras's, and mixtures."""
+
+Subject = tuple[str, Pass]  # implementation, pass
+
+NOT_FOR_THREADS = (
+    "it is right when called by one thread at a time, and wrong when two call it at once: they "
+    "share a workspace"
+)
+
+
+class Diagnosing:
+    """Remembers what explained other layers, and of which mistakes there is an example."""
+
+    def __init__(self) -> None:
+        self._searches: defaultdict[Subject, Search] = defaultdict(Search)
+        self._shown: defaultdict[Subject, set[str]] = defaultdict(set)
+        self._called_at_once: set[Subject] = set()
+        self._other_layouts: dict[Subject, str | None] = {}
+
+    def explained(
+        self,
+        implementation: Implementation,
+        layer: Layer,
+        pass_: Pass,
+        threads: int,
+        seed: int,
+    ) -> tuple[Explanation, ...]:
+        """Every explanation of a wrong cell; with an example where they are new."""
+        subject = implementation.name, pass_
+        if advice := self.other_layout(implementation, layer, pass_, threads, seed):
+            return (Explanation(("wrong-layout",), advice, reproduces=True),)
+        found = diagnose(implementation, layer, pass_, threads, seed, self._searches[subject])
+        kinds = {kind(explanation.sentence) for explanation in found.explanations}
+        if not found.explanations or kinds & self._shown[subject]:
+            return found.explanations
+        self._shown[subject] |= kinds
+        example = smallest_example(implementation, layer, found.probe, pass_, threads, seed)
+        return tuple(replace(explanation, example=example) for explanation in found.explanations)
+
+    def other_layout(
+        self,
+        implementation: Implementation,
+        layer: Layer,
+        pass_: Pass,
+        threads: int,
+        seed: int,
+    ) -> str | None:
+        """The axes with which own code that says nothing of its axes would be right; asked once."""
+        subject = implementation.name, pass_
+        if subject not in self._other_layouts:
+            self._other_layouts[subject] = None
+            if isinstance(implementation, UserCode) and implementation.has_default_layouts:
+                self._other_layouts[subject] = _right_with(
+                    implementation, layer, pass_, threads, seed
+                )
+        return self._other_layouts[subject]
+
+    def remarked(
+        self,
+        agreement: Agreement,
+        implementation: Implementation,
+        layer: Layer,
+        pass_: Pass,
+        threads: int,
+        seed: int,
+    ) -> Agreement:
+        """An agreement, with a remark where own code cannot be called by two threads at once."""
+        subject = implementation.name, pass_
+        if subject in self._called_at_once:
+            return agreement
+        self._called_at_once.add(subject)
+        small = replace(
+            layer,
+            batch_size=min(layer.batch_size, 2),
+            input_shape=(*small_size(layer), layer.channels),
+        )
+        if not unsafe_for_threads(implementation, small, pass_, seed):
+            return agreement
+        return replace(agreement, remarks=(*agreement.remarks, NOT_FOR_THREADS))
+
+
+def _right_with(
+    implementation: UserCode, layer: Layer, pass_: Pass, threads: int, seed: int
+) -> str | None:
+    for layout, kernel_layout in OTHER_LAYOUTS:
+        other = UserCode(replace(implementation.own, layout=layout, kernel_layout=kernel_layout))
+        try:
+            if check(other, layer, pass_, threads, seed).verdict == "agrees":
+                options = f"--layout {layout} --kernel-layout {kernel_layout}"
+                return f"its arrays have other axes than it is given: it is right with {options}"
+        except (Exception, SystemExit):  # noqa: BLE001 - then those are not its axes
+            continue
+    return None

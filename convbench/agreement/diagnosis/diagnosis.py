@@ -1,0 +1,532 @@
+"""Why a result is wrong: computes what each mistake would give, until one gives that result.
+
+The search is on a probe, a small copy of the layer on which the code is still wrong, rich enough
+that mistakes differ. An explanation must give the very result on two draws of integers and one of
+floats. Where none does, what the result looks like is told as that, and no more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain, combinations, permutations
+from typing import Any
+
+import numpy as np
+
+from convbench.agreement.check.behaviour import behaviour
+from convbench.agreement.check.bound import cut
+from convbench.agreement.check.checker import is_wrong
+from convbench.agreement.check.systematic import trend
+from convbench.agreement.check.trial import Array, Seen, Trial
+from convbench.agreement.diagnosis.computation import Computation, Float64, Sizes
+from convbench.agreement.diagnosis.mistakes import Letters, Mistake, mistakes
+from convbench.agreement.diagnosis.patterns import pattern
+from convbench.errors import LayerError
+from convbench.implementations.contract import Implementation
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
+from convbench.problem.operands import Operands
+from convbench.problem.rounding import UNIT_ROUNDOFF
+from convbench.results.model import Agreement, Explanation, kind
+
+CLOSE = 1e-5
+"""Two results are the same that differ by less than this part of their largest element."""
+
+PAIRS_S = 4.0
+"""Pairs of mistakes are tried for this long, in all layers of a pass together."""
+
+MORE_PAIRS_S = 0.5
+"""After the first pair that fits others are looked for this long: they may fit other layers too."""
+
+RICH = (2, 3, 4)
+"""Images, channels of a group and filters of a group of a probe."""
+
+AND = "; and "
+
+ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All explanations that hold on the probe, the likeliest first."""
+
+    probe: Layer
+    explanations: tuple[Explanation, ...]
+
+
+@dataclass
+class Search:
+    """What is known of an implementation's pass from the layers before: explanations that held, and
+    how many seconds are left for pairs."""
+
+    known: list[Explanation] = field(default_factory=list)
+    pairs_s: float = PAIRS_S
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One draw, what the code made of it, and what is right."""
+
+    seen: Array
+    right: Computation
+
+    def fits(self, computation: Computation) -> bool:
+        """Whether a computation gives what was seen; elements that are NaN there do not count."""
+        try:
+            result = computation.result()
+        except (ValueError, IndexError):  # the mistake cannot be made on these sizes
+            return False
+        if result.shape != self.seen.shape:
+            return False
+        known = np.isfinite(self.seen)
+        scale = float(np.abs(result).max(initial=0))
+        with np.errstate(invalid="ignore"):
+            error = np.abs(self.seen - result)[known]
+        return bool(error.size) and float(error.max()) <= CLOSE * scale
+
+    @cached_property
+    def expected(self) -> Float64:
+        return self.right.result()
+
+    @property
+    def is_right(self) -> bool:
+        return self.fits(self.right)
+
+
+def diagnose(
+    implementation: Implementation,
+    layer: Layer,
+    pass_: Pass,
+    threads: int,
+    seed: int,
+    search: Search,
+) -> Diagnosis:
+    """Explains a cell that is wrong."""
+    probe = _probe(implementation, layer, pass_, threads, seed)
+    found = behaviour(implementation, probe, pass_, threads, seed)
+    if found is not None:
+        return Diagnosis(probe, (found,))
+    trial = Trial(implementation, probe, pass_, threads)
+    given = [
+        operands.exact_integers(probe, pass_, 2 * seed),
+        operands.exact_integers(probe, pass_, 2 * seed + 1),
+        operands.floats(probe, pass_, 2 * seed),
+    ]
+    seen = [trial.call(values) for values in given]
+    readings = list(_readings(seen, probe, pass_, trial.letters))
+    explanations: list[Explanation] = []
+    for reading in readings:
+        draws = _draws(reading, probe, pass_, given)
+        explanations += _explain(reading, draws, probe, trial.letters, search)
+    if not explanations and readings and readings[0].explanation is None:
+        draws = _draws(readings[0], probe, pass_, given)
+        explanations.append(pattern([(d.seen, d.right) for d in draws], probe, pass_))
+    search.known += explanations
+    return Diagnosis(probe, tuple(explanations))
+
+
+# The probe
+
+
+def _probe(
+    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
+) -> Layer:
+    """The first of some small copies on which the code is wrong; the layer itself in the end."""
+    for candidate in _candidates(layer, pass_):
+        if implementation.unsupported(candidate, pass_) is None and is_wrong(
+            implementation, candidate, pass_, threads, seed
+        ):
+            return candidate
+    return layer
+
+
+def _candidates(layer: Layer, pass_: Pass) -> Iterator[Layer]:
+    channels, filters = layer.channels // layer.groups, layer.filters // layer.groups
+    seen: set[Layer] = set()
+    images, many, more = RICH
+    for batch, c, f in (
+        RICH,
+        (images, min(channels, many), min(filters, more)),
+        (min(layer.batch_size, images), min(channels, many), min(filters, more)),
+    ):
+        for size in (small_size(layer), layer.input_size):
+            try:
+                candidate = replace(
+                    layer,
+                    batch_size=batch,
+                    input_shape=(*size, c * layer.groups),
+                    filters=f * layer.groups,
+                )
+            except LayerError:
+                continue
+            if candidate not in seen and candidate.flops <= max(layer.flops, 2**22):
+                seen.add(candidate)
+                yield candidate
+    yield cut(layer, pass_)
+
+
+def small_size(layer: Layer) -> tuple[int, int]:
+    """Smaller by whole strides, so that what is left over stays; height and width differ."""
+    sizes = []
+    for axis in (0, 1):
+        size, stride = layer.input_size[axis], layer.strides[axis]
+        least = layer.effective_kernel_size[axis] + (3 + axis) * stride
+        sizes.append(size - max((size - least) // stride, 0) * stride)
+    return sizes[0], sizes[1]
+
+
+# What was seen
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Results in our layout, and with what sizes; `causes` and `sentence` say what it took."""
+
+    results: list[Array]
+    sizes: Sizes
+    explanation: Explanation | None = None
+
+
+def _readings(seen: list[Seen], layer: Layer, pass_: Pass, letters: Letters) -> Iterator[_Reading]:
+    """Ways to read the results as results of the pass: as they are, or in another order of axes."""
+    right = Sizes.of(layer)
+    results = [s.result for s in seen]
+    if all(result is not None for result in results):
+        yield _Reading([r for r in results if r is not None], right)
+        return
+    raw = [s.raw for s in seen]
+    axes = letters["result"]
+    ours = "HWIO" if pass_ is Pass.KERNEL_GRADIENT else "NHWC"
+    shape = dict(zip(ours, layer.result_shape(pass_), strict=True))
+    if len(axes) != 4 or raw[0].dtype.kind not in "fiu":
+        return
+    if raw[0].ndim == 5 and pass_ is Pass.KERNEL_GRADIENT:
+        told = Explanation(
+            ("batch-sum-missing",),
+            "the sum over the batch is missing: the result has an axis for the images",
+            reproduces=True,
+        )
+        for axis in range(5):
+            if raw[0].shape[axis] == layer.batch_size:
+                yield _Reading(_to_ours([r.sum(axis) for r in raw], axes, ours), right, told)
+    if raw[0].size == np.prod(list(shape.values())) and raw[0].ndim < 4:
+        told = Explanation(
+            ("wrong-layout",),
+            f"the result has {raw[0].ndim} axes, expected {axes}",
+            reproduces=True,
+        )
+        full = [r.reshape([shape[axis] for axis in axes]) for r in raw]
+        yield _Reading(_to_ours(full, axes, ours), right, told)
+    if raw[0].ndim != 4:
+        return
+    for order in permutations(axes):
+        if raw[0].shape == tuple(shape[axis] for axis in order):
+            told = Explanation(
+                (_cause_of_order("".join(order), axes),),
+                f"the result's axes are in the order {''.join(order)}, expected {axes}",
+                reproduces=True,
+            )
+            yield _Reading(_to_ours(raw, "".join(order), ours), right, told)
+    as_they_are = _to_ours(raw, axes, ours)
+    found = as_they_are[0].shape
+    if pass_ is Pass.KERNEL_GRADIENT:
+        if found[2:] == layer.kernel_shape[2:]:
+            yield _Reading(as_they_are, replace(right, kernel=found[:2]))
+    elif found[0] == layer.batch_size and found[3] == shape["C"]:
+        key = "output" if pass_ is Pass.FORWARD else "input"
+        yield _Reading(as_they_are, replace(right, **{key: found[1:3]}))
+
+
+def _cause_of_order(found: str, expected: str) -> str:
+    """What the swap of two axes is called; any other order is a layout."""
+    moved = {a for a, b in zip(found, expected, strict=True) if a != b}
+    names = {"HW": "height-and-width-swapped", "IO": "channels-and-filters-swapped"}
+    return names.get("".join(sorted(moved)), "wrong-layout")
+
+
+def _to_ours(arrays: list[Array], letters: str, ours: str) -> list[Array]:
+    return [array.transpose([letters.index(axis) for axis in ours]) for array in arrays]
+
+
+# The search
+
+
+def _draws(reading: _Reading, layer: Layer, pass_: Pass, given: list[Operands]) -> list[_Draw]:
+    return [
+        _Draw(seen, Computation.of(layer, pass_, values, reading.sizes))
+        for values, seen in zip(given, reading.results, strict=True)
+    ]
+
+
+def _explain(
+    reading: _Reading, draws: list[_Draw], layer: Layer, letters: Letters, search: Search
+) -> list[Explanation]:
+    """The explanations of one way to read the results."""
+    before = reading.explanation
+    is_cut_off = reading.sizes != Sizes.of(layer)
+    hits: list[Explanation] = []
+    if all(draw.is_right for draw in draws):  # but for what it took to read it
+        if before is not None:
+            return [before]
+        if is_cut_off:
+            hits.append(_cut_off(layer, reading.sizes))
+    integers_are_right = all(draw.is_right for draw in draws[:2])
+    is_whole = before is None and not is_cut_off
+    if is_whole and integers_are_right and (found := _precision(draws[2:])):
+        return [found]
+    catalogue = [*mistakes(draws[0].right, letters), *_clipped(draws[:2])]
+    if is_cut_off:
+        catalogue = [*_other_pads(layer), *catalogue]
+    if before is None and (again := _known_before(catalogue, draws, search)):
+        return again
+    singles = [m for m in catalogue if any(_has_effect(m, draw) for draw in draws)]
+    for mistake in singles:
+        if explanation := _verified([mistake], draws, before):
+            hits.append(explanation)
+    if hits or before is not None:
+        return hits
+    if is_whole and (found := _precision(draws)):
+        return [found]
+    return _verified_pairs(singles, draws, search)
+
+
+def _known_before(
+    catalogue: list[Mistake], draws: list[_Draw], search: Search
+) -> list[Explanation]:
+    """What explained other layers, as far as it explains this one: the rest need not be tried."""
+    kinds = {kind(explanation.sentence) for explanation in search.known}
+    parts = {part for words in kinds for part in words.split(AND)}
+    used = [m for m in catalogue if kind(m.sentence) in parts and _has_effect(m, draws[0])]
+    together = [pair for pair in combinations(used, 2) if kind(_joined(pair)) in kinds]
+    return [
+        explanation
+        for chosen in (*([mistake] for mistake in used), *together)
+        if (explanation := _verified(chosen, draws, None))
+    ]
+
+
+def _joined(chosen: Sequence[Mistake]) -> str:
+    return AND.join(mistake.sentence for mistake in chosen)
+
+
+def _verified_pairs(
+    singles: list[Mistake], draws: list[_Draw], search: Search
+) -> list[Explanation]:
+    """Pairs of mistakes that fit: those with one that explained another layer, then any."""
+    started = time.monotonic()
+    causes = {cause for explanation in search.known for cause in explanation.causes}
+    often = [m for m in singles if m.cause in causes]
+    hits: list[Explanation] = []
+    deadline = started + search.pairs_s
+    for pair in _pairs(singles, often):
+        if time.monotonic() > deadline:
+            break
+        if explanation := _verified(pair, draws, None):
+            if not hits:
+                deadline = min(deadline, time.monotonic() + MORE_PAIRS_S)
+            hits.append(explanation)
+    search.pairs_s = max(search.pairs_s - (time.monotonic() - started), MORE_PAIRS_S)
+    return hits
+
+
+def _clipped(draws: Sequence[_Draw]) -> Iterator[Mistake]:
+    """Results that are cut off at the largest and the smallest that were seen."""
+    seen = [draw.seen[np.isfinite(draw.seen)] for draw in draws]
+    if not all(found.size for found in seen):
+        return
+    low, high = min(float(s.min()) for s in seen), max(float(s.max()) for s in seen)
+
+    def change(computation: Computation) -> Computation:
+        return computation.then(lambda result: np.clip(result, low, high))
+
+    yield Mistake("activation-applied", f"results are clipped to [{low:g}, {high:g}]", change)
+
+
+def _has_effect(mistake: Mistake, draw: _Draw) -> bool:
+    try:
+        spoilt = mistake.change(draw.right).result()
+    except (ValueError, IndexError):
+        return False
+    if spoilt.shape != draw.expected.shape:
+        return True
+    scale = float(np.abs(draw.expected).max(initial=0))
+    return float(np.abs(spoilt - draw.expected).max(initial=0)) > CLOSE * scale
+
+
+def _verified(
+    chosen: Sequence[Mistake], draws: Sequence[_Draw], before: Explanation | None
+) -> Explanation | None:
+    """The explanation by these mistakes, if they give all that was seen."""
+
+    def spoilt(draw: _Draw) -> Computation:
+        computation = draw.right
+        for mistake in chosen:
+            computation = mistake.change(computation)
+        return computation
+
+    if not all(draw.fits(spoilt(draw)) for draw in draws[:2]):
+        return None
+    if all(draw.is_right for draw in draws):  # off by too little for a mistake of the catalogue
+        return None
+    causes = [mistake.cause for mistake in chosen]
+    sentences = [_joined(chosen)]
+    if not draws[2].fits(spoilt(draws[2])):
+        rounding = _rounding(draws[2].seen, spoilt(draws[2]).result())
+        if rounding is None:
+            return None
+        causes.append("rounded-to-integers")
+        sentences.append(rounding)
+    if "never-written" not in causes and any(not np.isfinite(d.seen).all() for d in draws):
+        causes.append("never-written")
+        sentences.append("some elements of the result are never written")
+    if before is not None:
+        causes = [*before.causes, *causes]
+        sentences = [before.sentence, *sentences]
+    return Explanation(tuple(dict.fromkeys(causes)), AND.join(sentences), reproduces=True)
+
+
+def _pairs(
+    singles: Sequence[Mistake], often: Sequence[Mistake]
+) -> Iterator[tuple[Mistake, Mistake]]:
+    """Pairs of different causes; the many of layout come last."""
+    common = [m for m in singles if m.cause != "wrong-layout"]
+    rest = [m for m in singles if m.cause == "wrong-layout"]
+    for pair in chain(
+        ((a, b) for a in often for b in singles),
+        combinations(common, 2),
+        ((a, b) for a in common for b in rest),
+    ):
+        if pair[0].cause != pair[1].cause:
+            yield pair
+
+
+def _other_pads(layer: Layer) -> Iterator[Mistake]:
+    """Pads that make another output size."""
+    for name, divisor in (("full", 1), ("same", 2)):
+        origin = tuple(-((span - 1) // divisor) for span in layer.effective_kernel_size)
+        sentence = f"the result is that of padding `{name}`"
+
+        def change(computation: Computation, origin: tuple[int, ...] = origin) -> Computation:
+            return computation.at(origin=origin)
+
+        yield Mistake("padding-ignored", sentence, change)
+
+
+def _cut_off(layer: Layer, sizes: Sizes) -> Explanation:
+    """The result is right as far as it goes."""
+    without_pads = Sizes.of(replace(layer, padding="valid")) if _fits_unpadded(layer) else None
+    if without_pads == sizes:
+        return Explanation(("padding-ignored",), "the padding is ignored", reproduces=True)
+    if sizes.input > Sizes.of(layer).input:
+        return Explanation(
+            ("padding-ignored",), "the pads are not cut off the result", reproduces=True
+        )
+    found = [sizes.output, sizes.input, sizes.kernel]
+    right = Sizes.of(layer)
+    wanted = [right.output, right.input, right.kernel]
+    (a, b) = next((f, w) for f, w in zip(found, wanted, strict=True) if f != w)
+    return Explanation(
+        ("never-written",),
+        f"the result has {a[0]}x{a[1]} rows and columns of {b[0]}x{b[1]}: those at the end are "
+        "missing",
+        reproduces=True,
+    )
+
+
+def _fits_unpadded(layer: Layer) -> bool:
+    return all(
+        size >= span
+        for size, span in zip(layer.input_size, layer.effective_kernel_size, strict=True)
+    )
+
+
+# Rounding
+
+
+def _precision(draws: Sequence[_Draw]) -> Explanation | None:
+    """Numbers that are right but for their precision; None where more is wrong.
+
+    The errors must be as small as rounding at that precision makes them, in the mean.
+    """
+    draw = draws[-1]
+    right, dtype = draw.expected, draw.right.layer.dtype
+    if trend(draw.seen, right) is not None:
+        return None
+    if len(draws) == 1 and (sentence := _rounding(draw.seen, right)):
+        return Explanation(("rounded-to-integers",), sentence, reproduces=True)
+    for name, roundoff in sorted(ROUNDOFF.items(), key=lambda item: item[1]):
+        if roundoff <= UNIT_ROUNDOFF[dtype]:
+            continue
+        errors = [_rms(d.seen - d.expected) / _rms(_magnitude(d.right)) for d in draws]
+        if max(errors) <= roundoff:
+            found = f"it computes in {name}"
+            if not _is(draw.seen, name):
+                found = f"its errors are those of {name} arithmetic"
+            sentence = f"{found} where {dtype} is asked"
+            return Explanation(("low-precision",), sentence, reproduces=False)
+    return None
+
+
+def _rms(array: Float64) -> float:
+    return float(np.sqrt(np.mean(np.square(array))))
+
+
+def _rounding(seen: Array, right: Float64) -> str | None:
+    for function, what in (
+        (np.trunc, "cut off at the point"),
+        (np.rint, "rounded"),
+        (np.floor, "rounded down"),
+    ):
+        if np.array_equal(seen, function(right)) or (
+            np.array_equal(seen, np.rint(seen)) and np.abs(seen - function(right)).max() <= CLOSE
+        ):
+            return f"floats are {what} to integers"
+    return None
+
+
+def _magnitude(right: Computation) -> Float64:
+    """Sums of absolute products."""
+    parts: dict[str, Any] = {
+        name: None if (array := getattr(right, name)) is None else np.abs(array)
+        for name in ("x", "kernel", "error", "bias")
+    }
+    return replace(right, **parts).result()
+
+
+def _is(seen: Array, name: str) -> bool:
+    """Whether every number is one of a format."""
+    if name == "bfloat16":
+        bits = seen.astype(np.float32).view(np.uint32)
+        return bool(np.array_equal(seen, seen.astype(np.float32)) and not (bits & 0xFFFF).any())
+    dtype = np.float16 if name == "float16" else np.float32
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(seen, seen.astype(dtype)))
+
+
+def likeliest(diagnoses: Iterable[Sequence[Explanation]]) -> list[Explanation | None]:
+    """For each wrong layer of a pass one of its explanations, so that few explain all.
+
+    One mistake is likelier than several that happen to look the same on one layer each.
+    """
+    options = [list(found) for found in diagnoses]
+    chosen: list[Explanation | None] = [None] * len(options)
+    while open_ := [i for i, found in enumerate(options) if found and chosen[i] is None]:
+        counts: dict[str, int] = {}
+        for i in open_:
+            for key in dict.fromkeys(kind(e.sentence) for e in options[i]):
+                counts[key] = counts.get(key, 0) + 1
+        best = max(counts, key=lambda key: counts[key])
+        for i in open_:
+            chosen[i] = next((e for e in options[i] if kind(e.sentence) == best), None)
+    return chosen
+
+
+def explained(agreement: Agreement, explanation: Explanation) -> Agreement:
+    """The agreement with why it is none in place of where numbers differ, which comes behind."""
+    diagnosis = f"{explanation.sentence} ({agreement.diagnosis})"
+    if not explanation.causes or not agreement.diagnosis:
+        diagnosis = agreement.diagnosis or explanation.sentence
+    return replace(agreement, diagnosis=diagnosis, explanation=explanation)

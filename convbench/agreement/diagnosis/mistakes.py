@@ -1,0 +1,775 @@
+"""The catalogue of mistakes: what each is called, in a sentence, and what it changes.
+
+A mistake turns the right computation into the wrong one, so that whether it explains a result is a
+matter of computing. To add one, yield it from the function of its family; `causes` of tests/mutants
+is the vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.agreement.diagnosis.computation import Computation, Float64, Sizes
+from convbench.problem.layer import Pass
+
+Change = Callable[[Computation], Computation]
+Letters = dict[str, str]
+"""The code's own axes of `input`, `kernel`, `output_gradient` and `result`."""
+
+SIDES = ((0, "height"), (1, "width"))
+
+
+@dataclass(frozen=True)
+class Mistake:
+    cause: str
+    sentence: str
+    change: Change
+
+
+def mistakes(right: Computation, letters: Letters) -> Iterator[Mistake]:
+    """What can be wrong with a computation, the likely first. Some may change nothing on it."""
+    yield from _flips(right)
+    yield from _swaps(right)
+    yield from _padding(right)
+    yield from _strides_and_dilation(right)
+    yield from _off_by_one()
+    yield from _bias(right)
+    yield from _groups(right)
+    yield from _scales(right)
+    yield from _left_out(right)
+    yield from _never_written(right)
+    yield from _overlaps(right)
+    yield from _not_reset(right, letters)
+    yield from _activations(right)
+    yield from _layouts(right, letters)
+
+
+def _on(name: str, function: Callable[[Float64], Float64]) -> Change:
+    """A change of one operand."""
+
+    def change(computation: Computation) -> Computation:
+        changed: dict[str, Any] = {name: function(getattr(computation, name))}
+        return replace(computation, **changed)
+
+    return change
+
+
+def _after(function: Callable[[Float64], Float64]) -> Change:
+    return lambda computation: computation.then(function)
+
+
+# Flips and swaps
+
+_FLIPS = {
+    "height and width": (0, 1),
+    "height": (0,),
+    "width": (1,),
+}
+
+
+def _flips(right: Computation) -> Iterator[Mistake]:
+    first = {"kernel": 0, "error": 1, "x": 1}
+    for name, axis in first.items():
+        if getattr(right, name) is None:
+            continue
+        for where, axes in _FLIPS.items():
+            flip = _flipped(tuple(axis + a for a in axes))
+            yield Mistake(_FLIP_CAUSES[name], _flip_sentence(name, where, right), _on(name, flip))
+    axis = 0 if right.pass_ is Pass.KERNEL_GRADIENT else 1
+    for where, axes in _FLIPS.items():
+        flip = _flipped(tuple(axis + a for a in axes))
+        yield Mistake("result-flipped", f"the result is flipped in {where}", _after(flip))
+
+
+_FLIP_CAUSES = {
+    "kernel": "kernel-flipped",
+    "error": "output-gradient-flipped",
+    "x": "input-flipped",
+}
+
+
+def _flipped(axes: tuple[int, ...]) -> Callable[[Float64], Float64]:
+    return lambda array: np.flip(array, axes)
+
+
+def _flip_sentence(name: str, where: str, right: Computation) -> str:
+    if name == "error":
+        return f"the output gradient is flipped in {where}, which it must not be"
+    if name == "x":
+        return f"the input is flipped in {where}"
+    if right.pass_ is Pass.INPUT_GRADIENT:
+        return (
+            f"the kernel is the wrong way round in {where}: written as a convolution of the padded "
+            "output gradient, this pass needs it flipped exactly once"
+        )
+    return (
+        f"the kernel is flipped in {where}: that is mathematics' convolution, and a layer computes "
+        "cross-correlation"
+    )
+
+
+def _swaps(right: Computation) -> Iterator[Mistake]:
+    kernel = right.kernel
+    cause = "channels-and-filters-swapped"
+    is_kernel = right.pass_ is Pass.KERNEL_GRADIENT
+    if kernel is not None and kernel.shape[2] == kernel.shape[3]:
+        sentence = "the kernel's channels and filters are exchanged"
+        yield Mistake(cause, sentence, _on("kernel", lambda a: a.transpose(0, 1, 3, 2)))
+    if is_kernel and len(right.sees[0]) == right.layer.filters:
+        sentence = "channels and filters of the result are exchanged"
+        yield Mistake(cause, sentence, _after(lambda a: a.transpose(0, 1, 3, 2)))
+
+    cause = "height-and-width-swapped"
+    for name, axes, what in (
+        ("kernel", (1, 0, 2, 3), "the kernel's"),
+        ("x", (0, 2, 1, 3), "the input's"),
+        ("error", (0, 2, 1, 3), "the output gradient's"),
+    ):
+        array = getattr(right, name)
+        if array is not None and array.transpose(axes).shape == array.shape:
+            sentence = f"{what} height and width are exchanged"
+            yield Mistake(cause, sentence, _on(name, _transposed(axes)))
+    axes = (1, 0, 2, 3) if is_kernel else (0, 2, 1, 3)
+    height, width = right.sizes.kernel if is_kernel else _result_size(right)
+    if height == width:
+        sentence = "the result's height and width are exchanged"
+        yield Mistake(cause, sentence, _after(_transposed(axes)))
+    for key, what in (("strides", "strides"), ("dilation", "dilation_rate"), ("origin", "padding")):
+        sentence = (
+            f"{what} are taken as (width, height)"
+            if key == "strides"
+            else (f"{what} is taken as (width, height)")
+        )
+        yield Mistake(cause, sentence, _swapped(key))
+
+
+def _result_size(right: Computation) -> tuple[int, int]:
+    return right.sizes.output if right.pass_ is Pass.FORWARD else right.sizes.input
+
+
+def _transposed(axes: tuple[int, ...]) -> Callable[[Float64], Float64]:
+    return lambda array: array.transpose(axes)
+
+
+def _swapped(key: str) -> Change:
+    return lambda c: c.at(**{key: getattr(c.geometry, key)[::-1]})
+
+
+# Windows: padding, strides, dilation
+
+
+def _padding(right: Computation) -> Iterator[Mistake]:
+    (top, bottom), (left, right_) = right.layer.pads
+
+    def origin(rows: int, columns: int) -> Change:
+        return lambda c: c.at(origin=(rows, columns))
+
+    if top != bottom or left != right_:
+        yield from (
+            Mistake("padding-on-the-wrong-side", sentence, origin(-rows, -columns))
+            for sentence, rows, columns in (
+                ("the pads of top and bottom, left and right are exchanged", bottom, right_),
+                ("the pads of top and bottom are exchanged", bottom, left),
+                ("the pads of left and right are exchanged", top, right_),
+            )
+        )
+    if right.layer.pads != ((0, 0), (0, 0)):
+        if right.pass_ is Pass.FORWARD and right.sizes == Sizes.of(right.layer):
+            yield Mistake(
+                "padding-on-the-wrong-side", "all pads are at the bottom and right", origin(0, 0)
+            )
+        else:
+            yield Mistake("padding-ignored", "the padding is ignored", origin(0, 0))
+        yield from (
+            Mistake("padding-on-the-wrong-side", sentence, origin(-rows, -columns))
+            for sentence, rows, columns in (
+                ("all pads are on top and left", top + bottom, left + right_),
+                ("all pads are on top", top + bottom, left),
+                ("all pads are on the left", top, left + right_),
+                ("no pad is on top", 0, left),
+                ("no pad is on the left", top, 0),
+            )
+        )
+        for outside, what in (
+            ("wrap", "what wraps around from the other side"),
+            ("edge", "the values at the edge"),
+            ("reflect", "the reflected input"),
+            ("symmetric", "the input reflected with its edge"),
+            ("ones", "ones"),
+        ):
+            sentence = f"the pads hold {what} instead of zeros"
+            yield Mistake("padding-not-zeros", sentence, _outside(outside))
+
+
+def _off_by_one() -> Iterator[Mistake]:
+    for rows in (-1, 0, 1):
+        for columns in (-1, 0, 1):
+            if rows or columns:
+                places = [
+                    f"a {what} too {'early' if shift < 0 else 'late'}"
+                    for shift, what in ((rows, "row"), (columns, "column"))
+                    if shift
+                ]
+                sentence = f"windows start {' and '.join(places)}"
+                yield Mistake("padding-off-by-one", sentence, _shifted(rows, columns))
+
+
+def _outside(outside: str) -> Change:
+    return lambda c: c.at(outside=outside)
+
+
+def _shifted(rows: int, columns: int) -> Change:
+    return lambda c: c.at(origin=(c.geometry.origin[0] + rows, c.geometry.origin[1] + columns))
+
+
+def _strides_and_dilation(right: Computation) -> Iterator[Mistake]:
+    for key, name, ignored, wrong in (
+        ("strides", "strides", "strides-ignored", "strides-wrong"),
+        ("dilation", "dilation_rate", "dilation-ignored", "dilation-wrong"),
+    ):
+        high, wide = getattr(right.geometry, key)
+        yield from (
+            Mistake(ignored, f"{name} {are} ignored{where}", _with(key, value))
+            for are, where, value in (
+                ("are" if key == "strides" else "is", "", (1, 1)),
+                ("are" if key == "strides" else "is", " in height", (1, wide)),
+                ("are" if key == "strides" else "is", " in width", (high, 1)),
+            )
+        )
+        yield Mistake(
+            wrong, f"{name} of the height is used for the width too", _with(key, (high, high))
+        )
+        yield Mistake(
+            wrong, f"{name} of the width is used for the height too", _with(key, (wide, wide))
+        )
+        for more in (1, -1):
+            value = (
+                high + more if high > 1 or (more > 0 and wide > 1) else high,
+                wide + more if wide > 1 or (more > 0 and high > 1) else wide,
+            )
+            if max(high, wide) > 1:
+                word = "larger" if more > 0 else "smaller"
+                yield Mistake(wrong, f"{name} is taken as 1 {word}", _with(key, value))
+                both = (high + more, wide + more)
+                if min(both) > 0:
+                    yield Mistake(wrong, f"{name} is taken as 1 {word}", _with(key, both))
+    high, wide = right.geometry.strides
+    for rows, columns in (
+        (high - 1, wide - 1),
+        (high - 1, 0),
+        (0, wide - 1),
+        (high // 2, wide // 2),
+    ):
+        if rows or columns:
+            sentence = f"the first window starts {rows} rows and {columns} columns too late"
+            yield Mistake("strides-wrong", sentence, _shifted(rows, columns))
+
+
+def _with(key: str, value: tuple[int, int]) -> Change:
+    return lambda c: c.at(**{key: value})
+
+
+# Bias, groups, factors
+
+
+def _bias(right: Computation) -> Iterator[Mistake]:
+    if right.bias is None:
+        return
+    channels = len(right.sees[0])
+    taps = math.prod(right.sizes.kernel)
+    yield Mistake("bias-missing", "the bias is not added", lambda c: replace(c, bias_times=0.0))
+    for times, why in (
+        (2, "twice"),
+        (channels, "once a channel"),
+        (right.layer.channels, "once a channel"),
+        (taps, "once a kernel position"),
+        (taps * channels, "once a product"),
+        (right.layer.batch_size, "once an image"),
+        (right.layer.groups, "once a group"),
+    ):
+        if times > 1:
+            yield Mistake("bias-repeated", f"the bias is added {why}", _bias_times(times))
+    yield Mistake("wrong-scale", "the bias is subtracted", _bias_times(-1))
+    for axis, what in ((2, "column"), (1, "row"), (0, "image")):
+        sentence = f"the bias is added by {what}, not by filter"
+        yield Mistake("bias-on-the-wrong-axis", sentence, _bias_along(axis, right.bias))
+
+
+def _bias_times(times: float) -> Change:
+    return lambda c: replace(c, bias_times=float(times))
+
+
+def _bias_along(axis: int, bias: Float64) -> Change:
+    def add(result: Float64) -> Float64:
+        shape = [1] * 4
+        shape[axis] = result.shape[axis]
+        return result + np.resize(bias, result.shape[axis]).reshape(shape)
+
+    return lambda c: replace(c, bias_times=0.0).then(add)
+
+
+def _groups(right: Computation) -> Iterator[Mistake]:
+    groups, layer = right.layer.groups, right.layer
+    if groups == 1:
+        return
+    channels, filters = layer.channels // groups, layer.filters // groups
+    yield Mistake(
+        "groups-ignored",
+        "groups are ignored: every filter sees the first group's channels",
+        _sees([[*range(channels)]] * layer.filters),
+    )
+    yield Mistake(
+        "groups-ignored",
+        "groups are ignored: every filter sees the last group's channels",
+        _sees([[*range(layer.channels - channels, layer.channels)]] * layer.filters),
+    )
+    if right.kernel is not None:
+        yield Mistake(
+            "groups-ignored",
+            "groups are ignored: every filter sees all channels, with the kernel repeated",
+            _with_repeated_kernel(groups, layer.channels),
+        )
+    for sentence, table in (
+        (
+            "filters are dealt to the groups in turn; those of a group lie side by side",
+            [[*range(f % groups * channels, (f % groups + 1) * channels)] for f in _filters(layer)],
+        ),
+        (
+            "channels are dealt to the groups in turn; those of a group lie side by side",
+            [[f // filters + groups * j for j in range(channels)] for f in _filters(layer)],
+        ),
+        (
+            "filters and channels are dealt to the groups in turn; those of a group lie side by "
+            "side",
+            [[f % groups + groups * j for j in range(channels)] for f in _filters(layer)],
+        ),
+        (
+            "the groups are in reverse order",
+            [
+                [*range((groups - 1 - f // filters) * channels, (groups - f // filters) * channels)]
+                for f in _filters(layer)
+            ],
+        ),
+        (
+            "each filter sees the channels of the next group",
+            [
+                [(f // filters + 1) % groups * channels + j for j in range(channels)]
+                for f in _filters(layer)
+            ],
+        ),
+    ):
+        yield Mistake("groups-mixed", sentence, _sees(table))
+    axis = 3
+
+    def regrouped(array: Float64) -> Float64:
+        """Filters of the result in turn."""
+        parts = array.reshape(*array.shape[:axis], groups, filters)
+        return parts.swapaxes(3, 4).reshape(array.shape)
+
+    if right.pass_ is not Pass.INPUT_GRADIENT:
+        sentence = "the filters of the result are dealt to the groups in turn"
+        yield Mistake("groups-mixed", sentence, _after(regrouped))
+
+
+def _with_repeated_kernel(groups: int, channels: int) -> Change:
+    def change(c: Computation) -> Computation:
+        assert c.kernel is not None
+        kernel = np.tile(c.kernel, (1, 1, groups, 1))
+        return replace(c, kernel=kernel, sees=(tuple(range(channels)),) * len(c.sees))
+
+    return change
+
+
+def _filters(layer: Any) -> range:
+    return range(layer.filters)
+
+
+def _sees(table: list[list[int]]) -> Change:
+    return lambda c: replace(c, sees=tuple(map(tuple, table)))
+
+
+def _scales(right: Computation) -> Iterator[Mistake]:
+    layer, sizes = right.layer, right.sizes
+    images, taps = layer.batch_size, math.prod(sizes.kernel)
+    positions, channels = math.prod(sizes.output), layer.channels // layer.groups
+    filters = layer.filters // layer.groups
+    for count, what in (
+        (images, "images"),
+        (taps, "kernel positions"),
+        (positions, "output positions"),
+        (images * positions, "images and output positions"),
+        (channels, "channels"),
+        (layer.channels, "channels"),
+        (filters, "filters"),
+        (layer.filters, "filters"),
+        (taps * channels, "products"),
+        (taps * filters, "products"),
+        (math.prod(sizes.input), "input positions"),
+        (layer.groups, "groups"),
+        (sizes.kernel[0], "kernel rows"),
+        (sizes.kernel[1], "kernel columns"),
+    ):
+        if count > 1:
+            sentence = f"the sum is divided by the number of {what}, {count}: a mean"
+            yield Mistake("mean-instead-of-sum", sentence, _scaled(1 / count))
+    for factor, sentence in (
+        (-1, "the sign is wrong"),
+        (2, "everything is twice what it should be"),
+        (0.5, "everything is half of what it should be"),
+        (images, f"everything is {images} times too large, once an image"),
+        (channels, f"everything is {channels} times too large, once a channel"),
+        (filters, f"everything is {filters} times too large, once a filter"),
+        (layer.groups, f"everything is {layer.groups} times too large, once a group"),
+        (taps, f"everything is {taps} times too large, once a kernel position"),
+    ):
+        if factor != 1:
+            yield Mistake("wrong-scale", sentence, _scaled(factor))
+
+
+def _scaled(factor: float) -> Change:
+    return lambda c: replace(c, scale=c.scale * factor)
+
+
+# What is left out
+
+
+def _left_out(right: Computation) -> Iterator[Mistake]:
+    yield from _channels_left_out(right)
+    yield from _filters_left_out(right)
+    yield from _images_left_out(right)
+    yield from _taps_left_out(right)
+    if right.pass_ is not Pass.FORWARD:
+        yield from _weights(right.sizes.output, "positions", "positions-missing", "output")
+
+
+def _channels_left_out(right: Computation) -> Iterator[Mistake]:
+    """In sums over channels, which the gradients to input and kernel do not have."""
+    cause, channels = "one-channel-only", len(right.sees[0])
+    if channels > 1 and right.pass_ is Pass.FORWARD:
+        for kept, what in _subsets(channels, "channel"):
+            sentence = (
+                f"{what} of each group counts" if right.layer.groups > 1 else f"{what} counts"
+            )
+            yield Mistake(cause, sentence, _on("kernel", _masked(2, kept)))
+        sentence = "the kernel's first channel is used for all"
+        yield Mistake(cause, sentence, _on("kernel", _repeated(2, 0)))
+    if right.x is not None and right.layer.channels > 1:
+        for which, place in (("first", 0), ("last", -1)):
+            sentence = f"the {which} channel of the input is used for all"
+            yield Mistake(cause, sentence, _on("x", _repeated(3, place)))
+
+
+def _filters_left_out(right: Computation) -> Iterator[Mistake]:
+    """In sums over filters, which only the gradient to the input has."""
+    cause, filters = "one-filter-only", right.layer.filters
+    if right.pass_ is Pass.INPUT_GRADIENT and filters > 1:
+        for kept, what in _subsets(filters, "filter"):
+            yield Mistake(cause, f"{what} counts", _on("error", _masked(3, kept)))
+    for name, axis, what in (("kernel", 3, "kernel"), ("error", 3, "output gradient")):
+        if getattr(right, name) is not None and filters > 1:
+            for which, place in (("first", 0), ("last", -1)):
+                sentence = f"the {which} filter of the {what} is used for all"
+                yield Mistake(cause, sentence, _on(name, _repeated(axis, place)))
+
+
+def _images_left_out(right: Computation) -> Iterator[Mistake]:
+    cause, images = "one-image-only", right.layer.batch_size
+    if images < 2:
+        return
+    if right.pass_ is Pass.KERNEL_GRADIENT:
+        for kept, what in _subsets(images, "image"):
+            yield Mistake(cause, f"{what} of the batch counts", _on("error", _masked(0, kept)))
+    for name, what in (("x", "input"), ("error", "output gradient")):
+        if getattr(right, name) is not None:
+            for which, place in (("first", 0), ("last", -1)):
+                sentence = f"the {which} image of the {what} is used for the whole batch"
+                yield Mistake(cause, sentence, _on(name, _repeated(0, place)))
+
+
+def _taps_left_out(right: Computation) -> Iterator[Mistake]:
+    yield from _weights(right.sizes.kernel, "taps", "tap-missing", "kernel")
+    height, width = right.sizes.kernel
+    for p in range(height):
+        for q in range(width):
+            weights = np.ones((height, width))
+            weights[p, q] = 0
+            sentence = f"the kernel position in row {p}, column {q} is left out"
+            yield Mistake("tap-missing", sentence, _weighted("taps", weights))
+
+
+def _weights(size: tuple[int, int], name: str, cause: str, what: str) -> Iterator[Mistake]:
+    """Rows and columns that do not count, or alone do."""
+    height, width = size
+    rows, columns = np.arange(height)[:, None], np.arange(width)[None, :]
+    both = np.ones((height, width), bool)
+    choices: list[tuple[str, NDArray[np.bool_]]] = [
+        (f"the last {what} row is left out", (rows < height - 1) & both),
+        (f"the last {what} column is left out", (columns < width - 1) & both),
+        (
+            f"the last {what} row and column are left out",
+            (rows < height - 1) & (columns < width - 1),
+        ),
+        (f"the first {what} row is left out", (rows > 0) & both),
+        (f"the first {what} column is left out", (columns > 0) & both),
+        (f"the first {what} row and column are left out", (rows > 0) & (columns > 0)),
+        (f"only the last {what} position counts", (rows == height - 1) & (columns == width - 1)),
+        (f"only the first {what} position counts", (rows == 0) & (columns == 0)),
+        (f"only the last {what} row counts", (rows == height - 1) & both),
+        (f"only the first {what} row counts", (rows == 0) & both),
+        (f"only the last {what} column counts", (columns == width - 1) & both),
+        (f"only the first {what} column counts", (columns == 0) & both),
+        (
+            f"the {what} position at the end is left out",
+            (rows < height - 1) | (columns < width - 1),
+        ),
+        (f"every second {what} row is left out", (rows % 2 == 0) & both),
+        (f"every second {what} column is left out", (columns % 2 == 0) & both),
+    ]
+    choices += [
+        (f"{what} row {row} is left out", (rows != row) & both) for row in range(1, height - 1)
+    ]
+    choices += [
+        (f"{what} column {column} is left out", (columns != column) & both)
+        for column in range(1, width - 1)
+    ]
+    for sentence, kept in choices:
+        yield Mistake(cause, sentence, _weighted(name, kept.astype(np.float64)))
+
+
+def _weighted(name: str, weights: Float64) -> Change:
+    return lambda c: replace(c, **{name: getattr(c, name) * weights})
+
+
+def _subsets(count: int, what: str) -> Iterator[tuple[list[int], str]]:
+    everything = list(range(count))
+    yield [0], f"only the first {what}"
+    if count > 2:
+        yield everything[:-1], f"every {what} but the last"
+        yield everything[1:], f"every {what} but the first"
+    yield [count - 1], f"only the last {what}"
+    if count > 2:
+        yield everything[::2], f"only every second {what}"
+
+
+def _masked(axis: int, kept: list[int]) -> Callable[[Float64], Float64]:
+    def mask(array: Float64) -> Float64:
+        weights = np.zeros(array.shape[axis])
+        weights[kept] = 1
+        return array * weights.reshape([-1 if a == axis else 1 for a in range(array.ndim)])
+
+    return mask
+
+
+def _repeated(axis: int, place: int) -> Callable[[Float64], Float64]:
+    def repeat(array: Float64) -> Float64:
+        return np.repeat(np.take(array, [place], axis), array.shape[axis], axis)
+
+    return repeat
+
+
+def _never_written(right: Computation) -> Iterator[Mistake]:
+    """Elements of the result that stay zero."""
+    is_kernel = right.pass_ is Pass.KERNEL_GRADIENT
+    spatial = 0 if is_kernel else 1
+    kinds = {
+        Pass.FORWARD: (("image", 0, "one-image-only"), ("filter", 3, "one-filter-only")),
+        Pass.INPUT_GRADIENT: (("image", 0, "one-image-only"), ("channel", 3, "one-channel-only")),
+        Pass.KERNEL_GRADIENT: (
+            ("channel", 2, "one-channel-only"),
+            ("filter", 3, "one-filter-only"),
+        ),
+    }
+    if not is_kernel:  # of a kernel gradient that is `taps`
+        for axes, at, what in (
+            ((0,), -1, "the last row"),
+            ((1,), -1, "the last column"),
+            ((0, 1), -1, "the last row and column"),
+            ((0,), 0, "the first row"),
+            ((1,), 0, "the first column"),
+            ((0, 1), 0, "the first row and column"),
+        ):
+            sentence = f"{what} of the result {'are' if len(axes) > 1 else 'is'} never written"
+            yield Mistake(
+                "never-written", sentence, _after(_zeroed(tuple(spatial + a for a in axes), at))
+            )
+        for at, what in ((0, "first"), (-1, "last")):
+            sentence = f"the {what} corner of the result is never written"
+            yield Mistake("never-written", sentence, _after(_corner(spatial, at)))
+    for what, axis, cause in kinds[right.pass_]:
+        for kept, which in _subsets(_length(right, axis), what):
+            yield Mistake(cause, f"{which} of the result is written", _after(_masked(axis, kept)))
+        for which, at in (("first", 0), ("last", -1)):
+            sentence = f"the {which} {what} of the result is used for all"
+            yield Mistake(cause, sentence, _after(_repeated(axis, at)))
+
+
+def _length(right: Computation, axis: int) -> int:
+    return right.layer.result_shape(right.pass_)[axis]
+
+
+def _zeroed(axes: tuple[int, ...], at: int) -> Callable[[Float64], Float64]:
+    def zero(array: Float64) -> Float64:
+        array = array.copy()
+        for axis in axes:
+            array[(slice(None),) * axis + (at,)] = 0
+        return array
+
+    return zero
+
+
+def _corner(spatial: int, at: int) -> Callable[[Float64], Float64]:
+    def zero(array: Float64) -> Float64:
+        array = array.copy()
+        array[(slice(None),) * spatial + (at, at)] = 0
+        return array
+
+    return zero
+
+
+# Sums
+
+
+def _overlaps(right: Computation) -> Iterator[Mistake]:
+    if right.pass_ is not Pass.INPUT_GRADIENT:
+        return
+    sentence = "overlapping windows overwrite each other instead of being added"
+    for by_window in (True, False):
+        yield Mistake("overlaps-overwritten", sentence, _overwritten(by_window))
+
+
+def _overwritten(by_window: bool) -> Change:
+    def assigned(c: Computation) -> Float64:
+        given, geometry = c.contributions(), c.geometry
+        height, width = c.sizes.input
+        result = np.zeros((given.shape[0], height, width, given.shape[5]))
+        windows, taps = list(np.ndindex(c.sizes.output)), list(np.ndindex(c.sizes.kernel))
+        order = (
+            [(w, t) for w in windows for t in taps]
+            if by_window
+            else [(w, t) for t in taps for w in windows]
+        )
+        for (i, j), (p, q) in order:
+            row = geometry.origin[0] + i * geometry.strides[0] + p * geometry.dilation[0]
+            column = geometry.origin[1] + j * geometry.strides[1] + q * geometry.dilation[1]
+            if 0 <= row < height and 0 <= column < width:
+                result[:, row, column] = given[:, i, j, p, q]
+        return result
+
+    return lambda c: replace(c, whole=assigned)
+
+
+_RUNS = {
+    "W": "along a row",
+    "HW": "from one position to the next",
+    "N": "from image to image",
+    "C": "from channel to channel",
+    "O": "from filter to filter",
+    "I": "from channel to channel",
+    "CHW": "through an image",
+    "NCHW": "through the whole result",
+    "IHW": "through a filter",
+    "OIHW": "through the whole result",
+}
+
+
+def _not_reset(right: Computation, letters: Letters) -> Iterator[Mistake]:
+    ours = "HWIO" if right.pass_ is Pass.KERNEL_GRADIENT else "NHWC"
+    own = "OIHW" if ours == "HWIO" else "NCHW"
+    for axes, where in _RUNS.items():
+        if set(axes) <= set(own) and not (axes == "C" and ours == "HWIO"):
+            if axes == "C" and right.pass_ is Pass.FORWARD:
+                where = "from filter to filter"
+            sentence = f"a sum is not reset: it is carried over {where}"
+            order = [ours.index(axis) for axis in own if axis in axes]
+            yield Mistake("accumulator-not-reset", sentence, _running(order))
+
+
+def _running(axes: list[int]) -> Change:
+    """Sums over what comes before, in C order of those axes."""
+
+    def accumulate(array: Float64) -> Float64:
+        front = np.moveaxis(array, axes, range(len(axes)))
+        flat = front.reshape(-1, *front.shape[len(axes) :])
+        return np.moveaxis(np.cumsum(flat, 0).reshape(front.shape), range(len(axes)), axes)
+
+    def change(c: Computation) -> Computation:
+        if c.bias is None:
+            return c.then(accumulate)
+        bias, times = c.bias, c.bias_times
+        return replace(c, bias_times=0.0).then(accumulate).then(lambda a: a + times * bias)
+
+    return change
+
+
+def _activations(right: Computation) -> Iterator[Mistake]:
+    cause = "activation-applied"
+    yield Mistake(
+        cause, "negative results are cut off, as a ReLU does", _after(lambda a: np.maximum(a, 0))
+    )
+    yield Mistake(cause, "results are made positive", _after(np.abs))
+
+
+# Memory
+
+
+_OURS = {"x": "NHWC", "kernel": "HWIO", "error": "NHWC", "result": ""}
+
+
+def _layouts(right: Computation, letters: Letters) -> Iterator[Mistake]:
+    """Memory read in another order of axes: a reshape where a transpose was needed."""
+    for name, key, what in (
+        ("kernel", "kernel", "the kernel"),
+        ("x", "input", "the input"),
+        ("error", "output_gradient", "the output gradient"),
+    ):
+        array = getattr(right, name)
+        if array is None:
+            continue
+        for read_as in _orders(letters[key]):
+            sentence = (
+                f"{what}'s memory is read as {read_as} where it is {letters[key]}: a reshape is no "
+                "transpose"
+            )
+            change = _reread(letters[key], read_as, _OURS[name])
+            yield Mistake("wrong-layout", sentence, _on(name, change))
+    ours = "HWIO" if right.pass_ is Pass.KERNEL_GRADIENT else "NHWC"
+    for written_as in _orders(letters["result"]):
+        sentence = (
+            f"the result's memory is in the order {written_as} where {letters['result']} is "
+            "expected: a reshape is no transpose"
+        )
+        yield Mistake(
+            "wrong-layout", sentence, _after(_rewritten(letters["result"], written_as, ours))
+        )
+
+
+def _orders(letters: str) -> Iterator[str]:
+    for order in permutations(letters):
+        if "".join(order) != letters:
+            yield "".join(order)
+
+
+def _reread(letters: str, read_as: str, ours: str) -> Callable[[Float64], Float64]:
+    """The array that one gets who reads memory of the order `letters` in another order."""
+
+    def change(array: Float64) -> Float64:
+        if len(letters) != array.ndim:
+            return array
+        sizes = dict(zip(ours, array.shape, strict=True))
+        memory = np.ascontiguousarray(array.transpose([ours.index(axis) for axis in letters]))
+        other = memory.reshape([sizes[axis] for axis in read_as])
+        return other.transpose([read_as.index(axis) for axis in ours])
+
+    return change
+
+
+def _rewritten(letters: str, written_as: str, ours: str) -> Callable[[Float64], Float64]:
+    """The array that is seen where memory of the order `written_as` is taken for `letters`."""
+    return _reread(written_as, letters, ours)

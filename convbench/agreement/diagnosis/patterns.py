@@ -1,0 +1,184 @@
+"""What a wrong result looks like where no mistake of the catalogue gives it: where, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.agreement.check.systematic import trend
+from convbench.agreement.check.trial import OUR_LETTERS, Array
+from convbench.agreement.diagnosis.computation import Computation, Float64
+from convbench.problem.layer import Layer, Pass
+from convbench.results.model import Explanation
+
+UNEXPLAINED = "nothing that convbench knows explains it"
+
+MINOR = 0.05
+"""Of an offset and a factor the one does not count that changes results by this part of the other.
+"""
+
+CLOSE_FACTOR = 0.01
+"""Factors further from 1 are told by `_constant_factor`, from all draws."""
+
+_AXES = {
+    Pass.FORWARD: ("image", "row", "column", "filter"),
+    Pass.INPUT_GRADIENT: ("image", "row", "column", "channel"),
+    Pass.KERNEL_GRADIENT: ("row", "column", "channel", "filter"),
+}
+_CAUSE_OF_AXIS = {
+    "image": "one-image-only",
+    "filter": "one-filter-only",
+    "channel": "one-channel-only",
+}
+
+
+def pattern(draws: Sequence[tuple[Array, Computation]], layer: Layer, pass_: Pass) -> Explanation:
+    """Told from several draws, each what was seen and the right computation.
+
+    `causes` is empty where even this tells nothing.
+    """
+    seen = [result for result, _ in draws]
+    right = [computation.result() for _, computation in draws]
+    if seen[0].shape != right[0].shape:
+        return Explanation((), UNEXPLAINED, reproduces=False)
+    wrong = np.zeros(right[0].shape, bool)
+    for result, expected in zip(seen, right, strict=True):
+        scale = float(np.abs(expected).max(initial=1.0))
+        with np.errstate(invalid="ignore"):
+            wrong |= ~(np.abs(result - expected) <= 1e-5 * scale)
+    if told := _trend(seen[-1], right[-1]):  # of the floats, the smallest numbers
+        return told
+    if not wrong.any():
+        sentence = f"{UNEXPLAINED}: its errors are small, and larger than those of rounding"
+        return Explanation((), sentence, reproduces=False)
+    where = region(wrong, pass_)
+    if all(bool(np.isinf(result[wrong]).all()) for result in seen):
+        sentence = f"{where} of the result: infinite, as after a division by zero or an overflow"
+        return Explanation((), sentence, reproduces=False)
+    unwritten = all(
+        bool(((result[wrong] == 0) | ~np.isfinite(result[wrong])).all()) for result in seen
+    )
+    if unwritten and not wrong.all():
+        cause = _cause_of_unwritten(wrong, pass_)
+        return Explanation((cause,), f"{where} of the result: never written", reproduces=False)
+    if unwritten:
+        sentence = "the result is never written, or added to memory that nobody cleared"
+        return Explanation(("never-written",), sentence, reproduces=False)
+    if along := _bias_along(draws):
+        sentence = f"what is added for the bias depends on the {along} and not on the filter"
+        return Explanation(("bias-on-the-wrong-axis",), sentence, reproduces=False)
+    if factor := _constant_factor(seen, right):
+        return _scaled(factor, reproduces=True)
+    if pass_ is not Pass.KERNEL_GRADIENT and _only_at_the_border(wrong, layer, pass_):
+        sentence = f"the border is wrong ({where}), the interior is right"
+        return Explanation(("border-wrong",), sentence, reproduces=False)
+    sentence = UNEXPLAINED
+    if not wrong.all():
+        sentence += f"; wrong: {where}"
+    return Explanation((), sentence, reproduces=False)
+
+
+def _trend(seen: Array, right: Float64) -> Explanation | None:
+    """An offset, or a factor close to 1, that the errors have in common."""
+    found = trend(seen, right)
+    if found is None:
+        return None
+    offset, scaled = abs(found.offset), abs(found.slope) * float(np.abs(right).max())
+    if scaled < MINOR * offset:
+        sentence = f"{found.offset:.3g} is added to everything"
+        return Explanation(("constant-added",), sentence, reproduces=False)
+    if offset < MINOR * scaled < MINOR * CLOSE_FACTOR * float(np.abs(right).max()):
+        return _scaled(1 + found.slope, reproduces=False)
+    return None
+
+
+def _scaled(factor: float, reproduces: bool) -> Explanation:
+    sentence = f"everything is {factor:.6g} times what it should be"
+    return Explanation(("wrong-scale",), sentence, reproduces)
+
+
+def region(wrong: NDArray[np.bool_], pass_: Pass) -> str:
+    """`rows 5 to 6 of image 1`: the smallest block that holds all that is wrong."""
+    parts = []
+    for axis, name in enumerate(_AXES[pass_]):
+        others = tuple(a for a in range(wrong.ndim) if a != axis)
+        found = np.flatnonzero(wrong.any(others))
+        if 0 < len(found) < wrong.shape[axis]:
+            parts.append(_numbers(name, found.tolist(), wrong.shape[axis]))
+    count = f"{np.count_nonzero(wrong)} of {wrong.size} elements"
+    return f"{', '.join(parts)} ({count})" if parts else count
+
+
+def _numbers(name: str, found: list[int], size: int) -> str:
+    if found == [size - 1]:
+        return f"the last {name}"
+    if found == [0]:
+        return f"the first {name}"
+    if len(found) == 1:
+        return f"{name} {found[0]}"
+    if found == list(range(found[0], found[-1] + 1)):
+        return f"{name}s {found[0]} to {found[-1]}"
+    return f"{name}s {', '.join(map(str, found[:6]))}{', ...' if len(found) > 6 else ''}"
+
+
+def _cause_of_unwritten(wrong: NDArray[np.bool_], pass_: Pass) -> str:
+    """Whole images, filters or channels that are missing have a name of their own."""
+    for axis, name in enumerate(_AXES[pass_]):
+        others = tuple(a for a in range(wrong.ndim) if a != axis)
+        whole = wrong.all(others)
+        if name in _CAUSE_OF_AXIS and np.array_equal(whole, wrong.any(others)):
+            return _CAUSE_OF_AXIS[name]
+    return "never-written"
+
+
+def _bias_along(draws: Sequence[tuple[Array, Computation]]) -> str | None:
+    """The axis along which alone the difference to the sums without a bias varies."""
+    for axis, name in ((2, "column"), (1, "row"), (0, "image")):
+        others = tuple(a for a in range(4) if a != axis)
+        if all(_varies_along(result, computation, others) for result, computation in draws):
+            return name
+    return None
+
+
+def _varies_along(result: Array, computation: Computation, others: tuple[int, ...]) -> bool:
+    if computation.bias is None:
+        return False
+    added = result - replace(computation, bias_times=0.0).result()
+    spread = float((added.max(others) - added.min(others)).max())
+    return spread <= 1e-5 * float(np.abs(result).max(initial=1.0)) and bool(np.ptp(added) > 0)
+
+
+def _constant_factor(seen: Sequence[Array], right: Sequence[Float64]) -> float | None:
+    factors = []
+    for result, expected in zip(seen, right, strict=True):
+        at = np.abs(expected) > 0.01 * np.abs(expected).max(initial=0)
+        if not at.any() or not np.isfinite(result).all():
+            return None
+        factor = float(np.median(result[at] / expected[at]))
+        scale = float(np.abs(result).max(initial=0))
+        if not factor or np.abs(result - factor * expected).max() > 1e-5 * scale:
+            return None
+        factors.append(factor)
+    is_constant = max(factors) - min(factors) <= 1e-4 * abs(factors[0])
+    return factors[0] if is_constant else None
+
+
+def _only_at_the_border(wrong: NDArray[np.bool_], layer: Layer, pass_: Pass) -> bool:
+    """Whether all that is wrong is where windows reach beyond the input, or on the outer ring."""
+    assert OUR_LETTERS[pass_] == "NHWC"
+    height, width = wrong.shape[1:3]
+    reach = [1, 1]
+    if pass_ is Pass.FORWARD:
+        for axis in (0, 1):
+            pads, stride = max(layer.pads[axis]), layer.strides[axis]
+            reach[axis] = max(-(-pads // stride), 1)
+    else:
+        reach = [span - 1 or 1 for span in layer.effective_kernel_size]
+    rows, columns = np.arange(height), np.arange(width)
+    inner = ((rows >= reach[0]) & (rows < height - reach[0]))[:, None] & (
+        (columns >= reach[1]) & (columns < width - reach[1])
+    )[None, :]
+    return bool(inner.any()) and not wrong[:, inner].any()

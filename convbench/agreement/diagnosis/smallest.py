@@ -1,0 +1,158 @@
+"""The smallest layer on which code is wrong, and a picture of where."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.agreement.check.checker import Right, deviation, is_wrong, place
+from convbench.agreement.check.trial import Trial
+from convbench.errors import LayerError
+from convbench.implementations.contract import Implementation
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
+from convbench.results.model import Example
+
+SHRINK_S = 2.0
+MAX_ROWS, MAX_COLUMNS = 12, 32
+"""A larger picture is drawn coarser: a mark is wrong where anything that it stands for is."""
+
+
+def smallest_example(
+    implementation: Implementation,
+    layer: Layer,
+    probe: Layer,
+    pass_: Pass,
+    threads: int,
+    seed: int,
+) -> Example | None:
+    """Shrinks the layer while the code stays wrong on it; the picture is of the probe.
+
+    None where what is wrong is not a number: a shape, or what the code does beside its result.
+    """
+
+    def wrong(candidate: Layer) -> bool:
+        return implementation.unsupported(candidate, pass_) is None and is_wrong(
+            implementation, candidate, pass_, threads, seed
+        )
+
+    small = shrink(probe if wrong(probe) else layer, wrong, time.monotonic() + SHRINK_S)
+    found = _wrong_elements(implementation, small, pass_, threads, seed)
+    drawn = _wrong_elements(implementation, probe, pass_, threads, seed)
+    if found is None or drawn is None:
+        return None
+    bad, result, expected = found
+    at = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
+    value = float(result[at])
+    where, picture = _picture(drawn[0], pass_)
+    return Example(
+        layer=small,
+        place=place(pass_, at),
+        found=value if np.isfinite(value) else None,
+        expected=float(expected[at]),
+        of=f"{where} of {probe.geometry()}",
+        picture=picture,
+    )
+
+
+def shrink(layer: Layer, wrong: Callable[[Layer], bool], deadline: float) -> Layer:
+    """Greedily, one size at a time, until none can be made smaller or the time is up."""
+    while True:
+        for candidate in _smaller(layer):
+            if time.monotonic() > deadline:
+                return layer
+            if wrong(candidate):
+                layer = candidate
+                break
+        else:
+            return layer
+
+
+def _smaller(layer: Layer) -> Iterator[Layer]:
+    """Layers with one thing less, the boldest steps first."""
+    channels, filters = layer.channels // layer.groups, layer.filters // layer.groups
+    size, (kh, kw) = layer.input_size, layer.kernel_size
+    changes: list[dict[str, object]] = []
+    if layer.groups > 1:
+        changes.append(
+            {"groups": 1, "input_shape": (*size, channels), "filters": filters},
+        )
+    changes += [
+        {"use_bias": False},
+        {"dtype": "float32"},
+        {"padding": "valid"},
+        {"strides": (1, 1)},
+        {"dilation_rate": (1, 1)},
+    ]
+    changes += [{"batch_size": n} for n in _less(layer.batch_size)]
+    changes += [{"input_shape": (*size, n * layer.groups)} for n in _less(channels)]
+    changes += [{"filters": n * layer.groups} for n in _less(filters)]
+    changes += [{"input_shape": (n, size[1], layer.channels)} for n in _less(size[0])]
+    changes += [{"input_shape": (size[0], n, layer.channels)} for n in _less(size[1])]
+    changes += [{"kernel_size": (n, kw)} for n in _less(kh)]
+    changes += [{"kernel_size": (kh, n)} for n in _less(kw)]
+    for change in changes:
+        try:
+            candidate = replace(layer, **change)  # type: ignore[arg-type]
+        except LayerError:
+            continue
+        if candidate != layer:
+            yield candidate
+
+
+def _less(number: int) -> Iterator[int]:
+    """1, half, and one less."""
+    yield from sorted({1, number // 2, number - 1} - {0, number})
+
+
+def _wrong_elements(
+    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]] | None:
+    """(which are wrong, result, expected) of the first draw where something is."""
+    trial = Trial(implementation, layer, pass_, threads)
+    for draw in (operands.exact_integers, operands.floats):
+        for i in (0, 1):
+            values = draw(layer, pass_, 2 * seed + i)
+            seen = trial.call(values)
+            if seen.result is None:
+                return None
+            right = Right(layer, pass_, values)
+            if deviation(right, seen, exactly=False).over_transform <= 1:
+                continue
+            expected = right.expected
+            scale = float(np.abs(expected).max(initial=1.0))
+            with np.errstate(invalid="ignore"):
+                bad = ~(np.abs(seen.result - expected) <= 1e-6 * scale)
+            if bad.any():
+                return bad, seen.result.astype(np.float64), expected
+    return None
+
+
+def _picture(bad: NDArray[np.bool_], pass_: Pass) -> tuple[str, tuple[str, ...]]:
+    """Which slice is shown, and its rows: the one with the most right and wrong elements."""
+    first = 0 if pass_ is Pass.KERNEL_GRADIENT else 1
+    planes = np.moveaxis(bad, (first, first + 1), (-2, -1))
+    counts = planes.sum((-2, -1))
+    shown = np.where(counts == planes[0, 0].size, 1, counts + 1) * (counts > 0)
+    one, other = (int(i) for i in np.unravel_index(int(np.argmax(shown)), counts.shape))
+    names = {
+        Pass.FORWARD: ("image", "filter"),
+        Pass.INPUT_GRADIENT: ("image", "channel"),
+        Pass.KERNEL_GRADIENT: ("channel", "filter"),
+    }[pass_]
+    plane = _coarser(planes[one, other])
+    rows = tuple("".join("#" if element else "." for element in row) for row in plane)
+    return f"{names[0]} {one}, {names[1]} {other}", rows
+
+
+def _coarser(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    for axis, most in ((0, MAX_ROWS), (1, MAX_COLUMNS)):
+        if plane.shape[axis] > most:
+            step = -(-plane.shape[axis] // most)
+            starts = np.arange(0, plane.shape[axis], step)
+            plane = np.logical_or.reduceat(plane, starts, axis)
+    return plane

@@ -1,0 +1,15 @@
+"""Keras inside a tf.function: what `fit` and `predict` run with jit_compile=False."""
+
+from __future__ import annotations
+
+from convbench.implementations.keras.passes import TRACING, Function, KerasImplementation, traced
+
+
+class KerasGraph(KerasImplementation):
+    """The same operations, traced once into a graph."""
+
+    name = "keras-graph"
+    wrapping = (TRACING,)
+
+    def wrap(self, function: Function) -> Function:
+        return traced(function)

@@ -1,0 +1,1 @@
+"""Compute convolutions with NumPy, one algorithm a file."""

@@ -1,0 +1,182 @@
+"""auto: of the NumPy implementations, the one that is fastest on this layer and this machine.
+
+A cost model leaves a few; a short trial in `prepare` decides, and is kept on disk, so that every
+process of a run, and every later run, takes the same. With `--no-tune` the cost model decides.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench import implementations
+from convbench.implementations.contract import Costed, Float64, Implementation, Ledger, Prepared
+from convbench.machine import tuning
+from convbench.problem.layer import Layer, Pass
+from convbench.problem.operands import Operands, floats
+
+CANDIDATES = (
+    "im2col",
+    "mec",
+    "shift-gemm",
+    "winograd",
+    "winograd-2x2",
+    "depthwise",
+    "direct",
+    "fft",
+)
+"""Those that the registry lacks, and those that predict no cost, are left out."""
+
+WITHIN = 3.0
+"""A candidate that is predicted to take this many times the cheapest's time is not tried."""
+
+AT_MOST = 4
+"""So many candidates are tried."""
+
+TRIAL_S = 0.3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was taken for a convolution, and why. `times` are a trial's seconds a call, by name."""
+
+    took: str
+    how: str
+    times: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def phrase(self) -> str:
+        """`took im2col by a trial (fft takes 2.1 times as long)`."""
+        rest = ", ".join(
+            f"{name} takes {seconds / self.times[self.took]:.2f} times as long"
+            for name, seconds in self.times.items()
+            if name != self.took
+        )
+        return f"took {self.took} {self.how}" + (f" ({rest})" if rest else "")
+
+
+_CHOICES: dict[tuple[str, bool], Choice] = {}
+"""What this process has chosen, by convolution, and whether trials were allowed then."""
+
+_LOCK = threading.RLock()
+
+
+class Auto(Implementation):
+    name = "auto"
+    runtime = "numpy"
+
+    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+        reasons = {name: c.unsupported(layer, pass_) for name, c in _candidates().items()}
+        if None in reasons.values():
+            return None
+        return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+
+    def chosen(self, layer: Layer, pass_: Pass, threads: int) -> Implementation:
+        return _candidates()[choose(layer, pass_, threads).took]
+
+    def exact(self, layer: Layer, pass_: Pass) -> bool:
+        """Whether all candidates are; what was chosen says it of itself."""
+        return all(c.exact(layer, pass_) for c in _possible(layer, pass_))
+
+    def error_bound(self, layer: Layer, pass_: Pass, operands: Operands) -> Float64 | None:
+        """The largest of those of the candidates."""
+        stated = (c.error_bound(layer, pass_, operands) for c in _possible(layer, pass_))
+        bounds = [bound for bound in stated if bound is not None]
+        return functools.reduce(np.maximum, bounds) if bounds else None
+
+    def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
+        """Of what this process took; before that, the most that any candidate needs."""
+        chosen = _chosen(layer, pass_, threads)
+        names = _shortlist(layer, pass_, threads) if chosen is None else (chosen.took,)
+        known = _candidates()
+        return max(known[name].workspace_bytes(layer, pass_, threads) for name in names)
+
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Prepared:
+        choice = choose(layer, pass_, threads)
+        return Taken(_candidates()[choice.took].prepare(layer, pass_, threads), choice)
+
+
+class Taken:
+    """What was taken, ready to run; only its ledger says more."""
+
+    def __init__(self, inner: Prepared, choice: Choice) -> None:
+        self.load = inner.load
+        self.run = inner.run  # itself, so that the clock sees nothing else
+        self.to_numpy = inner.to_numpy
+        self._inner = inner
+        outside = (choice.phrase, *inner.ledger.outside)
+        self.ledger = Ledger(inner.ledger.inside, outside, choice.took)
+
+    @property
+    def buffers(self) -> tuple[NDArray[np.floating[Any]], ...]:
+        return self._inner.buffers
+
+
+def choose(layer: Layer, pass_: Pass, threads: int) -> Choice:
+    """The same for the same convolution as long as this process lives."""
+    with _LOCK:
+        choice = _chosen(layer, pass_, threads) or _choose(layer, pass_, threads)
+        _CHOICES[_key(layer, pass_, threads)] = choice
+        return choice
+
+
+def _key(layer: Layer, pass_: Pass, threads: int) -> tuple[str, bool]:
+    return tuning.convolution(layer, pass_, threads), tuning.trials_allowed()
+
+
+def _chosen(layer: Layer, pass_: Pass, threads: int) -> Choice | None:
+    return _CHOICES.get(_key(layer, pass_, threads))
+
+
+def _possible(layer: Layer, pass_: Pass) -> list[Costed]:
+    return [c for c in _candidates().values() if c.unsupported(layer, pass_) is None]
+
+
+def _choose(layer: Layer, pass_: Pass, threads: int) -> Choice:
+    names = _shortlist(layer, pass_, threads)
+    if not tuning.trials_allowed():
+        return Choice(names[0], "by the cost model")
+    if len(names) == 1:
+        return Choice(names[0], "by the cost model, which leaves no other")
+    machine, key = tuning.fingerprint(), tuning.convolution(layer, pass_, threads)
+    known = tuning.recall(machine, key)
+    if known is not None and known.keys() == set(names):
+        return Choice(next(iter(known)), "by an earlier trial", known)
+    times = tuning.remember(machine, key, _trial(names, layer, pass_, threads))
+    return Choice(next(iter(times)), "by a trial", times)
+
+
+def _trial(names: tuple[str, ...], layer: Layer, pass_: Pass, threads: int) -> dict[str, float]:
+    """Seconds a call, the fastest first. All that it allocates is gone afterwards."""
+    known, drawn = _candidates(), floats(layer, pass_, seed=0)
+    racing: dict[str, Prepared] = {}
+    for name in names:
+        racing[name] = known[name].prepare(layer, pass_, threads)
+        racing[name].load(drawn)
+    return tuning.fastest({name: prepared.run for name, prepared in racing.items()}, TRIAL_S)
+
+
+def _shortlist(layer: Layer, pass_: Pass, threads: int) -> tuple[str, ...]:
+    """Candidates that may be the fastest, the cheapest by the cost model first."""
+    costs = {
+        name: candidate.cost_s(layer, pass_, threads)
+        for name, candidate in _candidates().items()
+        if candidate.unsupported(layer, pass_) is None
+    }
+    ranked = sorted(costs, key=costs.__getitem__)
+    return tuple(name for name in ranked[:AT_MOST] if costs[name] <= WITHIN * costs[ranked[0]])
+
+
+def _candidates() -> dict[str, Costed]:
+    found = {}
+    for name in CANDIDATES:
+        if name in implementations.REGISTRY:
+            candidate = implementations.get(name)
+            if isinstance(candidate, Costed):
+                found[name] = candidate
+    return found

@@ -1,0 +1,268 @@
+"""im2col: gather the windows into the rows of a matrix, then one matrix product.
+
+The method of Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for
+Document Processing" (2006). Layout NHWC, so that the output of the product is the output of the
+layer. The matrix is never built whole: blocks of images, or of output rows of one image, are dealt
+to threads, each with buffers of its own that `prepare` allocates; and where a kernel row has terms
+enough, a block gathers the columns of one row only, which serve all of them (`column_products.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.implementations.numpy.direct import Direct, PreparedDirect
+from convbench.implementations.numpy.shared.col2im import ColumnSums, sums_columns
+from convbench.implementations.numpy.shared.column_products import (
+    ColumnProducts,
+    by_kernel_row,
+    column_products,
+)
+from convbench.implementations.numpy.shared.columns import (
+    BIAS_IN_KERNEL,
+    MAX_BYTES,
+    ONES_TERMS,
+    Columns,
+    by_group,
+    columns_size,
+)
+from convbench.implementations.numpy.shared.correlation import Block, Correlation, Phase, phases
+from convbench.implementations.numpy.shared.cost import moved_s, product_s
+from convbench.implementations.numpy.shared.kernel_parts import Unit, part_of, units
+from convbench.implementations.numpy.shared.products import SumOfProducts
+from convbench.implementations.numpy.shared.scratch import Scratch
+from convbench.implementations.numpy.shared.threaded import NumpyAlgorithm, Threaded, bias_step
+from convbench.implementations.numpy.shared.threads import in_threads, worthwhile
+from convbench.problem.layer import Layer, Pass
+
+Array = NDArray[np.floating[Any]]
+
+MANY_POSITIONS = 1024
+"""From here on the flipped kernel is also transposed, which makes the products some 6 % faster."""
+
+
+class Im2col(NumpyAlgorithm):
+    name = "im2col"
+
+    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+        return None
+
+    def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
+        if pass_ is Pass.FORWARD:
+            gathered = [Correlation.of(layer)]
+        elif pass_ is Pass.INPUT_GRADIENT and not sums_columns(layer):
+            gathered = [c for phase in phases(layer) if (c := phase.correlation)]
+        else:  # col2im reads and writes its columns once more, in short runs
+            columns = layer.columns_bytes * (2 if pass_ is Pass.INPUT_GRADIENT else 1)
+            return _cost_s(Correlation.of(layer), columns) / threads
+        return sum(_cost_s(c, _copied_bytes(c)) for c in gathered) / threads
+
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
+        if layer.strides == (1, 1) and Direct().unsupported(layer, pass_) is None:
+            return PreparedDirect(layer, pass_, threads)  # the input is its own columns
+        if pass_ is Pass.FORWARD:
+            return Forward(layer, threads)
+        if pass_ is Pass.KERNEL_GRADIENT:
+            return KernelGradient(layer, threads)
+        return ColumnSums(layer, threads) if sums_columns(layer) else InputGradient(layer, threads)
+
+
+def _cost_s(c: Correlation, columns_bytes: int) -> float:
+    """In one thread: columns, and products in blocks, for each of which the kernel is packed."""
+    if c.is_matrix:
+        columns_bytes = 0
+    blocks = columns_bytes // MAX_BYTES
+    each = product_s(c.positions, c.terms, c.filters // c.groups, c.itemsize)
+    return c.groups * each + moved_s(columns_bytes + blocks * c.kernel_bytes)
+
+
+def _copied_bytes(c: Correlation) -> int:
+    """Of columns; and of the sums, where they are those of products of kernel rows."""
+    columns = c.positions * c.terms * c.groups * c.itemsize
+    if not by_kernel_row(c):
+        return columns
+    height = c.kernel_size[0]
+    return columns // height + (height - 1) * c.positions * c.filters * c.itemsize
+
+
+def steps(*correlations: Correlation, by_row: bool = True) -> tuple[str, str, str]:
+    """Phrases of a ledger: pads, columns and products; empty where there is nothing to do."""
+    pad = "pad the block's images" if any(c.is_padded for c in correlations) else ""
+    gathered = [c for c in correlations if not c.is_matrix]
+    if by_row and any(map(by_kernel_row, gathered)):
+        return pad, "gather columns, once for all kernel rows", "a product a kernel row, added up"
+    return pad, "gather columns" if gathered else "", "matrix product"
+
+
+class Forward(Threaded):
+    def __init__(self, layer: Layer, threads: int) -> None:
+        c = Correlation.of(layer)
+        is_gathered = not c.is_matrix and c.groups == 1 and not by_kernel_row(c)
+        self._has_ones = layer.use_bias and is_gathered and c.terms <= ONES_TERMS
+        bias = BIAS_IN_KERNEL if self._has_ones else bias_step(layer)
+        super().__init__(layer, threads, *steps(c), bias)
+        if self._has_ones:  # a copy of the kernel with one row more
+            self.call_bytes = c.kernel_bytes + c.filters * c.itemsize
+        self._products = column_products(
+            c, self._scratch, dense=True, kernel_bytes=self.call_bytes, has_ones=self._has_ones
+        )
+
+    def run(self) -> object:
+        layer = self._layer
+        output = self.result(layer.batch_size, *layer.output_shape)
+        kernel = self._kernel.reshape(-1, layer.groups, layer.filters // layer.groups)
+        bias = self._bias
+        if self._has_ones:
+            assert bias is not None
+            kernel, bias = np.concatenate((kernel, bias[np.newaxis, np.newaxis])), None
+        self._products.run(self._x, kernel.transpose(1, 0, 2), bias, output)
+        return output
+
+
+class InputGradient(Threaded):
+    """A correlation of the output gradient for each phase of the input."""
+
+    def __init__(self, layer: Layer, threads: int) -> None:
+        every = phases(layer)
+        correlations = [c for phase in every if (c := phase.correlation)]
+        is_flipped = layer.kernel_size != (1, 1)
+        flip = "flip the kernel" if is_flipped else ""
+        super().__init__(layer, threads, flip, *steps(*correlations))
+        if is_flipped:
+            self.call_bytes = max((c.kernel_bytes for c in correlations), default=0)
+        self._phases = [(phase, self._way(phase)) for phase in every]
+
+    def _way(self, phase: Phase) -> ColumnProducts | None:
+        if phase.correlation is None:
+            return None
+        dense = self._layer.strides == (1, 1)
+        return column_products(phase.correlation, self._scratch, dense, self.call_bytes)
+
+    def run(self) -> object:
+        layer = self._layer
+        gradient = self.result(layer.batch_size, *layer.input_shape)
+        for phase, way in self._phases:
+            target = gradient[:, *phase.target]
+            if phase.correlation is None or way is None:
+                target[...] = 0
+                continue
+            kernel = self._matrix(phase.kernel(self._kernel, layer.groups), phase.correlation)
+            way.run(self._error, kernel, None, target)
+        return gradient
+
+    def _matrix(self, kernel: Array, correlation: Correlation) -> Array:
+        """(groups, terms, channels) of a view (groups, channels, kh, kw, filters) of the kernel."""
+        groups, channels = kernel.shape[:2]
+        if kernel.shape[2:4] == (1, 1):
+            return kernel.reshape(groups, channels, -1).transpose(0, 2, 1)
+        if correlation.positions >= MANY_POSITIONS:
+            return copied(kernel.transpose(0, 2, 3, 4, 1), axis=3, threads=self._threads).reshape(
+                groups, -1, channels
+            )
+        flat = copied(kernel, axis=1, threads=self._threads).reshape(groups, channels, -1)
+        return flat.transpose(0, 2, 1)
+
+
+def copied(array: Array, axis: int, threads: int) -> Array:
+    """A C-contiguous copy, made by several threads along one axis."""
+    result = np.empty(array.shape, array.dtype)
+    source, target = np.moveaxis(array, axis, 0), np.moveaxis(result, axis, 0)
+    threads = worthwhile(threads, array.size * 100)
+
+    def work(thread: int) -> None:
+        part = slice(len(source) * thread // threads, len(source) * (thread + 1) // threads)
+        target[part] = source[part]
+
+    in_threads(work, threads)
+    return result
+
+
+class KernelGradient(Threaded):
+    """Columns of a block, transposed, times its output gradient; summed over the blocks.
+
+    Threads share the blocks where the kernel is small, each with a sum of its own; of a larger
+    kernel they take parts in turn.
+    """
+
+    def __init__(self, layer: Layer, threads: int) -> None:
+        whole = Correlation.of(layer)
+        super().__init__(layer, threads, *steps(whole, by_row=False), "sum over the blocks")
+        self._units = [(unit, part_of(whole, unit)) for unit in units(layer)]
+        is_shared = len(self._units) > 1
+        parts = 1 if is_shared else self._threads
+        largest = max(c.terms * c.filters for _, c in self._units)
+        self._sums = SumOfProducts(whole.terms, whole.filters, whole.itemsize)
+        self._is_dense = not is_shared and layer.groups == 1
+        held = self._sums.elements if self._is_dense else largest
+        held += 0 if is_shared or self._threads == 1 else largest
+        taken = held * layer.itemsize + (MAX_BYTES // 8 if is_shared else 0)
+        self._sizes = [columns_size(c, parts, taken) for _, c in self._units]
+        self._blocks = [s.blocks(c) for s, (_, c) in zip(self._sizes, self._units, strict=True)]
+        for memory in self._scratch:
+            if self._is_dense:
+                self._sums.reserve(memory)
+            else:
+                memory.array("product", largest)
+            if not is_shared and self._threads > 1:
+                memory.array("sum", largest)
+            for size, (_, correlation) in zip(self._sizes, self._units, strict=True):
+                Columns(correlation).reserve(size, memory)
+
+    def run(self) -> object:
+        gradient = self.result(*self._layer.kernel_shape)
+        if len(self._units) == 1:
+            self._share_blocks(gradient)
+        else:
+            self._share_units(gradient)
+        return gradient
+
+    def _share_units(self, gradient: Array) -> None:
+        units = iter(list(zip(self._units, self._blocks, strict=True)))
+
+        def work(thread: int) -> None:
+            for (unit, correlation), blocks in units:
+                target = unit.of(gradient, self._layer.groups)
+                self._sum(unit, correlation, blocks, target, self._scratch[thread])
+
+        in_threads(work, self._threads)
+
+    def _share_blocks(self, gradient: Array) -> None:
+        """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""
+        (((unit, correlation),), (blocks,)) = self._units, self._blocks
+        threads = min(self._threads, len(blocks))
+        whole = unit.of(gradient, self._layer.groups)
+        sums = [whole]
+        sums += [self._scratch[t].array("sum", *whole.shape) for t in range(1, threads)]
+
+        def work(thread: int) -> None:
+            mine = blocks[thread::threads]
+            self._sum(unit, correlation, mine, sums[thread], self._scratch[thread])
+
+        in_threads(work, threads)
+        for other in sums[1:]:
+            whole += other
+
+    def _sum(
+        self, unit: Unit, c: Correlation, blocks: Sequence[Block], target: Array, scratch: Scratch
+    ) -> None:
+        """Writes into `target` (kh, kw, channels of a group, groups, filters of a group)."""
+        each = target.shape[4]
+        for index, block in enumerate(blocks):
+            columns = Columns(c).gather(self._x, block, scratch)
+            error = self._error[block.first : block.last, block.row : block.end]
+            grouped = by_group(error, self._layer.groups)[unit.groups]
+            if self._is_dense:
+                total = target.reshape(c.terms, each)
+                self._sums.add(columns[0], grouped[0], total, scratch, is_first=index == 0)
+                continue
+            product = scratch.array("product", c.groups, c.terms, each)
+            np.matmul(columns.transpose(0, 2, 1), grouped, out=product)
+            parts = product.reshape(c.groups, *target.shape[:3], each).transpose(1, 2, 3, 0, 4)
+            if index == 0:
+                target[...] = parts
+            else:
+                target += parts

@@ -1,0 +1,1 @@
+"""Share what several NumPy algorithms are made of: blocks, columns, products, threads, memory."""

@@ -1,0 +1,224 @@
+"""A correlation by products with columns, block by block, on threads: what im2col is made of.
+
+`WholeWindows` gathers all terms of a window side by side and makes one product of a block.
+
+`KernelRows` gathers what one row of the kernel meets, once for all rows: the windows of output row
+i meet kernel row p in the input row where those of row i + 1 meet row p - 1. So the columns of a
+kernel row are a stretch of those of every input row, as in the lowering of Cho and Brand, "MEC:
+Memory-efficient Convolution for Deep Neural Network" (arXiv:1706.06873). They write a product for
+each output row; here each kernel row is one product of all positions of the block, and the products
+are added up. For a 3x3 kernel that is a third of the copies; and blocks have more positions for the
+same memory, for each of which BLAS packs the kernel anew.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.implementations.numpy.shared.columns import (
+    MAX_BYTES,
+    Columns,
+    by_group,
+    columns_size,
+)
+from convbench.implementations.numpy.shared.correlation import (
+    Block,
+    BlockSize,
+    Correlation,
+    block_size,
+    copy_runs,
+    cut,
+    slab_shape,
+)
+from convbench.implementations.numpy.shared.products import multiply
+from convbench.implementations.numpy.shared.scratch import Scratch
+from convbench.implementations.numpy.shared.threaded import add_bias
+from convbench.implementations.numpy.shared.threads import in_threads
+
+Array = NDArray[np.floating[Any]]
+
+LEAST_ROW_TERMS = 96
+"""Of a kernel row, from which on its product pays by itself: of 192 terms and 64 filters 9.6 ms
+instead of 11.6, of 48 and 64 13.2 instead of 10.4 (measured)."""
+
+
+def by_kernel_row(c: Correlation) -> bool:
+    """Whether KernelRows are the faster."""
+    return (
+        c.groups == 1
+        and c.kernel_size[0] > 1
+        and c.kernel_size[1] * c.channels >= LEAST_ROW_TERMS
+        and c.strides[0] == 1  # or the rows of a stretch would not be side by side
+        and c.dilation_rate[1] == 1
+    )
+
+
+def column_products(
+    c: Correlation,
+    scratch: list[Scratch],
+    dense: bool,
+    kernel_bytes: int = 0,
+    has_ones: bool = False,
+) -> ColumnProducts:
+    """`dense`: the output's positions lie side by side. `kernel_bytes` of a copy of the kernel are
+    taken from what the buffers may have. With ones, where columns are of whole windows, the kernel
+    has the bias for its last row."""
+    # Phases share scratch memory, and each has another part that is the largest.
+    taken = kernel_bytes // len(scratch) + (0 if dense else MAX_BYTES * 2 // 5)
+    if by_kernel_row(c):
+        return KernelRows(c, scratch, dense, taken)
+    return WholeWindows(c, scratch, dense, taken, has_ones)
+
+
+class ColumnProducts(ABC):
+    """Allocates what its blocks need; runs, once or many times."""
+
+    def __init__(self, correlation: Correlation, scratch: list[Scratch], size: BlockSize) -> None:
+        self._c = correlation
+        self._scratch = scratch
+        self.blocks = size.blocks(correlation)
+        for memory in scratch:
+            self._reserve(size, memory)
+
+    def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
+        """Writes into `output`, a view (batch, rows, columns, filters).
+
+        `x` is NHWC and C-contiguous, `kernel` (groups, terms, filters of a group).
+        """
+        blocks = iter(self.blocks)  # next() of a list's iterator is safe in threads
+
+        def work(thread: int) -> None:
+            for block in blocks:
+                target = output[block.first : block.last, block.row : block.end]
+                self._write(target, x, kernel, block, self._scratch[thread])
+                if bias is not None:
+                    add_bias(target, bias)
+
+        in_threads(work, len(self._scratch))
+
+    @abstractmethod
+    def _reserve(self, size: BlockSize, scratch: Scratch) -> None: ...
+
+    @abstractmethod
+    def _write(
+        self, target: Array, x: Array, kernel: Array, block: Block, scratch: Scratch
+    ) -> None:
+        """The block's part of the output, without the bias."""
+
+
+class WholeWindows(ColumnProducts):
+    """Gather columns, multiply them by the kernel matrix, straight into a dense output."""
+
+    def __init__(
+        self,
+        c: Correlation,
+        scratch: list[Scratch],
+        dense: bool,
+        taken: int,
+        has_ones: bool,
+    ) -> None:
+        self._is_dense = dense
+        self._columns = Columns(c, has_ones)
+        size = columns_size(c, len(scratch), taken, has_product=not dense, has_ones=has_ones)
+        super().__init__(c, scratch, size)
+
+    def _reserve(self, size: BlockSize, scratch: Scratch) -> None:
+        c = self._c
+        self._columns.reserve(size, scratch)
+        if not self._is_dense:
+            positions = size.images * size.rows * c.output_size[1]
+            scratch.array("product", c.groups, positions, c.filters // c.groups)
+
+    def _write(
+        self, target: Array, x: Array, kernel: Array, block: Block, scratch: Scratch
+    ) -> None:
+        groups, _, each = kernel.shape
+        columns = self._columns.gather(x, block, scratch)
+        if self._is_dense:
+            for one, matrix, part in zip(columns, kernel, by_group(target, groups), strict=True):
+                multiply(one, matrix, out=part)
+            return
+        product = scratch.array("product", groups, columns.shape[1], each)
+        multiply(columns, kernel, out=product)
+        shape = target.shape
+        parts = product.reshape(groups, *shape[:3], each).transpose(1, 2, 3, 0, 4)
+        target.reshape(*shape[:3], groups, each)[...] = parts
+
+
+class KernelRows(ColumnProducts):
+    """A product for each kernel row, of columns that the rows share; see the module."""
+
+    def __init__(self, c: Correlation, scratch: list[Scratch], dense: bool, taken: int) -> None:
+        self._run = c.kernel_size[1] * c.channels
+        size = self._size(c, len(scratch), dense, MAX_BYTES - taken)
+        # Where the output's rows do not lie side by side, or a block has several images: its
+        # positions are row after row, each of all images. Then sums are copied to the output.
+        self._sums_apart = not dense or size.images > 1
+        super().__init__(c, scratch, size)
+
+    def _size(self, c: Correlation, parts: int, dense: bool, budget: int) -> BlockSize:
+        height = c.output_size[0]
+        each = c.output_size[1] * c.filters * c.itemsize  # bytes of a product for an output row
+        gathered = self._gathered_bytes(c, height)
+        if gathered + 2 * height * each <= budget:
+            row = math.ceil(gathered / height) + 2 * each
+            return block_size(c, row, budget, parts)
+        row = self._gathered_bytes(c, 2) - self._gathered_bytes(c, 1)
+        halo = self._gathered_bytes(c, 1) - row
+        return block_size(c, row + (1 if dense else 2) * each, budget - halo, parts)
+
+    def _gathered_bytes(self, c: Correlation, rows: int) -> int:
+        """For so many output rows of an image: the columns, and the padded input."""
+        _, height, width, channels = slab_shape(c, BlockSize(1, rows))
+        elements = height * c.output_size[1] * self._run
+        if c.is_padded:
+            elements += height * width * channels
+        return elements * c.itemsize
+
+    def _reserve(self, size: BlockSize, scratch: Scratch) -> None:
+        c = self._c
+        shape = slab_shape(c, size)
+        if c.is_padded:
+            scratch.array("slab", *shape)
+        scratch.array("columns", shape[1], shape[0], c.output_size[1], self._run)
+        for name in ("product", "sum") if self._sums_apart else ("product",):
+            scratch.array(name, size.rows * size.images * c.output_size[1], c.filters)
+
+    def _write(
+        self, target: Array, x: Array, kernel: Array, block: Block, scratch: Scratch
+    ) -> None:
+        c, (matrix,) = self._c, kernel
+        columns = self._gather(x, block, scratch)
+        images, rows, width, filters = target.shape
+        line = images * width
+        product = scratch.array("product", rows * line, filters)
+        if self._sums_apart:
+            total = scratch.array("sum", rows * line, filters)
+        else:
+            total = target.reshape(-1, filters)
+        for p in range(c.kernel_size[0]):
+            first = p * c.dilation_rate[0] * line
+            met = columns[first : first + rows * line]
+            part = matrix[p * self._run : (p + 1) * self._run]
+            if p == 0:
+                multiply(met, part, out=total)
+            else:
+                multiply(met, part, out=product)
+                total += product
+        if self._sums_apart:
+            target[...] = total.reshape(rows, images, width, filters).transpose(1, 0, 2, 3)
+
+    def _gather(self, x: Array, block: Block, scratch: Scratch) -> Array:
+        """(input rows * images * output columns, terms of a kernel row)."""
+        c = self._c
+        found = cut(c, x, block, scratch)
+        images, height, _, _ = slab_shape(c, block.size)
+        image, row, column, _ = found.memory.strides
+        columns = scratch.array("columns", height, images, c.output_size[1], self._run)
+        copy_runs(found, (row, image, column * c.strides[1]), columns)
+        return columns.reshape(-1, self._run)

@@ -1,0 +1,128 @@
+"""The columns of a correlation: a row a position, with the products' left factors side by side."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.implementations.numpy.shared.correlation import (
+    Block,
+    BlockSize,
+    Correlation,
+    block_size,
+    copy_runs,
+    cut,
+    slab_shape,
+    windows,
+)
+from convbench.implementations.numpy.shared.scratch import Scratch
+
+Array = NDArray[np.floating[Any]]
+
+MAX_BYTES = 2 * 1024**2 - 64 * 1024
+"""Most that a thread's buffers take, whatever the batch: 2 MiB with NumPy's own in a call. Larger
+blocks are faster well beyond the L2 cache, since BLAS packs the kernel anew for every product: of
+3x3 kernels on 512 channels, 5.3 ms with 2 MiB, 8.3 with 0.5 (measured)."""
+
+
+ONES_TERMS = 256
+"""Up to so many terms a product with one more takes less than adding the bias afterwards: of 27
+terms and 64 filters 68 us instead of 84 (measured)."""
+
+BIAS_IN_KERNEL = "the bias is a row of the kernel"
+"""A phrase of a ledger."""
+
+
+def columns_size(
+    correlation: Correlation,
+    parts: int,
+    taken: int = 0,
+    has_product: bool = False,
+    has_ones: bool = False,
+) -> BlockSize:
+    """The largest blocks whose buffers fit what is not `taken` of MAX_BYTES.
+
+    Those are the columns (see Columns), the padded input, and the product where there is one.
+    """
+    c = correlation
+    if c.is_matrix and not has_product:  # nothing is copied
+        return block_size(c, 1, c.positions, parts)
+
+    def held(rows: int) -> int:
+        """Bytes for so many rows of one image."""
+        # A larger output is worth being still in the cache when its bias is added.
+        is_large = c.filters > c.terms * c.groups and not has_ones
+        elements = rows * c.output_size[1] * c.filters if has_product or is_large else 0
+        if not c.is_matrix:
+            elements += rows * c.output_size[1] * (c.terms + has_ones) * c.groups
+        if c.is_padded:
+            elements += math.prod(slab_shape(c, BlockSize(1, rows)))
+        return elements * c.itemsize
+
+    budget, height = MAX_BYTES - taken, c.output_size[0]
+    if c.is_matrix:  # another phase has columns
+        budget //= 3
+    if held(height) <= budget:
+        return block_size(c, math.ceil(held(height) / height), budget, parts)
+    each = held(2) - held(1)
+    return block_size(c, each, budget - (held(1) - each), parts)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Gathers the columns of blocks; the memory is the thread's that asks.
+
+    With ones after the terms of each row, where there is one group and something is gathered: the
+    product with a kernel that has the bias for its last row adds it in passing.
+    """
+
+    correlation: Correlation
+    has_ones: bool = False
+
+    def reserve(self, size: BlockSize, scratch: Scratch) -> None:
+        """Allocates what the largest block needs."""
+        c = self.correlation
+        if c.is_matrix:
+            return
+        if c.is_padded:
+            scratch.array("slab", *slab_shape(c, size))
+        positions = size.images * size.rows * c.output_size[1]
+        scratch.array("columns", c.groups, positions, c.terms + self.has_ones)
+
+    def gather(self, x: Array, block: Block, scratch: Scratch) -> Array:
+        """(groups, positions, terms) of the block, from `x` (NHWC, C-contiguous)."""
+        c = self.correlation
+        if c.is_matrix:
+            rows = x[block.first : block.last, block.row : block.end]
+            flat = rows.reshape(-1, x.shape[3])[:, c.first_channel : c.first_channel + c.channels]
+            return flat.reshape(-1, c.groups, c.terms).transpose(1, 0, 2)
+        found = cut(c, x, block, scratch)
+        view = windows(found, c, block)
+        positions = math.prod(view.shape[1:4])
+        columns = scratch.array("columns", c.groups, positions, c.terms + self.has_ones)
+        if self.has_ones:
+            columns[:, :, c.terms] = 1
+        is_part = c.channels < x.shape[3] and c.kernel_size[1] > 1
+        if c.groups > 1 or c.dilation_rate[1] > 1 or is_part:
+            _as_windows(columns, view.shape)[...] = view
+            return columns
+        # The (kw, channels) of a kernel row lie side by side.
+        target = columns[0, :, : c.terms].reshape(*view.shape[1:5], -1)
+        copy_runs(found, view.strides[1:5], target)
+        return columns
+
+
+def _as_windows(columns: Array, shape: tuple[int, ...]) -> Array:
+    """A view (groups, images, rows, columns, kh, kw, channels) without the ones, if there are."""
+    groups, images, rows, width, *window = shape
+    parts = columns[:, :, : math.prod(window)].reshape(groups, images, rows, width, -1)
+    return parts.reshape(*shape)
+
+
+def by_group(array: Array, groups: int) -> Array:
+    """A view (groups, positions, filters of a group) of (images, rows, columns, filters)."""
+    return array.reshape(-1, groups, array.shape[3] // groups).transpose(1, 0, 2)

@@ -1,0 +1,400 @@
+"""shift-gemm: a product for each kernel position, shifted and added up, with no columns.
+
+Anderson, Vasudevan, Keane and Gregg, "Low-memory GEMM-based convolution algorithms for deep neural
+networks" (arXiv:1709.03395). Rows of the padded input lie one after the other, so that a shift of
+the kernel is a shift of one long run; what comes out beside the output's columns is not looked at.
+
+With many filters each position's product is added to the sum in turn. With few, as in the gradient
+to an image, one product takes all positions, and one sum runs over a view of it whose rows begin
+each at their own shift. With one channel it is the input that is copied, once for each shift, and
+one product sums over them; that is also how the kernel's gradient of such a layer is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.implementations.numpy.shared.correlation import (
+    Block,
+    BlockSize,
+    Correlation,
+    Phase,
+    block_size,
+    cut,
+    phases,
+    slab_shape,
+)
+from convbench.implementations.numpy.shared.cost import moved_s, product_s
+from convbench.implementations.numpy.shared.images_innermost import (
+    ImagesInnermost,
+    images_innermost_s,
+    suits_images_innermost,
+)
+from convbench.implementations.numpy.shared.products import multiply
+from convbench.implementations.numpy.shared.scratch import Scratch
+from convbench.implementations.numpy.shared.threaded import (
+    NumpyAlgorithm,
+    Threaded,
+    add_bias,
+    bias_step,
+)
+from convbench.implementations.numpy.shared.threads import in_threads
+from convbench.problem.layer import Layer, Pass
+
+Array = NDArray[np.floating[Any]]
+
+FEW_FILTERS = 8
+"""Filters up to which one product for all kernel positions is the faster."""
+
+FEW_CHANNELS = 1
+"""Channels up to which shifted copies of the input are long runs."""
+
+BLOCK_BYTES = 2 * 1024**2
+"""Of the products and sums of a thread's block. Larger than the L2 cache, since each call of NumPy
+takes the interpreter's lock: 0.6 against 0.95 ms with 512 KiB for 8 to 16 channels of 26x26."""
+
+
+class ShiftGemm(NumpyAlgorithm):
+    name = "shift-gemm"
+
+    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+        if layer.kernel_size == (1, 1):
+            return "a 1x1 kernel has nothing to shift: direct is that product without its copies"
+        if layer.groups > 1:
+            return "groups are too small for a product each: groups must be 1"
+        if pass_ is not Pass.INPUT_GRADIENT and layer.strides != (1, 1):
+            return "a shift must be one of all positions: strides must be 1"
+        if pass_ is Pass.KERNEL_GRADIENT and layer.channels > FEW_CHANNELS:
+            return "of several channels the kernel's gradient has no long shifted runs"
+        return None
+
+    def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
+        if pass_ is Pass.FORWARD:
+            return _cost_s(Correlation.of(layer)) / threads
+        if pass_ is Pass.INPUT_GRADIENT and suits_images_innermost(layer):
+            return images_innermost_s(layer) / threads
+        return sum(_cost_s(c) for p in phases(layer) if (c := p.correlation)) / threads
+
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Threaded:
+        if pass_ is Pass.FORWARD:
+            return Forward(layer, threads)
+        if pass_ is Pass.INPUT_GRADIENT:
+            kind = ImagesInnermost if suits_images_innermost(layer) else InputGradient
+            return kind(layer, threads)
+        return KernelGradient(layer, threads)
+
+
+def _cost_s(c: Correlation) -> float:
+    """In one thread: products of all padded positions, and their sums or the copies before them."""
+    rows, columns = c.reach(*c.output_size)
+    positions, taps = c.batch_size * rows * columns, math.prod(c.kernel_size)
+    each = taps * positions * c.itemsize
+    kind = _kind(c)
+    if kind is ShiftedSum:
+        product = product_s(taps * c.filters, c.channels, positions, c.itemsize)
+        return product + moved_s(each * c.filters / 2)
+    if kind is ShiftedCopies:
+        product = product_s(positions, taps * c.channels, c.filters, c.itemsize)
+        return product + moved_s(each * c.channels)
+    return taps * product_s(positions, c.channels, c.filters, c.itemsize) + moved_s(
+        2 * each * c.filters
+    )
+
+
+class Rows:
+    """The padded input of blocks, row after row, so that every kernel position is a shift."""
+
+    def __init__(self, correlation: Correlation) -> None:
+        c = self._c = correlation
+        (kh, kw), (dh, dw) = c.kernel_size, c.dilation_rate
+        self.width = c.reach(1, c.output_size[1])[1]
+        self.down, self.right = dh * self.width, dw  # shifts of the next kernel row and column
+        self.last = (kh - 1) * self.down + (kw - 1) * self.right
+
+    def shape(self, size: BlockSize) -> tuple[int, int, int, int]:
+        return slab_shape(self._c, size)
+
+    def of(self, x: Array, block: Block, scratch: Scratch) -> Array:
+        """(images, rows, width, channels) of a block, C-contiguous."""
+        c = self._c
+        slab = scratch.array("slab", *self.shape(block.size))
+        if c.is_padded:
+            return cut(c, x, block, scratch).memory  # the same memory
+        top, left = c.origin[0] + block.row, c.origin[1]
+        rows, columns = slab.shape[1:3]
+        slab[...] = x[block.first : block.last, top : top + rows, left : left + columns]
+        return slab
+
+
+class Shifting(ABC):
+    """One correlation with strides of 1, block by block; a subclass for each way to add up."""
+
+    def __init__(self, correlation: Correlation, scratch: list[Scratch]) -> None:
+        c = self._c = correlation
+        self._scratch = scratch
+        self._rows = Rows(c)
+        row = self._rows.width * c.itemsize * (c.channels + self._elements_a_position())
+        size = block_size(c, row, BLOCK_BYTES, len(scratch))
+        self._blocks = size.blocks(c)
+        images, rows, width, channels = self._rows.shape(size)
+        for memory in scratch:
+            memory.array("slab", images, rows, width, channels)
+            self._reserve(images * rows * width, memory)
+
+    def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
+        """Writes into `output`, a view (batch, rows, columns, filters).
+
+        `kernel` is a view (kh, kw, channels, filters), in any order of memory.
+        """
+        matrix = self._matrix(kernel)
+        blocks = iter(self._blocks)
+
+        def work(thread: int) -> None:
+            scratch = self._scratch[thread]
+            for block in blocks:
+                rows = self._rows.of(x, block, scratch)
+                found = self._summed(rows, matrix, scratch)
+                target = output[block.first : block.last, block.row : block.end]
+                target[...] = found[:, : target.shape[1], : target.shape[2]]
+                if bias is not None:
+                    add_bias(target, bias)
+
+        in_threads(work, len(self._scratch))
+
+    @abstractmethod
+    def _elements_a_position(self) -> int:
+        """Of the scratch memory beside the input."""
+
+    @abstractmethod
+    def _reserve(self, positions: int, scratch: Scratch) -> None:
+        """Allocates what a block of so many positions needs."""
+
+    @abstractmethod
+    def _matrix(self, kernel: Array) -> Array:
+        """The kernel as the products take it; what is copied counts as `kernel_bytes`."""
+
+    @abstractmethod
+    def _summed(self, rows: Array, matrix: Array, scratch: Scratch) -> Array:
+        """(images, rows, width, filters), right where there is output."""
+
+
+class ProductAPosition(Shifting):
+    """The product of each kernel position is added to the sum in turn."""
+
+    def _elements_a_position(self) -> int:
+        return 2 * self._c.filters
+
+    def _reserve(self, positions: int, scratch: Scratch) -> None:
+        scratch.array("product", positions, self._c.filters)
+        scratch.array("sum", positions, self._c.filters)
+
+    def _matrix(self, kernel: Array) -> Array:
+        return kernel
+
+    def _summed(self, rows: Array, matrix: Array, scratch: Scratch) -> Array:
+        c, shifts = self._c, self._rows
+        flat = rows.reshape(-1, c.channels)
+        length = len(flat) - shifts.last
+        product = scratch.array("product", length, c.filters)
+        total = scratch.array("sum", len(flat), c.filters)
+        for p, q in np.ndindex(*c.kernel_size):
+            shift = p * shifts.down + q * shifts.right
+            met = flat[shift : shift + length]
+            if shift == 0:
+                multiply(met, matrix[p, q], out=total[:length])
+            else:
+                multiply(met, matrix[p, q], out=product)
+                total[:length] += product
+        return total.reshape(*rows.shape[:3], -1)
+
+
+class ShiftedSum(Shifting):
+    """Few filters: one product for all kernel positions, then a sum over shifted runs of it."""
+
+    def _elements_a_position(self) -> int:
+        return self._c.filters * (1 + math.prod(self._c.kernel_size))
+
+    def _reserve(self, positions: int, scratch: Scratch) -> None:
+        scratch.array("product", math.prod(self._c.kernel_size) * self._c.filters, positions)
+        scratch.array("sum", self._c.filters, positions)
+
+    def _matrix(self, kernel: Array) -> Array:
+        return np.ascontiguousarray(kernel.transpose(0, 1, 3, 2)).reshape(-1, self._c.channels)
+
+    def _summed(self, rows: Array, matrix: Array, scratch: Scratch) -> Array:
+        c, shifts = self._c, self._rows
+        flat = rows.reshape(-1, c.channels)
+        positions, length = len(flat), len(flat) - shifts.last
+        product = scratch.array("product", len(matrix), positions)
+        np.matmul(matrix, flat.T, out=product)
+        of_position, step = c.filters * positions, product.itemsize
+        down, right = c.kernel_size[1] * of_position + shifts.down, of_position + shifts.right
+        shifted = np.ndarray(
+            (*c.kernel_size, c.filters, length),
+            product.dtype,
+            buffer=product,
+            strides=(down * step, right * step, positions * step, step),
+        )
+        total = scratch.array("sum", c.filters, positions)
+        np.add.reduce(shifted, axis=(0, 1), out=total[:, :length])
+        return total.reshape(c.filters, *rows.shape[:3]).transpose(1, 2, 3, 0)
+
+
+class ShiftedCopies(Shifting):
+    """Few channels: the input once for each kernel position, then one product."""
+
+    def _elements_a_position(self) -> int:
+        return math.prod(self._c.kernel_size) * self._c.channels + self._c.filters
+
+    def _reserve(self, positions: int, scratch: Scratch) -> None:
+        copies(self._c, positions, scratch)
+        scratch.array("sum", positions, self._c.filters)
+
+    def _matrix(self, kernel: Array) -> Array:
+        return np.ascontiguousarray(kernel).reshape(-1, self._c.filters)
+
+    def _summed(self, rows: Array, matrix: Array, scratch: Scratch) -> Array:
+        shifted = copied_shifts(self._c, self._rows, rows, scratch)
+        total = scratch.array("sum", math.prod(rows.shape[:3]), self._c.filters)
+        multiply(shifted.T, matrix, out=total[: shifted.shape[1]])
+        return total.reshape(*rows.shape[:3], -1)
+
+
+def copies(c: Correlation, positions: int, scratch: Scratch) -> Array:
+    return scratch.array("copies", *c.kernel_size, c.channels, positions)
+
+
+def copied_shifts(c: Correlation, shifts: Rows, rows: Array, scratch: Scratch) -> Array:
+    """(terms, positions): for each kernel position and channel, the input from its shift on."""
+    length = math.prod(rows.shape[:3]) - shifts.last
+    step = rows.itemsize
+    column = c.channels * step
+    shifted = np.ndarray(
+        (*c.kernel_size, c.channels, length),
+        rows.dtype,
+        buffer=rows,
+        strides=(shifts.down * column, shifts.right * column, step, column),
+    )
+    memory = copies(c, length, scratch)
+    memory[...] = shifted
+    return memory.reshape(c.terms, length)
+
+
+def shifting(correlation: Correlation, scratch: list[Scratch]) -> Shifting:
+    """The way that suits the correlation."""
+    return _kind(correlation)(correlation, scratch)
+
+
+def _kind(c: Correlation) -> type[Shifting]:
+    if c.channels <= min(FEW_CHANNELS, c.filters):
+        return ShiftedCopies
+    return ShiftedSum if c.filters <= FEW_FILTERS else ProductAPosition
+
+
+STEPS = ("copy padded rows", "products, and sums at shifts")
+
+
+class Forward(Threaded):
+    def __init__(self, layer: Layer, threads: int) -> None:
+        super().__init__(layer, threads, *STEPS, bias_step(layer))
+        self._shifting = shifting(Correlation.of(layer), self._scratch)
+        if isinstance(self._shifting, ShiftedSum):
+            self.call_bytes = math.prod(layer.kernel_shape) * layer.itemsize
+
+    def run(self) -> object:
+        layer = self._layer
+        output = self.result(layer.batch_size, *layer.output_shape)
+        self._shifting.run(self._x, self._kernel, self._bias, output)
+        return output
+
+
+class InputGradient(Threaded):
+    """A correlation of the output gradient for each phase of the input."""
+
+    def __init__(self, layer: Layer, threads: int) -> None:
+        super().__init__(layer, threads, "flip the kernel", *STEPS)
+        self._phases = [(phase, self._shifting(phase)) for phase in phases(layer)]
+        small = [
+            c.kernel_bytes
+            for phase, way in self._phases
+            if (c := phase.correlation) and not isinstance(way, ProductAPosition)
+        ]
+        self.call_bytes = max(small, default=0)
+
+    def _shifting(self, phase: Phase) -> Shifting | None:
+        c = phase.correlation
+        return None if c is None else shifting(c, self._scratch)
+
+    def run(self) -> object:
+        layer = self._layer
+        gradient = self.result(layer.batch_size, *layer.input_shape)
+        for phase, way in self._phases:
+            target = gradient[:, *phase.target]
+            if way is None:
+                target[...] = 0
+            else:
+                kernel = phase.kernel(self._kernel, 1)[0].transpose(1, 2, 3, 0)
+                way.run(self._error, kernel, None, target)
+        return gradient
+
+
+class KernelGradient(Threaded):
+    """Shifted copies times the output gradient, with zeros where there is no output."""
+
+    def __init__(self, layer: Layer, threads: int) -> None:
+        super().__init__(
+            layer, threads, "copy padded rows", "copy errors between zeros", "matrix product"
+        )
+        c = self._c = Correlation.of(layer)
+        self._rows = Rows(c)
+        row = self._rows.width * c.itemsize * (c.channels * (1 + c.terms) + c.filters)
+        size = block_size(c, row, BLOCK_BYTES, self._threads)
+        self._blocks = size.blocks(c)
+        for scratch in self._scratch:
+            shape = self._rows.shape(size)
+            scratch.array("slab", *shape)
+            copies(c, math.prod(shape[:3]), scratch)
+            scratch.array("errors", *shape[:3], c.filters)
+            self._sums(scratch)
+
+    def _sums(self, scratch: Scratch) -> tuple[Array, Array]:
+        """The product of a block, and the sum of all blocks."""
+        shape = self._c.terms, self._c.filters
+        return scratch.array("product", *shape), scratch.array("sum", *shape)
+
+    def run(self) -> object:
+        """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""
+        threads = min(self._threads, len(self._blocks))
+
+        def work(thread: int) -> None:
+            scratch = self._scratch[thread]
+            product, total = self._sums(scratch)
+            for index, block in enumerate(self._blocks[thread::threads]):
+                rows = self._rows.of(self._x, block, scratch)
+                shifted = copied_shifts(self._c, self._rows, rows, scratch)
+                errors = self._errors(block, rows.shape, scratch)[: shifted.shape[1]]
+                if index == 0:
+                    np.matmul(shifted, errors, out=total)
+                else:
+                    total += np.matmul(shifted, errors, out=product)
+
+        in_threads(work, threads)
+        gradient = self._sums(self._scratch[0])[1].copy()
+        for scratch in self._scratch[1:threads]:
+            gradient += self._sums(scratch)[1]
+        return gradient.reshape(self._layer.kernel_shape)
+
+    def _errors(self, block: Block, shape: tuple[int, ...], scratch: Scratch) -> Array:
+        """(positions, filters): those of the input's rows, zero where there is no output."""
+        errors = scratch.array("errors", *shape[:3], self._c.filters)
+        given = self._error[block.first : block.last, block.row : block.end]
+        rows, columns = given.shape[1:3]
+        errors[:, :rows, :columns] = given
+        errors[:, :rows, columns:] = 0
+        errors[:, rows:] = 0
+        return errors.reshape(-1, self._c.filters)

@@ -1,0 +1,256 @@
+"""Peaks measured on this machine: SGEMM, copying, a small NumPy call, fresh memory, idleness.
+
+`calibrate` belongs into a worker process, which has NumPy; the others start no NumPy here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mmap
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from convbench.errors import ConvbenchError
+from convbench.machine.description import Calibration, Load, usable_cpus
+from convbench.machine.tuning import ROOT, cache_bytes, read_caches
+
+SINGLE, DOUBLE = "float32", "float64"
+MATRIX_SIZES = (1536, 1024, 512)
+"""Square matrices to reach the peak with: 99 %, 97 % and 90 % of it on an AVX-512 core."""
+
+MATRIX_CALLS = 4
+COPY_BYTES_MOST = 128 * 1024**2
+PAGE_BYTES = 4096
+FRESH_BYTES = 16 * 1024**2
+SMALL_CALLS = 2000
+BUSIEST = 3
+
+SUBPROCESS_MEASURES_S = 0.3
+SUBPROCESS_TIMEOUT_S = 60.0
+
+# Appended, so that a package installed beside convbench cannot shadow the standard library.
+_SGEMM_PROGRAM = """
+import sys
+sys.path.append(sys.argv[1])
+from convbench.machine.calibration import sgemm_rate
+print(sgemm_rate(int(sys.argv[2]), float(sys.argv[3])))
+"""
+
+
+def calibrate(threads: tuple[int, ...], seconds: float = 1.5) -> Calibration:
+    """The peaks that a kernel can be held against, in about `seconds` in all.
+
+    `sgemm`, `dgemm`: square matrices of one of MATRIX_SIZES, the largest that the time allows,
+    `out` given, FLOP/s for each number of threads. `copy_bytes_per_s`: one thread copies an array
+    of `copy_array_bytes()` to another, bytes read plus bytes written; where L3 is larger than
+    64 MiB, the figure may be L3's and not memory's. `small_call_s`: np.add of two arrays of one
+    element into a third. `fresh_page_s`: first touch of 4 KiB of newly mapped memory, without
+    huge pages, less the cost of touching it again.
+    """
+    deadlines = _deadlines(2 * len(threads) + 3, seconds)
+    # BLAS threads go on spinning for a while after a call: what they would disturb comes first.
+    small_call_s = _small_call_s(next(deadlines))
+    fresh_page_s = _fresh_page_s(next(deadlines))
+    copy_bytes_per_s = _copy_bytes_per_s(next(deadlines))
+    return Calibration(
+        sgemm=_gemm_rates(SINGLE, threads, deadlines),
+        dgemm=_gemm_rates(DOUBLE, threads, deadlines),
+        copy_bytes_per_s=copy_bytes_per_s,
+        small_call_s=small_call_s,
+        fresh_page_s=fresh_page_s,
+    )
+
+
+def copy_array_bytes(root: Path = ROOT) -> int:
+    """Size of the array that is copied: twice L3, at most COPY_BYTES_MOST, at least 16 of L2.
+
+    The limit keeps the first touch and five copies within a fifth of a second.
+    """
+    beyond_l3 = min(2 * read_caches(root).get("L3", 0), COPY_BYTES_MOST)
+    return max(beyond_l3, 16 * cache_bytes(root).l2)
+
+
+def sgemm_rate(threads: int, seconds: float = SUBPROCESS_MEASURES_S) -> float:
+    """FLOP/s of float32 matrix products in this process with that many BLAS threads."""
+    return _gemm_rates(SINGLE, (threads,), _deadlines(1, seconds))[threads]
+
+
+def sgemm_rate_in(environ: Mapping[str, str], threads: int) -> float:
+    """FLOP/s of SGEMM in a fresh process with exactly this environment; takes under a second.
+
+    The threads are set as workers set them, so that a variable which caps them shows its effect
+    on a run, and no more. Raises ConvbenchError where that process fails.
+    """
+    package = Path(__file__).resolve().parents[2]
+    arguments = (str(package), str(threads), str(SUBPROCESS_MEASURES_S))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _SGEMM_PROGRAM, *arguments],
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SUBPROCESS_TIMEOUT_S,
+            check=True,
+        )
+        return float(done.stdout.split()[-1])
+    except subprocess.TimeoutExpired:
+        raise ConvbenchError(f"SGEMM did not end within {SUBPROCESS_TIMEOUT_S:.0f} s") from None
+    except (subprocess.CalledProcessError, OSError, ValueError, IndexError) as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines() or ["no output"]
+        raise ConvbenchError(f"SGEMM could not be measured: {said[-1]}") from error
+
+
+def neighbour_load(seconds: float = 0.3, root: Path = ROOT) -> Load:
+    """How busy others keep the CPUs that this process may use. Call it while nothing of ours runs.
+
+    Busy includes time that a hypervisor gave to other guests (steal).
+    """
+    # The scans of all processes cost CPU time of our own, so they stay outside the two readings.
+    cpu_time_before, _ = _cpu_time_by_process()
+    busy_before, total_before = _ticks(root)
+    time.sleep(seconds)
+    busy, total = _ticks(root)
+    cpu_time, names = _cpu_time_by_process()
+    used = {pid: cpu_time[pid] - cpu_time_before.get(pid, 0.0) for pid in cpu_time}
+    busiest = sorted((pid for pid in used if used[pid] > 0.1 * seconds), key=lambda pid: -used[pid])
+    elapsed = total - total_before
+    return Load(
+        share=(busy - busy_before) / elapsed if elapsed > 0 else 0.0,
+        busiest=tuple(f"{names[pid]} (process {pid})" for pid in busiest[:BUSIEST]),
+    )
+
+
+def _cpu_time_by_process() -> tuple[dict[int, float], dict[int, str]]:
+    """Seconds of CPU time so far, and names, of all processes but this one, by process id."""
+    import psutil
+
+    cpu_time, names = {}, {}
+    for process in psutil.process_iter(["name", "cpu_times"]):
+        times = process.info["cpu_times"]
+        if times and process.pid != os.getpid():
+            cpu_time[process.pid] = times.user + times.system
+            names[process.pid] = process.info["name"]
+    return cpu_time, names
+
+
+def _ticks(root: Path) -> tuple[int, int]:
+    """Busy and all ticks so far of the CPUs that this process may use; zeros where unknown."""
+    wanted = {f"cpu{cpu}" for cpu in usable_cpus()}
+    busy = total = 0
+    try:
+        lines = (root / "proc/stat").read_text().splitlines()
+    except OSError:
+        return 0, 0
+    for name, *fields in (line.split() for line in lines if line.startswith("cpu")):
+        if name in wanted:
+            # Guest time, from the ninth field on, is part of user time already.
+            user, nice, system, idle, iowait, irq, softirq, steal = map(int, fields[:8])
+            busy += user + nice + system + irq + softirq + steal
+            total += user + nice + system + idle + iowait + irq + softirq + steal
+    return busy, total
+
+
+def _deadlines(count: int, seconds: float) -> Iterator[float]:
+    """When each of `count` measurements has to end; they share what is left of `seconds`."""
+    end = time.perf_counter() + seconds
+    for left in range(count, 0, -1):
+        now = time.perf_counter()
+        yield now + max(end - now, 0.0) / left
+
+
+def _best_s(call: Callable[[], object], deadline: float = 0.0) -> float:
+    """The shortest of the calls that fit in, and of three at least, after one that warms up.
+
+    The minimum, because a peak is wanted and whatever else the machine does only adds time.
+    """
+    clock = time.perf_counter
+    call()
+    times: list[float] = []
+    while len(times) < 3 or clock() < deadline:
+        start = clock()
+        call()
+        times.append(clock() - start)
+    return min(times)
+
+
+def _gemm_rates(
+    kind: str, threads: tuple[int, ...], deadlines: Iterator[float]
+) -> dict[int, float]:
+    """FLOP/s by number of threads, from the shortest of several products."""
+    import numpy as np
+    from threadpoolctl import (  # type: ignore[import-untyped, unused-ignore]
+        ThreadpoolController,
+    )
+
+    controller = ThreadpoolController()
+    rng = np.random.default_rng(0)
+    # Random values: on zeros a core draws less power and may clock higher than real work does.
+    # For `out` as well: it must not be fresh memory either.
+    largest = rng.random((3, MATRIX_SIZES[0] ** 2)).astype(kind)
+
+    def product_s(size: int, count: int, deadline: float) -> float:
+        a, b, out = largest[:, : size**2].reshape(3, size, size)
+        with controller.limit(limits=count, user_api="blas"):
+            return _best_s(lambda: np.matmul(a, b, out=out), deadline)
+
+    # One thread chooses the size: several stall on a small matrix beside a busy neighbour.
+    trial = MATRIX_SIZES[-1]
+    flop_s = product_s(trial, 1, 0.0) / trial**3
+    rates = {}
+    for count in threads:
+        deadline = next(deadlines)
+        room = deadline - time.perf_counter()
+        fits = (size for size in MATRIX_SIZES if MATRIX_CALLS * flop_s * size**3 <= room)
+        size = next(fits, trial)
+        rates[count] = 2 * size**3 / product_s(size, count, deadline)
+    return rates
+
+
+def _copy_bytes_per_s(deadline: float) -> float:
+    """Bytes read plus bytes written, a second, of np.copyto."""
+    import numpy as np
+
+    source = np.ones(copy_array_bytes() // 8)
+    target = np.empty_like(source)
+    best = _best_s(lambda: np.copyto(target, source), deadline)
+    return 2 * source.nbytes / best
+
+
+def _small_call_s(deadline: float) -> float:
+    """The cost of one NumPy call that computes next to nothing."""
+    import numpy as np
+
+    a, b, out = np.ones((3, 1), dtype=np.float32)
+
+    def calls() -> None:
+        for _ in itertools.repeat(None, SMALL_CALLS):
+            np.add(a, b, out=out)
+
+    return _best_s(calls, deadline) / SMALL_CALLS
+
+
+def _fresh_page_s(deadline: float) -> float:
+    """The cost of the first touch of 4 KiB, less that of a second touch."""
+    import numpy as np
+
+    first: list[float] = []
+    again: list[float] = []
+    while len(first) < 3 or time.perf_counter() < deadline:
+        region = mmap.mmap(-1, FRESH_BYTES)
+        # Refused by kernels that have no huge pages at all.
+        with contextlib.suppress(OSError):
+            region.madvise(mmap.MADV_NOHUGEPAGE)
+        pages = np.frombuffer(region, dtype=np.uint8)[::PAGE_BYTES]
+        for times in (first, again):
+            start = time.perf_counter()
+            pages[:] = 1
+            times.append(time.perf_counter() - start)
+        del pages, region
+    # Minima for the same reason as in `_best_s`; zero where the clock cannot tell them apart.
+    return max(min(first) - min(again), 0.0) / (FRESH_BYTES // PAGE_BYTES)

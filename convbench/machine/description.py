@@ -1,0 +1,245 @@
+"""The machine: its fingerprint, its measured peaks, and what in the environment holds it back."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import convbench
+from convbench.machine.tuning import ROOT, read_caches, read_cpu, read_text
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Peaks measured on this machine. `sgemm` and `dgemm` are FLOP/s by number of threads."""
+
+    sgemm: dict[int, float]
+    dgemm: dict[int, float]
+    copy_bytes_per_s: float
+    small_call_s: float
+    fresh_page_s: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this machine is. `caches` are bytes by level (`L1d`, `L2`, `L3`), of one core's view.
+
+    `cpu_quota` is how many CPUs' time a container may use (cgroup), None without a limit.
+    """
+
+    hostname: str
+    cpu: str
+    cores: int
+    logical_cpus: int
+    isa: tuple[str, ...]
+    governor: str | None
+    caches: dict[str, int]
+    memory_bytes: int
+    cpu_quota: float | None
+    platform: str
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True)
+class BlasLibrary:
+    """One BLAS library that a worker loaded; `kernels` is the architecture that it chose."""
+
+    library: str
+    version: str | None
+    kernels: str | None
+    threads: int
+    used_by: str
+
+
+@dataclass(frozen=True)
+class Software:
+    """Versions of what was measured, by package name, and the BLAS libraries in use."""
+
+    convbench: str
+    python: str
+    versions: dict[str, str] = field(default_factory=dict)
+    blas: tuple[BlasLibrary, ...] = ()
+
+
+CautionKind = Literal["setting", "other-processes", "budget"]
+"""What holds figures back: a setting or the like, other processes, or a budget that ended a run."""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A setting that makes figures less than they could be: what, by how much, how to lift it.
+
+    `factor` is measured (how many times faster it would be without), None where it cannot be.
+    `kind` says what the caution is about where something is decided by that.
+    """
+
+    what: str
+    hint: str
+    factor: float | None = None
+    kind: CautionKind = "setting"
+
+
+@dataclass(frozen=True)
+class MachineDescription:
+    """What `convbench machine` shows, and what every result file records."""
+
+    machine: Machine
+    software: Software
+    environment: dict[str, str]
+    warnings: tuple[Caution, ...]
+
+
+@dataclass(frozen=True)
+class Load:
+    """The share (0 to 1) of the usable CPUs that others keep busy, and their busiest processes."""
+
+    share: float
+    busiest: tuple[str, ...] = ()
+
+
+SGEMM_FLAGS = (
+    *("sse4_2", "avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512vl"),
+    *("avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
+    *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2", "sme"),
+)
+"""CPU flags, as Linux spells them, by which a BLAS chooses its kernels."""
+
+PACKAGES = {
+    "numpy": ("numpy",),
+    "tensorflow": ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu"),
+    "keras": ("keras", "keras-nightly"),
+    **{name: (name,) for name in ("scipy", "pyperf", "memray", "memory-profiler", "threadpoolctl")},
+    **{name: (name,) for name in ("torch", "onnxruntime")},
+}
+"""Whose versions are recorded, where they are installed, and the names under which they are
+published; the last two are what own code may wrap."""
+
+
+def fingerprint(root: Path = ROOT) -> Machine:
+    """What this machine is, of what this process may use; no NumPy, a few milliseconds."""
+    import psutil
+
+    cpu, flags = read_cpu(root)
+    cpus = usable_cpus()
+    return Machine(
+        hostname=platform.node(),
+        cpu=cpu,
+        cores=_cores(cpus, root),
+        logical_cpus=len(cpus),
+        isa=tuple(flag for flag in SGEMM_FLAGS if flag in flags),
+        governor=read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        caches=read_caches(root),
+        memory_bytes=psutil.virtual_memory().total,
+        cpu_quota=_cpu_quota(root),
+        platform=platform.platform(),
+    )
+
+
+def usable_cpus() -> tuple[int, ...]:
+    """The logical CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def available_memory(root: Path = ROOT) -> int:
+    """Bytes that can still be allocated without swapping, within the limits of our cgroups."""
+    import psutil
+
+    room = [psutil.virtual_memory().available]
+    for folder in _cgroups("memory", root):
+        limit = read_integer(folder / "memory.max") or read_integer(
+            folder / "memory.limit_in_bytes"
+        )
+        if limit is not None:
+            room.append(max(limit - _memory_in_use(folder), 0))
+    return min(room)
+
+
+def blas_libraries(used_by: str) -> tuple[BlasLibrary, ...]:
+    """The BLAS libraries that this process has loaded by now, as `used_by` uses them."""
+    from threadpoolctl import threadpool_info  # type: ignore[import-untyped, unused-ignore]
+
+    return tuple(
+        BlasLibrary(
+            library=str(pool["internal_api"]),
+            version=pool.get("version"),
+            kernels=pool.get("architecture"),
+            threads=int(pool["num_threads"]),
+            used_by=used_by,
+        )
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
+    )
+
+
+def software(blas: tuple[BlasLibrary, ...] = ()) -> Software:
+    """Versions of what takes part in a measurement and is installed; imports none of it."""
+    from importlib import metadata
+
+    versions = {}
+    for name, distributions in PACKAGES.items():
+        for distribution in distributions:
+            try:
+                versions[name] = metadata.version(distribution)
+            except metadata.PackageNotFoundError:
+                continue
+            break
+    return Software(convbench.__version__, platform.python_version(), versions, blas)
+
+
+def read_integer(path: Path) -> int | None:
+    text = read_text(path) or ""
+    return int(text) if re.fullmatch(r"-?\d+", text) else None
+
+
+def _cores(cpus: tuple[int, ...], root: Path) -> int:
+    """Physical cores among `cpus`: those with the same siblings are one. Without a word, all."""
+    topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    return len({read_text(root / topology.format(cpu)) or f"only {cpu}" for cpu in cpus})
+
+
+def _cgroups(controller: str, root: Path) -> Iterator[Path]:
+    """This process's control group and those above it, innermost first, of cgroup v1 and v2.
+
+    In a container the path may be the host's, of which only the topmost folder is visible.
+    """
+    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        for mount in (controllers, controller) if controllers else ("", "unified"):
+            parts = [part for part in path.split("/") if part not in ("", "..")]
+            for depth in range(len(parts), -1, -1):
+                yield root.joinpath("sys/fs/cgroup", mount, *parts[:depth])
+
+
+def _cpu_quota(root: Path) -> float | None:
+    """CPUs' worth of time that the tightest of our cgroups grants; None without a limit."""
+    quotas = []
+    for folder in _cgroups("cpu", root):
+        if match := re.fullmatch(r"(\d+) (\d+)", read_text(folder / "cpu.max") or ""):
+            quotas.append(int(match[1]) / int(match[2]))
+        quota = read_integer(folder / "cpu.cfs_quota_us") or -1
+        period = read_integer(folder / "cpu.cfs_period_us") or 0
+        if quota > 0 and period > 0:
+            quotas.append(quota / period)
+    return min(quotas, default=None)
+
+
+def _memory_in_use(folder: Path) -> int:
+    """What a cgroup's memory holds without the file pages that the kernel drops when it must."""
+    used = (
+        read_integer(folder / "memory.current")
+        or read_integer(folder / "memory.usage_in_bytes")
+        or 0
+    )
+    droppable = re.search(
+        r"^(?:total_)?inactive_file (\d+)$", read_text(folder / "memory.stat") or "", re.MULTILINE
+    )
+    return used - (int(droppable[1]) if droppable else 0)

@@ -1,0 +1,330 @@
+"""What implementations choose by: the sizes of one core's caches, short trials, and their cache.
+
+A trial's times are kept on disk, by machine and convolution, so that it is made once. The cache is
+a convenience: whatever is wrong with its file, nothing raises, and a trial is made anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import convbench
+from convbench.machine import cache_file
+from convbench.problem.layer import Layer, Pass
+
+ROOT = Path("/")
+"""Where /proc and /sys are; tests point it at a tree of their own."""
+
+TYPICAL_L1D_BYTES = 32 * 1024
+TYPICAL_L2_BYTES = 1024 * 1024
+
+_CACHE_FILES = ("level", "type", "size")
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+
+
+@dataclass(frozen=True)
+class CacheSizes:
+    """Data caches that one core has to itself, in bytes."""
+
+    l1d: int = TYPICAL_L1D_BYTES
+    l2: int = TYPICAL_L2_BYTES
+
+
+def read_caches(root: Path = ROOT) -> dict[str, int]:
+    """Caches that CPU 0 sees, in bytes by name (`L1d`, `L1i`, `L2`, `L3`); empty where unknown."""
+    caches = {}
+    for index in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, kind, size = ((index / name).read_text().strip() for name in _CACHE_FILES)
+        except OSError:
+            continue
+        match = re.fullmatch(r"(\d+)([KMG]?)", size)
+        if match and int(match[1]):
+            name = f"L{level}" + {"Data": "d", "Instruction": "i"}.get(kind, "")
+            caches[name] = int(match[1]) * _UNITS[match[2]]
+    return caches
+
+
+@functools.cache
+def cache_bytes(root: Path = ROOT) -> CacheSizes:
+    """L1d and L2 of one core, typical sizes where the system does not tell."""
+    caches = read_caches(root)
+    return CacheSizes(
+        l1d=caches.get("L1d", TYPICAL_L1D_BYTES), l2=caches.get("L2", TYPICAL_L2_BYTES)
+    )
+
+
+def read_text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def read_cpu(root: Path = ROOT) -> tuple[str, frozenset[str]]:
+    """Model and flags of the first CPU in /proc/cpuinfo."""
+    import platform
+
+    first = (read_text(root / "proc/cpuinfo") or "").split("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    values = {key.strip(): value.strip() for key, _, value in pairs}
+    model = values.get("model name") or platform.processor() or platform.machine()
+    return model, frozenset((values.get("flags") or values.get("Features") or "").split())
+
+
+# Trials
+
+HOPELESS = 3.0
+"""A candidate whose first calls take this many times the fastest's is called no more."""
+
+SHORT_CALL_S = 0.01
+"""The first call of a candidate shorter than this is mostly start-up: it gets another at once."""
+
+SAMPLE_S = 1e-3
+SAMPLES = 5
+"""So many samples a candidate, each of as many calls as fill SAMPLE_S, unless time runs out."""
+
+AT_LEAST = 2
+"""So many samples each beside the first call, which meets fresh pages, unless a call takes all of
+the trial's time."""
+
+
+SETTLE_S = 0.3
+"""Another arm's threads are waited for this long at most before a sample."""
+
+GLANCE_S = 0.002
+"""Seconds for which the threads of this process are watched, to see whether one computes."""
+
+
+def is_quiet() -> bool:
+    """Whether no thread of this process computes."""
+    before = time.process_time()
+    time.sleep(GLANCE_S)
+    return time.process_time() - before < GLANCE_S / 4
+
+
+def settle() -> bool:
+    """Waits until no thread of this process computes any more; False if some never stopped.
+
+    BLAS's threads spin for up to 0.1 s after a product in case another comes, and take the CPU from
+    the threads of whatever is sampled next: a 1x1 layer took 2.0 instead of 1.1 ms.
+    """
+    deadline = time.perf_counter() + SETTLE_S
+    while time.perf_counter() < deadline:
+        if is_quiet():
+            return True
+    return False
+
+
+RESUMED_S = 0.02
+"""A call this long or longer is not resumed before a sample."""
+
+RESUME_S = 0.005
+"""Before a sample of shorter calls, what is sampled is called for so long without the clock, once
+at least: others have taken the caches since, and threads slept. On a virtual machine they need some
+calls until they run side by side again: of 6.6, 4.1, 3.5 and then 3.0 ms (measured)."""
+
+
+def resume_s(call_s: float) -> float:
+    """For how long something is called before a sample."""
+    return RESUME_S if call_s < RESUMED_S else 0.0
+
+
+def resume(run: Callable[[], object], call_s: float) -> None:
+    for _ in range(math.ceil(resume_s(call_s) / max(call_s, 1e-7))):
+        run()
+
+
+class _Settling:
+    """Settles before each call of a trial, unless the process has threads that always compute."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._is_worthwhile = True
+        self.waited = 0.0
+
+    def __call__(self) -> None:
+        if self._is_worthwhile:
+            start = self._clock()
+            self._is_worthwhile = settle()
+            self.waited += self._clock() - start
+
+
+def fastest(
+    candidates: Mapping[str, Callable[[], object]],
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Seconds a call of each candidate, the least seen; the fastest comes first.
+
+    Candidates take turns, in their order. Each is called once, and AT_LEAST times more unless it is
+    hopeless or a call takes `seconds`; after that no more is begun when they are over, beside those
+    that the threads of others were waited for.
+    """
+    settling = _Settling(clock)
+    deadline = clock() + seconds
+    times: dict[str, float] = {}
+    for name, run in candidates.items():
+        settling()
+        times[name] = _seconds_a_call(run, 1, clock)
+        if times[name] < SHORT_CALL_S:
+            times[name] = _seconds_a_call(run, 1, clock)
+    limit = HOPELESS * min(times.values())
+    racing = {name: run for name, run in candidates.items() if times[name] <= limit}
+    if len(racing) > 1:
+        loops = {name: max(1, math.ceil(SAMPLE_S / max(times[name], 1e-7))) for name in racing}
+        at_least = AT_LEAST if max(times[name] for name in racing) < seconds else 0
+        for turn, (name, run) in itertools.product(range(SAMPLES), racing.items()):
+            end = deadline + settling.waited
+            sample_s = resume_s(times[name]) + loops[name] * times[name]
+            if turn >= at_least and clock() + sample_s > end:
+                break
+            settling()
+            resume(run, times[name])
+            times[name] = min(times[name], _seconds_a_call(run, loops[name], clock))
+    return dict(sorted(times.items(), key=lambda entry: entry[1]))
+
+
+def _seconds_a_call(run: Callable[[], object], loops: int, clock: Callable[[], float]) -> float:
+    calls = repeat(None, loops)
+    start = clock()
+    for _ in calls:
+        run()
+    return (clock() - start) / loops
+
+
+@dataclass
+class _Switch:
+    on: bool = True
+
+
+_TRIALS = _Switch()
+
+
+def allow_trials(allowed: bool) -> None:
+    """Whether implementations of this process may choose by trials and by what trials gave."""
+    _TRIALS.on = allowed
+
+
+def trials_allowed() -> bool:
+    return _TRIALS.on
+
+
+# What trials gave, on disk
+
+CACHE_VARIABLE = "CONVBENCH_TUNING_CACHE"
+"""A path in place of the default one; empty: nothing is kept on disk."""
+
+CACHE_SCHEMA = "convbench-tuning/1"
+
+MAX_MACHINES = 8
+MAX_TRIALS = 4000
+"""So many machines, and trials of each, are kept: the latest."""
+
+Trials = dict[str, dict[str, dict[str, float]]]
+"""Seconds a call by candidate, by convolution (`convolution`), by machine (`fingerprint`)."""
+
+
+def convolution(layer: Layer, pass_: Pass, threads: int) -> str:
+    """One line for all layers that are the same convolution, whatever their name and count."""
+    plain = replace(layer, name="", count=1, padding=layer.pads)
+    return f"{plain.geometry()}, {pass_}, threads {threads}"
+
+
+@functools.cache
+def fingerprint(root: Path = ROOT) -> str:
+    """One line that differs where a trial may come out differently: CPU, BLAS, NumPy, convbench.
+
+    Of BLAS libraries it knows those that are loaded: import NumPy first.
+    """
+    from importlib import metadata
+
+    from threadpoolctl import threadpool_info  # type: ignore[import-untyped, unused-ignore]
+
+    model, flags = read_cpu(root)
+    caches = cache_bytes(root)
+    blas = {
+        f"{pool['internal_api']} {pool.get('version')} {pool.get('architecture')}"
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
+    }
+    parts = (
+        f"{model} ({zlib.crc32(' '.join(sorted(flags)).encode()):08x})",
+        f"L1d {caches.l1d}, L2 {caches.l2}",
+        *sorted(blas),
+        f"numpy {metadata.version('numpy')}",
+        f"convbench {convbench.__version__} ({_algorithms():08x})",
+    )
+    return "; ".join(parts)
+
+
+def _algorithms(folder: Path = Path(__file__).parents[1] / "implementations") -> int:
+    """A checksum of the source of the implementations and of trials: a version that is worked on is
+    not one."""
+    return checksum((Path(__file__), *sorted(folder.rglob("*.py"))))
+
+
+def checksum(files: Iterable[Path]) -> int:
+    """CRC-32 of what the files hold, in their order."""
+    return functools.reduce(lambda sum_, path: zlib.crc32(path.read_bytes(), sum_), files, 0)
+
+
+def cache_path() -> Path | None:
+    """Where trials are kept; None where nothing shall be."""
+    return cache_file.path_of("tuning.json", CACHE_VARIABLE)
+
+
+def recall(machine: str, key: str) -> dict[str, float] | None:
+    """What a trial of that convolution gave on that machine, the fastest first; or None."""
+    path = cache_path()
+    document = None if path is None else cache_file.read(path, CACHE_SCHEMA)
+    found = _trials(document or {}).get(machine, {}).get(key)
+    return None if not found else dict(sorted(found.items(), key=lambda entry: entry[1]))
+
+
+def remember(machine: str, key: str, times: dict[str, float]) -> dict[str, float]:
+    """Keeps what a trial gave, and returns what is kept.
+
+    That is what another process kept of the same candidates meanwhile, so that all processes of a
+    run take the same. A file that is not ours is left as it is.
+    """
+    kept = times
+
+    def with_trial(document: dict[str, Any]) -> dict[str, Any]:
+        nonlocal kept
+        trials = _trials(document)
+        of_machine = trials.pop(machine, {})
+        before = of_machine.pop(key, {})
+        kept = before if before.keys() == times.keys() else times
+        of_machine[key] = kept
+        trials[machine] = dict(list(of_machine.items())[-MAX_TRIALS:])
+        return {"trials": dict(list(trials.items())[-MAX_MACHINES:])}
+
+    if not cache_file.update(cache_path(), CACHE_SCHEMA, with_trial):
+        return times
+    return dict(sorted(kept.items(), key=lambda entry: entry[1]))
+
+
+def _trials(document: dict[str, Any]) -> Trials:
+    """The file's trials, without what is damaged."""
+    return {
+        machine: {key: times for key, times in of_machine.items() if _are_times(times)}
+        for machine, of_machine in cache_file.entries(document.get("trials"))
+        if isinstance(of_machine, dict)
+    }
+
+
+def _are_times(found: Any) -> bool:
+    return bool(cache_file.entries(found)) and all(
+        isinstance(value, int | float) and 0 < value < math.inf for value in found.values()
+    )

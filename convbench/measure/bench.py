@@ -1,0 +1,168 @@
+"""Compute a worker's answers: check, meter and time the cells of one runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import resource
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from convbench import implementations
+from convbench.agreement.check import checker
+from convbench.agreement.diagnosis.diagnosing import Diagnosing
+from convbench.errors import ImplementationError, TrainingError
+from convbench.implementations.contract import Implementation, Prepared
+from convbench.implementations.variants import Delayed
+from convbench.machine import tuning
+from convbench.measure import clock
+from convbench.measure.messages import (
+    CellFailedError,
+    Check,
+    Checked,
+    Failure,
+    Meter,
+    Refused,
+    Released,
+    Sampled,
+    Visit,
+)
+from convbench.measure.probes import probe
+from convbench.own_code.saying import describe_exception, listening, trace
+from convbench.problem import operands
+from convbench.problem.layer import Layer, Pass
+from convbench.results.model import Explanation, Memory
+
+SLOW_CALL_S = 0.03
+"""From this many seconds on, the start-up within a first call is nothing beside the call."""
+
+
+class Bench:
+    """What a worker holds between requests.
+
+    Arms that were visited stay prepared until they are released. `kept` is for the requests of
+    add-ons: each keeps what it needs under a key of its own.
+    """
+
+    def __init__(self, threads: int, seed: int) -> None:
+        self.threads = threads
+        self.seed = seed
+        self.kept: dict[str, Any] = {}
+        self._arms: dict[str, Prepared] = {}
+        self._loops: dict[str, int] = {}  # calls a sample, by arm
+        self._last: str | None = None  # the arm that was visited last
+        self._diagnosing = Diagnosing()
+
+    def check(self, request: Check) -> Checked | Refused:
+        """Raises CellFailedError with what own code said before, and what it raised."""
+        implementation = implementations.get(request.implementation)
+        if implementations.own_code(request.implementation) is None:
+            return self._checked(implementation, request)
+        answer: Checked | Refused | Failure
+        with listening() as said:
+            try:
+                reason = implementation.unsupported(request.layer, request.pass_)
+                answer = Refused(reason) if reason else self._checked(implementation, request)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - it may raise anything
+                answer = self._advised(failure_of(error), implementation, request)
+        if isinstance(answer, Refused):
+            return answer
+        answer = replace(answer, said=(*said.lines, *answer.said))
+        if isinstance(answer, Failure):
+            raise CellFailedError(answer)
+        return answer
+
+    def meter(self, request: Meter) -> Memory | Refused:
+        from convbench.measure import memory
+
+        implementation = implementations.get(request.implementation)
+        is_own = implementations.own_code(request.implementation) is not None
+        if is_own and (reason := implementation.unsupported(request.layer, request.pass_)):
+            return Refused(reason)
+        return memory.meter(
+            implementation,
+            request.layer,
+            request.pass_,
+            self.threads,
+            operands.floats(request.layer, request.pass_, self.seed),
+            request.rss_seconds,
+        )
+
+    def visit(self, request: Visit) -> Sampled:
+        name = request.implementation
+        if name not in self._arms:
+            implementation = implementations.get(name)
+            prepared = implementation.prepare(request.layer, request.pass_, self.threads)
+            prepared.load(operands.floats(request.layer, request.pass_, self.seed))
+            self._arms[name] = prepared
+        if name != self._last:
+            tuning.settle()
+            self._last = name
+        before = probe()
+        visited = clock.visit(self._arms[name].run, request.plan, self._loops.get(name))
+        self._loops[name] = visited.loops
+        # Threads that still spin for the arm would disturb the probe, as no neighbour does.
+        after = probe() if tuning.is_quiet() else before
+        return Sampled(visited, (before, after))
+
+    def release(self) -> Released:
+        delays = {
+            name: prepared.seen_delay
+            for name, prepared in self._arms.items()
+            if isinstance(prepared, Delayed)
+        }
+        self._arms.clear()
+        self._loops.clear()
+        return Released(_max_rss(), delays)
+
+    def _checked(self, implementation: Implementation, request: Check) -> Checked:
+        cell = self._cell(request)
+        agreement = checker.check(implementation, *cell)
+        explanations: tuple[Explanation, ...] = ()
+        if agreement.verdict == "wrong":
+            explanations = self._diagnosing.explained(implementation, *cell)
+        elif implementations.own_code(request.implementation) is not None:
+            agreement = self._diagnosing.remarked(agreement, implementation, *cell)
+        prepared = implementation.prepare(*cell[:3])
+        call_s = 0.0
+        if request.timed:
+            prepared.load(operands.floats(request.layer, request.pass_, self.seed))
+            call_s = clock.clock(prepared.run, 1)
+            if call_s < SLOW_CALL_S:  # the first call of a short kernel is mostly start-up
+                call_s = clock.clock(prepared.run, 1)
+        return Checked(agreement, call_s, prepared.ledger, explanations=explanations)
+
+    def _advised(self, failure: Failure, implementation: Implementation, request: Check) -> Failure:
+        """The failure, with other axes that the code can be called with, if there are any.
+
+        What cannot be called at all cannot be called with other axes either.
+        """
+        if failure.is_usage:
+            return failure
+        advice = self._diagnosing.other_layout(implementation, *self._cell(request))
+        return replace(failure, reason=f"{failure.reason}; {advice}") if advice else failure
+
+    def _cell(self, request: Check) -> tuple[Layer, Pass, int, int]:
+        return request.layer, request.pass_, self.threads, self.seed
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What is told of an exception that a request raised."""
+    if isinstance(error, CellFailedError):
+        return error.failure
+    if isinstance(error, ImplementationError | TrainingError):
+        return Failure(error.message, is_usage=True, hint=error.hint)
+    return Failure(describe_exception(error), trace(error))
+
+
+def _max_rss() -> int:
+    """The largest resident memory of this process so far, in bytes.
+
+    getrusage's figure is the last resort: it counts what the parent held before the fork.
+    """
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text()
+        if found := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):
+            return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

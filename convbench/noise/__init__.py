@@ -1,0 +1,1 @@
+"""Try the gate itself on pairs of arms whose difference is known."""

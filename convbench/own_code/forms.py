@@ -1,0 +1,121 @@
+"""A value in the form of the default that a parameter has: what the code's author expects there.
+
+`strides=1` is given one number, `strides=[1, 1]` a list, `padding="VALID"` capital letters. Where
+a form can be read in more than one way, as four numbers of padding can, it is not guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from convbench.problem.layer import Layer
+
+
+class UnsupportedError(Exception):
+    """The code cannot be given what this layer needs; the text says what."""
+
+
+def in_form_of(
+    default: object, name: str, values: Mapping[str, object], layer: Layer, what: str
+) -> object:
+    """The value of that name in the form that a parameter's default has.
+
+    Raises UnsupportedError for a value that cannot be said in it.
+    """
+    value = values[name]
+    if name == "padding":
+        return _padding(default, layer, what)
+    if name == "dtype":
+        return _dtype(default, layer.dtype)
+    if not isinstance(value, tuple):
+        return value
+    if isinstance(default, Integral):
+        return _one_number(name, value, what)
+    if not isinstance(default, tuple | list):
+        return value
+    if len(value) == 2 and len(default) not in (0, 2):
+        value = _as_many(default, name, value, what)
+    return _like(default, value)
+
+
+def _padding(default: object, layer: Layer, what: str) -> object:
+    (top, bottom), (left, right) = layer.pads
+    pads = (top, bottom, left, right)
+    if isinstance(default, str):
+        return _named_padding(default, layer, what)
+    if isinstance(default, bool | np.bool_):
+        if any(pads):
+            raise UnsupportedError(f"{what} takes padding as {default}, which tells no pads")
+        return False
+    if isinstance(default, Integral):
+        return _one_number("padding", pads, what)
+    if not isinstance(default, tuple | list) or not default:
+        return layer.pads
+    if all(isinstance(pad, Integral) for pad in default):
+        if len(default) != 2:
+            return _like(default, _as_many(default, "padding", pads, what))
+        if (top, left) != (bottom, right):
+            raise UnsupportedError(f"{what} takes padding as (height, width), not four pads")
+        return _like(default, (top, left))
+    pairs = [pair for pair in default if isinstance(pair, tuple | list) and len(pair) == 2]
+    if len(pairs) == len(default) == 2:
+        return _like(default, (_like(p, given) for p, given in zip(pairs, layer.pads, strict=True)))
+    if not any(pads) and _is_zero(default):
+        return default
+    raise UnsupportedError(f"{what} takes padding as {default}, not as ((0, 0), (0, 0))")
+
+
+def _named_padding(default: str, layer: Layer, what: str) -> str:
+    """`valid` or `same`, in the letters of the default."""
+    if isinstance(layer.padding, str):
+        name = layer.padding
+    elif layer.pads == ((0, 0), (0, 0)):
+        name = "valid"
+    else:
+        raise UnsupportedError(f"{what} takes padding as a name, not as pads")
+    if default.isupper():
+        return name.upper()
+    return name.capitalize() if default.istitle() else name
+
+
+def _dtype(default: object, name: str) -> object:
+    """`float32` as text, unless the default is a type or a NumPy dtype."""
+    if isinstance(default, np.dtype):
+        return np.dtype(name)
+    is_type = isinstance(default, type) and issubclass(default, np.generic | float)
+    return np.dtype(name).type if is_type else name
+
+
+def _one_number(name: str, value: tuple[Any, ...], what: str) -> object:
+    numbers = {*value}
+    if len(numbers) > 1:
+        raise UnsupportedError(f"{what} takes {name} as one number")
+    return numbers.pop()
+
+
+def _as_many(
+    default: tuple[Any, ...] | list[Any], name: str, value: tuple[Any, ...], what: str
+) -> tuple[Any, ...]:
+    """Equal numbers, as many as the default has; others cannot be told apart by their place.
+
+    Among more than two strides or dilations may be those of batch and channels: only 1 is safe.
+    """
+    length, equal = len(default), len({*value}) == 1
+    if equal and (name == "padding" or length == 1 or value[0] == 1):
+        return (value[0],) * length
+    order = "one number" if length == 1 else f"{length} numbers, whose order is not known"
+    raise UnsupportedError(f"{what} takes {name} as {order}")
+
+
+def _like(default: tuple[Any, ...] | list[Any], value: Iterable[Any]) -> object:
+    return [*value] if isinstance(default, list) else (*value,)
+
+
+def _is_zero(default: object) -> bool:
+    if isinstance(default, tuple | list):
+        return all(map(_is_zero, default))
+    return default == 0

@@ -1,0 +1,283 @@
+"""The user's own code as an implementation: a function, a class or a module, and its layouts.
+
+A function is the forward pass. A class or module has any of `forward`, `input_gradient` and
+`kernel_gradient`. Each own code is a runtime, and so a process, of its own. Its file is run by
+`unsupported` and `prepare`: in a worker only, never in the parent.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import reduce
+from types import ModuleType
+from typing import Any
+
+from convbench.errors import ImplementationError
+from convbench.implementations.contract import Implementation
+from convbench.own_code import calls
+from convbench.own_code.calls import Call, Operand
+from convbench.own_code.description import OwnCode, is_file, spelling_problem, split
+from convbench.own_code.files import import_code, imported, source_of
+from convbench.own_code.forms import UnsupportedError
+from convbench.own_code.layouts import Layouts
+from convbench.own_code.prepared import PreparedUserCode
+from convbench.problem.layer import Layer, Pass
+
+METHODS = {
+    Pass.FORWARD: "forward",
+    Pass.INPUT_GRADIENT: "input_gradient",
+    Pass.KERNEL_GRADIENT: "kernel_gradient",
+}
+
+
+class UserCode(Implementation):
+    """Raises ImplementationError when there is no such file or module."""
+
+    def __init__(self, own: OwnCode, afresh: bool = False) -> None:
+        """`afresh`: in a copy of its module, with state of its own."""
+        if problem := spelling_problem(own.code):
+            raise ImplementationError(
+                f"{own.code}: {problem}",
+                hint="write FILE.py:NAME or package.module:NAME, where NAME is a function "
+                "f(x, kernel) or a class",
+            )
+        where, _ = split(own.code)
+        if source_of(own.code) is None:
+            what = "file" if is_file(where) else "module"
+            raise ImplementationError(
+                f"{own.name}: there is no {what} {where}",
+                hint="write FILE.py:NAME or package.module:NAME, as seen from this folder",
+            )
+        self.name = own.name
+        self.runtime = own.name
+        self.own = own
+        self._afresh = afresh
+
+    @property
+    def has_default_layouts(self) -> bool:
+        """Whether neither a suite nor the code itself says what its axes are.
+
+        False of code that could not be imported, which is not tried again.
+        """
+        module = imported(self.own.code)
+        if module is None:
+            return False
+        found = _named(self.own.code, module)
+        keys = ("layout", "kernel_layout", "output_layout")
+        return not any(getattr(self.own, key) or getattr(found, key, "") for key in keys)
+
+    def copy(self) -> UserCode:
+        """The same code, whose module is imported once more."""
+        return UserCode(self.own, afresh=True)
+
+    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+        """Runs the file: only in a worker."""
+        try:
+            self._callee(pass_).call(layer, 1)
+        except UnsupportedError as reason:
+            return str(reason)
+        return None
+
+    def exact(self, layer: Layer, pass_: Pass) -> bool:
+        """Not known: the checker compares integers and then asks whether they only rounded."""
+        return False
+
+    def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
+        """Not known of the user's code: 0."""
+        return 0
+
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedUserCode:
+        callee = self._callee(pass_)
+        call = callee.call(layer, threads)
+        function = callee.function(layer, threads)
+        return PreparedUserCode(layer, pass_, callee.what, function, call, callee.layouts)
+
+    def _callee(self, pass_: Pass) -> _Callee:
+        """Raises UnsupportedError for a pass that the code does not have."""
+        module = import_code(self.own.code, self._afresh)
+        found = _named(self.own.code, module)
+        layouts = Layouts.of(self.own, found)
+        text = self.own.passes.get(pass_)
+        if text is not None:
+            return _Callee(found, pass_, layouts, module, text=text)
+        if self.own.passes:
+            raise UnsupportedError(f"its `passes` have no {pass_}")
+        method = METHODS[pass_]
+        if callable(getattr(found, method, None)):
+            return _Callee(found, pass_, layouts, module, method=method)
+        is_function = _is_function(found)
+        if not is_function and not _has_a_pass(found):
+            raise _nothing_to_call(self.own.code, found)
+        if is_function and pass_ is Pass.FORWARD:
+            call = "__call__" if inspect.isclass(found) else ""
+            return _Callee(found, pass_, layouts, module, method=call)
+        if is_function and not _has_a_pass(found):
+            raise UnsupportedError("a function gives the forward pass only")
+        raise UnsupportedError(f"it has no {method}")
+
+
+def _has_a_pass(found: object) -> bool:
+    return any(callable(getattr(found, method, None)) for method in METHODS.values())
+
+
+def _is_function(found: object) -> bool:
+    """Whether it, or an object of it if it is a class, can be called."""
+    if inspect.isclass(found):  # which can be called itself: that makes an object
+        return any("__call__" in vars(base) for base in found.__mro__)
+    return callable(found)
+
+
+def _nothing_to_call(code: str, found: object) -> ImplementationError:
+    passes = [*METHODS.values()]
+    listed = f"{', '.join(passes[:-1])} and {passes[-1]}"
+    _, name = split(code)
+    if not inspect.isclass(found) and not inspect.ismodule(found):
+        return ImplementationError(
+            f"{code}: {name} is a value of type {type(found).__name__}, which cannot be called",
+            hint=f"expected a function, or a class or module that has any of {listed}",
+        )
+    what = "class" if inspect.isclass(found) else "module"
+    close = [
+        f"{near[0]} where it has {known}"
+        for known in vars(found)
+        if known not in passes and (near := get_close_matches(known, passes, n=1, cutoff=0.8))
+    ]
+    return ImplementationError(
+        f"{code}: the {what} {found.__name__} has none of {listed}",
+        hint=f"did you mean {' and '.join(close)}?"
+        if close
+        else "write one of them, or say how to call it with `passes` in a suite "
+        "(docs/your-own-convolution.md)",
+    )
+
+
+def _named(code: str, module: ModuleType) -> Any:
+    """What NAME is in a module; without one the module itself, or the one thing it defines."""
+    where, name = split(code)
+    if name:
+        try:
+            return reduce(getattr, name.split("."), module)
+        except AttributeError:
+            known = _defined(module)
+            close = get_close_matches(name, known, n=1)
+            raise ImplementationError(
+                f"{where} has no {name}",
+                hint=(f"did you mean {close[0]}? " if close else "")
+                + f"It defines {', '.join(known) or 'nothing that can be called'}",
+            ) from None
+    if _has_a_pass(module):
+        return module
+    known = _defined(module)
+    if len(known) == 1:
+        return getattr(module, known[0])
+    raise ImplementationError(
+        f"{where} has no forward, input_gradient or kernel_gradient, and defines "
+        f"{', '.join(known) or 'nothing that can be called'}",
+        hint=f"name the one that is meant: {where}:NAME",
+    )
+
+
+def _defined(module: ModuleType) -> list[str]:
+    """The functions and classes that a module itself defines for others."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and callable(value)
+        and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+@dataclass(frozen=True)
+class _Callee:
+    """What computes a pass: the object that was named, a method of it, or an expression."""
+
+    found: Any
+    pass_: Pass
+    layouts: Layouts
+    module: ModuleType
+    method: str = ""
+    text: str | None = None
+
+    @property
+    def what(self) -> str:
+        """How messages call it."""
+        if self.text is not None:
+            return f"the expression {self.text!r}"
+        if isinstance(self.found, ModuleType):
+            return self.method
+        name = getattr(self.found, "__name__", type(self.found).__name__)
+        return f"{name}.{self.method}" if self.method else str(name)
+
+    def call(self, layer: Layer, threads: int) -> Call:
+        """What it is called with. Raises UnsupportedError for what the layer needs and it lacks."""
+        if axes := self.layouts.left_out(layer):
+            raise UnsupportedError(f"its layout has no axis for {axes}")
+        init = self._init(layer, threads)
+        handled = {*init.keywords, *(["layer"] if init.arguments else [])}
+        values = _values(layer, threads, self.layouts)
+        return calls.bind(self.what, self._parameters(), layer, self.pass_, values, handled)
+
+    def function(self, layer: Layer, threads: int) -> Callable[..., object]:
+        """The function itself; of a class that of a new object, planned for the layer."""
+        found = self.found
+        if inspect.isclass(found):
+            init = self._init(layer, threads)
+            found = found(*init.arguments, **init.keywords)
+        if self.text is None:
+            function: Callable[..., object] = getattr(found, self.method) if self.method else found
+            return function
+        attributes = {} if inspect.isfunction(found) else _attributes(found, self.text)
+        return calls.expression(self.text, self.pass_, {**vars(self.module), **attributes})
+
+    def _init(self, layer: Layer, threads: int) -> Call:
+        """How an object of a class is made; of anything else an empty call."""
+        if not inspect.isclass(self.found):
+            return Call((), {})
+        is_python = inspect.isfunction(inspect.getattr_static(self.found, "__init__"))
+        found = calls.parameters(self.found) if is_python else []
+        values = _values(layer, threads, self.layouts)
+        return calls.bind_init(self.found.__name__, found, layer, values)
+
+    def _parameters(self) -> list[inspect.Parameter]:
+        if self.text is not None:
+            return calls.parameters(calls.expression(self.text, self.pass_, {}))
+        if not self.method:
+            return calls.parameters(self.found)
+        found = calls.parameters(getattr(self.found, self.method))
+        static = inspect.getattr_static(self.found, self.method)
+        is_bound = isinstance(static, staticmethod | classmethod) or not inspect.isclass(self.found)
+        return found if is_bound else found[1:]
+
+
+def _attributes(found: object, expression: str) -> dict[str, Any]:
+    """What an expression names of an object; its other properties are left alone."""
+    return {
+        name: getattr(found, name) for name in calls.names_in(expression) if hasattr(found, name)
+    }
+
+
+def _values(layer: Layer, threads: int, layouts: Layouts) -> dict[str, object]:
+    """What code can be given, by name; arrays as Operands."""
+    settings = {
+        "filters": layer.filters,
+        "kernel_size": layer.kernel_size,
+        "use_bias": layer.use_bias,
+        "input_shape": layouts.input.shape(layer.result_shape(Pass.INPUT_GRADIENT)),
+        "batch_size": layer.batch_size,
+        "dtype": layer.dtype,
+        "layer": layer,
+    }
+    keywords = {
+        "bias": Operand("bias") if layer.use_bias else None,
+        "strides": layer.strides,
+        "padding": layer.pads,
+        "dilation_rate": layer.dilation_rate,
+        "groups": layer.groups,
+        "threads": threads,
+    }
+    arrays = {name: Operand(name) for name in ("x", "kernel", "output_gradient")}
+    return {**settings, **keywords, **arrays}

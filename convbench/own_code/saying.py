@@ -1,0 +1,206 @@
+"""What somebody's code says while it runs: what it prints, its warnings, and its exceptions.
+
+Each with the line of their file that it came from; our frames and the libraries' are cut.
+"""
+
+from __future__ import annotations
+
+import codecs
+import functools
+import io
+import linecache
+import sys
+import sysconfig
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from os.path import isfile
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from convbench.own_code.calls import expression_file
+from convbench.own_code.description import lines_left_out
+from convbench.problem.layer import Pass
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+MAX_LINES = 20
+MAX_LENGTH = 200
+
+_LIBRARIES = tuple(
+    {
+        str(Path(__file__).parents[1]),
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    }
+)
+_EXPRESSIONS = tuple(expression_file(pass_) for pass_ in Pass)
+
+
+@functools.cache
+def is_theirs(file: str) -> bool:
+    """Whether a frame's file is the user's own: neither convbench nor an installed library.
+
+    One that does not exist, such as the source of a compiled extension, is none of theirs, except
+    for the expressions of a suite.
+    """
+    if file in _EXPRESSIONS:
+        return True
+    return not file.startswith(_LIBRARIES) and "site-packages" not in file and isfile(file)
+
+
+class Said:
+    """Lines, each once, in the order in which they came; of too many the first ones."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, None] = {}
+        self._words: set[str] = set()
+        self._left_out = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._lines) >= MAX_LINES
+
+    def add(self, words: str, place: str = "") -> None:
+        """`place` is where they come from; once nothing more is kept it is not needed."""
+        short = words if len(words) <= MAX_LENGTH else words[: MAX_LENGTH - 3] + "..."
+        if not self.is_full:
+            self._lines.setdefault(f"{place}{short}")
+            self._words.add(short)
+        elif short not in self._words:
+            self._left_out += 1
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The last tells how many were left out, if any."""
+        more = (lines_left_out(self._left_out),) if self._left_out else ()
+        return *self._lines, *more
+
+
+@contextmanager
+def listening() -> Iterator[Said]:
+    """Notes what is printed and warned inside the `with`."""
+    said = Said()
+    printed = _Printed(said)
+    stream = _Stream(printed, said)
+    with (
+        redirect_stdout(stream),
+        redirect_stderr(stream),
+        warnings.catch_warnings(record=True) as warned,
+    ):
+        warnings.simplefilter("always")
+        try:
+            yield said
+        finally:
+            with suppress(ValueError):  # detached from what is below it
+                stream.flush()
+            printed.end()
+            for warning in warned:
+                place = f"{Path(warning.filename).name}:{warning.lineno}: "
+                said.add(f"{warning.category.__name__}: {warning.message}", place)
+
+
+class _Stream(io.TextIOWrapper):
+    """Stands for sys.stdout: passes on at once, so that the place of the print is still on the
+    stack, for as long as that is of use."""
+
+    def __init__(self, printed: _Printed, said: Said) -> None:
+        super().__init__(printed, "utf-8", "backslashreplace", newline="\n")
+        self._printed, self._said = printed, said
+
+    def write(self, text: str, /) -> int:
+        length = super().write(text)
+        if self._printed.is_kept or ("\n" in text and not self._said.is_full):
+            self.flush()
+        return length
+
+
+class _Printed(io.RawIOBase):
+    """What is below sys.stdout: keeps whole lines, with the place of the print that began each.
+
+    Code that wants a file's descriptor gets the worker's stderr, as does all that it starts.
+    """
+
+    name = "<stdout>"
+    mode = "wb"
+
+    def __init__(self, said: Said) -> None:
+        self._said = said
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._begun = ""
+        self._place = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+    def isatty(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Whoever closes it only thinks so: what is printed next is listened to as well."""
+
+    def write(self, given: Buffer, /) -> int:
+        data = bytes(given)
+        if not self._begun and not self._said.is_full:
+            self._place = _caller()
+        first, *others = self._decoder.decode(data).split("\n")
+        self._begun += first[: MAX_LENGTH + 1 - len(self._begun)]
+        for line in others:
+            self._said.add(f"printed: {self._begun}", self._place)
+            self._begun = line[: MAX_LENGTH + 1]
+        return len(data)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything of what comes next in this line is kept."""
+        return not self._said.is_full and len(self._begun) <= MAX_LENGTH
+
+    def end(self) -> None:
+        """No more comes: what was begun is a line."""
+        if self._begun:
+            self._said.add(f"printed: {self._begun}", self._place)
+            self._begun = ""
+
+
+def _caller() -> str:
+    """`my_conv.py:12: ` of the innermost frame that is the user's."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not is_theirs(frame.f_code.co_filename):
+        frame = frame.f_back
+    return "" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}: "
+
+
+def describe_exception(error: BaseException) -> str:
+    """`ValueError: message (my_conv.py:12, in conv)`, the place in the user's own code if any."""
+    text = "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, MemoryError):  # whatever NumPy calls its own
+        text = ": ".join(filter(None, ("out of memory", str(error))))
+    theirs = _frames(error)
+    if isinstance(error, SyntaxError) or not theirs:
+        return " ".join(text.split())
+    frame = theirs[-1]
+    return f"{text} ({Path(frame.filename).name}:{frame.lineno}, in {frame.name})"
+
+
+def trace(error: BaseException) -> tuple[str, ...]:
+    """The user's frames of an exception, outermost first: `my_conv.py:12, in conv: return x @ k`.
+
+    Empty for fewer than two, which `describe_exception` tells as well.
+    """
+    frames = _frames(error)
+    if len(frames) < 2:
+        return ()
+    return tuple(
+        f"{Path(f.filename).name}:{f.lineno}, in {f.name}: "
+        f"{linecache.getline(f.filename, f.lineno or 0).strip()}"
+        for f in frames[-MAX_LINES:]
+    )
+
+
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    return [f for f in traceback.extract_tb(error.__traceback__) if is_theirs(f.filename)]

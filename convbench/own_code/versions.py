@@ -1,0 +1,157 @@
+"""Another version of the user's file: beside it, in another folder, or at a git ref.
+
+A ref is checked out with `git worktree` of the repository that holds the file, into a temporary
+folder that is removed again; nothing in the user's own checkout is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from convbench import implementations
+from convbench.errors import ConvbenchError, ImplementationError
+from convbench.own_code.description import OwnCode, split
+from convbench.own_code.files import source_of
+
+PREFIX = "convbench-version-"
+"""What the temporary folders are called, with the number of the process behind it."""
+
+NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
+"""A checkout runs the repository's hooks, which have no business with a measurement."""
+
+
+@contextmanager
+def other_version(name: str, against: str) -> Iterator[str]:
+    """The name of the other version of FILE.py:NAME, known as an implementation inside the `with`.
+
+    `against` is a file, FILE.py:NAME, a folder that holds the same file, or a git ref. Raises
+    ConvbenchError, which says what was looked for.
+    """
+    own = implementations.own_code(name)
+    if own is None or (file := source_of(own.code)) is None:
+        raise ConvbenchError(f"{name} is no code of yours, of which there could be a version")
+    _, function = split(own.code)
+    found = _beside(file, function, against)
+    if found is None:
+        with _checked_out(file, against) as path:
+            yield _named(own, f"{name}@{against}", path, function)
+        return
+    path, other_function = found
+    if (path.resolve(), other_function) == (file.resolve(), function):
+        raise ConvbenchError(
+            f"--against {against}: that is {name} itself",
+            hint="name another file, or a git ref such as main",
+        )
+    yield _named(own, _code(path, other_function), path, other_function)
+
+
+def _named(own: OwnCode, name: str, path: Path, function: str) -> str:
+    """Makes another version of own code, called in the same way, known by a name."""
+    implementations.add_names(replace(own, name=name, code=_code(path, function)))
+    implementations.get(name)  # raises for what cannot be
+    return name
+
+
+def _code(path: Path, function: str) -> str:
+    return f"{path}:{function}" if function else str(path)
+
+
+def _beside(file: Path, function: str, against: str) -> tuple[Path, str] | None:
+    """The file and function that `against` names as a path; None where it is no path."""
+    path = Path(against)
+    if path.is_file():
+        return path, function
+    if path.is_dir():
+        inside = [path / file.name]
+        if not file.is_absolute():
+            inside.insert(0, path / file)
+        there = next((candidate for candidate in inside if candidate.is_file()), None)
+        if there is None:
+            raise ImplementationError(
+                f"--against {against}: that folder has no {' and no '.join(map(str, inside))}",
+                hint=f"for a branch of that name: --against refs/heads/{against}",
+            )
+        return there, function
+    other, _, other_function = against.rpartition(":")
+    if other and Path(other).is_file():
+        return Path(other), other_function
+    return None
+
+
+@contextmanager
+def _checked_out(file: Path, ref: str) -> Iterator[Path]:
+    """The file as it was at a ref of its repository."""
+    folder = file.resolve().parent
+    top = Path(_git(folder, ref, "rev-parse", "--show-toplevel"))
+    if ref.startswith("-"):
+        raise ConvbenchError(f"--against {ref}: neither a path nor a git ref")
+    commit = _git(folder, ref, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+    inside = file.resolve().relative_to(top.resolve())
+    _remove_what_was_left(top, ref)
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as temporary:
+        tree = Path(temporary) / "tree"
+        try:
+            _git(top, ref, *NO_HOOKS, "worktree", "add", "--quiet", "--detach", str(tree), commit)
+            if not (tree / inside).is_file():
+                raise ConvbenchError(
+                    f"--against {ref}: {inside} does not exist there ({commit[:12]})",
+                    hint="name a ref that has it, or the old file's path",
+                )
+            yield tree / inside
+        finally:
+            # What was found stands, whatever becomes of the folder.
+            with suppress(ConvbenchError):
+                _git(top, ref, "worktree", "remove", "--force", str(tree))
+            with suppress(ConvbenchError):
+                _git(top, ref, "worktree", "prune")
+
+
+def _remove_what_was_left(top: Path, ref: str) -> None:
+    """The trees of convbench processes that were killed: their folders say whose they were."""
+    listed = _git(top, ref, "worktree", "list", "--porcelain")
+    for line in listed.splitlines():
+        folder = Path(line.removeprefix("worktree ")).parent
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if folder.name.startswith(PREFIX) and owner.isdigit() and not _is_running(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+    _git(top, ref, "worktree", "prune")
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
+
+
+def _git(folder: Path, ref: str, *arguments: str) -> str:
+    """What git prints. Raises ConvbenchError with what it complains about."""
+    # A hook, and whoever runs one, sets GIT_DIR, GIT_INDEX_FILE and others: of its own repository.
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+        )
+    except OSError as error:
+        raise ConvbenchError(f"--against {ref}: git cannot be run: {error.strerror}") from None
+    if done.returncode != 0:
+        complaint = " ".join(done.stderr.split()) or f"{folder} has no such ref"
+        raise ConvbenchError(
+            f"--against {ref}: neither a path nor a git ref: {complaint}",
+            hint="a shallow clone has no other refs: fetch them (actions/checkout: fetch-depth: 0)",
+        )
+    return done.stdout.strip()

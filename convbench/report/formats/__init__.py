@@ -1,0 +1,1 @@
+"""Write a report in one format each: terminal, Markdown, CSV, JSON, HTML, and those of CI."""

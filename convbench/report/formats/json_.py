@@ -1,0 +1,32 @@
+"""Reports as JSON: the document behind the tables, under the names that the result file uses."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from convbench.report.views.table import Report
+
+
+def render(report: Report) -> str:
+    text = json.dumps(document(report), indent=2, ensure_ascii=False, allow_nan=False)
+    # Halves of characters, which no encoding has, become JSON's own escapes of them.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+
+
+def document(report: Report) -> Any:
+    """The report's document as plain data. Infinite and undefined numbers, which JSON has not,
+    become null."""
+    from pydantic import TypeAdapter
+
+    adapter: TypeAdapter[object] = TypeAdapter(type(report.document))
+    return _finite(adapter.dump_python(report.document, mode="json", by_alias=True))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data

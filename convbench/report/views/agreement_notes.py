@@ -1,0 +1,156 @@
+"""Wrong and crashed cells in words: the mistake, where it shows, and what the code itself said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from convbench.own_code.description import count_left_out, lines_left_out
+from convbench.report.views import scale
+from convbench.report.views.table import Note
+from convbench.results.model import Cell, Example, Explanation, Part, ResultFile, kind
+
+MAX_LAYERS = 4
+MAX_SAID = 12
+
+
+def agreement_notes(result: ResultFile, beside_rows: bool = False) -> Iterator[Note]:
+    """What a reader of wrong, crashed and refused cells must know, by implementation and pass.
+
+    `beside_rows`: only what the rows of the cells do not say.
+    """
+    for implementation in result.suite.implementations:
+        of_it = [cell for cell in result.cells if cell.implementation == implementation]
+        for pass_ in dict.fromkeys(cell.pass_ for cell in of_it):
+            cells = [cell for cell in of_it if cell.pass_ == pass_]
+            yield from _wrong(implementation, pass_, cells, beside_rows)
+        yield from _crashed(implementation, of_it, beside_rows)
+        yield from _remarks(implementation, of_it)
+        if result.suite.is_own(implementation):
+            if not beside_rows:
+                yield from _left_out(of_it)
+            yield from _said(implementation, of_it)
+
+
+def _wrong(
+    implementation: str, pass_: Part, cells: Sequence[Cell], beside_rows: bool
+) -> Iterator[Note]:
+    wrong = [cell for cell in cells if cell.status == "wrong"]
+    groups: dict[str, list[Cell]] = {}
+    for cell in wrong:
+        groups.setdefault(_kind(cell), []).append(cell)
+    for group in sorted(groups.values(), key=len, reverse=True):
+        explanation = _explanation(group)
+        if beside_rows and explanation is None:
+            continue
+        sentence = explanation.sentence if explanation else group[0].reason or "wrong"
+        if not explanation or not explanation.causes:
+            sentence = f"{sentence}: {group[0].reason}" if explanation else sentence
+        yield Note(
+            f"{implementation} is wrong in {pass_}: {sentence}",
+            "bad",
+            points=tuple(_points(explanation, group, len(wrong))),
+            verbatim=()
+            if not explanation or not explanation.example
+            else (explanation.example.picture),
+        )
+
+
+def _kind(cell: Cell) -> str:
+    explanation = cell.agreement.explanation if cell.agreement else None
+    return kind(explanation.sentence) if explanation else ""
+
+
+def _explanation(group: Sequence[Cell]) -> Explanation | None:
+    """That of the first cell, or of one that has an example."""
+    found = [c.agreement.explanation for c in group if c.agreement and c.agreement.explanation]
+    return next((e for e in found if e.example), found[0] if found else None)
+
+
+def _points(explanation: Explanation | None, group: Sequence[Cell], wrong: int) -> Iterator[str]:
+    layers = _layers(group)
+    if explanation is None or not explanation.causes:
+        yield f"on {len(group)} of {scale.counted(wrong, 'wrong layer')}: {layers}"
+    elif explanation.reproduces:
+        yield (
+            f"computing with that mistake gives the very same result: {len(group)} of "
+            f"{scale.counted(wrong, 'wrong layer')} ({layers})"
+        )
+    else:
+        yield (
+            f"told from how the results look and change: {len(group)} of "
+            f"{scale.counted(wrong, 'wrong layer')} ({layers})"
+        )
+    if explanation is not None and explanation.example is not None:
+        yield from _example(explanation.example)
+
+
+def _example(example: Example) -> Iterator[str]:
+    found = "a number that is not finite" if example.found is None else f"{example.found:g}"
+    yield (
+        f"smallest layer that fails: {example.layer.geometry()}; at {example.place} it gives "
+        f"{found}, expected {example.expected:g}"
+    )
+    yield f"where it is wrong (#), in {example.of}:"
+
+
+def _layers(cells: Sequence[Cell]) -> str:
+    names = list(dict.fromkeys(cell.layer for cell in cells))
+    more = len(names) - MAX_LAYERS
+    shown = ", ".join(names[:MAX_LAYERS])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _crashed(implementation: str, cells: Sequence[Cell], beside_rows: bool) -> Iterator[Note]:
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.status == "failed":
+            groups.setdefault(kind(cell.reason or ""), []).append(cell)
+    for group in groups.values():
+        if beside_rows and not group[0].said:
+            continue
+        passes = scale.listed(list(dict.fromkeys(cell.pass_ for cell in group)))
+        count = scale.counted(len({cell.layer for cell in group}), "layer")
+        yield Note(
+            f"{implementation} crashes in {passes}: {group[0].reason}",
+            "bad",
+            points=(f"on {count}: {_layers(group)}",),
+            verbatim=group[0].said[-MAX_SAID:],
+        )
+
+
+def _remarks(implementation: str, cells: Sequence[Cell]) -> Iterator[Note]:
+    """Each remark once, with the first cell that it was made of."""
+    seen: set[str] = set()
+    for cell in cells:
+        for remark in cell.agreement.remarks if cell.agreement else ():
+            if kind(remark) not in seen:
+                seen.add(kind(remark))
+                yield Note(f"{implementation} ({cell.layer} {cell.pass_}): {remark}", "warning")
+
+
+def _left_out(cells: Sequence[Cell]) -> Iterator[Note]:
+    """Own code is asked for all; what it does not take is put together."""
+    groups: dict[str, list[Cell]] = {}
+    lacking: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        if cell.status == "unsupported":
+            what, takes_no, names = (cell.reason or "").partition(" takes no ")
+            groups.setdefault(what + takes_no, []).append(cell)
+            lacking.setdefault(what + takes_no, {}).update(dict.fromkeys(names.split(", ")))
+    for reason, group in groups.items():
+        passes = scale.listed(list(dict.fromkeys(cell.pass_ for cell in group)))
+        count = scale.counted(len({cell.layer for cell in group}), "layer")
+        words = reason + scale.listed(list(lacking[reason]))
+        yield Note(f"not checked, {passes} on {count}: {words}", "dim")
+
+
+def _said(implementation: str, cells: Sequence[Cell]) -> Iterator[Note]:
+    said = [line for cell in cells if cell.status != "failed" for line in cell.said]
+    lines = tuple(dict.fromkeys(line for line in said if not count_left_out(line)))
+    if lines:
+        shown = lines[:MAX_SAID]
+        more = len(lines) - len(shown) + sum(map(count_left_out, said))
+        yield Note(
+            f"{implementation} said while it was checked:",
+            verbatim=(*shown, lines_left_out(more)) if more else shown,
+        )

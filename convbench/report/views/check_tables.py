@@ -1,0 +1,150 @@
+"""What a check has to say: what is right in which pass, and of what is wrong, why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+
+from convbench.problem.layer import Pass
+from convbench.report.views import scale
+from convbench.report.views.agreement_notes import agreement_notes
+from convbench.report.views.origin import origin
+from convbench.report.views.run_checks import checks
+from convbench.report.views.run_flat import flat_table
+from convbench.report.views.table import (
+    MISSING,
+    Column,
+    Fact,
+    Note,
+    Report,
+    Row,
+    Section,
+    Table,
+    Tone,
+    Value,
+    text,
+)
+from convbench.results.model import Cell, ResultFile, Status
+
+COUNTED: dict[Status, tuple[str, Tone]] = {
+    "ok": ("right", "plain"),
+    "wrong": ("wrong", "bad"),
+    "failed": ("crashed", "bad"),
+    "skipped": ("skipped", "warning"),
+    "unsupported": ("unsupported", "dim"),
+    "pending": ("pending", "dim"),
+}
+
+
+_VERBS = {"crashed": "crashes"}
+
+
+def is_check(result: ResultFile) -> bool:
+    """Whether nothing but agreement was looked at."""
+    return bool(result.cells) and not any(cell.time or cell.memory for cell in result.cells)
+
+
+def report(result: ResultFile) -> Report:
+    """The report of a check, finished or not."""
+    return Report(
+        title=f"convbench check: {result.suite.name}",
+        facts=_facts(result),
+        tables=(_table(result),),
+        notes=(*_legend(result), *agreement_notes(result), Note(_answer(result), "strong")),
+        flat=partial(flat_table, result),
+        document=result,
+        checks=checks(result),
+    )
+
+
+def _facts(result: ResultFile) -> tuple[Fact, ...]:
+    software, layers = result.software, scale.counted(len(result.suite.layers), "layer")
+    return (
+        *origin(result.suite),
+        Fact(
+            "run",
+            f"{layers}, {scale.counted(result.threads, 'thread')}, seed {result.seed}"
+            f"{'' if result.tune else ', no trials'}",
+        ),
+        Fact("versions", f"convbench {software.convbench}, Python {software.python}"),
+    )
+
+
+def _cells_of(result: ResultFile, implementation: str, pass_: Pass) -> list[Cell]:
+    return [c for c in result.cells if (c.implementation, c.pass_) == (implementation, pass_)]
+
+
+def _table(result: ResultFile) -> Table:
+    columns = (
+        Column("pass", "pass"),
+        *(Column(status, word, align="right") for status, (word, _) in COUNTED.items()),
+        Column("agreement", "agreement"),
+    )
+    sections = tuple(
+        Section(
+            tuple(
+                _row(pass_, _cells_of(result, implementation, pass_))
+                for pass_ in result.suite.passes
+            ),
+            heading=implementation,
+        )
+        for implementation in result.suite.implementations
+    )
+    return Table("Agreement", columns, sections).without_empty_columns()
+
+
+def _row(pass_: Pass, cells: list[Cell]) -> Row:
+    counts = Counter(cell.status for cell in cells)
+    return Row(
+        (
+            text(pass_),
+            *(
+                text(str(counts[status]), tone) if counts[status] else MISSING
+                for status, (_, tone) in COUNTED.items()
+            ),
+            _agreement(cells),
+        )
+    )
+
+
+def _agreement(cells: list[Cell]) -> Value:
+    """How those that are right agree, at worst."""
+    found = [cell.agreement for cell in cells if cell.status == "ok" and cell.agreement]
+    if not found:
+        return MISSING
+    if all(agreement.exact for agreement in found):
+        return text("exact")
+    share = max(agreement.error_over_bound or 0 for agreement in found)
+    return text(f"{share:.2g} of the bound")
+
+
+def _legend(result: ResultFile) -> tuple[Note, ...]:
+    if not any(cell.status == "ok" for cell in result.cells):
+        return ()
+    words = (
+        "exact: integers equal the oracle's, floats lie within their rounding bound; else the "
+        "largest error is given as a part of its bound"
+    )
+    return (Note(words, "dim"),)
+
+
+def _answer(result: ResultFile) -> str:
+    sentences = [_sentence(result, name) for name in result.suite.implementations]
+    return " ".join(sentences)
+
+
+def _sentence(result: ResultFile, implementation: str) -> str:
+    """`my_conv.py:f is right in forward, wrong in kernel-gradient and has no input-gradient.`"""
+    passes: dict[str, list[str]] = {}
+    for pass_ in result.suite.passes:
+        counts = Counter(cell.status for cell in _cells_of(result, implementation, pass_))
+        bad = [word for status, (word, _) in COUNTED.items() if status in counts]
+        worst = next((w for w in ("wrong", "crashed", "right", "skipped") if w in bad), "pending")
+        if set(bad) == {"unsupported"}:
+            worst = "not checked"
+        passes.setdefault(worst, []).append(pass_)
+    clauses = [
+        f"{_VERBS.get(word, f'is {word}')} in {scale.listed(names)}"
+        for word, names in passes.items()
+    ]
+    return f"{implementation} {scale.listed(clauses)}."

@@ -1,0 +1,1 @@
+"""Keep samples and turn them into figures: the model, the file, statistics, summaries."""

@@ -1,0 +1,97 @@
+"""Make one figure of each round: an arm's two times, its ratio to another arm, the fastest arm.
+
+The typical time of a round is the mean over its visits of the logarithm of a visit's median: a
+disturbed spell is often as long as a visit, and the median of all samples would jump from one speed
+to the other. Disturbed visits are left out where the round has calm ones. The undisturbed time is
+that of the quickest eighth of all samples of the round.
+
+The ratio of two arms is paired: the median over the sweeps of the ratio of the medians of their two
+visits, which the host met in the same state more often than not.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from convbench.results.model import Benchmarks, RoundSamples
+from convbench.results.phases import with_calm
+
+QUICKEST_PART = 8
+"""An eighth of a round's samples are its quickest ones."""
+
+Logs = dict[int, float]  # by round
+Rounds = dict[int, RoundSamples]
+LogRatio = Callable[[RoundSamples, RoundSamples], float]
+
+
+def by_round(benchmarks: Benchmarks) -> dict[str, Rounds]:
+    """The rounds of every benchmark, each with its calm visits."""
+    return {name: {run.round: run for run in runs} for name, runs in with_calm(benchmarks).items()}
+
+
+def log_median(run: RoundSamples) -> float:
+    """Log of the round's typical time."""
+    if not run.visits:  # a file of an earlier version: its samples were spread over the round
+        return math.log(statistics.median(run.values))
+    visits = _log_medians(run)
+    return statistics.fmean(visits[index] for index in run.calm or range(len(visits)))
+
+
+def _log_medians(run: RoundSamples) -> list[float]:
+    return [math.log(statistics.median(visit)) for visit in run.by_visit]
+
+
+def log_undisturbed(run: RoundSamples) -> float:
+    """Log of the round's undisturbed time."""
+    return _log_of_quickest(run.values)
+
+
+def log_ratio(versus: RoundSamples, arm: RoundSamples) -> float:
+    """Log of T_versus / T_arm in a round, of their typical times."""
+    theirs, ours = _log_medians(versus), _log_medians(arm)
+    if len(theirs) == len(ours):  # visits of the same sweeps; in old files, samples of blocks
+        return statistics.median(t - o for t, o in zip(theirs, ours, strict=True))
+    return log_median(versus) - log_median(arm)
+
+
+def log_ratio_undisturbed(versus: RoundSamples, arm: RoundSamples) -> float:
+    """Log of T_versus / T_arm in a round, of their undisturbed times."""
+    return log_undisturbed(versus) - log_undisturbed(arm)
+
+
+def log_ratio_of_quickest(versus: RoundSamples, arm: RoundSamples) -> float:
+    """The same of the quickest samples; of both as many, or the arm with more is favoured."""
+    count = min(len(versus.values), len(arm.values))
+    return _log_of_quickest(versus.values[:count]) - _log_of_quickest(arm.values[:count])
+
+
+def _log_of_quickest(values: Sequence[float]) -> float:
+    """Mean of the logs of the quickest samples, an eighth of all and one at least."""
+    return statistics.fmean(map(math.log, sorted(values)[: max(1, len(values) // QUICKEST_PART)]))
+
+
+def logs_of(versus: Rounds, arm: Rounds, ratio: LogRatio = log_ratio) -> Logs:
+    return {r: ratio(versus[r], arm[r]) for r in sorted(versus.keys() & arm.keys())}
+
+
+def fastest_by_round(ways: Mapping[str, Rounds]) -> dict[int, str]:
+    """Which of some ways is taken for the fastest, in each round that all of them have.
+
+    The even rounds pick the way that stands for the odd rounds, and the other way round, so that
+    no round is used for both: a minimum picked by its own noise is too small. With one round there
+    is nothing to split.
+    """
+    rounds = sorted(set.intersection(*(set(way) for way in ways.values())))
+    halves = (rounds[::2], rounds[1::2])
+    picked: dict[int, str] = {}
+    for estimated, picking in (halves, halves[::-1]):
+        over = picking or estimated
+        if over:
+            means = {
+                name: statistics.fmean(log_median(way[r]) for r in over)
+                for name, way in ways.items()
+            }
+            picked |= dict.fromkeys(estimated, min(means, key=means.__getitem__))
+    return dict(sorted(picked.items()))

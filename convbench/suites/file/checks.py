@@ -1,0 +1,214 @@
+"""The checks: what the model finds, in our words, and what spans several keys."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from convbench.errors import LayerError
+from convbench.implementations import REGISTRY
+from convbench.own_code.description import (
+    ACTIVATION_AXES,
+    KERNEL_AXES,
+    OwnCode,
+    expression_problem,
+    is_file,
+    is_own_code,
+    layout_problem,
+    spelling_problem,
+    split,
+)
+from convbench.own_code.files import source_of
+from convbench.problem.layer import Layer, Pass
+from convbench.suites.file.document import REQUIRED_KEYS, Keys
+from convbench.suites.file.messages import (
+    EXPECTED,
+    did_you_mean,
+    field_of,
+    quoted,
+    shown,
+    unknown_key,
+    wrong_value,
+)
+from convbench.suites.file.places import Document
+from convbench.suites.file.values import image, layer_values
+
+Items = list[tuple[int, str]]
+
+
+def check_model(document: Document) -> None:
+    """Notes what the document model finds: types, ranges, unknown and missing keys."""
+    try:
+        document.kind.model.validate_python(document.value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        # Unknown keys come first: one of them may be meant for the key that is missing.
+        for details in sorted(found, key=lambda details: details["type"] == "missing"):
+            _note(document, details["type"], details["loc"])
+
+
+def _note(document: Document, kind: str, location: Keys) -> None:
+    keys = document.kind.keys_of(location)
+    if kind == "extra_forbidden":
+        text, meant = unknown_key(location, document.kind)
+        document.problem(keys, text, at=document.places[keys][0])
+        if meant:
+            document.wrong.add((*keys[:-1], meant))
+    elif kind == "missing":  # not in a layer: what it needs can stand in the defaults
+        if keys not in document.wrong:
+            expected = EXPECTED[field_of(keys, document.kind)]
+            text = f"found no key {keys[-1]}, expected {expected}"
+            document.problem(keys[:-1], text)
+    elif location[-1] == "[key]" and location[0] == "environment":
+        text = f"found {quoted(str(keys[-1]))}, expected {EXPECTED['environment key']}"
+        document.problem(keys, text, at=document.places[keys][0])
+    elif keys not in document.wrong:
+        document.problem(keys, wrong_value(keys, document.places[keys][1], document.kind))
+
+
+def check_unique(document: Document, key: str, items: Items) -> None:
+    """Notes what occurs twice in a list."""
+    first: dict[str, int] = {}
+    for i, item in items:
+        if first.setdefault(item, i) != i:
+            line = document.line((key, first[item]))
+            text = f"found {quoted(item)} again, expected it once; the first is on line {line}"
+            document.problem((key, i), text)
+
+
+def implementations(document: Document, folder: Path) -> tuple[dict[str, str], tuple[OwnCode, ...]]:
+    """The names as seen from where convbench runs, each with how the file writes it; and how those
+    are called that are the user's own code."""
+    names: Items = []
+    written: dict[str, str] = {}
+    own: list[OwnCode] = []
+    for i, name in document.items("implementations", str):
+        seen = seen_from_here(name, folder)
+        names.append((i, seen))
+        written[seen] = name
+        if is_own_code(name):
+            own.append(OwnCode(seen, seen))
+        if lacking := _expected_here(name, seen):
+            document.problem(("implementations", i), f"found {quoted(name)}, expected {lacking}")
+    for i, entry in document.items("implementations", dict):
+        if ("implementations", i) in document.wrong:
+            continue
+        code = _own_code(document, i, entry, folder)
+        names.append((i, code.name))
+        written[code.name] = str(entry.get("name", entry["code"]))
+        own.append(code)
+    check_unique(document, "implementations", sorted(names))
+    return {name: written[name] for _, name in sorted(names)}, tuple(own)
+
+
+def _own_code(document: Document, i: int, entry: dict[str, Any], folder: Path) -> OwnCode:
+    """An entry whose types are right; notes what is wrong with it all the same."""
+    keys = ("implementations", i)
+    code = seen_from_here(entry["code"], folder)
+    name = entry.get("name", code)
+    expected = "" if is_own_code(code) else "FILE.py:NAME or package.module:NAME"
+    if expected := expected or _expected_here(entry["code"], code):
+        text = f"found {quoted(entry['code'])}, expected {expected}"
+        document.problem((*keys, "code"), text)
+    if entry.get("name") in REGISTRY:
+        text = f"found {quoted(name)}, which is an implementation of convbench, expected another"
+        document.problem((*keys, "name"), text)
+    for key in ("layout", "output_layout", "kernel_layout"):
+        axes = KERNEL_AXES if key == "kernel_layout" else ACTIVATION_AXES
+        if key in entry and (problem := layout_problem(entry[key], axes)):
+            document.problem((*keys, key), f"found {quoted(entry[key])}, expected {problem}")
+    for pass_, text in entry.get("passes", {}).items():
+        if problem := expression_problem(text):
+            found = f"found {quoted(text)}, expected a Python expression: {problem}"
+            document.problem((*keys, "passes", pass_), found)
+    return OwnCode(
+        name=name,
+        code=code,
+        layout=entry.get("layout", ""),
+        kernel_layout=entry.get("kernel_layout", ""),
+        output_layout=entry.get("output_layout", ""),
+        passes={Pass(pass_): text.strip() for pass_, text in entry.get("passes", {}).items()},
+    )
+
+
+def _expected_here(name: str, seen: str) -> str:
+    """What stands for an implementation that exists, if `name` cannot."""
+    expected = expected_name(name, REGISTRY)
+    if not expected and is_own_code(name) and source_of(seen) is None:
+        where, _ = split(seen)
+        what = "file" if is_file(where) else "module"
+        expected = f"an existing {what}; there is no {shown(where)}"
+    return expected
+
+
+def expected_name(name: str, known: Collection[str]) -> str:
+    """What stands for an implementation, if `name` cannot: it is neither known nor own code."""
+    if not is_own_code(name):
+        if name in known:
+            return ""
+        return f"one of {', '.join(known)}, or your own FILE.py:NAME{did_you_mean(name, known)}"
+    problem = spelling_problem(name)
+    return f"FILE.py:NAME or package.module:NAME; {problem}" if problem else ""
+
+
+def seen_from_here(name: str, folder: Path) -> str:
+    """The name of an implementation, the user's file seen from where convbench runs."""
+    where, function = split(name)
+    if not is_own_code(name) or not is_file(where):
+        return name
+    path = os.path.normpath(folder / where)
+    return f"{path}:{function}" if function else path
+
+
+def layers(document: Document) -> list[Layer]:
+    """The layers of the entries that nothing was found wrong with so far."""
+    defaults = document.value.get("defaults", {})
+    if not isinstance(defaults, dict):
+        return []
+    result: list[Layer] = []
+    unfit: defaultdict[str, Items] = defaultdict(list)
+    entries = document.items("layers", dict)
+    for i, entry in entries:
+        given = {**defaults, **entry}
+        for key in REQUIRED_KEYS:
+            if key not in given and not document.wrong & {("layers", i, key), ("defaults", key)}:
+                text = f"found no key {key}, expected {EXPECTED[key]}, here or in defaults"
+                document.problem(("layers", i), text)
+        if document.wrong & {("layers", i), ("defaults",)}:
+            continue
+        try:
+            result.append(_layer({"name": f"layer{i + 1}", **given}))
+        except LayerError as error:
+            key, _, text = error.message.partition(": ")
+            if key in entry or key not in defaults:
+                document.problem(("layers", i, key), text)
+            else:
+                unfit[key].append((i, text))
+    for key, cases in unfit.items():
+        i, text = cases[0]
+        more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+        which = f"in layers.{i} on line {document.line(('layers', i))}{more}"
+        document.problem(("defaults", key), f"{text} ({which})")
+    _check_names(document, entries)
+    return result
+
+
+def _check_names(document: Document, entries: list[tuple[int, dict[str, Any]]]) -> None:
+    first: dict[str, int] = {}
+    for i, entry in entries:
+        name = entry.get("name", f"layer{i + 1}")
+        if isinstance(name, str) and first.setdefault(name, i) != i:
+            found = quoted(name) + ("" if "name" in entry else ", the name by position")
+            other = f"layers.{first[name]} on line {document.line(('layers', first[name]))}"
+            text = f"found {found}, expected a unique name; {other} has it too"
+            document.problem(("layers", i, "name"), text)
+
+
+def _layer(given: dict[str, Any]) -> Layer:
+    """The layer of checked keys. Raises LayerError when its numbers do not go together."""
+    return Layer(**{**layer_values(given), "input_shape": image(given["input_shape"])})

@@ -1,0 +1,390 @@
+"""The model of a suite document: types and ranges, said once for the check and for the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, Required
+
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    WithJsonSchema,
+    with_config,
+)
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+
+from convbench.implementations import REGISTRY
+from convbench.own_code.description import ACTIVATION_AXES, KERNEL_AXES
+from convbench.problem.layer import Dtype, Layer, Pass
+from convbench.suites.suite import (
+    DEFAULT_IMPLEMENTATIONS,
+    FASTEST_KERAS,
+    EffortName,
+    shipped_suites,
+)
+
+Keys = tuple[str | int, ...]  # ("layers", 2, "kernel_size"): how to reach a value from the top
+
+MAX_INTEGER = 2**31 - 1  # TensorFlow takes strides and dilations as 32-bit integers
+FIGURES = ("at_least", "at_most_bytes", "per_cent_of_peak")  # a rule has exactly one
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+TOP = "at the top level of the file"
+
+_PADDING = "^([Vv][Aa][Ll][Ii][Dd]|[Ss][Aa][Mm][Ee])$"  # JSON Schema has no (?i)
+STRICT = ConfigDict(strict=True, extra="forbid")
+_RULE = ConfigDict(
+    **STRICT,
+    json_schema_extra={
+        "oneOf": [{"required": [figure]} for figure in FIGURES],
+        "dependentRequired": {"at_least": ["versus"], "versus": ["at_least"]},
+        "if": {"properties": {"of": {"const": "geometric_mean"}}, "required": ["of"]},
+        "then": {"required": ["at_least"]},
+    },
+)
+
+Size = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+Pad = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+SizeOrPair = Size | Annotated[list[Size], Field(min_length=2, max_length=2)]
+PadPair = Annotated[list[Pad], Field(min_length=2, max_length=2)]
+PadPairs = Annotated[list[PadPair], Field(min_length=2, max_length=2)]
+Shape = Annotated[list[Size], Field(min_length=2, max_length=3)]
+PaddingName = Annotated[
+    str,
+    Field(pattern=_PADDING),
+    WithJsonSchema(
+        {"anyOf": [{"enum": ["valid", "same"]}, {"pattern": _PADDING, "type": "string"}]}
+    ),
+]
+LayerName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
+SuiteName = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f\x7f]+$", max_length=100)]
+PassName = Annotated[Pass, Field(strict=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+VariableValue = Annotated[str, Field(pattern=r"^[^\x00]*$")] | int | None
+
+
+def _one_of(*names: str) -> WithJsonSchema:
+    """In the schema: one of these names, or the user's own code."""
+    own = {"pattern": r":|\.py$", "type": "string"}
+    return WithJsonSchema({"anyOf": [{"enum": list(names)}, own]})
+
+
+ImplementationName = Annotated[str, _one_of(*REGISTRY)]
+VersusName = Annotated[str, _one_of(*REGISTRY, FASTEST_KERAS)]
+
+
+def _layout(axes: str) -> Any:
+    return Field(pattern=f"^[{axes}]{{2,4}}$")
+
+
+def about(description: str, **more: Any) -> Any:
+    return Field(description=description, json_schema_extra=more)
+
+
+@with_config(STRICT)
+class LayerKeys(TypedDict, total=False):
+    """What layers have in common; a layer's own keys win."""
+
+    input_shape: Annotated[
+        Shape,
+        about("[height, width, channels] of the input; [height, width] has one channel."),
+    ]
+    filters: Annotated[Size, about("Number of filters: the channels of the output.")]
+    kernel_size: Annotated[
+        SizeOrPair, about("[height, width] of the kernel, or one integer for both.")
+    ]
+    strides: Annotated[
+        SizeOrPair, about("[down, across] steps of the kernel, or one integer for both.")
+    ]
+    padding: Annotated[
+        PaddingName | Pad | PadPairs,
+        about(
+            "valid (none), same (as Keras), the rows and columns of zeros on every side, "
+            "or four pads [[top, bottom], [left, right]]."
+        ),
+    ]
+    dilation_rate: Annotated[
+        SizeOrPair, about("Distance [down, across] of the kernel's taps, or one integer for both.")
+    ]
+    groups: Annotated[
+        Size, about("Groups of channels, each with its own filters; divides both numbers.")
+    ]
+    use_bias: Annotated[bool, about("Whether the forward pass adds a bias.")]
+    batch_size: Annotated[Size, about("Number of images in a batch.")]
+    dtype: Annotated[Dtype, about("Type of every array.")]
+    count: Annotated[Size, about("How often the network has this layer: its weight in totals.")]
+
+
+@with_config(STRICT)
+class LayerEntry(LayerKeys, total=False):
+    """One 2-D convolution, in the names of Keras Conv2D."""
+
+    name: Annotated[
+        LayerName, about("Unique in the suite. Left out: layer1, layer2, ... by position.")
+    ]
+
+
+@with_config(_RULE)
+class RuleEntry(TypedDict, total=False):
+    """What `convbench gate` holds the cells of an implementation to: one figure."""
+
+    implementation: Required[
+        Annotated[
+            ImplementationName,
+            about("Whose cells: one of the suite's implementations.", title="Implementation"),
+        ]
+    ]
+    versus: Annotated[
+        VersusName,
+        about(
+            "What at_least is a speedup over: another of the suite's implementations, or "
+            f"{FASTEST_KERAS}.",
+            title="Versus",
+        ),
+    ]
+    pass_: Annotated[
+        PassName,
+        Field(alias="pass"),
+        about("The pass that the rule is for. Left out: every pass."),
+    ]
+    layer: Annotated[
+        LayerName, about("The layers that the rule is for: a pattern such as conv*.", default="*")
+    ]
+    of: Annotated[
+        Literal["each", "geometric_mean"],
+        about("Whether at_least holds for each cell or for their geometric mean.", default="each"),
+    ]
+    at_least: Annotated[Positive, about("The least speedup over versus.")]
+    at_most_bytes: Annotated[
+        int, Field(ge=1), about("The most bytes of memory at the peak, operands excluded.")
+    ]
+    per_cent_of_peak: Annotated[
+        Positive, about("The least rate, in per cent of the machine's measured peak.")
+    ]
+
+
+@with_config(STRICT)
+class OwnEntry(TypedDict, total=False):
+    """Your own code, and how it is called."""
+
+    code: Required[
+        Annotated[
+            str,
+            about(
+                "FILE.py, FILE.py:NAME (the file relative to this one) or package.module:NAME: "
+                "a function f(x, kernel), or a class or module with forward, input_gradient and "
+                "kernel_gradient."
+            ),
+        ]
+    ]
+    name: Annotated[LayerName, about("What reports call it. Left out: its code.")]
+    layout: Annotated[
+        str, _layout(ACTIVATION_AXES), about("Axes of the input.", default=ACTIVATION_AXES)
+    ]
+    output_layout: Annotated[
+        str,
+        _layout(ACTIVATION_AXES),
+        about("Axes of the output and its gradient. Left out: the layout, if it has four axes."),
+    ]
+    kernel_layout: Annotated[
+        str,
+        _layout(KERNEL_AXES),
+        about("Axes of the kernel: filters O, channels of a group I, H, W.", default=KERNEL_AXES),
+    ]
+    passes: Annotated[
+        dict[PassName, str],
+        Field(min_length=1),
+        about(
+            "How each pass is called, as a Python expression of x, kernel, output_gradient, "
+            "strides, padding and so on."
+        ),
+    ]
+
+
+def _kind_of_entry(entry: object) -> str:
+    return "own" if isinstance(entry, dict) else "name"
+
+
+Entry = Annotated[
+    Annotated[ImplementationName, Tag("name")] | Annotated[OwnEntry, Tag("own")],
+    Discriminator(_kind_of_entry),
+]
+
+
+@with_config(STRICT)
+class ProvenanceEntry(TypedDict, total=False):
+    """Where the layers come from; written by `convbench import`."""
+
+    source: Required[Annotated[str, about("What was imported.")]]
+    format: Required[Annotated[str, about("Its format.")]]
+    read: Required[Annotated[int, Field(ge=0), about("Convolutions that were found in it.")]]
+    merged: Required[Annotated[int, Field(ge=0), about("Of these, how many equal an earlier one.")]]
+    tools: Annotated[list[str], about("The versions that read it.")]
+    notes: Annotated[list[str], about("What was changed, and what was not followed.")]
+    left_out: Annotated[list[str], about("Entries that are no layers, each with the reason.")]
+
+
+Gate = Annotated[
+    list[RuleEntry],
+    Field(min_length=1),
+    about("The rules that `convbench gate` holds a run to.", uniqueItems=True),
+]
+
+
+@with_config(STRICT)
+class SuiteDocument(TypedDict, total=False):
+    """Layers to measure, and with what."""
+
+    name: Annotated[
+        SuiteName, about("Name of the suite and of its result files. Left out: the file's name.")
+    ]
+    description: Annotated[str, about("What the suite is for.")]
+    defaults: Annotated[
+        LayerKeys, about("Keys of every layer that does not give its own.", title="Defaults")
+    ]
+    layers: Required[
+        Annotated[list[LayerEntry], Field(min_length=1), about("The convolutions to measure.")]
+    ]
+    implementations: Annotated[
+        list[Entry],
+        Field(min_length=1),
+        about(
+            "Registered names, or your own code as FILE.py:NAME, the file relative to this one, "
+            "or as a mapping that says how it is called.",
+            default=list(DEFAULT_IMPLEMENTATIONS),
+            uniqueItems=True,
+        ),
+    ]
+    passes: Annotated[
+        list[PassName],
+        Field(min_length=1),
+        about("The computations to measure.", default=list(map(str, Pass)), uniqueItems=True),
+    ]
+    threads: Annotated[
+        Literal["all"] | Size, about("Threads that every implementation gets.", default="all")
+    ]
+    effort: Annotated[
+        EffortName, about("How much is measured, unless --effort says.", default="standard")
+    ]
+    environment: Annotated[
+        dict[Variable, VariableValue],
+        about(
+            "Environment variables to set for every measurement; null unsets one.",
+            additionalProperties=False,
+        ),
+    ]
+    gate: Gate
+    provenance: Annotated[
+        ProvenanceEntry,
+        about("What `convbench import` read the layers from.", title="Provenance"),
+    ]
+
+
+@with_config(STRICT)
+class RulesDocument(TypedDict):
+    """Rules in a file of their own, for runs of any suite."""
+
+    gate: Gate
+
+
+LAYER_KEYS = tuple(LayerKeys.__annotations__)
+ENTRY_KEYS = ("name", *LAYER_KEYS)
+OWN_KEYS = tuple(OwnEntry.__annotations__)
+RULE_KEYS = tuple(key.rstrip("_") for key in RuleEntry.__annotations__)
+PROVENANCE_KEYS = tuple(ProvenanceEntry.__annotations__)
+SUITE_KEYS = tuple(SuiteDocument.__annotations__)
+REQUIRED_KEYS = tuple(f.name for f in fields(Layer) if f.default is MISSING and f.name != "name")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: what it is called, its model, and the keys of each place in it.
+
+    `homes` has the keys of each place as messages call it, `places` those of a place as the model
+    does, by the innermost key or tag. `depths` tells how long the keys to a value under a top key
+    are, where not 2: a problem inside of a value is told at the value, at layers.0.strides and not
+    at layers.0.strides.1. `tags` tells where the model puts the tag of a union. `choices` are the
+    names that can stand for a field. `shipped` are the files known by name, `command` reads one.
+    """
+
+    name: str
+    model: TypeAdapter[Any]
+    homes: dict[str, tuple[str, ...]]
+    places: dict[str, tuple[str, ...]]
+    depths: dict[str, int]
+    tags: dict[str, int] = field(default_factory=dict)
+    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    shipped: Callable[[], dict[str, Path]] = dict
+    command: str = ""
+
+    def keys_of(self, location: Keys) -> Keys:
+        """The keys to the value that the model finds something wrong at, or in."""
+        top = str(location[0])
+        if tag := self.tags.get(top):
+            location = (*location[:tag], *location[tag + 1 :])
+        return location[: self.depths.get(top, 2)]
+
+    def keys_at(self, location: Keys) -> tuple[str, ...]:
+        """The keys of the innermost place that the last key of a location stands in."""
+        known = [self.places[str(key)] for key in location[:-1] if key in self.places]
+        return known[-1] if known else self.homes[TOP]
+
+
+SUITE = Kind(
+    "suite",
+    TypeAdapter(SuiteDocument),
+    {
+        TOP: SUITE_KEYS,
+        "in a layer or in defaults": ENTRY_KEYS,
+        "in a rule of gate": RULE_KEYS,
+        "in an entry of implementations": OWN_KEYS,
+        "in provenance": PROVENANCE_KEYS,
+    },
+    places={
+        "layers": ENTRY_KEYS,
+        "defaults": LAYER_KEYS,
+        "gate": RULE_KEYS,
+        "implementations": OWN_KEYS,
+        "provenance": PROVENANCE_KEYS,
+    },
+    depths={"layers": 3, "gate": 3, "threads": 1, "effort": 1, "implementations": 3},
+    tags={"implementations": 2},
+    shipped=shipped_suites,
+    command="convbench run",
+)
+RULES = Kind(
+    "rules file",
+    TypeAdapter(RulesDocument),
+    {TOP: tuple(RulesDocument.__annotations__), "in a rule of gate": RULE_KEYS},
+    places={"gate": RULE_KEYS},
+    depths={"gate": 3},
+)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a suite document, for editors and for other programs."""
+    schema = SUITE.model.json_schema()
+    for model in ("LayerKeys", "LayerEntry"):
+        add_defaults(schema["$defs"][model]["properties"], Layer)
+    in_each_layer = [
+        {
+            "if": {"properties": {"defaults": {"required": [key]}}, "required": ["defaults"]},
+            "else": {"properties": {"layers": {"items": {"required": [key]}}}},
+        }
+        for key in REQUIRED_KEYS
+    ]
+    return {"$schema": DRAFT, **schema, "title": "convbench suite", "allOf": in_each_layer}
+
+
+def add_defaults(properties: dict[str, Any], described: type[Any]) -> None:
+    """Says in a schema what a key is that is left out: the default of the dataclass."""
+    for f in fields(described):
+        if f.name in properties and f.default not in (MISSING, None, ""):
+            # A layer without pads of its own has `valid`; pairs are written as one integer.
+            value = f.default[0] if isinstance(f.default, tuple) else f.default
+            properties[f.name]["default"] = value

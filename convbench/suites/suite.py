@@ -1,0 +1,176 @@
+"""A suite: the layers, implementations and passes of one YAML file, and how it is found by name."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from convbench.errors import ConvbenchError
+from convbench.own_code.description import OwnCode, is_own_code
+from convbench.problem.layer import Layer, Pass
+
+DEFAULT_IMPLEMENTATIONS = ("loop", "im2col", "keras", "keras-graph")
+
+KERAS_WAYS = ("keras", "keras-graph", "keras-xla")
+"""The ways to run Keras Conv2D."""
+
+LOOP = "loop"
+"""The reference loop, with which everything is compared where a suite has it."""
+
+FASTEST_KERAS = "fastest-keras"
+"""What `versus` calls the fastest of the Keras ways that a suite has."""
+
+
+# Field names with a trailing underscore are Python keywords; files have them without it.
+FILE_NAMES = {"alias_generator": lambda name: name.rstrip("_"), "populate_by_name": True}
+
+EffortName = Literal["smoke", "quick", "standard", "rigorous"]
+
+
+Quantity = Literal["speedup", "fraction_of_peak", "peak_bytes"]
+"""What a rule can limit: a ratio of times, a rate over the measured peak, or memory in bytes."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A floor of a gate: exactly one of `at_least`, `at_most_bytes` and `per_cent_of_peak`.
+
+    `at_least` is a speedup over `versus`, of each matching cell or of their geometric mean;
+    `at_most_bytes` a peak memory; `per_cent_of_peak` a rate over the measured peak. `pass_` None is
+    every pass, `layer` a pattern as shells have them.
+    """
+
+    implementation: str
+    versus: str | None = None
+    pass_: Pass | None = None
+    layer: str = "*"
+    of: Literal["each", "geometric_mean"] = "each"
+    at_least: float | None = None
+    at_most_bytes: int | None = None
+    per_cent_of_peak: float | None = None
+
+    __pydantic_config__ = FILE_NAMES
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no file that was checked can hold."""
+        figures = [self.at_least, self.at_most_bytes, self.per_cent_of_peak]
+        given = [figure for figure in figures if figure is not None]
+        if len(given) != 1 or not 0 < given[0] < math.inf:
+            raise ValueError(
+                "a rule has one positive at_least, at_most_bytes or per_cent_of_peak, "
+                f"found {given or 'none'}"
+            )
+        if (self.at_least is None) != (self.versus is None):
+            raise ValueError("a rule has versus beside at_least, and only there")
+
+    @property
+    def quantity(self) -> Quantity:
+        """The quantity that the rule limits."""
+        if self.at_most_bytes is not None:
+            return "peak_bytes"
+        return "speedup" if self.per_cent_of_peak is None else "fraction_of_peak"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the layers of an imported suite come from.
+
+    `read` convolutions were found in `source`; `merged` of them equal an earlier one, which counts
+    for them. `left_out` names the entries that are no layers of ours, with the place and the
+    reason, `notes` what was changed or not followed. `tools` are the versions that read it.
+    """
+
+    source: str
+    format: str
+    read: int
+    merged: int
+    tools: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What one YAML file asks for; `effort` and `threads` are what the command line leaves open.
+
+    `environment` maps variables to values, None unsets one.
+
+    `gate` are the floors that `convbench gate` holds a run to.
+
+    `own` says how those of the implementations are called that are the user's own code; one that is
+    spelled FILE.py:NAME and called by our conventions need not be there.
+
+    `source` is the file as the user named it, for messages; `provenance` where `convbench import`
+    found the layers.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    implementations: tuple[str, ...] = DEFAULT_IMPLEMENTATIONS
+    passes: tuple[Pass, ...] = tuple(Pass)
+    threads: int | Literal["all"] = "all"
+    effort: EffortName = "standard"
+    environment: dict[str, str | None] = field(default_factory=dict)
+    description: str = ""
+    source: str = ""
+    gate: tuple[Rule, ...] = ()
+    own: tuple[OwnCode, ...] = ()
+    provenance: Provenance | None = None
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """What its cells are of: its layers; without any, it is the training of a network."""
+        return tuple(layer.name for layer in self.layers) or (self.name,)
+
+    def is_own(self, implementation: str) -> bool:
+        """Whether an implementation is the user's own code."""
+        return is_own_code(implementation) or implementation in {own.name for own in self.own}
+
+
+def shard(suite: Suite, index: int, count: int) -> Suite:
+    """The layers that fall into part `index` (from 1) of `count`, by a hash of their names: the
+    same on every machine, whatever else the suite has.
+
+    Raises ConvbenchError where no layer does.
+    """
+    layers = tuple(layer for layer in suite.layers if _hash(layer.name) % count == index - 1)
+    if not layers:
+        raise ConvbenchError(
+            f"no layer of {suite.name} falls into shard {index}/{count}",
+            hint=f"it has {len(suite.layers)} layers: use fewer shards",
+        )
+    return replace(suite, layers=layers)
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(sha256(name.encode()).digest()[:8])
+
+
+def shipped_suites() -> dict[str, Path]:
+    """Suites by name: installed beside the package, or in configs/ of a checkout."""
+    return _shipped("suite")
+
+
+def shipped_networks() -> dict[str, Path]:
+    """Networks by name, from the same folder."""
+    return _shipped("network")
+
+
+def _shipped(kind: str) -> dict[str, Path]:
+    """The files whose first line names the schema of that kind."""
+    package = Path(__file__).parents[1]
+    folder = next(
+        (f for f in (package / "configs", package.parent / "configs") if f.is_dir()), None
+    )
+    paths = [] if folder is None else sorted(folder.glob("*.yaml"))
+    return {
+        path.stem: path for path in paths if _schema_line(path).endswith(f"={kind}.schema.json")
+    }
+
+
+def _schema_line(path: Path) -> str:
+    with path.open(encoding="utf-8") as stream:
+        return stream.readline().rstrip()

@@ -1,0 +1,195 @@
+"""The model of a network file: types and ranges, said once for the check and for the schema."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any, Literal, Required
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, with_config
+from typing_extensions import TypedDict
+
+from convbench.problem.layer import Dtype
+from convbench.suites.file.document import (
+    DRAFT,
+    STRICT,
+    TOP,
+    Kind,
+    Pad,
+    PaddingName,
+    PadPairs,
+    Positive,
+    Shape,
+    Size,
+    SizeOrPair,
+    SuiteName,
+    about,
+    add_defaults,
+)
+from convbench.suites.suite import shipped_networks
+from convbench.training.network import NAMES, SGD, Adam, Network
+
+OPTIMIZERS: dict[str, type[SGD | Adam]] = {"sgd": SGD, "adam": Adam}
+LAYERS = {name: kind for kind, name in NAMES.items()}
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+UseBias = Annotated[bool, about("Whether a bias is added.")]
+
+
+@with_config(STRICT)
+class Conv2DKeys(TypedDict, total=False):
+    """A convolution, in the names of Keras Conv2D."""
+
+    filters: Required[Annotated[Size, about("Number of filters: the channels of the output.")]]
+    kernel_size: Required[
+        Annotated[SizeOrPair, about("[height, width] of the kernel, or one integer for both.")]
+    ]
+    strides: Annotated[SizeOrPair, about("[down, across] steps, or one integer for both.")]
+    padding: Annotated[
+        PaddingName | Pad | PadPairs,
+        about("valid, same, zeros on every side, or [[top, bottom], [left, right]]."),
+    ]
+    dilation_rate: Annotated[SizeOrPair, about("Distance of the taps, or one integer for both.")]
+    groups: Annotated[Size, about("Groups of channels, each with its own filters.")]
+    use_bias: UseBias
+
+
+@with_config(STRICT)
+class MaxPooling2DKeys(TypedDict, total=False):
+    """The largest value of each window."""
+
+    pool_size: Annotated[SizeOrPair, about("[height, width] of a window, or one integer.")]
+    strides: Annotated[SizeOrPair, about("Steps of the window. Left out: pool_size.")]
+    padding: Annotated[PaddingName, about("valid or same.")]
+
+
+@with_config(STRICT)
+class DenseKeys(TypedDict, total=False):
+    """A matrix product with what flatten or another dense layer gives."""
+
+    units: Required[Annotated[Size, about("Number of outputs.")]]
+    use_bias: UseBias
+
+
+@with_config(STRICT)
+class NoKeys(TypedDict):
+    """A layer that has nothing to choose."""
+
+
+@with_config(ConfigDict(**STRICT, json_schema_extra={"minProperties": 1, "maxProperties": 1}))
+class LayerMapping(TypedDict, total=False):
+    """One layer with its keys."""
+
+    conv2d: Annotated[Conv2DKeys, about("A convolution.", title="conv2d")]
+    relu: Annotated[NoKeys, about("max(x, 0).", title="relu")]
+    max_pooling2d: Annotated[MaxPooling2DKeys, about("Maxima of windows.", title="pooling")]
+    flatten: Annotated[NoKeys, about("Images to rows of features.", title="flatten")]
+    dense: Annotated[DenseKeys, about("A matrix product.", title="dense")]
+
+
+@with_config(STRICT)
+class SGDKeys(TypedDict, total=False):
+    """Gradient descent, with or without momentum."""
+
+    name: Required[Annotated[Literal["sgd"], about("Which optimiser.")]]
+    learning_rate: Annotated[Positive, about("Length of a step.")]
+    momentum: Annotated[float, Field(ge=0, le=1), about("How much of the last step is kept.")]
+    nesterov: Annotated[bool, about("Whether momentum is Nesterov's.")]
+
+
+@with_config(STRICT)
+class AdamKeys(TypedDict, total=False):
+    """Adam."""
+
+    name: Required[Annotated[Literal["adam"], about("Which optimiser.")]]
+    learning_rate: Annotated[Positive, about("Length of a step.")]
+    beta_1: Annotated[Beta, about("Decay of the mean of the gradients.")]
+    beta_2: Annotated[Beta, about("Decay of the mean of their squares.")]
+    epsilon: Annotated[Positive, about("Added to the divisor.")]
+
+
+def _kind_of_layer(entry: object) -> str:
+    return "mapping" if isinstance(entry, dict) else "bare"
+
+
+def _kind_of_optimizer(entry: object) -> str:
+    if not isinstance(entry, dict):
+        return "bare"
+    if entry.get("name") in ("sgd", "adam"):
+        return str(entry["name"])
+    return "sgd" if entry.keys() & {"momentum", "nesterov"} else "adam"
+
+
+@with_config(STRICT)
+class NetworkDocument(TypedDict, total=False):
+    """A small network for `convbench train`."""
+
+    name: Annotated[SuiteName, about("Name of the network. Left out: the file's name.")]
+    description: Annotated[str, about("What the network is for.")]
+    input_shape: Required[
+        Annotated[Shape, about("[height, width, channels]; [height, width] has one channel.")]
+    ]
+    batch_size: Annotated[Size, about("Number of images in a batch.")]
+    epochs: Annotated[Size, about("How often every image is seen.")]
+    dtype: Annotated[Dtype, about("Type of every array.")]
+    optimizer: Annotated[
+        Annotated[Literal["sgd", "adam"], Tag("bare")]
+        | Annotated[SGDKeys, Tag("sgd")]
+        | Annotated[AdamKeys, Tag("adam")],
+        Discriminator(_kind_of_optimizer),
+        about("Its name, or a mapping of name and settings.", default="adam"),
+    ]
+    layers: Required[
+        Annotated[
+            list[
+                Annotated[
+                    Annotated[Literal["relu", "flatten", "max_pooling2d"], Tag("bare")]
+                    | Annotated[LayerMapping, Tag("mapping")],
+                    Discriminator(_kind_of_layer),
+                ]
+            ],
+            Field(min_length=1),
+            about("The layers in their order; the last is dense."),
+        ]
+    ]
+
+
+_LAYER_KEYS = {name: tuple(f.name for f in fields(kind)) for name, kind in LAYERS.items()}
+_OPTIMIZER_KEYS = {
+    name: ("name", *(f.name for f in fields(kind))) for name, kind in OPTIMIZERS.items()
+}
+
+NETWORK = Kind(
+    "network",
+    TypeAdapter(NetworkDocument),
+    {
+        TOP: tuple(NetworkDocument.__annotations__),
+        "in layers": tuple(LAYERS),
+        **{f"in {name}": keys for name, keys in _LAYER_KEYS.items()},
+        **{f"in optimizer {name}": keys for name, keys in _OPTIMIZER_KEYS.items()},
+    },
+    places={"layers": tuple(LAYERS), **_LAYER_KEYS, **_OPTIMIZER_KEYS},
+    depths={"layers": 4, "input_shape": 1},
+    tags={"layers": 2, "optimizer": 1},
+    choices={
+        "network layers[]": tuple(LAYERS),
+        "optimizer": tuple(OPTIMIZERS),
+        "optimizer name": tuple(OPTIMIZERS),
+    },
+    shipped=shipped_networks,
+    command="convbench train",
+)
+
+
+def network_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a network file."""
+    schema = NETWORK.model.json_schema()
+    models = {"Conv2DKeys": "conv2d", "MaxPooling2DKeys": "max_pooling2d", "DenseKeys": "dense"}
+    for model, name in models.items():
+        add_defaults(schema["$defs"][model]["properties"], LAYERS[name])
+    for model, kind in (("SGDKeys", SGD), ("AdamKeys", Adam)):
+        add_defaults(schema["$defs"][model]["properties"], kind)
+    properties = schema["properties"]
+    optimizer = properties.pop("optimizer")
+    add_defaults(properties, Network)
+    properties["optimizer"] = optimizer
+    return {"$schema": DRAFT, **schema, "title": "convbench network"}

@@ -1,0 +1,108 @@
+"""Ask a worker to train a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from convbench.measure.messages import Request
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from convbench.measure.bench import Bench
+    from convbench.training.arms import Arm, Connected, Setup, Summary, Trained
+    from convbench.training.trainer import State
+
+_ARM = "training"
+"""The key under which a bench keeps the network that was connected last."""
+
+
+def _arm(bench: Bench) -> Arm:
+    arm: Arm = bench.kept[_ARM]
+    return arm
+
+
+@dataclass(frozen=True)
+class Connect(Request["Connected"]):
+    """Connect a network, so as to train it; the requests below are about that one.
+
+    With `warm`, it also takes the steps that only cost time once: allocation, trials, compilation.
+    """
+
+    setup: Setup
+    implementation: str
+    warm: bool = False
+
+    def answer(self, bench: Bench) -> Connected:
+        from convbench.training import arms
+
+        arm = bench.kept[_ARM] = arms.connect(self.setup, self.implementation, bench.threads)
+        if self.warm:
+            arm.warm_up()
+            arm.restart()
+        return arm.connected
+
+
+@dataclass(frozen=True)
+class Follow(Request["tuple[float, dict[str, NDArray[np.floating[Any]]]]"]):
+    """Take one step, from `state` if there is one; the answer is its loss and the weights after."""
+
+    state: State | None = None
+
+    def answer(self, bench: Bench) -> tuple[float, dict[str, NDArray[np.floating[Any]]]]:
+        return _arm(bench).follow(self.state)
+
+
+@dataclass(frozen=True)
+class Train(Request["Trained"]):
+    """Take this many steps, or as many as `seconds` allow."""
+
+    steps: int
+    seconds: float
+
+    def answer(self, bench: Bench) -> Trained:
+        return _arm(bench).train(self.steps, self.seconds)
+
+
+@dataclass(frozen=True)
+class GoOn(Request[None]):
+    """Take up a training at a state that was saved."""
+
+    state: State
+
+    def answer(self, bench: Bench) -> None:
+        _arm(bench).resume(self.state)
+
+
+@dataclass(frozen=True)
+class Restart(Request[None]):
+    """Go back to the initial weights; what was compiled and allocated stays."""
+
+    def answer(self, bench: Bench) -> None:
+        _arm(bench).restart()
+
+
+@dataclass(frozen=True)
+class Accuracy(Request[float]):
+    """Tell which part of the held-out images is classified right."""
+
+    def answer(self, bench: Bench) -> float:
+        return _arm(bench).accuracy()
+
+
+@dataclass(frozen=True)
+class Summarise(Request["Summary"]):
+    """Tell where the time of all steps went, and what `auto` took."""
+
+    def answer(self, bench: Bench) -> Summary:
+        return _arm(bench).summary()
+
+
+@dataclass(frozen=True)
+class GetState(Request["State | None"]):
+    """Tell where the training stands; None for Keras, which keeps its own state."""
+
+    def answer(self, bench: Bench) -> State | None:
+        return _arm(bench).state()
