@@ -17,6 +17,7 @@ from convbench.implementations.numpy.loop import Loop
 from convbench.machine import tuning
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
+from convbench.problem.unsupported import Unsupported
 from convbench.report.views.run_notes import choice_notes
 from convbench.results.model import CellLedger
 from tests.cli import TINY, convbench
@@ -48,7 +49,9 @@ class Transform(Im2col):
     name = TRANSFORM
 
     def unsupported(self, layer, pass_):
-        return None if layer.kernel_size == (3, 3) else "kernel_size: it knows 3x3 only"
+        if layer.kernel_size == (3, 3):
+            return None
+        return Unsupported("it knows 3x3 only", ("kernel_size",))
 
     def exact(self, layer, pass_):
         return False
@@ -210,7 +213,8 @@ def test_what_no_candidate_computes_is_unsupported(known, monkeypatch):
     auto = Auto()
     assert auto.unsupported(LAYER, FORWARD) is None
     reason = auto.unsupported(replace(LAYER, kernel_size=(2, 2)), FORWARD)
-    assert reason == "winograd: kernel_size: it knows 3x3 only"
+    assert reason.why == "winograd: it knows 3x3 only"
+    assert reason.lacks == ("kernel_size",)
 
 
 @pytest.mark.parametrize("pass_", Pass)

@@ -20,6 +20,7 @@ import pytest
 from rich.console import Console
 
 from convbench.problem.layer import Layer, Pass
+from convbench.problem.unsupported import Unsupported
 from convbench.report import render
 from convbench.report.formats.terminal import print_report
 from convbench.report.views.check_tables import report
@@ -32,6 +33,7 @@ GOLDEN = Path(__file__).parent / "golden" / "check"
 VIEWS = ("80", "txt", "md", "csv")
 EXAMPLE = "examples/my_conv.py"
 OWN = "my_conv.py:Conv"
+TAKES_NO_BIAS = Unsupported("Conv.forward takes no bias", ("bias",), "Conv.forward")
 LAYERS = tuple(
     Layer(name, (9, 8, 3), 4, (3, 2), batch_size=2, use_bias=name == "bias")
     for name in ("plain", "bias", "wide", "[bold]", "last")
@@ -70,7 +72,7 @@ def checked():
     plain, bias, wide, bold, last = LAYERS
     cells = [
         cell(plain, f, "ok", agrees, said=("my_conv.py:3: printed: hello",)),
-        cell(bias, f, "unsupported", reason="Conv.forward takes no bias"),
+        replace(cell(bias, f, "unsupported", reason=TAKES_NO_BIAS.why), unsupported=TAKES_NO_BIAS),
         cell(wide, f, "wrong", wrong(flipped), "the kernel is flipped"),
         cell(bold, f, "wrong", wrong(replace(flipped, example=None)), "the kernel is flipped"),
         cell(last, f, "wrong", wrong(nothing), "3 of 9 elements differ"),

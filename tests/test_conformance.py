@@ -72,7 +72,7 @@ def _prepared(name, pass_):
     implementation = implementations.get(name)
     reason = implementation.unsupported(LARGER, pass_)
     if reason is not None:
-        pytest.skip(reason)
+        pytest.skip(reason.why)
     return implementation.prepare(LARGER, pass_, THREADS)
 
 

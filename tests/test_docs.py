@@ -74,8 +74,8 @@ def example():
 def test_the_example_agrees(example, layer, pass_):
     reason = example.unsupported(layer, pass_)
     if reason is not None:
-        assert isinstance(reason, str)
-        assert reason
+        assert reason.why
+        assert reason.lacks
         return
     found = check(example, layer, pass_, threads=1, seed=1)
     assert found.verdict == "agrees", found.diagnosis

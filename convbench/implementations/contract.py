@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
+from convbench.problem.unsupported import Unsupported
 
 Float64 = NDArray[np.float64]
 
@@ -67,8 +68,8 @@ class Implementation(Protocol):
     name: str
     runtime: str
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
-        """Why it cannot compute this pass of this layer, or None."""
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
+        """What keeps it from computing this pass of this layer; None where nothing does."""
         ...
 
     def chosen(self, layer: Layer, pass_: Pass, threads: int) -> Implementation:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from convbench.implementations.contract import Float64, Implementation, Ledger, Prepared
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
+from convbench.problem.unsupported import Unsupported
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class VariantImplementation(Implementation):
         self._delay = variant.delay
         self._inner = inner
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         return self._inner.unsupported(layer, pass_)
 
     def chosen(self, layer: Layer, pass_: Pass, threads: int) -> Implementation:

@@ -29,10 +29,10 @@ from convbench.measure.messages import (
     Visit,
 )
 from convbench.measure.probes import probe
-from convbench.own_code.saying import describe_exception, listening, trace
+from convbench.own_code.saying import describe_exception, listening, place_of, trace
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
-from convbench.results.model import Explanation, Memory
+from convbench.results.model import Explanation, Memory, Raised
 
 SLOW_CALL_S = 0.03
 """From this many seconds on, the start-up within a first call is nothing beside the call."""
@@ -68,7 +68,8 @@ class Bench:
                 answer = self._advised(failure_of(error), implementation, request)
         if isinstance(answer, Refused):
             return answer
-        answer = replace(answer, said=(*said.lines, *answer.said))
+        words = (*said.lines, *answer.said)
+        answer = replace(answer, said=words, said_left_out=said.left_out)
         if isinstance(answer, Failure):
             raise CellFailedError(answer)
         return answer
@@ -153,7 +154,8 @@ def failure_of(error: BaseException) -> Failure:
         return error.failure
     if isinstance(error, ImplementationError | TrainingError):
         return Failure(error.message, is_usage=True, hint=error.hint)
-    return Failure(describe_exception(error), trace(error))
+    raised = Raised(type(error).__name__, place_of(error))
+    return Failure(describe_exception(error), trace(error), raised=raised)
 
 
 def _max_rss() -> int:

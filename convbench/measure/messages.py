@@ -15,7 +15,8 @@ from convbench.implementations.variants import Variant
 from convbench.machine.description import BlasLibrary, Calibration
 from convbench.own_code.description import OwnCode
 from convbench.problem.layer import Layer, Pass
-from convbench.results.model import Agreement, Explanation, Memory, Probe
+from convbench.problem.unsupported import Unsupported
+from convbench.results.model import Agreement, Explanation, Memory, Probe, Raised
 
 if TYPE_CHECKING:
     from convbench.measure.bench import Bench
@@ -63,14 +64,17 @@ class Ready:
 class Failure:
     """What a worker sends when a request raised: one sentence, with the place in the user's code.
 
-    `said` is what the code printed before, and the user's frames of the exception. `is_usage` means
-    that no layer can be computed, because what was named is not there or cannot be called.
+    `said` is what the code printed before, without `said_left_out` further lines, and the user's
+    frames of the exception. `is_usage` means that no layer can be computed, because what was named
+    is not there or cannot be called.
     """
 
     reason: str
     said: tuple[str, ...] = ()
+    said_left_out: int = 0
     is_usage: bool = False
     hint: str | None = None
+    raised: Raised | None = None
 
 
 class CellFailedError(Exception):
@@ -88,7 +92,7 @@ class CellFailedError(Exception):
 class Refused:
     """What Check and Meter answer when own code turns out not to support the layer."""
 
-    reason: str
+    unsupported: Unsupported
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,15 @@ class Checked:
     """What a check found.
 
     `call_s` is the time of one warm call; it is rough, since several workers check at a time.
-    `said` is what own code printed and warned of. Each of `explanations` explains a wrong result on
-    its own; the likeliest comes first.
+    `said` is what own code printed and warned of, without `said_left_out` further lines. Each of
+    `explanations` explains a wrong result on its own; the likeliest comes first.
     """
 
     agreement: Agreement
     call_s: float
     ledger: Ledger
     said: tuple[str, ...] = ()
+    said_left_out: int = 0
     explanations: tuple[Explanation, ...] = ()
 
 

@@ -123,7 +123,7 @@ def bind(
         keywords |= {keyword: values[keyword] for keyword in lacking}
     elif lacking:
         names = [_with_other_name(name, named) for name in lacking]
-        raise UnsupportedError(f"{what} takes no {', '.join(names)}")
+        raise UnsupportedError(f"{what} takes no {', '.join(names)}", tuple(lacking), what)
     return Call(tuple(arguments), keywords)
 
 

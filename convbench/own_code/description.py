@@ -6,7 +6,6 @@ Nothing is imported here: that happens in the worker (convbench/own_code).
 from __future__ import annotations
 
 import ast
-import re
 from dataclasses import dataclass, field
 
 from convbench.problem.layer import Layer, Pass
@@ -104,14 +103,3 @@ def needed_keywords(layer: Layer, pass_: Pass) -> tuple[str, ...]:
         "groups": layer.groups != 1,
     }
     return tuple(name for name, needed in needs.items() if needed)
-
-
-def lines_left_out(count: int) -> str:
-    """The line that stands for so many more that code printed, of which none was kept."""
-    return f"... and {count} lines more"
-
-
-def count_left_out(line: str) -> int:
-    """How many lines this one stands for; 0 for one that the code itself printed."""
-    found = re.fullmatch(r"\.\.\. and (\d+) lines more", line)
-    return int(found[1]) if found else 0

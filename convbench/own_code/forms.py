@@ -13,10 +13,15 @@ from typing import Any
 import numpy as np
 
 from convbench.problem.layer import Layer
+from convbench.problem.unsupported import Unsupported
 
 
 class UnsupportedError(Exception):
-    """The code cannot be given what this layer needs; the text says what."""
+    """The code cannot be given what this layer needs: see `unsupported`."""
+
+    def __init__(self, why: str, lacks: tuple[str, ...] = (), subject: str = "") -> None:
+        super().__init__(why)
+        self.unsupported = Unsupported(why, lacks, subject)
 
 
 def in_form_of(
@@ -49,7 +54,9 @@ def _padding(default: object, layer: Layer, what: str) -> object:
         return _named_padding(default, layer, what)
     if isinstance(default, bool | np.bool_):
         if any(pads):
-            raise UnsupportedError(f"{what} takes padding as {default}, which tells no pads")
+            raise UnsupportedError(
+                f"{what} takes padding as {default}, which tells no pads", ("padding",)
+            )
         return False
     if isinstance(default, Integral):
         return _one_number("padding", pads, what)
@@ -59,14 +66,18 @@ def _padding(default: object, layer: Layer, what: str) -> object:
         if len(default) != 2:
             return _like(default, _as_many(default, "padding", pads, what))
         if (top, left) != (bottom, right):
-            raise UnsupportedError(f"{what} takes padding as (height, width), not four pads")
+            raise UnsupportedError(
+                f"{what} takes padding as (height, width), not four pads", ("padding",)
+            )
         return _like(default, (top, left))
     pairs = [pair for pair in default if isinstance(pair, tuple | list) and len(pair) == 2]
     if len(pairs) == len(default) == 2:
         return _like(default, (_like(p, given) for p, given in zip(pairs, layer.pads, strict=True)))
     if not any(pads) and _is_zero(default):
         return default
-    raise UnsupportedError(f"{what} takes padding as {default}, not as ((0, 0), (0, 0))")
+    raise UnsupportedError(
+        f"{what} takes padding as {default}, not as ((0, 0), (0, 0))", ("padding",)
+    )
 
 
 def _named_padding(default: str, layer: Layer, what: str) -> str:
@@ -76,7 +87,7 @@ def _named_padding(default: str, layer: Layer, what: str) -> str:
     elif layer.pads == ((0, 0), (0, 0)):
         name = "valid"
     else:
-        raise UnsupportedError(f"{what} takes padding as a name, not as pads")
+        raise UnsupportedError(f"{what} takes padding as a name, not as pads", ("padding",))
     if default.isupper():
         return name.upper()
     return name.capitalize() if default.istitle() else name
@@ -93,7 +104,7 @@ def _dtype(default: object, name: str) -> object:
 def _one_number(name: str, value: tuple[Any, ...], what: str) -> object:
     numbers = {*value}
     if len(numbers) > 1:
-        raise UnsupportedError(f"{what} takes {name} as one number")
+        raise UnsupportedError(f"{what} takes {name} as one number", (name,))
     return numbers.pop()
 
 
@@ -108,7 +119,7 @@ def _as_many(
     if equal and (name == "padding" or length == 1 or value[0] == 1):
         return (value[0],) * length
     order = "one number" if length == 1 else f"{length} numbers, whose order is not known"
-    raise UnsupportedError(f"{what} takes {name} as {order}")
+    raise UnsupportedError(f"{what} takes {name} as {order}", (name,))
 
 
 def _like(default: tuple[Any, ...] | list[Any], value: Iterable[Any]) -> object:

@@ -25,6 +25,7 @@ from convbench.own_code.forms import UnsupportedError
 from convbench.own_code.layouts import Layouts
 from convbench.own_code.prepared import PreparedUserCode
 from convbench.problem.layer import Layer, Pass
+from convbench.problem.unsupported import Unsupported
 
 METHODS = {
     Pass.FORWARD: "forward",
@@ -73,12 +74,12 @@ class UserCode(Implementation):
         """The same code, whose module is imported once more."""
         return UserCode(self.own, afresh=True)
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         """Runs the file: only in a worker."""
         try:
             self._callee(pass_).call(layer, 1)
-        except UnsupportedError as reason:
-            return str(reason)
+        except UnsupportedError as error:
+            return error.unsupported
         return None
 
     def exact(self, layer: Layer, pass_: Pass) -> bool:
@@ -104,7 +105,7 @@ class UserCode(Implementation):
         if text is not None:
             return _Callee(found, pass_, layouts, module, text=text)
         if self.own.passes:
-            raise UnsupportedError(f"its `passes` have no {pass_}")
+            raise UnsupportedError(f"its `passes` have no {pass_}", ("pass",))
         method = METHODS[pass_]
         if callable(getattr(found, method, None)):
             return _Callee(found, pass_, layouts, module, method=method)
@@ -115,8 +116,8 @@ class UserCode(Implementation):
             call = "__call__" if inspect.isclass(found) else ""
             return _Callee(found, pass_, layouts, module, method=call)
         if is_function and not _has_a_pass(found):
-            raise UnsupportedError("a function gives the forward pass only")
-        raise UnsupportedError(f"it has no {method}")
+            raise UnsupportedError("a function gives the forward pass only", ("pass",))
+        raise UnsupportedError(f"it has no {method}", ("pass",))
 
 
 def _has_a_pass(found: object) -> bool:
@@ -215,7 +216,7 @@ class _Callee:
     def call(self, layer: Layer, threads: int) -> Call:
         """What it is called with. Raises UnsupportedError for what the layer needs and it lacks."""
         if axes := self.layouts.left_out(layer):
-            raise UnsupportedError(f"its layout has no axis for {axes}")
+            raise UnsupportedError(f"its layout has no axis for {axes}", ("layout",))
         init = self._init(layer, threads)
         handled = {*init.keywords, *(["layer"] if init.arguments else [])}
         values = _values(layer, threads, self.layouts)

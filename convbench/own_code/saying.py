@@ -21,7 +21,6 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from convbench.own_code.calls import expression_file
-from convbench.own_code.description import lines_left_out
 from convbench.problem.layer import Pass
 
 if TYPE_CHECKING:
@@ -57,7 +56,8 @@ class Said:
     def __init__(self) -> None:
         self._lines: dict[str, None] = {}
         self._words: set[str] = set()
-        self._left_out = 0
+        self.left_out = 0
+        """Number of lines that came when MAX_LINES were kept already."""
 
     @property
     def is_full(self) -> bool:
@@ -70,13 +70,11 @@ class Said:
             self._lines.setdefault(f"{place}{short}")
             self._words.add(short)
         elif short not in self._words:
-            self._left_out += 1
+            self.left_out += 1
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The last tells how many were left out, if any."""
-        more = (lines_left_out(self._left_out),) if self._left_out else ()
-        return *self._lines, *more
+        return tuple(self._lines)
 
 
 @contextmanager
@@ -185,6 +183,12 @@ def describe_exception(error: BaseException) -> str:
         return " ".join(text.split())
     frame = theirs[-1]
     return f"{text} ({Path(frame.filename).name}:{frame.lineno}, in {frame.name})"
+
+
+def place_of(error: BaseException) -> str:
+    """`my_conv.py:12`, the innermost place in the user's own code; empty if there is none."""
+    theirs = _frames(error)
+    return f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else ""
 
 
 def trace(error: BaseException) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from convbench.machine.description import Caution, Machine, Software
 from convbench.problem.layer import Layer, Pass
+from convbench.problem.unsupported import Unsupported
 from convbench.suites.suite import FILE_NAMES, Suite
 
 SCHEMA = "convbench-result/1"
@@ -164,10 +165,24 @@ class CellLedger:
 
 
 @dataclass(frozen=True)
+class Raised:
+    """An exception that failed a cell: its type, and the place in the user's own code, if any.
+
+    Cells that failed for the same cause have it in common, whatever figures the message has.
+    """
+
+    exception: str
+    place: str = ""
+
+
+@dataclass(frozen=True)
 class Cell:
     """One (layer, pass, implementation) and all that is known of it.
 
-    `said` is what own code printed, warned of and raised while it was checked, line by line.
+    `reason` says in words why there is no figure. As data say it `unsupported`, where the
+    implementation cannot compute the layer, and `raised`, where an exception failed the cell.
+    `said` is what own code printed, warned of and raised while it was checked, line by line, but
+    for `said_left_out` lines.
     """
 
     layer: str
@@ -181,6 +196,9 @@ class Cell:
     work: Work | None = None
     ledger: CellLedger | None = None
     said: tuple[str, ...] = ()
+    said_left_out: int = 0
+    unsupported: Unsupported | None = None
+    raised: Raised | None = None
 
     __pydantic_config__ = FILE_NAMES
 

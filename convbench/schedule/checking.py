@@ -29,6 +29,7 @@ from convbench.measure.messages import (
     Start,
 )
 from convbench.measure.process import Worker, WorkerLostError, kill_all
+from convbench.problem.unsupported import Unsupported
 from convbench.results.model import Cell, CellLedger, Memory, Status
 from convbench.schedule.budget import import_s
 from convbench.schedule.effort import EFFORTS
@@ -99,10 +100,10 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
         is_own = session.suite.is_own(key[2])
         reason = None if is_own else implementation.unsupported(layer, pass_)
         if reason is not None:
-            yield CellSettled(session.update(key, status="unsupported", reason=reason))
+            yield CellSettled(_refused(session, key, reason))
         elif _needed_bytes(session, key) > room.total:
-            reason = _does_not_fit(session, key, room.total)
-            yield CellSettled(session.update(key, status="skipped", reason=reason))
+            too_large = _does_not_fit(session, key, room.total)
+            yield CellSettled(session.update(key, status="skipped", reason=too_large))
         else:
             runtimes.setdefault(implementation.runtime, []).append(key)
 
@@ -126,8 +127,7 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
             raise ImplementationError(f"{step.key[2]}: {step.answer.reason}", hint=step.answer.hint)
         if isinstance(step.answer, Refused):
             if not step.lane.metering:
-                reason = step.answer.reason
-                yield CellSettled(session.update(step.key, status="unsupported", reason=reason))
+                yield CellSettled(_refused(session, step.key, step.answer.unsupported))
             continue
         if step.lane.metering:
             metered[step.key] = step.answer
@@ -167,7 +167,14 @@ def _settle(
     metered: Memory | Failure | None,
 ) -> Cell:
     if isinstance(checked, Failure):
-        return session.update(key, status="failed", reason=checked.reason, said=checked.said)
+        return session.update(
+            key,
+            status="failed",
+            reason=checked.reason,
+            said=checked.said,
+            said_left_out=checked.said_left_out,
+            raised=checked.raised,
+        )
     session.call_s[key] = checked.call_s
     agreement = checked.agreement
     if checked.explanations:
@@ -184,6 +191,7 @@ def _settle(
         ledger=CellLedger(checked.ledger.inside, checked.ledger.outside, checked.ledger.took),
         memory=metered if isinstance(metered, Memory) else None,
         said=checked.said,
+        said_left_out=checked.said_left_out,
     )
 
 
@@ -317,6 +325,12 @@ def _needed_bytes(session: Session, key: CellKey) -> int:
     copies = RESULT_COPIES + STATED_COPIES * (not implementation.exact(layer, pass_))
     return (
         OPERAND_COPIES * layer.operand_bytes(pass_) + copies * layer.result_bytes(pass_) + workspace
+    )
+
+
+def _refused(session: Session, key: CellKey, unsupported: Unsupported) -> Cell:
+    return session.update(
+        key, status="unsupported", reason=unsupported.why, unsupported=unsupported
     )
 
 

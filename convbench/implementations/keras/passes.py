@@ -35,6 +35,7 @@ from convbench.implementations.keras.layer import (
 )
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
+from convbench.problem.unsupported import Unsupported
 
 Array = NDArray[np.floating[Any]]
 Tensor = Any
@@ -56,9 +57,12 @@ class KerasImplementation(Implementation, ABC):
     def wrap(self, function: Function) -> Function:
         """`function` as this implementation calls it: as it is, traced or compiled."""
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if max(layer.strides) > 1 and is_dilated(layer) and not layer.is_depthwise:
-            return "Keras Conv2D takes strides or a dilation_rate above 1, not both"
+            return Unsupported(
+                "Keras Conv2D takes strides or a dilation_rate above 1, not both",
+                ("strides", "dilation_rate"),
+            )
         return None
 
     def exact(self, layer: Layer, pass_: Pass) -> bool:

@@ -19,6 +19,7 @@ from convbench.implementations.contract import Costed, Float64, Implementation, 
 from convbench.machine import tuning
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands, floats
+from convbench.problem.unsupported import Unsupported
 
 CANDIDATES = (
     "im2col",
@@ -70,11 +71,16 @@ class Auto(Implementation):
     name = "auto"
     runtime = "numpy"
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
-        reasons = {name: c.unsupported(layer, pass_) for name, c in _candidates().items()}
-        if None in reasons.values():
-            return None
-        return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
+        reasons = {}
+        for name, candidate in _candidates().items():
+            reason = candidate.unsupported(layer, pass_)
+            if reason is None:
+                return None
+            reasons[name] = reason
+        lacks = dict.fromkeys(key for reason in reasons.values() for key in reason.lacks)
+        why = "; ".join(f"{name}: {reason.why}" for name, reason in reasons.items())
+        return Unsupported(why, tuple(lacks))
 
     def chosen(self, layer: Layer, pass_: Pass, threads: int) -> Implementation:
         return _candidates()[choose(layer, pass_, threads).took]

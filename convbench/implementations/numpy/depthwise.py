@@ -34,6 +34,7 @@ from convbench.implementations.numpy.shared.threaded import (
 )
 from convbench.implementations.numpy.shared.threads import in_threads
 from convbench.problem.layer import Layer, Pass
+from convbench.problem.unsupported import Unsupported
 
 Array = NDArray[np.floating[Any]]
 
@@ -51,9 +52,12 @@ SLOWER = 10
 class Depthwise(NumpyAlgorithm):
     name = "depthwise"
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if layer.groups != layer.channels:
-            return "a channel with filters of its own: groups must be the number of channels"
+            return Unsupported(
+                "a channel with filters of its own: groups must be the number of channels",
+                ("groups",),
+            )
         return None
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:

@@ -23,6 +23,7 @@ from convbench.implementations.numpy.shared.threaded import (
     bias_step,
 )
 from convbench.problem.layer import Layer, Pass
+from convbench.problem.unsupported import Unsupported
 
 Array = NDArray[np.floating[Any]]
 
@@ -30,13 +31,15 @@ Array = NDArray[np.floating[Any]]
 class Direct(NumpyAlgorithm):
     name = "direct"
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if layer.kernel_size != (1, 1):
-            return "larger kernels meet more than one pixel: kernel_size must be 1"
+            return Unsupported(
+                "larger kernels meet more than one pixel: kernel_size must be 1", ("kernel_size",)
+            )
         if layer.groups > 1:
-            return "a product of all channels: groups must be 1"
+            return Unsupported("a product of all channels: groups must be 1", ("groups",))
         if layer.pads != NO_PADS:
-            return "pixels on pads are in no product: padding must be 0"
+            return Unsupported("pixels on pads are in no product: padding must be 0", ("padding",))
         return None
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:

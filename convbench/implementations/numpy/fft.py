@@ -32,6 +32,7 @@ from convbench.machine.tuning import cache_bytes
 from convbench.problem.layer import Layer, Pair, Pass
 from convbench.problem.operands import Operands
 from convbench.problem.rounding import fft_bound
+from convbench.problem.unsupported import Unsupported
 
 Array = NDArray[Any]  # NumPy's stubs know transforms of float64 only
 Spectrum = NDArray[Any]
@@ -47,9 +48,12 @@ and its product, six times; the factor that takes them out, and its product; the
 class Fft(NumpyAlgorithm):
     name = "fft"
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if max(layer.strides) > 1:
-            return "an FFT computes every position: strides above 1 would discard most of them"
+            return Unsupported(
+                "an FFT computes every position: strides above 1 would discard most of them",
+                ("strides",),
+            )
         return None
 
     def exact(self, layer: Layer, pass_: Pass) -> bool:

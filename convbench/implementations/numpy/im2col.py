@@ -38,6 +38,7 @@ from convbench.implementations.numpy.shared.scratch import Scratch
 from convbench.implementations.numpy.shared.threaded import NumpyAlgorithm, Threaded, bias_step
 from convbench.implementations.numpy.shared.threads import in_threads, worthwhile
 from convbench.problem.layer import Layer, Pass
+from convbench.problem.unsupported import Unsupported
 
 Array = NDArray[np.floating[Any]]
 
@@ -48,7 +49,7 @@ MANY_POSITIONS = 1024
 class Im2col(NumpyAlgorithm):
     name = "im2col"
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         return None
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from convbench.implementations.contract import Implementation, Ledger
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
+from convbench.problem.unsupported import Unsupported
 
 Array = NDArray[np.floating[Any]]
 
@@ -114,7 +115,7 @@ class Loop(Implementation):
     name = "loop"
     runtime = "numpy"
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         return None
 
     def exact(self, layer: Layer, pass_: Pass) -> bool:

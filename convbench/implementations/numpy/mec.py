@@ -30,6 +30,7 @@ from convbench.implementations.numpy.shared.threaded import (
 )
 from convbench.implementations.numpy.shared.threads import in_threads
 from convbench.problem.layer import Layer, Pass
+from convbench.problem.unsupported import Unsupported
 
 Array = NDArray[np.floating[Any]]
 
@@ -46,16 +47,27 @@ SHORT_START_S = START_S / 30
 class Mec(NumpyAlgorithm):
     name = "mec"
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if layer.kernel_size[0] == 1:
-            return "a kernel of one row has no rows to share: im2col copies as little"
+            return Unsupported(
+                "a kernel of one row has no rows to share: im2col copies as little",
+                ("kernel_size",),
+            )
         if layer.groups > 1:
-            return "the channels of a window must lie side by side: groups must be 1"
+            return Unsupported(
+                "the channels of a window must lie side by side: groups must be 1", ("groups",)
+            )
         if layer.dilation_rate != (1, 1):
-            return "the rows of a window must lie side by side: dilation_rate must be 1"
+            return Unsupported(
+                "the rows of a window must lie side by side: dilation_rate must be 1",
+                ("dilation_rate",),
+            )
         kernel_bytes = Correlation.of(layer).kernel_bytes
         if pass_ is Pass.KERNEL_GRADIENT and kernel_bytes > MAX_KERNEL_BYTES:
-            return f"a product as large as the kernel for each row: {kernel_bytes} bytes"
+            return Unsupported(
+                f"a product as large as the kernel for each row: {kernel_bytes} bytes",
+                ("kernel_size",),
+            )
         return None
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:

@@ -45,6 +45,7 @@ from convbench.implementations.numpy.shared.threaded import (
 )
 from convbench.implementations.numpy.shared.threads import in_threads
 from convbench.problem.layer import Layer, Pass
+from convbench.problem.unsupported import Unsupported
 
 Array = NDArray[np.floating[Any]]
 
@@ -62,15 +63,25 @@ takes the interpreter's lock: 0.6 against 0.95 ms with 512 KiB for 8 to 16 chann
 class ShiftGemm(NumpyAlgorithm):
     name = "shift-gemm"
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if layer.kernel_size == (1, 1):
-            return "a 1x1 kernel has nothing to shift: direct is that product without its copies"
+            return Unsupported(
+                "a 1x1 kernel has nothing to shift: direct is that product without its copies",
+                ("kernel_size",),
+            )
         if layer.groups > 1:
-            return "groups are too small for a product each: groups must be 1"
+            return Unsupported(
+                "groups are too small for a product each: groups must be 1", ("groups",)
+            )
         if pass_ is not Pass.INPUT_GRADIENT and layer.strides != (1, 1):
-            return "a shift must be one of all positions: strides must be 1"
+            return Unsupported(
+                "a shift must be one of all positions: strides must be 1", ("strides",)
+            )
         if pass_ is Pass.KERNEL_GRADIENT and layer.channels > FEW_CHANNELS:
-            return "of several channels the kernel's gradient has no long shifted runs"
+            return Unsupported(
+                "of several channels the kernel's gradient has no long shifted runs",
+                ("input_shape",),
+            )
         return None
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:

@@ -40,6 +40,7 @@ from convbench.implementations.numpy.shared.threads import in_threads, worthwhil
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
 from convbench.problem.rounding import gamma
+from convbench.problem.unsupported import Unsupported
 
 Array = NDArray[np.floating[Any]]
 Item = TypeVar("Item")
@@ -130,13 +131,19 @@ class Winograd(NumpyAlgorithm):
     name = "winograd"
     _transform = F4
 
-    def unsupported(self, layer: Layer, pass_: Pass) -> str | None:
+    def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if layer.kernel_size != (3, 3):
-            return "the transforms are those of 3x3 kernels"
+            return Unsupported("the transforms are those of 3x3 kernels", ("kernel_size",))
         if layer.strides != (1, 1) or layer.dilation_rate != (1, 1):
-            return "tiles of windows side by side: strides and dilation_rate must be 1"
+            return Unsupported(
+                "tiles of windows side by side: strides and dilation_rate must be 1",
+                ("strides", "dilation_rate"),
+            )
         if layer.groups > 1:
-            return "a group has too few channels to pay for the transforms: groups must be 1"
+            return Unsupported(
+                "a group has too few channels to pay for the transforms: groups must be 1",
+                ("groups",),
+            )
         return None
 
     def exact(self, layer: Layer, pass_: Pass) -> bool:

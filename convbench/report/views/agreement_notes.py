@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from convbench.own_code.description import count_left_out, lines_left_out
+from convbench.problem.unsupported import Unsupported
 from convbench.report.views import scale
 from convbench.report.views.table import Note
-from convbench.results.model import Cell, Example, Explanation, Part, ResultFile, kind
+from convbench.results.model import Cell, Example, Explanation, Part, Raised, ResultFile, kind
 
 MAX_LAYERS = 4
 MAX_SAID = 12
@@ -101,10 +101,10 @@ def _layers(cells: Sequence[Cell]) -> str:
 
 
 def _crashed(implementation: str, cells: Sequence[Cell], beside_rows: bool) -> Iterator[Note]:
-    groups: dict[str, list[Cell]] = {}
+    groups: dict[Raised | str, list[Cell]] = {}
     for cell in cells:
         if cell.status == "failed":
-            groups.setdefault(kind(cell.reason or ""), []).append(cell)
+            groups.setdefault(cell.raised or cell.reason or "", []).append(cell)
     for group in groups.values():
         if beside_rows and not group[0].said:
             continue
@@ -129,28 +129,44 @@ def _remarks(implementation: str, cells: Sequence[Cell]) -> Iterator[Note]:
 
 
 def _left_out(cells: Sequence[Cell]) -> Iterator[Note]:
-    """Own code is asked for all; what it does not take is put together."""
-    groups: dict[str, list[Cell]] = {}
-    lacking: dict[str, dict[str, None]] = {}
+    """Own code is asked for every layer. Say once what each of its functions does not accept."""
+    by_function: dict[str, list[Unsupported]] = {}
+    by_reason: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.status == "unsupported":
-            what, takes_no, names = (cell.reason or "").partition(" takes no ")
-            groups.setdefault(what + takes_no, []).append(cell)
-            lacking.setdefault(what + takes_no, {}).update(dict.fromkeys(names.split(", ")))
-    for reason, group in groups.items():
-        passes = scale.listed(list(dict.fromkeys(cell.pass_ for cell in group)))
-        count = scale.counted(len({cell.layer for cell in group}), "layer")
-        words = reason + scale.listed(list(lacking[reason]))
-        yield Note(f"not checked, {passes} on {count}: {words}", "dim")
+        if cell.status != "unsupported":
+            continue
+        if cell.unsupported is not None and cell.unsupported.subject:
+            by_function.setdefault(cell.unsupported.subject, []).append(cell.unsupported)
+        else:
+            by_reason.setdefault(cell.reason or "", []).append(cell)
+    layers = scale.counted(len({cell.layer for cell in cells}), "layer")
+    for function, group in by_function.items():
+        lacks = dict.fromkeys(key for one in group for key in one.lacks)
+        needs = "needs" if len(group) == 1 else "need"
+        yield Note(
+            f"Not checked: {len(group)} of {layers} {needs} "
+            f"{scale.listed([_NEEDS.get(key, key) for key in lacks], 'or')}, which `{function}` "
+            "does not accept.",
+            "dim",
+        )
+    for reason, cells_of in by_reason.items():
+        passes = scale.listed(list(dict.fromkeys(cell.pass_ for cell in cells_of)))
+        count = scale.counted(len({cell.layer for cell in cells_of}), "layer")
+        yield Note(f"Not checked: {passes} on {count}: {reason}.", "dim")
+
+
+_NEEDS = {"dilation_rate": "dilation", "bias": "a bias"}
+"""How a sentence calls what a layer needs, where that is not the key itself."""
 
 
 def _said(implementation: str, cells: Sequence[Cell]) -> Iterator[Note]:
     said = [line for cell in cells if cell.status != "failed" for line in cell.said]
-    lines = tuple(dict.fromkeys(line for line in said if not count_left_out(line)))
+    lines = tuple(dict.fromkeys(said))
     if lines:
         shown = lines[:MAX_SAID]
-        more = len(lines) - len(shown) + sum(map(count_left_out, said))
+        left_out = sum(cell.said_left_out for cell in cells if cell.status != "failed")
+        more = len(lines) - len(shown) + left_out
         yield Note(
             f"{implementation} said while it was checked:",
-            verbatim=(*shown, lines_left_out(more)) if more else shown,
+            verbatim=(*shown, f"... and {more} lines more") if more else shown,
         )

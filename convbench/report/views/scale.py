@@ -155,9 +155,9 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str], conjunction: str = "and") -> str:
     """`forward`, `forward and kernel-gradient`, `a, b and c`."""
-    return " and ".join([*filter(None, [", ".join(words[:-1])]), *words[-1:]])
+    return f" {conjunction} ".join([*filter(None, [", ".join(words[:-1])]), *words[-1:]])
 
 
 def _number(value: Value) -> str:
