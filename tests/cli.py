@@ -23,8 +23,8 @@ def command(*arguments):
 def convbench(*arguments, cwd=ROOT, timeout=120, **environment):
     """The finished command: its exit code, stdout and stderr.
 
-    It is forked off a process that has imported convbench already (tests/command_server.py), which
-    saves half a second; `started` is the same without that.
+    It is forked off a process that has imported convbench already, which saves half a second, and
+    measures in a hurry (tests/command_server.py). `started` does without both.
     """
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

@@ -204,8 +204,11 @@ def test_one_training_is_saved_and_loaded(folder):
             assert not np.array_equal(a[name], w[name])
 
 
+EPOCHS = "600"
+
+
 def test_an_interrupted_training_goes_on_to_the_same_end(folder):
-    whole = ("--epochs", "1500", *ALONE)
+    whole = ("--epochs", EPOCHS, *ALONE)
     process = launched(
         *("train", "little.yaml", *SMOKE, *whole, "--save", "cut.npz"),
         cwd=folder,
@@ -215,24 +218,24 @@ def test_an_interrupted_training_goes_on_to_the_same_end(folder):
     for line in process.stderr:
         if "training" in line:
             break
-    time.sleep(2)
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "--resume cut.npz goes on" in errors
-    assert "--epochs 1500" in errors  # the whole command
+    assert f"--epochs {EPOCHS}" in errors  # the whole command
     other = _train(folder, *whole, "--images", "64", "--resume", "cut.npz")
     assert other.returncode == 2, other.stderr
     assert "expected epochs of" in other.stderr
     steps = len(np.load(folder / "cut.npz")["losses"])
-    assert 0 < steps < 1500 * 11
+    assert 0 < steps < int(EPOCHS) * 11
     resumed = _train(folder, *whole, "--resume", "cut.npz")
     assert resumed.returncode == 0, resumed.stderr
     straight = _train(folder, *whole, "--save", "straight.npz")
     assert straight.returncode == 0, straight.stderr
     cut, straight = np.load(folder / "cut.npz"), np.load(folder / "straight.npz")
     assert cut.files == straight.files
-    assert len(cut["losses"]) == 1500 * 11
+    assert len(cut["losses"]) == int(EPOCHS) * 11
     assert all(np.array_equal(cut[name], straight[name]) for name in cut.files)
 
 
