@@ -71,17 +71,19 @@ def page(result: ResultFile) -> str:
     parts = [
         "# Why is my convolution slow?",
         "<!-- Written by benchmarks/why.py from results/ladder.json: change these. -->",
-        f"Because of {significant(_seconds(first) / _seconds(best))} times, on this page: so much "
-        f"lies between the loop that people write and the fastest of {len(RUNGS)} small steps, "
-        f"measured on one layer ({layer.geometry()}). The fastest way to run Keras's Conv2D is "
-        f"{significant(_seconds(first) / _seconds(keras))} times as fast as the loop, and "
-        f"{significant(_seconds(best) / _seconds(keras))} times as fast as "
+        "Read this page if you wrote a convolution in NumPy as everybody writes it first, and "
+        "wonder what makes others fast.",
+        f"The fastest of the {len(RUNGS)} small steps on this page is "
+        f"{significant(_seconds(first) / _seconds(best))} times as fast as the loop that people "
+        f"write. Each was measured on one layer ({layer.geometry()}). The fastest way to run "
+        f"Keras's Conv2D is {significant(_seconds(first) / _seconds(keras))} times as fast as the "
+        f"loop, and {significant(_seconds(best) / _seconds(keras))} times as fast as "
         f"`{best.implementation}`.",
         f"Machine: {result.machine.cpu}, {result.threads} threads, {blas.library} with "
         f"{blas.kernels} kernels, NumPy {result.software.versions['numpy']}, TensorFlow "
-        f"{result.software.versions['tensorflow']}; {result.rounds} rounds. Yours differs: "
-        "`convbench profile --ladder` measures it there, and `convbench profile` takes your own "
-        "code apart ([profiling.md](profiling.md)).",
+        f"{result.software.versions['tensorflow']}; {result.rounds} rounds. Your machine "
+        "differs: `convbench profile --ladder` measures the steps there, and `convbench profile` "
+        "takes your own code apart ([profiling](profiling.md)).",
         _table(cells, keras),
     ]
     before: Cell | None = None

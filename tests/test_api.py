@@ -411,7 +411,7 @@ def python_blocks(page):
     return re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/using-the-convolutions.md"])
+@pytest.mark.parametrize("page", ["docs/using-the-convolutions.md"])
 def test_the_examples_run(page):
     blocks = python_blocks(page)
     assert blocks

@@ -1,4 +1,4 @@
-"""The README: its two install commands in a fresh environment, every other command, its output."""
+"""The README and docs/commands.md: their commands are run, and print what the pages say."""
 
 import os
 import re
@@ -13,15 +13,106 @@ import pytest
 from tests.cli import ROOT, convbench, started
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-INSTALL, TEST = (block.strip() for block in BLOCKS[:2])
-COMMANDS = [
-    line.removeprefix("$ ")
-    for block in BLOCKS[2:]
-    for line in block.splitlines()
-    if line.startswith("$ ")
-]
-EXIT_CODES = {"convbench check examples": 5}  # the example that is wrong on purpose
+COMMANDS_PAGE = (ROOT / "docs" / "commands.md").read_text()
+BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INSTALL, TEST = (block.strip() for block in BLOCK.findall(README)[:2])
+SHOWN = re.compile(r"<!-- (convbench show [^>]*) -->\n```text\n(.*?)```", re.DOTALL)
+
+PRINTED = {
+    "convbench check examples/my_conv.py:convolve_flipped": (
+        "is wrong in forward: the kernel is flipped in height and width",
+        "Not checked: 30 of 42 layers need strides",
+    ),
+    "convbench check examples/my_conv.py:convolve": (
+        "examples/my_conv.py:convolve is right in forward and is not checked in",
+    ),
+    "convbench run mnist --layer conv2": (
+        "conv2 kernel-gradient  26x26x8 -> 24x24x16",
+        r"im2col +loop .*\n",
+        r"im2col is [\d.]+ times as fast as loop, and [\d.]+ times as fast as the fastest Keras",
+    ),
+    "convbench run mnist --layer conv2 --pass forward": (
+        r"keras-graph +exact +[\d.]+",
+        r"im2col is [\d.]+ times as fast as loop, and [\d.]+ times as fast as the fastest Keras",
+    ),
+    "convbench run mnist --impl examples/my_conv.py:convolve --pass forward --layer conv1": (
+        r"examples/my_conv.py:convolve +exact",
+        "conv1 forward",
+    ),
+    "convbench run --resume results/mnist.json": (r"im2col is [\d.]+ times as fast as loop",),
+    "convbench import keras:MobileNet --batch-size 1 -o mobilenet.yaml": (
+        r"keras: read \d+ convolutions, merged \d+ into equal ones",
+    ),
+    "convbench import examples/shapes_net -o example.yaml": ("benchdnn: read 3 convolutions",),
+    "convbench run resnet50 --layer conv5_block1_1_conv --pass forward": (
+        "conv5_block1_1_conv forward",
+        "The whole network",
+    ),
+    "convbench merge results/mnist.json -o results/merged.json": (
+        "conv2 forward",
+        "results/merged",
+    ),
+    "convbench export benchdnn alexnet": (r"--dir=FWD_.*\n", "mb4"),
+    "convbench show results/mnist.json": ("conv5x5 kernel-gradient", "Speedups, geometric means"),
+    "convbench show results/mnist.json --format csv": (r"^layer,pass,implementation,status",),
+    "convbench show results/mnist-conv2.json -o docs/mnist-conv2.svg": ("wrote docs/mnist-conv2",),
+    "python -m pyperf show results/mnist.json": (r"conv1/forward/im2col: Mean",),
+    "convbench gate noise --impl examples/my_conv.py:convolve --against HEAD --layer middle": (
+        "no slower than examples/my_conv.py:convolve@HEAD",
+        "1 of at least 5 rounds",
+    ),
+    "convbench gate results/mnist-conv2.json --rules examples/floors.yaml": (
+        "geometric mean over .* at least 10 times as fast as loop",
+        r"\(exit code 0\)",
+    ),
+    "convbench gate results/mnist-conv2.json --baseline results/mnist.json --tolerance 3%": (
+        "no slower than in results/mnist.json",
+        r"\(exit code 0\)",
+    ),
+    "convbench diff results/mnist.json results/mnist-conv2.json": ("conv2 forward", "peak memory"),
+    "convbench noise --runs 1 --inject 10% --layer middle -o results/noise.json": (
+        "slowed by 10",
+        "from 5 runs on",
+    ),
+    "convbench profile mnist --layer conv2": ("Where the gap comes from", "What to change"),
+    "convbench profile mnist --impl examples/my_conv.py:convolve --layer conv1": (
+        "Where the gap comes from",
+        r"my_conv.py",
+    ),
+    "convbench profile mnist --impl examples/my_conv.py:convolve --layer conv1 -o profile.html": (
+        "wrote profile.html",
+    ),
+    "convbench profile --ladder": ("winograd", "threads"),
+    "convbench train mnist_cnn --impl auto --impl loop": (
+        "the fastest Keras",
+        "auto",
+        "held-out",
+    ),
+    "convbench machine": ("SGEMM, 2 threads", "fresh page of 4 KiB"),
+    "convbench schema suite": (r'"\$schema"',),
+    "convbench schema network": (r'"\$schema"',),
+    "convbench schema result": (r'"\$schema"',),
+}
+"""For each command of the two pages, what it prints or says according to them: patterns."""
+
+SLOW = ("convbench run", "convbench profile", "convbench train", "convbench import keras:")
+"""Commands that measure with TensorFlow."""
+
+EXIT_CODES = {"convbench check examples/my_conv.py:convolve_flipped": 5}
+INCONCLUSIVE = "convbench gate noise"
+"""A gate of the smoke effort has one round, and can decide nothing."""
+
+
+def _commands(page):
+    return [
+        line.removeprefix("$ ")
+        for block in BLOCK.findall(page)
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    ]
+
+
+COMMANDS = list(dict.fromkeys([*_commands(README), *_commands(COMMANDS_PAGE)]))
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +209,8 @@ def _measures(words):
     )
 
 
-SLOW = ("convbench run", "convbench profile", "convbench train", "convbench import keras:")
-"""Commands that measure with TensorFlow."""
+def test_what_each_command_prints_is_known():
+    assert set(COMMANDS) == set(PRINTED)
 
 
 @pytest.mark.parametrize(
@@ -129,20 +220,23 @@ SLOW = ("convbench run", "convbench profile", "convbench train", "convbench impo
         for line in COMMANDS
     ],
 )
-def test_a_command_of_the_tour(line, folder, request):
+def test_a_command_of_the_pages(line, folder, request):
     words = shlex.split(line)
     if words[0] == "python":
-        done = subprocess.run([sys.executable, *words[1:]], cwd=folder, capture_output=True)
-        assert done.returncode == 0, done.stderr
-        return
-    assert words[0] == "convbench"
-    here, effort = folder, ["--effort", "smoke"] if _measures(words) else []
-    if "--resume" in words:
-        here, effort = request.getfixturevalue("resumable"), []
-    done = started(*words[1:], *effort, cwd=here)
-    expected = next((code for start, code in EXIT_CODES.items() if line.startswith(start)), 0)
+        done = subprocess.run(
+            [sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True
+        )
+        expected = 0
+    else:
+        assert words[0] == "convbench"
+        here, effort = folder, ["--effort", "smoke"] if _measures(words) else []
+        if "--resume" in words:
+            here, effort = request.getfixturevalue("resumable"), []
+        done = started(*words[1:], *effort, cwd=here)
+        expected = 3 if line.startswith(INCONCLUSIVE) else EXIT_CODES.get(line, 0)
     assert done.returncode == expected, done.stderr
-    assert done.stdout or "-o" in words
+    for pattern in PRINTED[line]:
+        assert re.search(pattern, done.stdout + done.stderr, re.MULTILINE), pattern
 
 
 def test_the_tour_has_every_command():
@@ -163,17 +257,18 @@ def test_the_tour_has_every_command():
     }
 
 
-def test_the_output_shown_is_that_of_the_saved_result():
-    (command, shown) = re.search(
-        r"<!-- (convbench show [^>]*) -->\n```text\n(.*?)```", README, re.DOTALL
-    ).groups()
+@pytest.mark.parametrize("page", [README, COMMANDS_PAGE], ids=["README.md", "commands.md"])
+def test_the_output_shown_is_that_of_the_saved_result(page):
+    (command, shown) = SHOWN.search(page).groups()
     assert convbench(*shlex.split(command)[1:]).stdout.rstrip() == shown.rstrip()
 
 
 def test_the_network_shown_is_that_of_the_saved_result():
     saved = (ROOT / "results" / "resnet50.txt").read_text()
     assert convbench("show", "results/resnet50.json").stdout == saved
-    (shown,) = re.findall(r"<!-- results/resnet50.txt -->\n```text\n(.*?)```", README, re.DOTALL)
+    (shown,) = re.findall(
+        r"<!-- results/resnet50.txt -->\n```text\n(.*?)```", COMMANDS_PAGE, re.DOTALL
+    )
     lines = [line for line in shown.splitlines() if line]
     assert len(lines) > 10
     assert [line for line in lines if line not in saved.splitlines()] == []
@@ -192,5 +287,5 @@ def _words(svg):
 
 
 def test_the_suite_shown_is_the_shipped_one():
-    shown = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1]
+    shown = re.search(r"```yaml\n(.*?)```", COMMANDS_PAGE, re.DOTALL)[1]
     assert shown.rstrip() == (ROOT / "configs" / "mnist.yaml").read_text().rstrip()
