@@ -1,8 +1,9 @@
 """Run convbench commands, each in a fork of one process that has imported everything already.
 
 A command is a process of its own, with its own folder, environment, descriptors and exit code, as
-if it had been started from a shell; it only does without the half second of imports, and measures
-in a hurry. The tests start one such server each (see tests/cli.py); a request is a line of JSON, and three descriptors.
+if it had been started from a shell. It only does without half a second of imports, and measures in
+a hurry. Each process of the tests starts one such server (see tests/cli.py); a request is JSON and
+three descriptors.
 """
 
 import functools

@@ -1,12 +1,19 @@
 """What every test has: a tuning cache of its session, not the user's, and no memory of runs."""
 
 import gc
+import os
 import sys
 
 import pytest
+from hypothesis import settings
 
 from convbench.machine.tuning import CACHE_VARIABLE
 from convbench.results.run_memory_file import MEMORY_VARIABLE
+
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=200, deadline=None)
+settings.load_profile("thorough" if os.environ.get("CI") else "quick")
+"""Hypothesis draws few layers, so that tests are quick, and many in continuous integration."""
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -51,7 +51,7 @@ def explicit(layer, pass_, drawn):
     return result
 
 
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 @given(layers())
 def test_oracle_is_the_explicit_sum(layer):
     for pass_ in Pass:
@@ -61,7 +61,7 @@ def test_oracle_is_the_explicit_sum(layer):
         )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 @given(layers())
 def test_cut_layers_keep_their_geometry(layer):
     grown = replace(

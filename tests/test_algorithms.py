@@ -126,7 +126,7 @@ def suited(draw):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(layer=suited(), count=st.integers(1, 3))
 def test_right_whatever_the_blocks_and_threads(size, layer, count):
     with pytest.MonkeyPatch.context() as patch:
@@ -156,7 +156,7 @@ def test_both_ways_to_an_input_gradient(monkeypatch, many_channels, sparse, laye
 # Phases of an input gradient
 
 
-@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 @given(layer=layers())
 def test_phases_write_every_element_once(layer):
     written = np.zeros(layer.input_size, int)

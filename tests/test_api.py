@@ -83,7 +83,7 @@ def assert_right(result, layer, pass_, drawn, plan):
     assert (np.abs(result - expected) <= bound).all()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layer=layers(), pass_=st.sampled_from(list(Pass)))
 def test_drawn_layers(layer, pass_):
     drawn = operands.floats(layer, pass_, 1)

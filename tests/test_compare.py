@@ -526,7 +526,7 @@ DRAWN = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(RUNS, RUNS, st.sampled_from([0.0, 0.003, 0.02]))
 def test_swapping_the_files_inverts_every_change(first, second, tau):
     deviations = Deviations(speedup=tau, time=2 * tau, degrees=9)

@@ -38,14 +38,20 @@ def verify(name, layer, pass_):
 
 
 @pytest.mark.parametrize("layer", GEOMETRY, ids=lambda layer: layer.name)
-@pytest.mark.parametrize("name", implementations.REGISTRY)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("keras", "keras-xla") else ())
+        for name in implementations.REGISTRY
+    ],
+)
 def test_geometry(name, layer):
     for pass_ in Pass:
         verify(name, layer, pass_)
 
 
 @pytest.mark.parametrize("name", OTHERS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layer=layers())
 def test_drawn_layers(name, layer):
     """What `auto` takes is decided by the cost model here: trials take longer than the checks."""

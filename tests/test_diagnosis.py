@@ -86,7 +86,7 @@ def test_no_right_convolution_is_called_wrong(drawn):
 # The parts
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(layers())
 def test_a_computation_without_a_mistake_is_the_oracle(layer):
     for pass_ in Pass:

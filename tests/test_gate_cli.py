@@ -259,7 +259,7 @@ def test_a_slower_version_fails(repository, tmp_path):
 def test_an_old_version_that_cannot_run_does_not_pass_for_ever(repository, tmp_path):
     old = tmp_path / "old.py"
     old.write_text("import no_such_module\n")
-    done = against(repository, old, tmp_path)
+    done = against(repository, old, tmp_path, "--effort", "smoke")
     assert done.returncode == 3, done.stdout + done.stderr
     assert "no_such_module" in done.stdout
 

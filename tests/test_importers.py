@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from convbench import importers
@@ -156,7 +156,6 @@ def test_a_line_that_is_no_layer_is_left_out_with_its_place(format_: str, broken
 
 
 @pytest.mark.parametrize("format_", EXAMPLES)
-@settings(max_examples=60)
 @given(noise=st.text(max_size=200))
 def test_any_text_is_read_or_refused(format_: str, noise: str) -> None:
     name, text = EXAMPLES[format_]
@@ -340,7 +339,6 @@ def test_options_that_change_problems_are_followed_or_told() -> None:
 names = st.text(st.characters(exclude_categories=("Cc", "Cs", "Z")), min_size=1, max_size=12)
 
 
-@settings(max_examples=300)
 @given(layer=layers(dtypes=("float32",)), name=names, count=st.integers(1, 40))
 def test_a_layer_survives_benchdnn_and_back(layer: Layer, name: str, count: int) -> None:
     """Rows of padding that no window reaches may be another number."""
@@ -521,7 +519,6 @@ def test_a_source_without_any_layer_is_an_error() -> None:
 drawn_names = st.text(min_size=0, max_size=10)
 
 
-@settings(max_examples=150)
 @given(drawn=st.lists(st.tuples(layers(), drawn_names, st.integers(1, 9)), min_size=1, max_size=5))
 def test_what_is_written_as_a_suite_is_read_as_it_was(
     drawn: list[tuple[Layer, str, int]],

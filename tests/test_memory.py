@@ -374,6 +374,7 @@ def in_a_worker(name):
         worker.kill()
 
 
+@pytest.mark.slow
 def test_the_same_memory_gives_the_same_figures_in_numpy_and_in_tensorflow():
     numpy, tensorflow = in_a_worker("InNumpy"), in_a_worker("InTensorflow")
     call = TEMPORARY_BYTES + BOTH.result_bytes(Pass.FORWARD)
@@ -537,6 +538,7 @@ def test_tensorflow_results_are_counted():
     assert 256 * 1024 < found["packed"] < 64 * MIB
 
 
+@pytest.mark.slow
 def test_tensorflow_with_its_own_pool_is_not_exact():
     found = in_tensorflow()
     forward = found["forward"]

@@ -335,6 +335,7 @@ def test_what_cannot_be_asked(tmp_path, arguments, said):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_subject_that_cannot_compute_all(tmp_path):
     """One's own f(x, kernel) has no gradients and no padding: the rest is tried."""
     done = convbench(

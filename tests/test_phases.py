@@ -192,6 +192,7 @@ def test_a_twin_that_deviates_is_found_among_many():
 # Going on until intervals are narrow
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_run_that_went_on_until_it_was_narrow_is_valid():
     """Stein's procedure, simulated: stopping by the deviations seen leaves the coverage at 99 %."""
     rng = random.Random(2)

@@ -18,7 +18,6 @@ from convbench.implementations.numpy.shared.scratch import Scratch
 
 DTYPES = st.sampled_from(["float32", "float64"])
 EXAMPLES = settings(
-    max_examples=200,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # which sets the same every time
 )

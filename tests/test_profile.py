@@ -193,7 +193,9 @@ def in_a_hurry(monkeypatch):
 
 
 @pytest.mark.usefixtures("in_a_hurry")
-@pytest.mark.parametrize("pass_", Pass)
+@pytest.mark.parametrize(
+    "pass_", [Pass.FORWARD, *(pytest.param(p, marks=pytest.mark.slow) for p in list(Pass)[1:])]
+)
 @pytest.mark.parametrize("name", ["loop", "naive-im2col", "im2col", "mec", "auto"])
 def test_built_in_implementations_can_be_examined(name, pass_):
     found = experiments.examine(
@@ -669,6 +671,7 @@ def test_the_command(tmp_path):
     assert any(line["file"] == str(USERS) and line["calls"] for line in document["lines"])
 
 
+@pytest.mark.slow
 def test_a_wrong_result_is_told_and_profiled_on_request_only():
     options = ("--effort", "smoke", "--threads", "1", "--layer", "a", "--versus", "im2col")
     done = convbench("profile", TINY, "--impl", f"{USERS}:flipped", *options)

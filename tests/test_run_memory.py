@@ -472,6 +472,7 @@ def _remember_here(count):
         remember(machine.fingerprint(), machine.software(), 1, run)
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_earlier_ones_and_is_remembered(memory, tmp_path):
     options = ("--effort", "quick", "--layer", "a", "--pass", "forward", "--threads", "1")
     done, document = run_tiny(tmp_path / "one.json", *options, "--quiet")

@@ -157,6 +157,7 @@ def test_wrong_code_is_timed_if_that_is_asked_for(folder):
     assert "flipped.py" not in {speedup["implementation"] for speedup in result["speedups"]}
 
 
+@pytest.mark.slow
 def test_wrong_code_and_code_that_crashes_cost_their_arms_only(folder):
     text = (folder / "own.py").read_text().replace("return conv2d(image", "return missing(image")
     (folder / "raises.py").write_text(text)
@@ -207,6 +208,7 @@ def test_one_training_is_saved_and_loaded(folder):
 EPOCHS = "600"
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_end(folder):
     whole = ("--epochs", EPOCHS, *ALONE)
     process = launched(

@@ -95,7 +95,7 @@ def _networks(draw):
         )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 @given(_networks(), st.integers(0, 99))
 def test_gradients_are_the_differences_of_the_loss(network, seed):
     model = _model(network, seed=seed)

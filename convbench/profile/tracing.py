@@ -303,26 +303,18 @@ def give_traced(prepared: Any) -> None:
 @contextmanager
 def _creators_traced() -> Iterator[None]:
     """NumPy's creators return traced arrays, under every name that a module knows them by."""
-    places = []
-    for name in CREATORS:
-        original = getattr(np, name)
-        replacement = _creator(name, original)
-        for module in list(sys.modules.values()):
-            spelled = getattr(module, "__dict__", {})
-            if module is np or not getattr(module, "__name__", "numpy").startswith("numpy"):
-                places += [
-                    (spelled, key, original, replacement)
-                    for key, value in list(spelled.items())
-                    if value is original
-                ]
+    creators = {id(getattr(np, name)): _creator(name, getattr(np, name)) for name in CREATORS}
     strided = np.lib.stride_tricks.as_strided
-    places += [
-        (vars(module), key, strided, _viewer(strided))
-        for module in list(sys.modules.values())
-        if hasattr(module, "__dict__")
-        for key, value in list(vars(module).items())
-        if value is strided
-    ]
+    viewer = _viewer(strided)
+    places: list[tuple[dict[str, Any], str, Any, Any]] = []
+    for module in list(sys.modules.values()):
+        spelled = getattr(module, "__dict__", {})
+        is_numpys = getattr(module, "__name__", "numpy").startswith("numpy") and module is not np
+        for key, value in list(spelled.items()):
+            if value is strided:
+                places.append((spelled, key, strided, viewer))
+            elif id(value) in creators and not is_numpys:
+                places.append((spelled, key, value, creators[id(value)]))
     for spelled, key, _, replacement in places:
         spelled[key] = replacement
     try:
