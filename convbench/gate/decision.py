@@ -120,8 +120,9 @@ def look_alpha(looks: int = LOOKS) -> float:
 def decide(questions: Sequence[Question], alpha: float) -> list[Verdict]:
     """A verdict for each question, at family-wise error `alpha`."""
     open_ = [q for q in questions if q.settled is None and q.slowdown is not None]
-    levels = dict(zip(map(id, open_), _levels(open_, alpha), strict=True))
-    return [_verdict(q, levels.get(id(q)), alpha) for q in questions]
+    levels = stats.holm_levels([_p_value(question) for question in open_], alpha)
+    level_of = dict(zip(map(id, open_), levels, strict=True))
+    return [_verdict(q, level_of.get(id(q)), alpha) for q in questions]
 
 
 def is_open(verdict: Verdict) -> bool:
@@ -139,23 +140,6 @@ def after_second_look(first: Sequence[Verdict], second: Sequence[Verdict]) -> li
         now if is_open(then) or now.outcome in ("regressed", "unreliable") else then
         for then, now in zip(first, second, strict=True)
     ]
-
-
-def _levels(questions: Sequence[Question], alpha: float) -> list[float]:
-    """The level at which Holm's procedure tests each question: ever less strict, until one stands.
-
-    Holm (1979), Scand. J. Statist. 6:65. All that come after the first that stands stand as well.
-    """
-    p_values = [_p_value(question) for question in questions]
-    levels = [alpha] * len(questions)
-    level = alpha / max(len(questions), 1)
-    stopped = False
-    for rank, index in enumerate(sorted(range(len(questions)), key=p_values.__getitem__)):
-        if not stopped:
-            level = alpha / (len(questions) - rank)
-            stopped = p_values[index] > level
-        levels[index] = level
-    return levels
 
 
 def _p_value(question: Question) -> float:

@@ -177,15 +177,21 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
     return mean_y - slope * mean_x, slope
 
 
-def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
-    """Which hypotheses fall at family-wise error `alpha`: Holm (1979), Scand. J. Statist. 6:65."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    fallen = [False] * len(p_values)
-    for rank, index in enumerate(order):
-        if p_values[index] > alpha / (len(p_values) - rank):
-            break
-        fallen[index] = True
-    return fallen
+def holm_levels(p_values: Sequence[float], alpha: float) -> list[float]:
+    """The level at which Holm's procedure tests each hypothesis, at family-wise error `alpha`.
+
+    A hypothesis falls where its p-value is at most its level. Levels are ever less strict, in order
+    of the p-values, until one hypothesis stands; all that come after it stand as well. Source: Holm
+    (1979), Scandinavian Journal of Statistics 6:65.
+    """
+    levels = [alpha] * len(p_values)
+    level, stopped = alpha, False
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if not stopped:
+            level = alpha / (len(p_values) - rank)
+            stopped = p_values[index] > level
+        levels[index] = level
+    return levels
 
 
 def t_cdf(t: float, degrees: float) -> float:
