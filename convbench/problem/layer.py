@@ -7,7 +7,7 @@ Names are those of Keras Conv2D. Shapes are (height, width, channels); every pai
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Literal
@@ -199,9 +199,6 @@ class Layer:
         return columns * self.batch_size * self.itemsize
 
     # Views
-
-    def renamed(self, name: str) -> Layer:
-        return replace(self, name=name)
 
     def geometry(self) -> str:
         """One line that tells this convolution from another: `28x28x1 -> 26x26x8, 3x3, ...`."""

@@ -88,7 +88,9 @@ def _functions(
         sys.setprofile(before)
     is_frozen = gc.get_freeze_count() > 0
     gc.unfreeze()  # what is frozen is no object that the collector knows
-    found = [f for f in gc.get_objects() if isinstance(f, FunctionType) and f.__code__ in met]
+    found: list[Callable[..., object]] = [
+        f for f in gc.get_objects() if isinstance(f, FunctionType) and f.__code__ in met
+    ]
     if is_frozen:
         gc.freeze()
     return found

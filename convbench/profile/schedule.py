@@ -48,7 +48,6 @@ EXAMINED_S = 25.0
 """So long the experiments on the code itself may be repeated, once for each round."""
 
 EXPERIMENTS = 14
-MOST_IMAGES = 64
 
 
 WINOGRAD = OwnCode("winograd step", RUNGS[-1].own_code.code)

@@ -23,8 +23,6 @@ Change = Callable[[Computation], Computation]
 Letters = dict[str, str]
 """The code's own axes of `input`, `kernel`, `output_gradient` and `result`."""
 
-SIDES = ((0, "height"), (1, "width"))
-
 
 @dataclass(frozen=True)
 class Mistake:
