@@ -160,7 +160,7 @@ def few_rounds() -> Saved:
 
 
 def nothing_shared() -> Saved:
-    return saved({("other", FORWARD, "loop"): 1.0}, layers=(CONV1.renamed("other"),))
+    return saved({("other", FORWARD, "loop"): 1.0}, layers=(replace(CONV1, name="other"),))
 
 
 MEASURED = Deviations(speedup=0.004, time=0.008, degrees=20, source="noise.json")

@@ -251,7 +251,7 @@ def test_of_three_files_each_is_compared_with_the_first():
 
 
 def test_nothing_in_common_is_no_error():
-    elsewhere = saved({("other", FORWARD, "loop"): 1.0}, layers=(CONV1.renamed("other"),))
+    elsewhere = saved({("other", FORWARD, "loop"): 1.0}, layers=(replace(CONV1, name="other"),))
     found = of_pair(old(), elsewhere)
     assert found.compared == ()
     assert len(found.differences[0].only_in_old) == len(TIMES)

@@ -65,7 +65,7 @@ def test_figures_are_named_by_convolution_and_not_by_layer():
     assert f"{CONV1_LINE}: im2col over loop" in names(run, ("speedup", "numpy/numpy"))
     times = {(("x" if key[0] == "conv1" else key[0]), *key[1:]): ms for key, ms in TIMES.items()}
     layers = [layer for layer in saved().result.suite.layers if layer.name != "conv1"]
-    other = saved(times, layers=(CONV1.renamed("x"), *layers))
+    other = saved(times, layers=(replace(CONV1, name="x"), *layers))
     assert {kind: set(f) for kind, f in run_of(other).figures.items()} == {
         kind: set(f) for kind, f in run.figures.items()
     }
