@@ -11,6 +11,8 @@ import pytest
 
 from tests.cli import command, convbench, launched
 
+pytestmark = pytest.mark.xdist_group("train")  # what its tests share is made once
+
 NETWORK = """
     name: little
     input_shape: [12, 12, 1]
