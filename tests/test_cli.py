@@ -17,8 +17,6 @@ import pytest
 
 from tests.cli import ROOT, command, convbench, run_tiny
 
-pytestmark = pytest.mark.xdist_group("cli")  # what its tests share is made once
-
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):

@@ -11,8 +11,6 @@ import pytest
 from convbench.results import file as result_file
 from tests.cli import TINY, USERS, cells, convbench, launched, run_tiny
 
-pytestmark = pytest.mark.xdist_group("cli_run")  # what its tests share is made once
-
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):

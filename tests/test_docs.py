@@ -32,7 +32,6 @@ from convbench.suites.file import read_rules, read_suite
 from convbench.suites.suite import Rule
 from tests.cli import ROOT, convbench, run_tiny
 
-pytestmark = pytest.mark.xdist_group("docs")  # what its tests share is made once
 
 DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]

@@ -12,7 +12,6 @@ import pytest
 
 from tests.cli import ROOT, TINY, USERS, convbench, launched, run_tiny
 
-pytestmark = pytest.mark.xdist_group("gate_cli")  # what its tests share is made once
 
 QUICK = ("--effort", "quick", "--quiet")
 ONE = ("--layer", "a", "--pass", "forward")

@@ -12,7 +12,6 @@ import pytest
 
 from tests.cli import ROOT, convbench, started
 
-pytestmark = pytest.mark.xdist_group("readme")  # what its tests share is made once
 
 README = (ROOT / "README.md").read_text()
 COMMANDS_PAGE = (ROOT / "docs" / "commands.md").read_text()

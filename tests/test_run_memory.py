@@ -38,7 +38,6 @@ from tests.cli import convbench, run_tiny
 from tests.diff_fixture import TIMES, few_rounds, saved, scaled, with_cells
 from tests.report_fixture import CONV1, FORWARD, KERNEL, MACHINE, MINE, SOFTWARE, WRONG
 
-pytestmark = pytest.mark.xdist_group("run_memory")  # what its tests share is made once
 
 TIME, SPEEDUP = ("time", "numpy"), ("speedup", "keras/numpy")
 KINDS = {

@@ -11,7 +11,6 @@ import pytest
 
 from tests.cli import command, convbench, launched
 
-pytestmark = pytest.mark.xdist_group("train")  # what its tests share is made once
 
 NETWORK = """
     name: little
