@@ -32,7 +32,6 @@ from convbench.suites.file import read_rules, read_suite
 from convbench.suites.suite import Rule
 from tests.cli import ROOT, convbench, run_tiny
 
-
 DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
 PACKAGE = ROOT / "convbench"

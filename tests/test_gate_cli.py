@@ -12,7 +12,6 @@ import pytest
 
 from tests.cli import ROOT, TINY, USERS, convbench, launched, run_tiny
 
-
 QUICK = ("--effort", "quick", "--quiet")
 ONE = ("--layer", "a", "--pass", "forward")
 

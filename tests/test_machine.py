@@ -331,6 +331,7 @@ def test_a_good_machine_gives_no_caution_and_measures_nothing():
     assert meter.calls == []
 
 
+@pytest.mark.alone
 def test_pinned_kernels_measured_for_real():
     """The factor is what rates measured here say, and the sentence follows from the factor.
 

@@ -38,7 +38,6 @@ from tests.cli import convbench, run_tiny
 from tests.diff_fixture import TIMES, few_rounds, saved, scaled, with_cells
 from tests.report_fixture import CONV1, FORWARD, KERNEL, MACHINE, MINE, SOFTWARE, WRONG
 
-
 TIME, SPEEDUP = ("time", "numpy"), ("speedup", "keras/numpy")
 KINDS = {
     *((of, kind) for of in ("time", "undisturbed-time") for kind in ("numpy", "keras")),

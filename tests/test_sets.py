@@ -29,7 +29,6 @@ from convbench.suites.file.writing import write_suite
 from convbench.suites.suite import FASTEST_KERAS, Suite, shard
 from tests.cli import cells, convbench
 
-
 FORWARD, KERNEL = Pass.FORWARD, Pass.KERNEL_GRADIENT
 
 

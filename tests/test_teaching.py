@@ -9,7 +9,6 @@ from convbench.suites.file import read_suite
 from tests.cli import ROOT, cells, convbench
 from tests.users.teaching import Convolution, Input
 
-
 SUITE = ROOT / "tests" / "users" / "teaching.yaml"
 RIGHT = ("forward", "input-gradient")
 ALL = (*RIGHT, "kernel-gradient")

@@ -11,7 +11,6 @@ import pytest
 
 from tests.cli import command, convbench, launched
 
-
 NETWORK = """
     name: little
     input_shape: [12, 12, 1]
