@@ -34,7 +34,8 @@ Size = int | Sequence[int]
 Padding = str | Sequence[Sequence[int]]
 
 KEPT_PLANS = 32
-"""So many plans of the functions without a plan are kept: the latest used."""
+"""Number of plans that the functions without a plan keep. The one that was used longest ago goes
+first."""
 
 _AXES = {
     "x": ("batch", "height", "width", "channels"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convbench.suites.suite import Suite
 
 MAX_TOLD = 20
-"""So many entries that were left out are told on a terminal; all are in the suite."""
+"""Number of left-out entries that are told on a terminal. The suite names all of them."""
 
 
 @guarded

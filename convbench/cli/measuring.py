@@ -24,7 +24,7 @@ Outcome = TypeVar("Outcome")
 
 
 MAX_LISTED = 20
-"""So many layers are named in a message."""
+"""Number of layers that a message names."""
 
 
 class EffortName(StrEnum):

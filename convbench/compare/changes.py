@@ -15,7 +15,7 @@ TO_SHOW = 0.05
 """The change for which `rounds_to_show` are counted."""
 
 MOST_ROUNDS = 1000
-"""More rounds than these nobody makes: where they do not suffice, no number is given."""
+"""Largest number of rounds that is suggested. Where it would not suffice, no number is given."""
 
 
 def change_of(new: stats.Estimate, old: stats.Estimate, deviation: float, degrees: float) -> Change:

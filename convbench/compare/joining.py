@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from convbench.results.file import Saved
 
 SAME = ("name", "implementations", "passes", "threads", "environment", "own")
-"""What suites must agree on to be parts of one."""
+"""Fields on which suites must agree to be parts of one."""
 
 
 def join(files: Sequence[tuple[str, Saved]], different_machines: bool = False) -> Saved:

@@ -35,7 +35,7 @@ REGISTRY: dict[str, str] = {
 }
 
 _known: dict[str, Variant | OwnCode] = {}
-"""What this process knows beside the registry; a worker is told when it starts."""
+"""Names that this process knows beside the registry. A worker is told them when it starts."""
 
 
 def add_names(*added: Variant | OwnCode) -> None:

@@ -25,7 +25,7 @@ FORMATS: dict[str, str] = {
     "xnnpack": "convbench.importers.xnnpack",
     "benchdnn": "convbench.importers.benchdnn",
 }
-"""In the order in which they are asked whether a source is theirs."""
+"""Importers, in the order in which they are asked whether a source is theirs."""
 
 
 def get(format_: str) -> Importer:

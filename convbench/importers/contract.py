@@ -11,7 +11,7 @@ from convbench.errors import ConvbenchError
 from convbench.problem.layer import Layer
 
 HEAD_BYTES = 2**16
-"""So much of a file is enough to know its format: leading comments can be long."""
+"""Bytes of a file from which its format is told. Leading comments can be long."""
 
 
 class ImportSourceError(ConvbenchError):

@@ -11,7 +11,7 @@ from convbench.problem.layer import Layer
 COLUMNS = ("topology", "ifw", "ifh", "nIfm", "nOfm", "kw", "kh", "padw", "padh", "stride")
 
 BATCH_SIZE = 1
-"""Of layers whose batch the list leaves to whoever runs it."""
+"""Batch size of layers whose list leaves it to whoever runs them."""
 
 
 def claims(source: Source) -> bool:

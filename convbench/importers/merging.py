@@ -13,11 +13,11 @@ from convbench.problem.layer import Layer
 from convbench.suites.suite import Provenance, Suite
 
 MAX_LISTED = 200
-"""So many entries that were left out are named in a suite."""
+"""Number of left-out entries that a suite names."""
 
 IMPLEMENTATIONS = ("im2col", "keras", "keras-graph")
-"""What an imported suite runs unless told: not the loop, which takes minutes on layers of real
-networks."""
+"""Implementations that an imported suite runs unless others are named. The loop is not one of them:
+it takes minutes on layers of real networks."""
 
 
 @dataclass(frozen=True)

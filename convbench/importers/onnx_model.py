@@ -12,7 +12,7 @@ from convbench.importers.padding import written
 from convbench.problem.layer import Dtype, Layer, Padding, Pair
 
 BATCH_SIZE = 1
-"""For models that leave it open; most are exported to be run image by image."""
+"""Batch size of models that leave it open. Most are exported to be run image by image."""
 
 NOT_CONV = {
     "ConvTranspose": "a transposed convolution",

@@ -24,7 +24,7 @@ DWCONV = (*SHARED, "G")
 BY_LENGTH = {len(CONV): CONV, len(DWCONV): DWCONV}
 
 BATCH_SIZE = 1
-"""What XNNPACK's benchmarks run."""
+"""Batch size that XNNPACK's own benchmarks run."""
 
 
 def claims(source: Source) -> bool:

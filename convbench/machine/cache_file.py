@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 LOCK_S = 1.0
-"""Longer nobody waits for a file: a holder that was stopped must not stop others."""
+"""Longest wait for a file in seconds. A holder that was stopped must not stop others."""
 
 Document = dict[str, Any]
 

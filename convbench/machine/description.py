@@ -67,7 +67,8 @@ class Software:
 
 
 CautionKind = Literal["setting", "other-processes", "budget"]
-"""What holds figures back: a setting or the like, other processes, or a budget that ended a run."""
+"""Kinds of things that hold figures back: a setting or the like, other processes, or a budget that
+ended a run."""
 
 
 @dataclass(frozen=True)

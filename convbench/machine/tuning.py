@@ -23,7 +23,7 @@ from convbench.machine import cache_file
 from convbench.problem.layer import Layer, Pass
 
 ROOT = Path("/")
-"""Where /proc and /sys are; tests point it at a tree of their own."""
+"""Folder in which /proc and /sys are. Tests point it at a tree of their own."""
 
 TYPICAL_L1D_BYTES = 32 * 1024
 TYPICAL_L2_BYTES = 1024 * 1024
@@ -92,11 +92,12 @@ SHORT_CALL_S = 0.01
 
 SAMPLE_S = 1e-3
 SAMPLES = 5
-"""So many samples a candidate, each of as many calls as fill SAMPLE_S, unless time runs out."""
+"""Number of samples that each candidate gives, unless time runs out. A sample is as many calls as
+fill SAMPLE_S."""
 
 AT_LEAST = 2
-"""So many samples each beside the first call, which meets fresh pages, unless a call takes all of
-the trial's time."""
+"""Fewest samples of each candidate beside its first call, which meets fresh pages. A candidate
+whose call takes all of the trial's time gives fewer."""
 
 
 SETTLE_S = 0.3
@@ -130,9 +131,10 @@ RESUMED_S = 0.02
 """A call this long or longer is not resumed before a sample."""
 
 RESUME_S = 0.005
-"""Before a sample of shorter calls, what is sampled is called for so long without the clock, once
-at least: others have taken the caches since, and threads slept. On a virtual machine they need some
-calls until they run side by side again: of 6.6, 4.1, 3.5 and then 3.0 ms (measured)."""
+"""Seconds for which a candidate with short calls is called without the clock before a sample, once
+at least. Others have taken the caches since, and threads slept. On a virtual machine threads need
+some calls until they run side by side again: calls took 6.6, 4.1, 3.5 and then 3.0 ms
+(measured)."""
 
 
 def resume_s(call_s: float) -> float:
@@ -229,7 +231,7 @@ CACHE_SCHEMA = "convbench-tuning/1"
 
 MAX_MACHINES = 8
 MAX_TRIALS = 4000
-"""So many machines, and trials of each, are kept: the latest."""
+"""Number of machines that are kept, and of trials of each. The latest are kept."""
 
 Trials = dict[str, dict[str, dict[str, float]]]
 """Seconds a call by candidate, by convolution (`convolution`), by machine (`fingerprint`)."""

@@ -23,11 +23,9 @@ MADV_DONTNEED, MADV_NOHUGEPAGE = 4, 15
 """Numbers of two kinds of advice to madvise(2), from Linux's mman-common.h."""
 
 LEAST_BUFFER_BYTES = 2**20
-"""What the process grows by when it takes a buffer is the buffer's size if it is no less than this.
-
-OpenBLAS's BUFFER_SIZE is 8 MiB and more on every processor (common_*.h); a thread of the process
-that allocates at that moment makes it grow by less.
-"""
+"""Smallest growth of the process in bytes that is taken for OpenBLAS's buffer. OpenBLAS's
+BUFFER_SIZE is 8 MiB and more on every processor (common_*.h); a thread of the process that
+allocates at that moment makes it grow by less."""
 
 MOST_BUFFERS = 64
 """Buffers that are taken at most until one of them is new and its size can be seen. An OpenBLAS

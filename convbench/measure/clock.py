@@ -31,7 +31,7 @@ LEAST_WAKE_S = 0.005
 """Seconds for which every arm is called before the clock starts: others have used the caches."""
 
 WAKE_MARGIN = 2.0
-"""How many times longer an arm is woken up than it needed when it was watched."""
+"""How many times as long an arm is woken up as it needed when it was watched."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,11 @@ def wake_s(longest: float, visits: Sequence[Visited]) -> float:
 
 
 WATCHED_VISITS = 2
-"""How many visits wake an arm up for as long as the effort allows, so as to see what it needs."""
+"""Number of visits that wake an arm up for as long as the effort allows, so as to see what it
+needs."""
 
 LATEST_VISITS = 4
-"""How many of the latest visits tell whether an arm is still woken up."""
+"""Number of the latest visits that tell whether an arm is still woken up."""
 
 
 def _after_pauses(run: Callable[[], object]) -> tuple[float, ...]:

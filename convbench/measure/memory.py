@@ -33,8 +33,9 @@ from convbench.problem.operands import Operands
 from convbench.results.model import Memory
 
 ENVIRONMENT = {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
-"""What must be set before TensorFlow is imported. Else its CPU allocator hands out parts of a pool
-of its own, and the bytes of tensors are not seen: 30 KB instead of 1,210 KB for one Conv2D."""
+"""Variables that must be set before TensorFlow is imported. Otherwise its CPU allocator hands out
+parts of a pool of its own, and the bytes of tensors are not seen: 30 KB instead of 1,210 KB for one
+Conv2D (measured)."""
 
 CROSS_CHECK_S = 2.0
 """A call that takes longer is not repeated under tracemalloc."""
@@ -50,7 +51,8 @@ BLAS_JOBS_BYTES = 512 * 1024
 
 TEST_BYTES = 2**20
 TEST_SLACK_BYTES, TEST_SLACK_TENSORFLOW_BYTES = 4 * 1024, 32 * 1024
-"""What a meter may see beyond 1 MiB. An eager TensorFlow op also allocates its bookkeeping."""
+"""Bytes that a meter may see beyond 1 MiB, in NumPy and in TensorFlow. An eager TensorFlow
+operation also allocates its bookkeeping."""
 
 TIMELINE_POINTS = 20
 

@@ -26,7 +26,7 @@ LOOP_STEPS = 2500
 """Steps of the interpreter's loop, some 60 us of them."""
 
 PROBED_CPUS = 8
-"""How many CPUs the loop runs on at the most, spread evenly over those that may be used."""
+"""Most CPUs that the loop runs on. They are spread evenly over those that may be used."""
 
 PRODUCT_SIZE = 48
 """Rows and columns of the probe's product: small enough that no BLAS uses a thread for it, since

@@ -21,10 +21,10 @@ Parameter = inspect.Parameter
 Values = Mapping[str, object]
 
 SETTINGS = ("filters", "kernel_size", "use_bias", "input_shape", "batch_size", "dtype", "layer")
-"""What `__init__` gets by name beside KEYWORDS."""
+"""Names that `__init__` can have for values beside KEYWORDS."""
 
 NAMES = {*KEYWORDS, *SETTINGS, *(name for names in OPERANDS.values() for name in names)}
-"""What an expression can name."""
+"""Names that an expression can use."""
 
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 

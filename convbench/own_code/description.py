@@ -21,10 +21,11 @@ OPERANDS: dict[Pass, tuple[str, ...]] = {
     Pass.INPUT_GRADIENT: ("output_gradient", "kernel", "input_shape"),
     Pass.KERNEL_GRADIENT: ("x", "output_gradient", "kernel_size"),
 }
-"""What a pass computes from, in the order in which code is given it."""
+"""Operands of each pass, in the order in which code is given them."""
 
 KEYWORDS = ("bias", "strides", "padding", "dilation_rate", "groups", "threads")
-"""What code gets by name where it takes it; a layer that needs one that it lacks is unsupported."""
+"""Keywords that code is given where it takes them. A layer that needs one which the code lacks is
+unsupported."""
 
 
 @dataclass(frozen=True)

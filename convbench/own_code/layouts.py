@@ -57,7 +57,7 @@ AXES = {
     "O": "filters",
     "I": "channels of a group",
 }
-"""What a letter of a layout stands for."""
+"""Axis that each letter of a layout stands for."""
 
 
 @dataclass(frozen=True)

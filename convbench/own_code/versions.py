@@ -21,7 +21,7 @@ from convbench.own_code.description import OwnCode, split
 from convbench.own_code.files import source_of
 
 PREFIX = "convbench-version-"
-"""What the temporary folders are called, with the number of the process behind it."""
+"""Beginning of the names of our temporary folders. The number of the process follows."""
 
 NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
 """A checkout runs the repository's hooks, which have no business with a measurement."""

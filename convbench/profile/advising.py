@@ -31,7 +31,7 @@ CHANGES = {
 }
 
 MANY_CALLS = 100
-"""From so many on they come of a loop."""
+"""At this many calls a line, assume that a Python loop makes them."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ REASONS = {
 }
 
 SECONDS = 0.1
-"""So long the calls are made that are counted, one at least."""
+"""Seconds for which the counted calls are made; one call at least."""
 
 
 def counted(run: Callable[[], object], call_s: float) -> Counted:

@@ -26,7 +26,7 @@ CAUSES = (
     "algorithm",
     "framework floor",
 )
-"""In the order in which they are taken out of the gap."""
+"""Causes of a gap, in the order in which they are taken out of it."""
 
 
 @dataclass(frozen=True)

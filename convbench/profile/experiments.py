@@ -36,7 +36,7 @@ TRACES = 3
 """A call's time is the least of so many traces."""
 
 LONGEST_S = 1.0
-"""Of a call that is traced: a layer on which it takes longer is cut."""
+"""Longest call in seconds that is traced. A layer on which a call takes longer is cut."""
 
 CLOCKED_S = 0.1
 """Seconds that the samples of one timing take together."""
@@ -57,7 +57,7 @@ KINDS = {
     "scatter": "arithmetic",
     "bias": "arithmetic",
 }
-"""What the stages of built-in implementations do to elements."""
+"""Kind of work that each stage of the built-in implementations does."""
 
 WORTH = 0.005
 """Calls that are alike are replayed where they take this part of the whole."""

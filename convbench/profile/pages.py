@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
-"""Of mallopt(3), glibc's."""
+"""Numbers of the options of glibc's mallopt(3), from malloc.h."""
 
 KEEPING = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1))
 

@@ -14,7 +14,8 @@ from convbench.profile.findings import Products
 from convbench.profile.replaying import least_s
 
 MAX_BYTES = 64 * 1024**2
-"""Of a factor: of a larger one a part is multiplied, and the time scaled up."""
+"""Largest factor in bytes that is multiplied as a whole. Of a larger one a part is multiplied, and
+the time is scaled up."""
 
 SECONDS = 0.15
 

@@ -16,7 +16,7 @@ from convbench.profile.findings import Work
 from convbench.profile.operations import Example, Operation
 
 SECONDS = 0.03
-"""Of a replay: the least of as many calls as fill it, two at least."""
+"""Seconds of a replay. The time of a call is the least of as many as fill them, two at least."""
 
 TURN_S = 1e-3
 

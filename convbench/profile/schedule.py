@@ -45,7 +45,7 @@ ROUNDS = {"smoke": 1, "quick": 3, "standard": 5, "rigorous": 10}
 """A profile times few arms on one cell, and wants to be done within a minute."""
 
 EXAMINED_S = 25.0
-"""So long the experiments on the code itself may be repeated, once for each round."""
+"""Seconds for which the experiments on the code may be repeated, once for each round."""
 
 EXPERIMENTS = 14
 

@@ -88,7 +88,8 @@ STAGES: dict[str, dict[str, tuple[str, ...]]] = {
 STAGES["winograd-2x2"] = STAGES["winograd"]
 
 OTHER = "other"
-"""What no stage covers: dealing out blocks, starting threads, the Python in between."""
+"""Name of the time that no stage covers: dealing out blocks, starting threads, the Python in
+between."""
 
 
 class _Clock(threading.local):

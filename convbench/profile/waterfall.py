@@ -16,7 +16,7 @@ from convbench.profile.findings import Examination, Products, Work
 from convbench.results.stats import Estimate, estimate
 
 MANY_PRODUCTS = 32
-"""From so many on they are too small by their number."""
+"""At this many products in a call, assume that they are too small."""
 
 OWN_PRODUCTS = 0.5
 """Code that does this part of the layer's FLOPs by matrix products is one of products; of other

@@ -16,9 +16,9 @@ LEAST_DEVIATION = 0.005
 """Runs are never taken to agree better than this (of logs), whatever a few of them showed."""
 
 LEAST_RUNS = 5
-"""With fewer runs that share figures nothing is said about how they differ. What five runs show has
-four degrees of freedom, and makes a 99 % interval 1.8 times as wide as if it were known for sure.
-Three runs would make it 3.9 times as wide, which tells a reader nothing."""
+"""Fewest runs with figures in common from which it is said how runs differ. Five runs have four
+degrees of freedom, which makes a 99 % interval 1.8 times as wide as if the deviation were known for
+sure. Three runs would make it 3.9 times as wide, which tells a reader nothing."""
 
 TWO_RUNS = math.sqrt(2)
 """Two runs differ from each other by this many times what one deviates from the long run."""

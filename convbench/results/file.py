@@ -132,10 +132,10 @@ def json_schema() -> dict[str, Any]:
 
 
 VOLATILE = ("date", "load_avg_1min", "mem_max_rss", "runnable_threads", "uptime")
-"""What pyperf collects that is of one moment, and belongs to a run."""
+"""Metadata of pyperf that is of one moment, and so belongs to a run."""
 
 PATHS = ("python_executable", "python_cflags", "python_config_args")
-"""What pyperf collects that tells where things lie on a disk: nobody else's business."""
+"""Metadata of pyperf that tells where things lie on a disk. It is not kept."""
 
 
 def pyperf_metadata() -> dict[str, str | int | float]:

@@ -27,13 +27,13 @@ class Step(StrEnum):
 
 
 Part = Pass | Step
-"""What a cell computes: a pass of a layer, or a step of a network's training."""
+"""Part of the work that a cell computes: a pass of a layer, or a step of a network's training."""
 
 Status = Literal["ok", "wrong", "unsupported", "failed", "skipped", "pending"]
 Interval = tuple[float, float]
 
 State = Literal["warm", "cold-threads"]
-"""What is timed: a call in a tight loop, or the first call after a pause."""
+"""State that is timed: a call in a tight loop, or the first call after a pause."""
 
 PAUSE_S = 0.15
 """Seconds without a call before each sample of the state `cold-threads`. OpenBLAS's threads spin

@@ -18,7 +18,7 @@ from convbench.results.rounds import Rounds, fastest_by_round, log_median
 from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS
 
 BEST_PER_LAYER = "best per layer"
-"""What the row is called that takes the fastest implementation of each layer and pass."""
+"""Name of the row that takes the fastest implementation of each layer and pass."""
 
 Unit = tuple[Part, str]  # pass, layer
 

@@ -21,7 +21,7 @@ from convbench.suites.suite import LOOP
 Unit = tuple[str, Part]  # layer, pass
 
 Cause = Literal["other-processes", "neighbour", "few-rounds"]
-"""Why intervals are wide."""
+"""Causes of wide intervals."""
 
 MANY_DISTURBED = 0.05
 """Share of the visits from which on disturbed ones explain wide intervals. A neighbour makes a
@@ -29,8 +29,8 @@ visit take 1.6 times as long (measured), so that rounds differ by 10 % (a standa
 it meets one visit in twenty; eight rounds then leave an interval of 13 %."""
 
 OWN_LOAD = 1.0
-"""What a run adds to the load average beside the threads of its arm: the process that waits for
-the arms, and workers that start."""
+"""Load average that a run adds beside the threads of its arm: the process that waits for the arms,
+and workers that start."""
 
 
 def resolution_of(

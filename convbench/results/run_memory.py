@@ -39,7 +39,8 @@ _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parent
 
 Kind = tuple[Figure, str]
-"""What a deviation is of, and between which kinds of implementations (see results.Deviation)."""
+"""Figure that a deviation is of, and the kinds of implementations that it is between (see
+results.model.Deviation)."""
 
 
 @dataclass(frozen=True)

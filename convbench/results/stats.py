@@ -14,7 +14,8 @@ from functools import cache
 from statistics import fmean
 
 MIN_ROUNDS = 5
-"""With fewer rounds no interval is claimed: Student's t is then too wide to say anything."""
+"""Fewest rounds for which an interval is claimed. With fewer, Student's t is too wide to say
+anything."""
 
 MARGIN = math.log1p(0.01)
 """Differences within 1 % are never called differences."""

@@ -535,10 +535,10 @@ LEAST_APART = math.log(1.15)
 """Two states are at least this far apart (of logs): 15 %."""
 
 MOST_BETWEEN = 0.05
-"""At most this share of the samples lies in the middle third between two states."""
+"""Largest share of the samples that may lie in the middle third between two states."""
 
 LEAST_SAMPLES = 40
-"""With fewer samples nothing is said about states."""
+"""Fewest samples from which on states are told."""
 
 
 def _states(runs: Iterable[RoundSamples]) -> tuple[TimeState, ...]:

@@ -54,7 +54,7 @@ STATUS_OF_VERDICT: dict[str, Status] = {
 
 
 LANE_CELLS = 100
-"""With fewer cells another worker of the same runtime would not pay for its start."""
+"""Fewest cells for which another worker of the same runtime pays for its start."""
 
 SLEEPY_BLAS = {"OPENBLAS_THREAD_TIMEOUT": "4"}
 """Nothing is timed here, so that idle BLAS threads may as well leave the cores to other workers."""

@@ -11,8 +11,9 @@ MIN_ROUNDS = 3
 """A budget never brings the rounds under this; then the slowest arms are skipped instead."""
 
 SHORTER = 4
-"""How many times more and shorter visits are made where versions of one code are compared: the
-quickest samples decide there, and a neighbour should not hold a CPU during all of them."""
+"""How many times as many visits are made, each as many times shorter, where versions of one code
+are compared. The quickest samples decide there, and a neighbour should not hold a CPU during all of
+them."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ LOOP = "loop"
 """The reference loop, with which everything is compared where a suite has it."""
 
 FASTEST_KERAS = "fastest-keras"
-"""What `versus` calls the fastest of the Keras ways that a suite has."""
+"""Value of `versus` that stands for the fastest of the Keras ways that a suite has."""
 
 
 # Field names with a trailing underscore are Python keywords; files have them without it.
@@ -31,7 +31,8 @@ EffortName = Literal["smoke", "quick", "standard", "rigorous"]
 
 
 Quantity = Literal["speedup", "fraction_of_peak", "peak_bytes"]
-"""What a rule can limit: a ratio of times, a rate over the measured peak, or memory in bytes."""
+"""Quantities that a rule can limit: a ratio of times, a rate over the measured peak, or memory in
+bytes."""
 
 
 @dataclass(frozen=True)

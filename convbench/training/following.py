@@ -28,14 +28,16 @@ Array = NDArray[np.floating[Any]]
 Weights = Mapping[str, Array]
 
 CLOSE = 1e-9
-"""Of float64: some 10^7 roundings of the size of the largest element."""
+"""Largest part of the largest element by which float64 may be off: some 10^7 roundings of that
+size."""
 
 FACTOR = 8.0
 """Two draws of the same rounding differ."""
 
 SIDE = 0.01
-"""Of the largest change of a parameter's elements in the step: one element in a batch of images has
-a far smaller share in it, and a mistake in a gradient a far larger one."""
+"""Part of the largest change of a parameter's elements in a step by which an element may be off.
+One element in a batch of images has a far smaller share in it, and a mistake in a gradient a far
+larger one."""
 
 LEAST = 4.0
 """Units in the last place of the largest element that are no departure at any step: Keras's float32

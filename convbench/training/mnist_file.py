@@ -17,7 +17,7 @@ from convbench.errors import TrainingError
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 MAX_BYTES = 2**31
-"""More than this is refused, as float32 images: they are all held in memory."""
+"""Largest set of images in bytes, as float32. All are held in memory."""
 
 UNREADABLE = (
     OSError,

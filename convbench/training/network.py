@@ -62,7 +62,7 @@ NAMES: dict[type[Kind], str] = {
     Flatten: "flatten",
     Dense: "dense",
 }
-"""What files, reports and saved weights call each kind."""
+"""Name of each kind of layer in files, reports and saved weights."""
 
 
 @dataclass(frozen=True)

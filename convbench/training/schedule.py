@@ -44,7 +44,7 @@ FOLLOWED = {"smoke": 10}
 
 FOLLOWED_STEPS = 100
 FOLLOWED_S = 60.0
-"""So long at most, but LEAST_STEPS in any case."""
+"""Seconds for which steps are followed at the most, but LEAST_STEPS in any case."""
 
 LEAST_STEPS = 3
 

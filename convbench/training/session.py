@@ -25,7 +25,7 @@ from convbench.training.trainer import State
 from convbench.training.weights_file import described
 
 MOST_LOSSES = 200
-"""So many are kept of a training, each the mean of its part."""
+"""Number of losses that are kept of a training. Each is the mean of its part."""
 
 
 @dataclass

@@ -13,8 +13,9 @@ EXPLAINED = 0.9
 errors of n roundings they account for 2 / n in the mean."""
 
 FEWEST = 30
-"""Of fewer errors that count, of 1 % of the largest at least, too much can be an accident: two
-elements are always on a line, however many others are zero."""
+"""Smallest number of errors, of 1 % of the largest at least, from which a trend is told. With
+fewer, a trend can be an accident: two elements always lie on a line, however many others are
+zero."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ PAIRS_S = 4.0
 """Pairs of mistakes are tried for this long, in all layers of a pass together."""
 
 MORE_PAIRS_S = 0.5
-"""After the first pair that fits others are looked for this long: they may fit other layers too."""
+"""Seconds for which further pairs are looked for once one pair fits. They may explain other layers
+too."""
 
 RICH = (2, 3, 4)
 """Images, channels of a group and filters of a group of a probe."""

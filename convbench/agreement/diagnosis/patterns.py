@@ -17,8 +17,8 @@ from convbench.results.model import Explanation
 UNEXPLAINED = "nothing that convbench knows explains it"
 
 MINOR = 0.05
-"""Of an offset and a factor the one does not count that changes results by this part of the other.
-"""
+"""An offset or a factor does not count where it changes results by less than this part of what the
+other changes."""
 
 CLOSE_FACTOR = 0.01
 """Factors further from 1 are told by `_constant_factor`, from all draws."""

@@ -31,13 +31,14 @@ CANDIDATES = (
     "direct",
     "fft",
 )
-"""Those that the registry lacks, and those that predict no cost, are left out."""
+"""Implementations that `auto` takes one of. Those that the registry lacks, and those that predict
+no cost, are left out."""
 
 WITHIN = 3.0
 """A candidate that is predicted to take this many times the cheapest's time is not tried."""
 
 AT_MOST = 4
-"""So many candidates are tried."""
+"""Number of candidates that are tried."""
 
 TRIAL_S = 0.3
 
@@ -62,7 +63,7 @@ class Choice:
 
 
 _CHOICES: dict[tuple[str, bool], Choice] = {}
-"""What this process has chosen, by convolution, and whether trials were allowed then."""
+"""Choices that this process has made, by convolution and by whether trials were allowed."""
 
 _LOCK = threading.RLock()
 

@@ -35,13 +35,14 @@ from convbench.problem.unsupported import Unsupported
 Array = NDArray[np.floating[Any]]
 
 MAX_KERNEL_BYTES = MAX_BYTES // 8
-"""Of a kernel whose gradient is computed: its products for several rows must stay in the cache."""
+"""Largest kernel in bytes whose gradient is computed. Its products for several rows must stay in
+the cache."""
 
 FEW_CHANNELS = 8
 """Runs as short as so many channels cost more than a loop over them, along the columns."""
 
 SHORT_START_S = START_S / 30
-"""Of one of many products that a single call of NumPy makes."""
+"""Seconds to start one of many products that a single call of NumPy makes."""
 
 
 class Mec(NumpyAlgorithm):

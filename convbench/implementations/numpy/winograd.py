@@ -46,19 +46,19 @@ Array = NDArray[np.floating[Any]]
 Item = TypeVar("Item")
 
 TILES_BYTES = 4 * 1024**2
-"""Of the tiles that a thread gathers at a time in a stage of all threads. Each call of NumPy takes
-the interpreter's lock, so few long ones: 10.2 ms with 1 MiB, 9.1 with 2, 9.0 with 4 for 256
-channels of 28x28 on two threads (measured)."""
+"""Bytes of the tiles that a thread gathers at a time in a stage of all threads. Each call of NumPy
+takes the interpreter's lock, so few long calls are better: 256 channels of 28x28 on two threads
+take 10.2 ms with 1 MiB, 9.1 with 2, 9.0 with 4 (measured)."""
 
 SMALL_KERNEL_BYTES = 2560 * 1024
-"""Of a transformed kernel that stays in the cache, so that each thread takes stages of its own:
-2.0 instead of 3.5 ms for 3x3 kernels on 64 channels of 56x56. Of a larger one BLAS would pack all
-of it in every thread."""
+"""Largest transformed kernel in bytes that stays in the cache, so that each thread takes stages of
+its own. For 3x3 kernels on 64 channels of 56x56 that takes 2.0 ms instead of 3.5 (measured). BLAS
+would pack all of a larger kernel in every thread."""
 
 OWN_STAGE_BYTES = 8 * 1024**2
-"""Of transformed tiles and products in a stage of one thread. More than its L2 cache, for the same
-reason: 23.7 ms with 2 MiB, 22.5 with 4, 20.6 with 8 for 128 channels of 56x56 on one thread, and
-13.8, 11.1, 10.4 on two (measured, 2 MiB of L2)."""
+"""Bytes of transformed tiles and products in a stage of one thread. They are more than its L2 cache
+holds, for the same reason: 128 channels of 56x56 on one thread take 23.7 ms with 2 MiB, 22.5 with
+4, 20.6 with 8; on two threads 13.8, 11.1 and 10.4 (measured, 2 MiB of L2)."""
 
 STAGE_BYTES = 32 * 1024**2
 """The same in a stage of all threads, which wait for each other between its steps."""

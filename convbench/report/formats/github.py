@@ -31,7 +31,7 @@ MAX_ANNOTATIONS = 10
 """GitHub shows so many errors a step, and as many warnings; the others are in the log only."""
 
 SUMMARY_BYTES = 2**20
-"""What a step's summary may hold in all. GitHub drops a larger one as a whole."""
+"""Largest summary of a step in bytes. GitHub drops a larger one as a whole."""
 
 _COMMANDS: dict[Outcome, str] = {"failed": "error", "inconclusive": "warning"}
 _COUNTED: tuple[Outcome, ...] = ("failed", "inconclusive", "passed", "left-out")

@@ -156,7 +156,7 @@ def _left_out(cells: Sequence[Cell]) -> Iterator[Note]:
 
 
 _NEEDS = {"dilation_rate": "dilation", "bias": "a bias"}
-"""How a sentence calls what a layer needs, where that is not the key itself."""
+"""Words for what a layer needs, where a sentence does not use the key itself."""
 
 
 def _said(implementation: str, cells: Sequence[Cell]) -> Iterator[Note]:

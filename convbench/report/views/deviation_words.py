@@ -19,7 +19,7 @@ _BETWEEN = {
 """Kinds of implementations (results.Deviation.between) in words."""
 
 _QUANTITIES = {"speedup": "speedups", "time": "times"}
-"""What is told of: the undisturbed figures are in the files only."""
+"""Quantities whose deviation is told. The undisturbed ones are in the files only."""
 
 
 def differences(deviations: Iterable[Deviation], times: float = 1.0) -> str:

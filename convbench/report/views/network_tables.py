@@ -24,7 +24,7 @@ from convbench.results.summary import subject
 from convbench.suites.suite import FASTEST_KERAS
 
 TOP = 3
-"""So many layers are named unless --top says otherwise."""
+"""Number of layers that are named unless --top says otherwise."""
 
 ALL_PASSES = "all passes"
 

@@ -24,7 +24,7 @@ from convbench.report.views.table import (
 from convbench.results.between_runs import LEAST_RUNS
 
 GOOD_SHARE = 0.95
-"""Of clean jobs that many should hold, or too many are left open."""
+"""Share of clean jobs that should hold. With fewer, too many are left open."""
 
 KNOWN_RATE = 0.10
 """While false alarms may be more frequent than this for all that is known, nothing is said."""

@@ -11,7 +11,8 @@ KINDS = {
     "suite": "convbench.suites.file.document:SUITE",
     "network": "convbench.training.file.document:NETWORK",
 }
-"""Where each kind is described. An add-on's kind is imported only when a file was mistaken."""
+"""Module and attribute that describe each kind. An add-on's kind is imported only when it is needed
+for a message."""
 
 
 def others(kind: Kind) -> Iterator[Kind]:

@@ -12,7 +12,8 @@ from convbench.suites.suite import Suite
 SCHEMA_LINE = "# yaml-language-server: $schema=suite.schema.json"
 
 MAX_LAYERS = 12_000
-"""With more a suite could have more keys and values than are read."""
+"""Most layers of a suite that is written. With more it could have more keys and values than are
+read."""
 
 SHARED = ("batch_size", "dtype", "use_bias")
 """Keys that go into `defaults` where all layers agree."""

@@ -6,13 +6,13 @@ Rates are those of one AVX-512 core of 2024, rounded. `auto` times what comes ou
 from __future__ import annotations
 
 FLOPS_PER_S = 150e9
-"""Of a matrix product in single precision."""
+"""FLOP/s of a matrix product in single precision."""
 
 BYTES_PER_S = 30e9
 """Copied from cache to cache."""
 
 START_S = 3e-6
-"""Of a call of NumPy and what surrounds it."""
+"""Seconds of a call of NumPy with the Python around it."""
 
 
 def product_s(rows: int, terms: int, columns: int, itemsize: int) -> float:

@@ -22,20 +22,21 @@ from convbench.problem.layer import Layer
 Array = NDArray[np.floating[Any]]
 
 BLOCK_BYTES = 4 * 1024**2
-"""Of what a thread holds of some images: longer runs are faster beyond the L2 cache too (measured,
-32 images of 10x10: 0.65 ms with 1 MiB, 0.56 with 2, 0.50 at once)."""
+"""Bytes that a thread holds of some images. Longer runs are faster beyond the L2 cache, too: 32
+images of 10x10 take 0.65 ms with 1 MiB, 0.56 with 2, and 0.50 at once (measured)."""
 
 LEAST_IMAGES = 16
-"""That runs of a row are long."""
+"""Smallest batch for which this layout pays. With fewer images, each copied run is short."""
 
 FEW_CHANNELS, FEW_FILTERS = 8, 16
-"""More channels are a better product in columns; more filters take too long to turn (measured: 1.4
-ms for 32 images of 24x24x32, 0.04 for 24x24x6)."""
+"""Most channels and filters of a layer for which this layout pays. More channels are a better
+product in columns. More filters take too long to turn: 1.4 ms for 32 images of 24x24x32, 0.04 ms
+for 24x24x6 (measured)."""
 
 PADDED = 1.5
-"""From so many times as many positions with pads as without: 32 images of 10x10, and 18x18 with the
-pads of a 5x5 kernel, took 1.0 ms and take 0.47, of 24x24 and a 3x3 kernel 1.3 and 1.5 (measured).
-"""
+"""How many times as many positions there must be with pads as without, for this layout to pay. 32
+images of 10x10 (18x18 with the pads of a 5x5 kernel) took 1.0 ms and take 0.47; images of 24x24
+with a 3x3 kernel took 1.3 and would take 1.5 (measured)."""
 
 
 def suits_images_innermost(layer: Layer) -> bool:

@@ -28,16 +28,17 @@ LEAST_ROWS = 100
 (106 rows) 1.3 times as fast as the whole, with 128 and 128 (61 rows) 0.8 times."""
 
 NARROW, LEAST_ROWS_OF_NARROW = 32, 48
-"""So few filters are a third of a packed product's columns or less: parts pay down to 48 rows."""
+"""Most filters of a narrow product, and the fewest rows from which on parts pay for it. So few
+filters are a third of a packed product's columns or less."""
 
 MOST_SUMMED = 256
 """Rows of a part of a sum over rows: more of both operands than the L1 cache holds (measured: 0.44
 against 0.51 ms with 868 rows, for 72 terms and 16 filters)."""
 
 SUMMED_BYTES = 512 * 1024
-"""Of the products of parts that are added up at a time; they stay in the L2 cache. Fewer and longer
-calls than with 128 KiB: 15.6 instead of 17.5 ms for 147 terms and 64 filters of 4 images of
-112x112, on two threads 10.2 instead of 12.0 (measured)."""
+"""Bytes of the products of parts that are added up at a time. They stay in the L2 cache, in fewer
+and longer calls than with 128 KiB: 15.6 ms instead of 17.5 for 147 terms and 64 filters of 4 images
+of 112x112, and on two threads 10.2 instead of 12.0 (measured)."""
 
 
 def part_rows(terms: int, filters: int) -> int | None:
