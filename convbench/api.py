@@ -1,4 +1,4 @@
-"""The fast convolution for your own code: `conv2d`, its two gradients, and `plan`.
+"""Offer the fast convolution to your own code: `conv2d`, its two gradients, and `plan`.
 
 Arrays are NHWC, kernels (kernel height, kernel width, channels/groups, filters), as in Keras;
 float32 or float64, all of one dtype, in whatever order in memory. Results are C-contiguous and the

@@ -1,4 +1,4 @@
-"""The one base exception: what went wrong, what to do about it, and the exit code it means."""
+"""Define the one base exception: what went wrong, what to do about it, and the exit code."""
 
 from __future__ import annotations
 

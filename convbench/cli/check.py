@@ -1,4 +1,4 @@
-"""`convbench check`: is it right, in every pass? And if not, what is the mistake?"""
+"""Run `convbench check`: is it right, in every pass? If not, what is the mistake?"""
 
 from __future__ import annotations
 

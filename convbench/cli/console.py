@@ -1,4 +1,4 @@
-"""The terminal side of every command: errors, progress, and where output goes."""
+"""Do what every command does on a terminal: errors, progress, and where output goes."""
 
 from __future__ import annotations
 

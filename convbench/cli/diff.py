@@ -1,4 +1,4 @@
-"""`convbench diff`: saved result files side by side."""
+"""Run `convbench diff`: put saved result files side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`convbench export`: a suite's layers for another tool, so that it can run the same problems."""
+"""Run `convbench export`: write a suite's layers for another tool."""
 
 from __future__ import annotations
 

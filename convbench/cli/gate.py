@@ -1,4 +1,4 @@
-"""`convbench gate`: run a suite, or take a result file, and hold it to its rules."""
+"""Run `convbench gate`: run a suite, or take a result file, and hold it to its rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `convbench gate` was asked to hold a run to: percentages, rules that apply, versions."""
+"""Read what `convbench gate` was asked to hold a run to: percentages, rules, versions."""
 
 from __future__ import annotations
 

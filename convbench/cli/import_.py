@@ -1,4 +1,4 @@
-"""`convbench import`: other tools' layer lists and models as a suite."""
+"""Run `convbench import`: read other tools' layer lists and models as a suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`convbench machine`: what this machine is, what it was measured to do, what holds it back."""
+"""Run `convbench machine`: what this machine is, what it can do, and what holds it back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands that measure share: their options, the session, and watching it."""
+"""Share what the commands that measure have in common: options, the session, watching it."""
 
 from __future__ import annotations
 

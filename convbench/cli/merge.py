@@ -1,4 +1,4 @@
-"""`convbench merge`: result files of parts of a suite as one."""
+"""Run `convbench merge`: join result files of parts of a suite."""
 
 from __future__ import annotations
 

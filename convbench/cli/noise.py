@@ -1,4 +1,4 @@
-"""`convbench noise`: is this machine good enough to gate on? The gate, tried on known pairs."""
+"""Run `convbench noise`: try the gate on known pairs, to see if this machine is good enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`convbench profile`: why is it slower, and what would help."""
+"""Run `convbench profile`: why is it slower, and what would help?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`convbench run`: check, time and meter a suite, print the tables, save one result file."""
+"""Run `convbench run`: check, time and meter a suite, print the tables, save one result file."""
 
 from __future__ import annotations
 

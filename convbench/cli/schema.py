@@ -1,4 +1,4 @@
-"""`convbench schema`: the JSON Schema of suites, networks and result files."""
+"""Run `convbench schema`: print the JSON Schema of suites, networks and result files."""
 
 from __future__ import annotations
 

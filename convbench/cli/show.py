@@ -1,4 +1,4 @@
-"""`convbench show`: the tables of a saved result file again."""
+"""Run `convbench show`: print the tables of a saved result file again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`convbench train`: a small network on any implementation, held against Keras's `fit`."""
+"""Run `convbench train`: train a small network on any implementation, beside Keras's `fit`."""
 
 from __future__ import annotations
 

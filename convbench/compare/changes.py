@@ -1,4 +1,4 @@
-"""Whether a change between two sessions shows, and with how many rounds one would."""
+"""Decide whether a change between two sessions shows, and with how many rounds one would."""
 
 from __future__ import annotations
 

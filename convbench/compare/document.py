@@ -1,4 +1,4 @@
-"""What a diff says, as values: one figure a file, one change a new file."""
+"""Hold what a diff says, as values: one figure a file, one change a new file."""
 
 from __future__ import annotations
 

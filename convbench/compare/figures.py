@@ -1,4 +1,4 @@
-"""The figures of files side by side, made anew from the raw samples, and their changes."""
+"""Put the figures of files side by side, made anew from the raw samples, with their changes."""
 
 from __future__ import annotations
 

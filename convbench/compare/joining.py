@@ -1,4 +1,4 @@
-"""Result files of parts of one suite as one: what `run --shard` spread over jobs or evenings."""
+"""Join result files of parts of one suite, which `run --shard` spread over jobs or evenings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sets two result files apart besides their figures."""
+"""Name what sets two result files apart besides their figures."""
 
 from __future__ import annotations
 

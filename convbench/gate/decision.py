@@ -1,4 +1,4 @@
-"""Rules -> verdicts: has a speedup fallen, does a floor hold, or can nobody tell.
+"""Turn questions into verdicts: has a speedup fallen, does a floor hold, or can nobody tell?
 
 Rules come as questions (see questions.py): each with an estimate of how much too slow something is.
 Here they are decided together (research/measurement.md, 4): *regressed* when

@@ -1,4 +1,4 @@
-"""What a gate asks of result files: the floors of a suite, a saved result, another version."""
+"""Ask a gate's questions of result files: about floors, a saved result, another version."""
 
 from __future__ import annotations
 

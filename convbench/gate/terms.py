@@ -1,4 +1,4 @@
-"""What a result is held to: floors, a baseline, another version; and what came of it."""
+"""Hold what a result is judged by, floors, a baseline, another version, and what came of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an implementation is: the contract that every way to compute a pass fulfils.
+"""Define what an implementation is: the contract of every way to compute a pass.
 
 An implementation states what it cannot do, whether its arithmetic is exact on integers, and what
 memory it expects to need; `prepare` returns a `Prepared`, which computes one pass of one layer as

@@ -1,4 +1,4 @@
-"""An implementation once more under another name, in a process of its own.
+"""Run an implementation once more under another name, in a process of its own.
 
 As it is (A against A), as another version of its file, or slowed by a known part of its own time:
 what a gate compares, and what shows whether a gate can be trusted.

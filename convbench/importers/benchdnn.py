@@ -1,4 +1,4 @@
-"""oneDNN's benchdnn: problem descriptors and batch files, read and written.
+"""Read and write oneDNN's benchdnn: problem descriptors and batch files.
 
 The grammar is that of tests/benchdnn/doc/knobs_and_descriptors (`mb2_ic3oc16_ih5oh5kh3ph1n"name"`):
 keys in any order, `_` between them for the eye, the name last. A dilation of 0 is dense.

@@ -1,4 +1,4 @@
-"""What an importer is: it reads the convolutions of one source, and says which it left out."""
+"""Define what an importer is: it reads the convolutions of a source, and says what it left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""convnet-benchmarks' layers L1 to L5 (soumith/convnet-benchmarks), as CSV: all are square."""
+"""Read convnet-benchmarks' layers L1 to L5 (soumith/convnet-benchmarks), as CSV."""
 
 from __future__ import annotations
 

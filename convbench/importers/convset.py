@@ -1,4 +1,4 @@
-"""ConvBench's convSet: the convolutions of 1,017 models (LucasFernando-aes/ConvBench), as CSV.
+"""Read ConvBench's convSet: the convolutions of 1,017 models (LucasFernando-aes/ConvBench), as CSV.
 
 `n_uses` says how many layers of those models are that convolution: its `count`. Where
 `torch_pad_consistent` is 0 the recorded pads are 0 and the output is ceil(input / strides): those

@@ -1,4 +1,4 @@
-"""Baidu's DeepBench: the problems of code/kernels/conv_problems.h, as they stand there or as CSV.
+"""Read Baidu's DeepBench: the problems of code/kernels/conv_problems.h, as they are or as CSV.
 
 Width comes before height throughout; a pad is of both sides.
 """

@@ -1,4 +1,4 @@
-"""A plain table (CSV) whose columns are Keras's names: what a spreadsheet exports.
+"""Read a plain table (CSV) whose columns have Keras's names, as a spreadsheet exports it.
 
 `input_shape` (or `height`, `width`, `channels`), `filters` and `kernel_size` are needed; there may
 be `name`, `strides`, `padding`, `dilation_rate`, `groups`, `use_bias`, `batch_size`, `dtype` and

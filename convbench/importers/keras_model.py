@@ -1,4 +1,4 @@
-"""Keras models: of keras.applications, in a .keras file, or returned by somebody's function.
+"""Read Keras models: from keras.applications, from a .keras file, or from somebody's function.
 
 The model is traced once, without being run, and what reaches its convolutions is noted: so nested,
 shared and subclassed models tell their shapes too. Weights are not needed. A ZeroPadding2D whose

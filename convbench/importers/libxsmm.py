@@ -1,4 +1,4 @@
-"""libxsmm-dnn's list of layers (tests/conv/run_convs.sh), as CSV: several topologies in one."""
+"""Read libxsmm-dnn's list of layers (tests/conv/run_convs.sh), as CSV: several topologies."""
 
 from __future__ import annotations
 

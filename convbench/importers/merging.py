@@ -1,4 +1,4 @@
-"""A suite of what was read: equal convolutions once, unique names, and where they come from."""
+"""Make a suite of what was read: equal convolutions once, unique names, and their source."""
 
 from __future__ import annotations
 

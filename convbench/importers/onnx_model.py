@@ -1,4 +1,4 @@
-"""ONNX models: their Conv nodes, with shapes inferred. Needs the package onnx (extra `onnx`)."""
+"""Read the Conv nodes of ONNX models, with shapes inferred. The package onnx is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pads as other tools give them, and as a suite has them."""
+"""Turn pads as other tools give them into a suite's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables with a heading line (CSV): the rows of a file, and what every format of that kind shares.
+"""Read tables with a heading line (CSV), for every format of that kind.
 
 A format says which columns it has and makes a layer of a row; whatever goes wrong in a row leaves
 out that row.

@@ -1,4 +1,4 @@
-"""Text files of other tools, line by line, within bounds."""
+"""Read text files of other tools line by line, within bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""XNNPACK's lists of shapes (bench/models/*_conv.txt and *_dwconv.txt): numbers without a heading.
+"""Read XNNPACK's lists of shapes (bench/models/*_conv.txt and *_dwconv.txt).
 
     conv:    H W KH KW PH PW S D GCin GCout
     dwconv:  H W KH KW PH PW S D G

@@ -1,4 +1,4 @@
-"""Peaks measured on this machine: SGEMM, copying, a small NumPy call, fresh memory, idleness.
+"""Measure this machine's peaks: SGEMM, copying, a small NumPy call, fresh memory, idleness.
 
 `calibrate` belongs into a worker process, which has NumPy; the others start no NumPy here.
 """

@@ -1,4 +1,4 @@
-"""What in the environment is recorded, and what in it holds a library back, by what factor."""
+"""Record the environment, and find what in it holds a library back, by what factor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine: its fingerprint, its measured peaks, and what in the environment holds it back."""
+"""Describe the machine and its software, so that two can be told apart."""
 
 from __future__ import annotations
 

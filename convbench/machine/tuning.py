@@ -1,4 +1,4 @@
-"""What implementations choose by: the sizes of one core's caches, short trials, and their cache.
+"""Tell implementations what to choose by: cache sizes, short trials, and what trials gave before.
 
 A trial's times are kept on disk, by machine and convolution, so that it is made once. The cache is
 a convenience: whatever is wrong with its file, nothing raises, and a trial is made anew.

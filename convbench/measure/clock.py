@@ -1,4 +1,4 @@
-"""The timer: a visit wakes an arm up by calling it, then takes many short samples back to back.
+"""Time an arm: a visit wakes it up by calling it, then takes many short samples back to back.
 
 A visit is what a user's tight loop is: warm operands, threads that are awake, the garbage collector
 off as in `timeit`. Nothing comes between the last call that wakes the arm up and the clock, and

@@ -1,4 +1,4 @@
-"""The memory meter: what one cell holds between calls, and the peak of one call.
+"""Meter memory: what one cell holds between calls, and the peak of one call.
 
 It runs in a process of its own, never beside timing: tracing slows every call. meters.py has the
 methods; here is which one a cell gets, whether to trust it, and what a figure comes to.

@@ -1,4 +1,4 @@
-"""Three ways to meter a cell's memory, each with what it cannot see.
+"""Meter a cell's memory in three ways, each of which cannot see something.
 
 - memray sees every request to the C allocators, from any thread and any library: exact. Python
   objects of up to 512 bytes (pymalloc's) and mappings do not count, see `_phases`.

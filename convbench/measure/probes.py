@@ -1,4 +1,4 @@
-"""Small fixed pieces of work beside each visit, which tell a calm machine from a disturbed one.
+"""Run small fixed work beside each visit, which tells a calm machine from a disturbed one.
 
 A neighbour on a shared host, or on the other hyperthread of a core, slows some work by 1.8 times
 and leaves other work alone. The loop of the interpreter shows it best: on the machine this was

@@ -1,4 +1,4 @@
-"""The parent's handle on a worker process: start, ask, stop and continue, kill.
+"""Hold a worker process from the parent's side: start, ask, stop and continue, kill.
 
 A worker without the token is stopped by a signal, threads and all. Without that, idle BLAS threads
 spin on a core after a call (OpenBLAS: 110 ms measured) and slow down whichever arm comes next.

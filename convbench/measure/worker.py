@@ -1,4 +1,4 @@
-"""Serve the cells of one runtime, one request at a time: the worker process.
+"""Serve the cells of one runtime, one request at a time, in a process of their own.
 
 `python -m convbench.measure.worker FD` talks through the inherited file descriptor FD, so that
 whatever a library prints cannot corrupt it.

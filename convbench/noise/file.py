@@ -1,4 +1,4 @@
-"""Noise files on disk: written atomically, read with a refusal that says what is wrong."""
+"""Write noise files atomically, and refuse damaged ones with a sentence that says what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is this machine good enough to gate on: trials of the gate itself, and what they come to.
+"""Sum up trials of the gate: is this machine good enough to gate on?
 
 A trial is one verdict on one pair of arms whose true difference is known: none (A against A), or a
 slowdown that was put in. The file keeps every trial and every session's speedups and times, so that

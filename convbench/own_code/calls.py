@@ -1,4 +1,4 @@
-"""Which of a pass's values each parameter of somebody's function gets.
+"""Decide which of a pass's values each parameter of somebody's function gets.
 
 A parameter is matched by its name; operands that no parameter is named after go to the others by
 position. A keyword that has a default gets its value in the default's form (forms.py).

@@ -1,4 +1,4 @@
-"""The user's own code as a suite or a command line describes it: where it is, and how to call it.
+"""Describe people's own code as a suite or a command line does: where it is, how it is called.
 
 Nothing is imported here: that happens in the worker (convbench/own_code).
 """

@@ -1,4 +1,4 @@
-"""The module that own code lives in: found without running it, and imported in the worker."""
+"""Find the module that own code lives in without running it, and import it in the worker."""
 
 from __future__ import annotations
 

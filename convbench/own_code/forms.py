@@ -1,4 +1,4 @@
-"""A value in the form of the default that a parameter has: what the code's author expects there.
+"""Put a value into the form of the default that a parameter has, as the code's author expects it.
 
 `strides=1` is given one number, `strides=[1, 1]` a list, `padding="VALID"` capital letters. Where
 a form can be read in more than one way, as four numbers of padding can, it is not guessed.

@@ -1,4 +1,4 @@
-"""The user's own code as an implementation: a function, a class or a module, and its layouts.
+"""Make people's own code an implementation: a function, a class or a module.
 
 A function is the forward pass. A class or module has any of `forward`, `input_gradient` and
 `kernel_gradient`. Each own code is a runtime, and so a process, of its own. Its file is run by

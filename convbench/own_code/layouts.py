@@ -1,4 +1,4 @@
-"""The axes of somebody's arrays, and the way to and from ours (NHWC, and HWIO for kernels)."""
+"""Turn somebody's arrays into ours (NHWC, and HWIO for kernels) and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user's own code, ready to be called: its operands in its layouts, and its result in ours."""
+"""Call people's own code with its operands in its layouts, and turn its result into ours."""
 
 from __future__ import annotations
 

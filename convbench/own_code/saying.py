@@ -1,4 +1,4 @@
-"""What somebody's code says while it runs: what it prints, its warnings, and its exceptions.
+"""Keep what somebody's code says while it runs: what it prints, warns of and raises.
 
 Each with the line of their file that it came from; our frames and the libraries' are cut.
 """

@@ -1,4 +1,4 @@
-"""Another version of the user's file: beside it, in another folder, or at a git ref.
+"""Fetch another version of the user's file: beside it, from another folder, or from a git ref.
 
 A ref is checked out with `git worktree` of the repository that holds the file, into a temporary
 folder that is removed again; nothing in the user's own checkout is touched.

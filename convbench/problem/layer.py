@@ -1,4 +1,4 @@
-"""A layer: one 2-D convolution problem, its shapes, pads, FLOPs and bytes. Pure, no NumPy.
+"""Describe a layer: one 2-D convolution problem, its shapes, pads, FLOPs and bytes. No NumPy.
 
 Names are those of Keras Conv2D. Shapes are (height, width, channels); every pair is
 (height, width). All counts are of one pass over the whole batch.

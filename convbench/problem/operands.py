@@ -1,4 +1,4 @@
-"""The arrays that a pass reads: uniform floats, or integers for which float sums are exact.
+"""Draw the arrays that a pass reads: uniform floats, or integers whose float sums are exact.
 
 Layouts are the canonical ones: NHWC for input and output gradient, (kh, kw, in, out) for the
 kernel. An implementation brings them into its own layout in `Prepared.load`.

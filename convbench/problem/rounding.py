@@ -1,4 +1,4 @@
-"""How far floats may be off: constants and bounds that implementations state and the checker knows.
+"""Bound how far floats may be off, for implementations that state it and for the checker.
 
 Sources: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed. (2002), by section.
 """

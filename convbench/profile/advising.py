@@ -1,4 +1,4 @@
-"""At most three things to change, the one with the largest predicted gain first."""
+"""Name at most three things to change, the one with the largest predicted gain first."""
 
 from __future__ import annotations
 

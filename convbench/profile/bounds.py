@@ -1,4 +1,4 @@
-"""Limits of a cell on this machine: arithmetic, memory, and the product that it comes to."""
+"""Compute a cell's limits on this machine: arithmetic, memory, and the product that it comes to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the CPU and the kernel counted during a call, where perf_event_open(2) permits it.
+"""Count what the CPU and the kernel count during a call, where perf_event_open(2) permits it.
 
 Of every thread of the process, in user space only, so that no privilege is needed beyond
 kernel.perf_event_paranoid <= 2. Many virtual machines have no hardware counters; what is missing is

@@ -1,4 +1,4 @@
-"""What a profile says: headline, stages, lines, waterfall, bounds, sweeps, advice. Plain values."""
+"""Hold what a profile says: headline, stages, lines, waterfall, bounds, sweeps, advice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The experiments on one cell, in a worker: traced, made small, replayed piece by piece.
+"""Make the experiments on one cell, in a worker: trace it, make it small, replay its pieces.
 
 The calls of NumPy are traced at full size, and on the smallest layer on which the code makes the
 very same calls. What a call takes longer at full size it spends on elements; what the small layer

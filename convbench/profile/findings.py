@@ -1,4 +1,4 @@
-"""What the experiments on one cell found, as plain values that a worker can send."""
+"""Hold what the experiments on one cell found, as plain values that a worker can send."""
 
 from __future__ import annotations
 

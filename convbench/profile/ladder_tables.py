@@ -1,4 +1,4 @@
-"""The ladder as measured: what each step is worth here, and a chart of it."""
+"""Report the ladder as measured: what each step is worth here, and a chart of it."""
 
 from __future__ import annotations
 

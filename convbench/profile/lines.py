@@ -1,4 +1,4 @@
-"""Time by line of the user's code: line_profiler's clock, with what NumPy did from the trace."""
+"""Time the user's code by line, with line_profiler's clock and what NumPy did from the trace."""
 
 from __future__ import annotations
 

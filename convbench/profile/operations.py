@@ -1,4 +1,4 @@
-"""What a call of NumPy on arrays is: its kind, its bytes and its FLOPs."""
+"""Classify a call of NumPy on arrays: its kind, its bytes and its FLOPs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fresh pages: memory that the system gives at every call, and takes back after it.
+"""Tell what fresh pages cost: memory that the system gives at every call and takes back after it.
 
 Large arrays come from mmap, or from the top of the heap, and go back there: the kernel zeroes their
 pages each time. A process whose malloc keeps what it once had pays for them once; the same call

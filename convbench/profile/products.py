@@ -1,4 +1,4 @@
-"""The matrix product that a pass comes to: the bound that any code is held against."""
+"""Time the matrix product that a pass comes to, the bound that any code is held against."""
 
 from __future__ import annotations
 

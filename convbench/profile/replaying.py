@@ -1,4 +1,4 @@
-"""A call of NumPy once more in other conditions, to tell what its time is made of."""
+"""Make a call of NumPy once more in other conditions, to tell what its time is made of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A profile of one cell: it is checked and timed as in a run, then taken apart by experiments."""
+"""Profile one cell: check and time it as in a run, then take it apart by experiments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named stages of the built-in implementations: timers that are there only while one is profiled.
+"""Time named stages of the built-in implementations, while one is profiled.
 
 A stage is a function of an implementation's, wrapped for as long as `timed_stages` runs. Time in a
 stage that another one calls is the other's. Each thread has its own clock; stages are summed over

@@ -1,4 +1,4 @@
-"""What a profile has to say: the headline, the waterfall, stages, lines, bounds, sweeps, advice."""
+"""Report a profile: the headline, the waterfall, stages, lines, bounds, sweeps, advice."""
 
 from __future__ import annotations
 

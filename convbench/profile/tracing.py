@@ -1,4 +1,4 @@
-"""What code does to arrays: every call of NumPy on them, its time, its memory, and its line.
+"""Trace what code does to arrays: every call of NumPy, its time, its memory, and its line.
 
 The operands go in as `Traced`, a subclass of ndarray that NumPy hands every ufunc and function to
 (NEP 13 and NEP 18); what comes out is traced again. So code that nobody has seen before is followed

@@ -1,4 +1,4 @@
-"""The gap as factors: what is left of the time as one cause after the other is taken out of it.
+"""Turn the gap into factors: what is left as one cause after the other is taken out of it.
 
 The factors and the unexplained one multiply to the whole gap. What is unexplained is the gap
 between the time that was measured and the sum of what the experiments found in it.

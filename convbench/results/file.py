@@ -1,4 +1,4 @@
-"""Reading and writing result files: pyperf's JSON with the key `convbench` beside its own.
+"""Read and write result files: pyperf's JSON with the key `convbench` beside its own.
 
 pyperf keeps `benchmarks`, each with `runs`; a run here is one round. Written atomically; read with
 a refusal that names the file, the place in it, and what was expected.

@@ -1,4 +1,4 @@
-"""The result file: its schema as dataclasses, one for each part.
+"""Define the result file: its schema as dataclasses, one for each part.
 
 The file is pyperf's JSON (`benchmarks` with every raw sample) with one more top-level key,
 `convbench`. Here are seconds and bytes only; `report` scales them.

@@ -1,4 +1,4 @@
-"""The whole network: what its layers take together, each as often as the network has it.
+"""Total a whole network: each layer as often as the network has it.
 
 Totals are made round by round, so that they have intervals as times do.
 """

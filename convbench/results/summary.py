@@ -1,4 +1,4 @@
-"""From raw samples to figures: times, speedups, twins, geometric means, network totals.
+"""Turn raw samples into figures: times, speedups, twins, geometric means, network totals.
 
 One figure a round (rounds.py), its mean over rounds, and Student's t. A figure is told twice: the
 typical one, and the undisturbed one. Its interval within the run is widened by how much runs on

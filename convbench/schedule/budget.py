@@ -1,4 +1,4 @@
-"""What a budget of seconds allows: how many rounds, and which arms."""
+"""Decide what a budget of seconds allows: how many rounds, and which arms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the machine is and can do, measured before anything else runs on it."""
+"""Describe and calibrate the machine, before anything else runs on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run of the gate on pairs of arms whose difference is known: how `convbench noise` measures.
+"""Run the gate on pairs of arms whose difference is known, for `convbench noise`.
 
 Every (layer, pass) of a suite has an implementation, the same once more, and the same slowed by
 known parts of its own time, each in a process of its own. The verdicts come from `gate`, by way of

@@ -1,4 +1,4 @@
-"""The agreement phase: every cell checked, then metered, each runtime in processes of its own.
+"""Run the agreement phase: check every cell, then meter it, each runtime in its own processes.
 
 Nothing is timed here for a result, so that the runtimes work side by side.
 """

@@ -1,4 +1,4 @@
-"""How much is measured: rounds, visits and the length of each, by name."""
+"""Name how much is measured: rounds, visits and the length of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the schedule tells whoever watches: values, never text on a terminal."""
+"""Define what the schedule tells whoever watches: values, never text on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is judged: one look at its rounds and, where that leaves something open, a second.
+"""Run and judge: one look at the rounds and, where that leaves something open, a second.
 
 The looks share the false alarms that a job may have (gate.look_alpha). More is measured because a
 verdict is open, never because one is close to what somebody hopes for.

@@ -1,4 +1,4 @@
-"""How a session is run, as far as it does not change what is measured."""
+"""Hold how a session is run, as far as that does not change what is measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run, from whatever its session has to the end: describe, agree, time."""
+"""Run a session, from whatever it has to the end: describe, agree, time."""
 
 from __future__ import annotations
 

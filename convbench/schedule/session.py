@@ -1,4 +1,4 @@
-"""What a run knows so far: every cell's state, every raw sample, and where it is saved."""
+"""Keep what a run knows so far: every cell's state, every raw sample, and where it is saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The timing phase: rounds of fresh workers, visits in random order, one arm at a time.
+"""Run the timing phase: rounds of fresh workers, visits in random order, one arm at a time.
 
 A round starts a worker for each runtime and one for the twin; all import before any of them gets
 the token. Then for each (layer, pass) every arm is visited once or several times, in a random

@@ -1,4 +1,4 @@
-"""A suite: the layers, implementations and passes of one YAML file, and how it is found by name."""
+"""Describe a suite: the layers, implementations and passes of one YAML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker trains: our network on an implementation, or Keras's. The same steps for both."""
+"""Train in a worker: our network on an implementation, or Keras's, by the same steps."""
 
 from __future__ import annotations
 

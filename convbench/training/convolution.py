@@ -1,4 +1,4 @@
-"""The convolution of a network, on whatever implementation: three passes, planned by batch size."""
+"""Compute the convolution of a network on any implementation, planned by batch size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images that a network is trained on, and the order in which it sees them."""
+"""Load the images that a network is trained on, and order them for each epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic digits: ten glyphs of strokes, each image a random affine map of its class's glyph.
+"""Draw synthetic digits: ten glyphs of strokes, each image a random affine map of its glyph.
 
 A glyph is kept as a field of distances to its strokes. An image maps its pixels back into the
 glyph's frame, reads the distances there, and inks what is nearer than half its stroke's width.

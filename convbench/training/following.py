@@ -1,4 +1,4 @@
-"""Whether a training follows Keras: every parameter, step by step.
+"""Tell whether a training follows Keras: every parameter, step by step.
 
 In float64 (`compare`) ours and Keras's go their own ways from equal weights with equal batches, and
 after any number of steps a parameter may differ by CLOSE times its largest element.

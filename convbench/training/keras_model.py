@@ -1,4 +1,4 @@
-"""The same network in Keras: compiled, fitted, its weights to and from ours.
+"""Build the same network in Keras: compile it, fit it, carry weights to ours and back.
 
 TensorFlow is imported inside functions.
 """

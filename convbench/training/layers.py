@@ -1,4 +1,4 @@
-"""The layers beside the convolution, in NumPy: forward, and backward to input and parameters.
+"""Compute the layers beside the convolution in NumPy, forward and backward.
 
 Activations are (batch, height, width, channels) or (batch, features), C-contiguous. What a layer
 returns is its own memory, written into again at its next call.

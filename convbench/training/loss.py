@@ -1,4 +1,4 @@
-"""The loss: softmax cross-entropy, the mean over the batch."""
+"""Compute the loss: softmax cross-entropy, the mean over the batch."""
 
 from __future__ import annotations
 

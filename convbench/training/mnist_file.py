@@ -1,4 +1,4 @@
-"""A file in the format of Keras's mnist.npz, read without trusting it: nothing is unpickled."""
+"""Read a file in the format of Keras's mnist.npz without trusting it: nothing is unpickled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network that trains: its layers connected, its weights, and its steps."""
+"""Build a network that trains: connect its layers, hold its weights, take its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network as a YAML file describes it: its layers, their shapes, its optimiser. Pure, no NumPy.
+"""Describe a network as its YAML file does: its layers, their shapes, its optimiser. No NumPy.
 
 Names, defaults and definitions are those of Keras. Shapes are those of one image: (height, width,
 channels), or (features,) behind a Flatten. The loss is the mean over the batch of the softmax

@@ -1,4 +1,4 @@
-"""What a step does to the weights, by Keras's definitions: on one vector of all of them.
+"""Change the weights in a step, by Keras's definitions, on one vector of all of them.
 
 Scalars are rounded to the weights' dtype where Keras rounds them: 1 - beta_2 ** t loses digits in
 float32, and so it does there.

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: a stopwatch whose laps have names."""
+"""Tell where the time of a training step goes: a stopwatch whose laps have names."""
 
 from __future__ import annotations
 

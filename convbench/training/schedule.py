@@ -1,4 +1,4 @@
-"""Training, measured: each implementation follows Keras first, then rounds of whole trainings.
+"""Measure trainings: each implementation follows Keras first, then rounds of whole trainings.
 
 A round starts a fresh worker for every arm, in random order one at a time: each connects, warms up
 and trains from the initial weights, in the round's order of the images. A round gives one figure an

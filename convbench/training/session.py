@@ -1,4 +1,4 @@
-"""What a training knows so far: cells, samples, losses and accuracies, and where it is saved."""
+"""Keep what a training knows so far: cells, samples, losses, accuracies, where it is saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training has to say: times of a step and an epoch, where they go, losses, accuracies."""
+"""Report a training: times of a step and an epoch, where they go, losses, accuracies."""
 
 from __future__ import annotations
 

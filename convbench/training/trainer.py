@@ -1,4 +1,4 @@
-"""Training: a model, the data, and how far it is; a state that can be saved and gone on with."""
+"""Train a model on its data, from and to a state that can be saved and gone on with."""
 
 from __future__ import annotations
 

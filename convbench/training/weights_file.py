@@ -1,4 +1,4 @@
-"""Saved weights and checkpoints: one .npz with an array a parameter and the rest as JSON.
+"""Save weights and checkpoints: one .npz with an array for each parameter and the rest as JSON.
 
 The arrays are `weights/conv2d_1/kernel` and so on, in the network's dtype and Keras's shapes,
 `optimizer/momentum/conv2d_1/kernel` and so on for the optimiser's state, and `losses`, float64.

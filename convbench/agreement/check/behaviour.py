@@ -1,4 +1,4 @@
-"""Whether a result depends on more than its operands: earlier calls, threads, chance.
+"""Tell whether a result depends on more than its operands: earlier calls, threads, chance.
 
 Experiments on copies of the code's module, each with state of its own: the same calls in the same
 order must give the same in each copy, and a call must give what it gave before.

@@ -1,4 +1,4 @@
-"""How far a float result may be from the true one, a priori: no constant is tuned.
+"""Bound a priori how far a float result may be from the true one. No constant is tuned.
 
 A sum of K products, in any order, is off by at most gamma_K * sum |x_i k_i| with
 gamma_K = K u / (1 - K u) and u the unit roundoff: Higham, "Accuracy and Stability of Numerical

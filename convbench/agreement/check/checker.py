@@ -1,4 +1,4 @@
-"""The verdict on one cell: is what the implementation computes the convolution?
+"""Judge one cell: is what the implementation computes the convolution?
 
 Two checks. *Exact integers* at full size: every sum is an integer that a float holds, so that an
 implementation which only sums products must give the very same numbers; any other must be within

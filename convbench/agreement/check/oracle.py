@@ -1,4 +1,4 @@
-"""The oracle: all three passes in float64, sharing no code with any implementation.
+"""Compute all three passes in float64, sharing no code with any implementation.
 
 One product a kernel position over the whole batch. In float64 products of integers are exact below
 2^53, and the error on float32 operands is 2^-29 of what a float32 result may have.

@@ -1,4 +1,4 @@
-"""Errors that are no rounding: a constant that is added, a factor that is not 1."""
+"""Find errors that are no rounding: a constant that is added, a factor that is not 1."""
 
 from __future__ import annotations
 

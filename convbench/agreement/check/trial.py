@@ -1,4 +1,4 @@
-"""Calls of an implementation whose results are looked at: what came, and what else happened."""
+"""Call an implementation and note what came, and what else happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A convolution that can be spoilt: every part of it is data, so that a mistake changes one part.
+"""Compute a convolution whose every part is data, so that a mistake can change one part.
 
 All three passes come from two selections, which input row meets which kernel row for which output
 row, and the same for columns. As one-hot arrays they say any strides, dilation, padding and any

@@ -1,4 +1,4 @@
-"""Diagnoses of many cells in one process: what is asked once a pass and not once a cell."""
+"""Diagnose many cells in one process, asking once a pass what need not be asked once a cell."""
 
 from __future__ import annotations
 

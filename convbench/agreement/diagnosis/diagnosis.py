@@ -1,4 +1,4 @@
-"""Why a result is wrong: computes what each mistake would give, until one gives that result.
+"""Search why a result is wrong: compute what each mistake would give, until one gives that result.
 
 The search is on a probe, a small copy of the layer on which the code is still wrong, rich enough
 that mistakes differ. An explanation must give the very result on two draws of integers and one of

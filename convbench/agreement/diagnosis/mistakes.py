@@ -1,4 +1,4 @@
-"""The catalogue of mistakes: what each is called, in a sentence, and what it changes.
+"""List the mistakes: what each is called, in a sentence, and what it changes.
 
 A mistake turns the right computation into the wrong one, so that whether it explains a result is a
 matter of computing. To add one, yield it from the function of its family; `causes` of tests/mutants

@@ -1,4 +1,4 @@
-"""What a wrong result looks like where no mistake of the catalogue gives it: where, and how."""
+"""Describe a wrong result that no mistake of the catalogue gives: where it is wrong, and how."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The smallest layer on which code is wrong, and a picture of where."""
+"""Find the smallest layer on which code is wrong, and draw a picture of where."""
 
 from __future__ import annotations
 

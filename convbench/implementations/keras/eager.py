@@ -1,4 +1,4 @@
-"""Keras called eagerly: what `layer(x)` costs."""
+"""Call Keras eagerly: what `layer(x)` costs."""
 
 from __future__ import annotations
 

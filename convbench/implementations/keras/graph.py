@@ -1,4 +1,4 @@
-"""Keras inside a tf.function: what `fit` and `predict` run with jit_compile=False."""
+"""Call Keras inside a tf.function, as `fit` and `predict` do with jit_compile=False."""
 
 from __future__ import annotations
 

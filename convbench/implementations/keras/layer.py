@@ -1,4 +1,4 @@
-"""How Keras writes a layer, and how TensorFlow is set up to compute it.
+"""Write a layer as Keras does, and set TensorFlow up to compute it.
 
 TensorFlow is imported inside functions: it costs seconds and hundreds of MB.
 """

@@ -1,4 +1,4 @@
-"""The three passes as Keras runs them, whichever way it calls them: base of the Keras files.
+"""Compute the three passes as Keras runs them, whichever way it is called.
 
 Design rules:
 

@@ -1,4 +1,4 @@
-"""Keras compiled by XLA: what `fit` and `predict` run with jit_compile=True."""
+"""Call Keras compiled by XLA, as `fit` and `predict` do with jit_compile=True."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""auto: of the NumPy implementations, the one that is fastest on this layer and this machine.
+"""auto: take the NumPy implementation that is fastest on this layer and this machine.
 
 A cost model leaves a few; a short trial in `prepare` decides, and is kept on disk, so that every
 process of a run, and every later run, takes the same. With `--no-tune` the cost model decides.

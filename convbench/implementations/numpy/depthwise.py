@@ -1,4 +1,4 @@
-"""depthwise: shifted rows times rows of kernels, multiplied and added in one go.
+"""depthwise: multiply shifted rows by rows of kernels, and add them up in one go.
 
 Every channel has filters of its own, so there is no matrix product to be had: each kernel position
 multiplies the input by its weights and adds. Inner loops as short as the channel count would cost

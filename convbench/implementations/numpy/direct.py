@@ -1,4 +1,4 @@
-"""direct: a 1x1 convolution is one matrix product of the pixels with the kernel, with no columns.
+"""direct: compute a 1x1 convolution as one matrix product of the pixels with the kernel.
 
 Threads are those of BLAS; with one, products with a small kernel go in parts (see `products.py`).
 Where strides skip pixels, those that are met are copied side by side before the product, or spread

@@ -1,4 +1,4 @@
-"""fft: a product of spectra for each frequency, for large kernels.
+"""fft: multiply spectra, one product for each frequency, for large kernels.
 
 The method of Mathieu, Henaff and LeCun, "Fast training of convolutional networks through FFTs"
 (arXiv:1312.5851): planes of images and kernels are transformed once each, and every frequency is

@@ -1,4 +1,4 @@
-"""im2col: gather the windows into the rows of a matrix, then one matrix product.
+"""im2col: gather the windows into the rows of a matrix, then make one matrix product.
 
 The method of Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for
 Document Processing" (2006). Layout NHWC, so that the output of the product is the output of the

@@ -1,4 +1,4 @@
-"""The reference loop: the convolution that people write first, and the yardstick for the others.
+"""loop: compute the convolution that people write first, the yardstick for the others.
 
 Vectorised over the batch, a Python loop over output positions (kernel positions in the kernel
 gradient): multiply a window by the kernel, and sum. Layout NCHW, kernels (filters, channels of a

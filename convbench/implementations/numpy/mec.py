@@ -1,4 +1,4 @@
-"""mec: columns a kernel row high, which the windows of one output row share without a copy.
+"""mec: gather columns a kernel row high, which the windows of an output row share.
 
 Cho and Brand, "MEC: Memory-efficient Convolution for Deep Neural Network" (arXiv:1706.06873). For
 each output column the kernel-wide runs of all input rows lie one below the other, so that the

@@ -1,4 +1,4 @@
-"""naive im2col: the whole column matrix in one go, as tutorials build it.
+"""naive-im2col: build the whole column matrix in one go, as tutorials do.
 
 For teaching, and for the memory that it takes: what `im2col` does in blocks is done at once, and
 everything is allocated anew at every call. Layout NHWC; a row of the matrix is one window, a column

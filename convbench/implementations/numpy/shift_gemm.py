@@ -1,4 +1,4 @@
-"""shift-gemm: a product for each kernel position, shifted and added up, with no columns.
+"""shift-gemm: make a product for each kernel position, and add them up, shifted.
 
 Anderson, Vasudevan, Keane and Gregg, "Low-memory GEMM-based convolution algorithms for deep neural
 networks" (arXiv:1709.03395). Rows of the padded input lie one after the other, so that a shift of

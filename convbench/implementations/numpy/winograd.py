@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering: 3x3 kernels by fewer multiplications, on tiles of the output.
+"""winograd: compute 3x3 kernels by fewer multiplications, on tiles of the output.
 
 F(2x2, 3x3) takes 16 multiplications where a direct convolution takes 36, F(4x4, 3x3) 36 instead of
 144: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (arXiv:1509.09308). With

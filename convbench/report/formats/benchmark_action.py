@@ -1,4 +1,4 @@
-"""Reports as benchmark-action/github-action-benchmark reads them: its tool customSmallerIsBetter.
+"""Write a report as github-action-benchmark reads it: its tool customSmallerIsBetter.
 
 The action draws a chart over time for each name. It refuses a file without any entry.
 """

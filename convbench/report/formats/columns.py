@@ -1,4 +1,4 @@
-"""The columns of one table: how wide each must be, and what gives way where space is short."""
+"""Fit the columns of one table: how wide each must be, and what gives way where space is short."""
 
 from __future__ import annotations
 

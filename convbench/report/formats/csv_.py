@@ -1,4 +1,4 @@
-"""Reports as CSV: the flat table with raw numbers (seconds, bytes, ratios), for spreadsheets."""
+"""Write a report as CSV: the flat table with raw numbers, for spreadsheets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports for GitHub Actions: Markdown for a step's summary, and annotations.
+"""Write a report for GitHub Actions: Markdown for a step's summary, and annotations.
 
 An annotation is a workflow command, a line `::error title=...::message` on stdout. How it is
 escaped stands in actions/runner's ActionCommand.cs; the limits are those that GitHub documents.

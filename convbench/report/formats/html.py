@@ -1,4 +1,4 @@
-"""Reports as one HTML page: works offline, in light and dark, and needs no script to be read."""
+"""Write a report as one HTML page, which works offline, in light and dark, without a script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports as JSON: the document behind the tables, under the names that the result file uses."""
+"""Write a report as JSON: the document behind the tables, in the result file's names."""
 
 from __future__ import annotations
 

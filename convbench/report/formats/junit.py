@@ -1,4 +1,4 @@
-"""Reports as JUnit XML: a test case a check, as Jenkins, GitLab and others read them.
+"""Write a report as JUnit XML: a test case for each check, as Jenkins and GitLab read them.
 
 There is no standard; this keeps to what they share: testsuites, testsuite, properties, testcase,
 failure, skipped, system-out. A check that is inconclusive or left out counts as skipped.

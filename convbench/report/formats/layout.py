@@ -1,4 +1,4 @@
-"""A report as lines of characters: columns fitted to a width without ever cutting a number.
+"""Lay a report out in lines of characters: columns fitted to a width, no number ever cut.
 
 Rich's own tables cut cells where space is short, and have no rows that run over the whole width;
 so the lines are laid out here, and terminal.py only colours them.

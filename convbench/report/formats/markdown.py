@@ -1,4 +1,4 @@
-"""Reports in Markdown (GitHub's): a table a section, intervals as their two bounds."""
+"""Write a report in Markdown (GitHub's): a table for each section, intervals as two bounds."""
 
 from __future__ import annotations
 

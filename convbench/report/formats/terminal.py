@@ -1,4 +1,4 @@
-"""Reports on a terminal: boxed and coloured there, plain and at natural width anywhere else.
+"""Print a report: boxed and coloured on a terminal, plain and at natural width anywhere else.
 
 Lines are laid out by layout.py; Rich finds the width, colours (NO_COLOR, FORCE_COLOR) and draws
 SVG. Texts are never read as markup, so names with [brackets] stay as they are.

@@ -1,4 +1,4 @@
-"""Words on a grid of characters: how wide a text is, cleaned, wrapped and shortened."""
+"""Set words on a grid of characters: how wide a text is, cleaned, wrapped and shortened."""
 
 from __future__ import annotations
 

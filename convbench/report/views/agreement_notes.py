@@ -1,4 +1,4 @@
-"""Wrong and crashed cells in words: the mistake, where it shows, and what the code itself said."""
+"""Say which cells are wrong or crashed: the mistake, where it shows, what the code itself said."""
 
 from __future__ import annotations
 

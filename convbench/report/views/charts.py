@@ -1,4 +1,4 @@
-"""Charts as SVG: bars on a logarithmic scale, readable in a light and in a dark page."""
+"""Draw charts as SVG: bars on a logarithmic scale, readable in a light and in a dark page."""
 
 from __future__ import annotations
 

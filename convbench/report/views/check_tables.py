@@ -1,4 +1,4 @@
-"""What a check has to say: what is right in which pass, and of what is wrong, why."""
+"""Report a check: what is right in which pass and, where something is wrong, why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A diff as one flat table, for spreadsheets."""
+"""Report a diff as one flat table, for spreadsheets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands around the tables of a diff: the files, what sets them apart, marks, the counts."""
+"""Say what stands around the tables of a diff: the files, what sets them apart, marks, counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a diff has to say: saved results side by side, as neutral tables."""
+"""Report a diff: saved results side by side, as neutral tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a gate has to say: a verdict a line with its evidence, and the sentence that sums up."""
+"""Turn a judgement into a report: one row for each verdict, and a closing sentence."""
 
 from __future__ import annotations
 

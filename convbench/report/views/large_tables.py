@@ -1,4 +1,4 @@
-"""A run of many cells, summed up: how many are right, and how speedups spread over the layers."""
+"""Sum a run of many cells up: how many are right, how speedups spread over the layers."""
 
 from __future__ import annotations
 

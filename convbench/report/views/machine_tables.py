@@ -1,4 +1,4 @@
-"""What `convbench machine` has to say: the machine, its measured peaks, what holds it back."""
+"""Report the machine: what it is, its measured peaks, what holds it back."""
 
 from __future__ import annotations
 

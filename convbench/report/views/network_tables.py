@@ -1,4 +1,4 @@
-"""The whole network: totals, the layers that make them up, and where seconds are lost to Keras."""
+"""Report a whole network: totals, the layers that make them up, where time is lost to Keras."""
 
 from __future__ import annotations
 

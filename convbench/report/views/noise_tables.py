@@ -1,4 +1,4 @@
-"""What `convbench noise` has to say: false alarms, power, what a gate here can detect."""
+"""Report trials of a gate: false alarms, power, and what a gate here can detect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a suite's layers come from, as a line of a report's head."""
+"""Say in a line of a report's head where a suite's layers come from."""
 
 from __future__ import annotations
 

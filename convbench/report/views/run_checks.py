@@ -1,4 +1,4 @@
-"""A run as continuous integration counts it: a check a cell and a doubtful twin, a point a time."""
+"""Report a run for CI: a check for each cell and each doubtful twin, a point for each time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as one flat table, a row a cell and a column a field: what a spreadsheet reads."""
+"""Report a run as one flat table for spreadsheets: a row for each cell, a column for each field."""
 
 from __future__ import annotations
 

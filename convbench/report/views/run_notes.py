@@ -1,4 +1,4 @@
-"""What stands around the tables of a run: machine and versions, trust, cautions, the answer."""
+"""Say what stands around the tables of a run: machine and versions, trust, cautions, the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run has to say: a result file turned into neutral tables. Nothing is computed anew."""
+"""Turn a result file into the tables of a run. Nothing is computed anew."""
 
 from __future__ import annotations
 

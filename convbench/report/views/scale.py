@@ -1,4 +1,4 @@
-"""Numbers as people read them: one unit a kind, three significant digits, intervals in percent."""
+"""Write numbers as people read them: one unit a kind, three digits, intervals in percent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neutral tables: what a report says, before any format. Raw numbers, no rounding, no markup."""
+"""Define neutral tables: what a report says before any format. Raw numbers, no markup."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Say where a cell's time is not one number: undisturbed it is another, or it has two speeds, or a
-plain loop has another."""
+"""Say where a cell's time is not one number: undisturbed, two speeds, or a plain loop's."""
 
 from __future__ import annotations
 

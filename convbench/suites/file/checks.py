@@ -1,4 +1,4 @@
-"""The checks: what the model finds, in our words, and what spans several keys."""
+"""Check a suite's file: what the model finds, in our words, and what spans several keys."""
 
 from __future__ import annotations
 

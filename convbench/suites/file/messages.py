@@ -1,4 +1,4 @@
-"""Our words: what was found, what was expected, and what somebody may have meant."""
+"""Word a problem of a file: what was found, what was expected, what somebody may have meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values of a YAML file with the line and column of each, and the problems found there."""
+"""Keep the line and column of each value of a YAML file, and the problems found there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of a gate: what their keys ask of one another, and of the suite they stand in."""
+"""Check the rules of a gate: what their keys ask of one another, and of their suite."""
 
 from __future__ import annotations
 

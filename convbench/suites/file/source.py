@@ -1,4 +1,4 @@
-"""The file that a person names: found, or its likely names told, and read as text."""
+"""Find the file that a person names, or tell its likely names, and read it as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checked values of a file as the dataclasses have them: what is short for a pair, in full."""
+"""Turn checked values of a file into those of the dataclasses: a short form becomes a pair."""
 
 from __future__ import annotations
 

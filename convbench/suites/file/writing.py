@@ -1,4 +1,4 @@
-"""Suite -> YAML, a layer a line, as people write suites: what all layers share in `defaults`."""
+"""Write a suite as YAML, a layer a line: what all layers share stands in `defaults`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of a network file: types and ranges, said once for the check and for the schema."""
+"""Define a network's document: types and ranges, once for the check and for the schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML -> Network: the layers and the optimiser of a checked document."""
+"""Make a network of a checked document: its layers and its optimiser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""col2im: an input gradient by products into columns, which are added up where windows overlap.
+"""Compute an input gradient by products into columns, which are added up where windows overlap.
 
 im2col's other way round, and the cheaper one where the output has fewer elements than the input.
 """

@@ -1,4 +1,4 @@
-"""A correlation by products with columns, block by block, on threads: what im2col is made of.
+"""Compute a correlation by products with columns, block by block, on threads.
 
 `WholeWindows` gathers all terms of a window side by side and makes one product of a block.
 

@@ -1,4 +1,4 @@
-"""The columns of a correlation: a row a position, with the products' left factors side by side."""
+"""Gather the columns of a correlation, a row for each position."""
 
 from __future__ import annotations
 

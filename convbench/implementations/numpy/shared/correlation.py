@@ -1,4 +1,4 @@
-"""What the NumPy algorithms compute: correlations, by their sizes, and blocks of their output.
+"""Describe what the NumPy algorithms compute: correlations, by their sizes, and their blocks.
 
 The forward pass of a layer is one correlation. The gradient to its input is one too where the
 strides are 1: of the output gradient with the kernel flipped and its axes exchanged. With larger

@@ -1,4 +1,4 @@
-"""What an algorithm's steps take on a typical core: only the order of the sums is meant.
+"""Predict what an algorithm's steps take on a typical core; only the order of the sums is meant.
 
 Rates are those of one AVX-512 core of 2024, rounded. `auto` times what comes out near the fastest.
 """

@@ -1,4 +1,4 @@
-"""shift-gemm's input gradient of few channels, with the images innermost in memory.
+"""Compute shift-gemm's input gradient of few channels, with the images innermost in memory.
 
 One product for all kernel positions, of the output gradient as it is: no pads. What a position
 contributes is a run of a row of all images together, which is added to the sum at its shift.

@@ -1,4 +1,4 @@
-"""Parts of a kernel, for gradients that are too large for a sum in every thread."""
+"""Split a kernel whose gradient is too large for a sum in every thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lowered input of `mec`: runs as wide as a kernel or wider, that output rows share."""
+"""Lower the input of `mec`: runs as wide as a kernel or wider, which output rows share."""
 
 from __future__ import annotations
 

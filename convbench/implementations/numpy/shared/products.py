@@ -1,4 +1,4 @@
-"""Products of a long matrix with a small one, in parts that BLAS multiplies where they lie.
+"""Multiply a long matrix by a small one, in parts that BLAS multiplies where they lie.
 
 For a product BLAS copies both operands into the order that its inner loop reads. Of a small right
 operand the copies cost more than they bring, and OpenBLAS leaves them out of products of at most a

@@ -1,4 +1,4 @@
-"""Memory that one thread reuses from call to call: a fresh page costs as much as the work in it."""
+"""Keep memory that one thread reuses: a fresh page costs as much as the work in it."""
 
 from __future__ import annotations
 

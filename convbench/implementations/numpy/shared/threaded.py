@@ -1,4 +1,4 @@
-"""What passes prepared for NumPy share: operands in NHWC, threads, and the memory of each."""
+"""Share what prepared NumPy passes have in common: operands in NHWC, threads, their memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads of our own over blocks of work, with one BLAS thread in each.
+"""Run blocks of work on threads of our own, with one BLAS thread in each.
 
 NumPy's copies and sums run in one thread and release the lock meanwhile; BLAS's own threads meet
 at a barrier in every product, which on a shared machine waits for whoever lost its CPU. So the
