@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from convbench.cli.console import Watcher, complain, guarded
-from convbench.cli.gate_terms import part, refuse_nothing_supported, to_run, with_rules
+from convbench.cli.gate_terms import Selection, part, refuse_nothing_supported, to_run, with_rules
 from convbench.cli.measuring import (
     BudgetOption,
     EffortOption,
@@ -174,10 +174,8 @@ def gate(
         held = _file_held_to(terms, Path(target), given, noise)
     else:
         with ExitStack() as stack:
-            layouts = layout, kernel_layout
-            suite, terms, notes = to_run(
-                stack, target, terms, given, impl, against, layouts, pass_, layer
-            )
+            chosen = Selection(impl, (layout, kernel_layout), pass_, layer)
+            suite, terms, notes = to_run(stack, target, terms, given, against, chosen)
             path = result_path(output, suite.name, force)
             session = new_session(suite, threads, effort, seed or 0, path, tune=not no_tune)
             recall_runs(session)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from convbench.cli.measuring import selected, with_implementations
@@ -18,16 +18,23 @@ if TYPE_CHECKING:
     from convbench.suites.suite import Rule, Suite
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Options that choose from a suite: implementations and their layouts, passes, layers."""
+
+    impl: list[str] | None
+    layouts: tuple[str | None, str | None]
+    passes: list[str] | None
+    layers: list[str] | None
+
+
 def to_run(
     stack: ExitStack,
     target: str,
     terms: Terms,
     rules: tuple[Rule, ...] | None,
-    impl: list[str] | None,
     against: str | None,
-    layouts: tuple[str | None, str | None],
-    passes: list[str] | None,
-    layers: list[str] | None,
+    chosen: Selection,
 ) -> tuple[Suite, Terms, tuple[str, ...]]:
     """The suite as selected, what its run is held to, and a note on rules that were left out."""
     from convbench.own_code.versions import other_version
@@ -36,13 +43,15 @@ def to_run(
     whole = read_suite(target)
     rules = whole.gate if rules is None else rules
     if against is not None:
-        new = _one_of_yours(impl, whole)
-        whole = with_implementations(whole, [*whole.implementations, new], *layouts)
+        new = _one_of_yours(chosen.impl, whole)
+        whole = with_implementations(whole, [*whole.implementations, new], *chosen.layouts)
         old = stack.enter_context(other_version(new, against))
-        suite = selected(_versions_only(whole, new, old, rules), passes, layers)
+        suite = selected(_versions_only(whole, new, old, rules), chosen.passes, chosen.layers)
         terms = replace(terms, versions=(new, old))
     else:
-        suite = selected(with_implementations(whole, impl, *layouts), passes, layers)
+        suite = selected(
+            with_implementations(whole, chosen.impl, *chosen.layouts), chosen.passes, chosen.layers
+        )
     known = tuple(dict.fromkeys([*whole.implementations, *suite.implementations]))
     terms, notes = with_rules(terms, rules, replace(whole, implementations=known), suite)
     return suite, terms, notes

@@ -33,6 +33,7 @@ from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
     from convbench.schedule import Options
+    from convbench.training.arms import Setup
     from convbench.training.network import Network
     from convbench.training.session import TrainingSession
     from convbench.training.trainer import Array, State
@@ -123,6 +124,7 @@ def train(
     from dataclasses import replace
 
     from convbench.training import weights_file
+    from convbench.training.arms import Setup
     from convbench.training.file import read_network
     from convbench.training.schedule import train as train_in_rounds
     from convbench.training.schedule import train_once
@@ -136,17 +138,13 @@ def train(
     alone = versus is Versus.NONE or resumed is not None
     weights = _initial(load, network)
     session = _session(
-        network,
+        Setup(network, data, images, resumed.seed if resumed else (seed or 0), weights),
         names if alone else [*names, "keras", "keras-xla"],
         output=result_path(output, network.name, force),
-        weights=weights,
-        data=data,
-        images=images,
         epochs=epochs or network.epochs,
         steps=steps,
         threads=threads,
         effort=effort,
-        seed=resumed.seed if resumed else (seed or 0),
         tune=not no_tune,
     )
     session.time_wrong = time_wrong
@@ -244,30 +242,25 @@ def _initial(load: Path | None, network: Network) -> dict[str, Array] | None:
 
 
 def _session(
-    network: Network,
+    setup: Setup,
     names: list[str],
     *,
     output: Path,
-    weights: dict[str, Array] | None,
-    data: str,
-    images: int | None,
     epochs: int,
     steps: int | None,
     threads: str | None,
     effort: EffortName | None,
-    seed: int,
     tune: bool,
 ) -> TrainingSession:
     from convbench.machine import cautions
     from convbench.machine import description as machine
     from convbench.results import file as result_file
     from convbench.schedule.options import worker_environment
-    from convbench.training.arms import Setup
     from convbench.training.session import TrainingSession
 
     environment = worker_environment(os.environ, {})
     return TrainingSession(
-        setup=Setup(network, data, images, seed, weights),
+        setup=setup,
         arms=tuple(names),
         epochs=epochs,
         steps=steps,

@@ -108,13 +108,6 @@ def profile(
         ) from error
     finally:
         kill_all()
-    notes = [found.note] if found.note else []
-    if not found.is_memory_kept:
-        notes.append(
-            "fresh pages are within the causes that touch them: malloc has no mallopt here"
-        )
-    if uncounted:
-        notes.append(uncounted)
     return Profile(
         schema=SCHEMA,
         headline=headline,
@@ -136,7 +129,7 @@ def profile(
         software=session.software,
         environment=session.environment,
         warnings=session.cautions,
-        notes=tuple(notes),
+        notes=tuple(_notes(found, uncounted)),
         counters=counters,
         counts={
             "NumPy calls": found.calls,
@@ -144,6 +137,16 @@ def profile(
             "fresh pages s": found.fresh_pages_s,
         },
     )
+
+
+def _notes(found: Examination, uncounted: str) -> Iterator[str]:
+    """What limits the experiments: a layer that was cut, memory, events that were not counted."""
+    if found.note:
+        yield found.note
+    if not found.is_memory_kept:
+        yield "fresh pages are within the causes that touch them: malloc has no mallopt here"
+    if uncounted:
+        yield uncounted
 
 
 def _headline(session: Session, request: Request) -> Headline:
