@@ -63,7 +63,13 @@ def test_drawn_layers(name, layer):
         tuning.allow_trials(True)
 
 
-@pytest.mark.parametrize("name", TENSORFLOW)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "keras-graph" else pytest.mark.slow)
+        for name in TENSORFLOW
+    ],
+)
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layer=layers())
 def test_drawn_layers_in_tensorflow(name, layer):

@@ -234,6 +234,7 @@ def test_every_verdict_and_rule_key_is_explained():
         assert f"`{field.name.rstrip('_')}`" in text
 
 
+@pytest.mark.slow
 def test_the_noise_command_of_the_page(tmp_path):
     (line,) = re.findall(r"^\$ convbench (noise .*)$", _text("ci.md"), re.MULTILINE)
     done = convbench(

@@ -135,6 +135,7 @@ def test_a_shipped_network_says_where_it_comes_from(name: str) -> None:
     assert total == published.get(name, read)
 
 
+@pytest.mark.slow
 def test_a_shipped_keras_suite_is_what_import_makes(tmp_path: Path) -> None:
     """In the versions that are installed; the file says in which it was made."""
     made = tmp_path / "vgg16.yaml"

@@ -653,6 +653,7 @@ def test_names_cannot_break_a_page():
 # The command
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     path = tmp_path / "profile.json"
     options = ("--effort", "smoke", "--threads", "1", "--layer", "a", "-o", path)
