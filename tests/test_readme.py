@@ -46,7 +46,7 @@ PRINTED = {
     "convbench import examples/shapes_net -o example.yaml": ("benchdnn: read 5 convolutions",),
     "convbench run resnet50 --layer conv5_block1_1_conv --pass forward": (
         "conv5_block1_1_conv forward",
-        "The whole network",
+        r"im2col +exact",
     ),
     "convbench merge results/mnist.json -o results/merged.json": (
         "conv2 forward",
@@ -74,7 +74,7 @@ PRINTED = {
         "from 5 runs on it is told how sessions differ",
         "Nothing was judged: no round gave a verdict",
     ),
-    "convbench profile mnist --layer conv2": ("Where the gap comes from", "What to change"),
+    "convbench profile mnist --layer conv2": ("Where the gap comes from", "predicted:"),
     "convbench profile mnist --impl examples/my_conv.py:convolve --layer conv1": (
         "Where the gap comes from",
         r"my_conv.py",
