@@ -11,7 +11,7 @@ import textwrap
 
 import pytest
 
-from tests.cli import ROOT, cells, convbench
+from tests.cli import ROOT, cells, started
 from tests.users.synthetic import ASLEEP_S, COST_S
 
 pytestmark = pytest.mark.alone  # beside other tests even a plain loop is not the truth
@@ -26,7 +26,7 @@ WITHIN = 0.15
 def times_s(tmp_path_factory):
     """What `convbench run` says that a call takes, for each variant."""
     output = tmp_path_factory.mktemp("fairness") / "result.json"
-    done = convbench("run", SUITE, "--effort", "quick", "-o", output)
+    done = started("run", SUITE, "--effort", "quick", "-o", output)
     assert done.returncode in (0, 3), done.stderr  # 3: the machine was not calm
     found = cells(json.loads(output.read_text()))
     assert all(cell["agreement"]["exact"] for cell in found.values())
