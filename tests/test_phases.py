@@ -40,10 +40,12 @@ def run(*visits: tuple[float, ...], slowest: tuple[float, ...] = (), number: int
     )
 
 
-def test_a_round_is_the_mean_of_its_visits_medians():
+def test_a_round_is_the_median_of_its_visits_medians():
     samples = run((1.0, 1.0, 9.0), (4.0, 4.0, 4.0))
     assert log_median(samples) == pytest.approx(math.log(2.0))
     assert log_undisturbed(samples) == pytest.approx(0.0)
+    with_a_slow_one = run((2.0, 2.0, 9.0), (50.0, 50.0, 50.0), (2.1, 2.1, 2.1))
+    assert log_median(with_a_slow_one) == pytest.approx(math.log(2.1))
 
 
 def test_a_file_of_an_earlier_version_has_the_median_of_its_samples():

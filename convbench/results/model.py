@@ -104,7 +104,7 @@ class TimeState:
 class Time:
     """Seconds a call: the typical one, `time_s`, and the undisturbed one.
 
-    Both are exp(mean over rounds of a logarithm): of the visits' medians, and of the quickest
+    Both are exp(mean over rounds of a logarithm): of a round's median visit, and of the quickest
     eighth of the round's samples. An interval is None with fewer than 5 rounds. `ci99_s` is that of
     the figure which the machine gives in the long run, as far as `ResultFile.deviations` tells;
     `run_ci99_s` covers what varies within this run alone. `states` has two entries where the
