@@ -437,6 +437,7 @@ def test_confirmed_by_plain_loops(tmp_path):
     assert after["benchmarks"] == json.loads(before)["benchmarks"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_confirmed_when_it_is_resumed(tmp_path):
     output = tmp_path / "r.json"
     options = ("--impl", "im2col", "--impl", "loop", "--pass", "forward", "--layer", "a")

@@ -339,6 +339,7 @@ def test_start_sets_the_threads_and_hides_gpus_in_a_new_process() -> None:
     assert printed == "2 2 0\n"
 
 
+@pytest.mark.slow
 def test_start_after_someone_else_did() -> None:
     printed = in_a_new_process(
         "import os; os.environ['KERAS_BACKEND'] = 'tensorflow'\n"

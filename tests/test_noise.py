@@ -347,6 +347,7 @@ def test_a_subject_that_cannot_compute_all(tmp_path):
     assert {(t["layer"], t["pass"], t["rules"]) for t in trials} == {("a", "forward", 1)}
 
 
+@pytest.mark.slow
 def test_a_budget_ends_the_campaign(tmp_path):
     done = convbench(
         *("noise", TINY, "--runs", 50, "--effort", "smoke", "--layer", "a", "--pass", "forward"),
