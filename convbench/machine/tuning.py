@@ -18,7 +18,6 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import convbench
 from convbench.machine import cache_file
 from convbench.problem.layer import Layer, Pass
 
@@ -265,7 +264,7 @@ def fingerprint(root: Path = ROOT) -> str:
         f"L1d {caches.l1d}, L2 {caches.l2}",
         *sorted(blas),
         f"numpy {metadata.version('numpy')}",
-        f"convbench {convbench.__version__} ({_algorithms():08x})",
+        f"convbench {_algorithms():08x}",
     )
     return "; ".join(parts)
 
