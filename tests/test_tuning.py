@@ -155,7 +155,7 @@ def test_a_fingerprint_names_cpu_blas_and_versions():
 
 def test_a_fingerprint_knows_the_source_of_the_algorithms(tmp_path):
     """Or what an algorithm took before it was changed would be believed afterwards."""
-    assert f"({tuning._algorithms():08x})" in tuning.fingerprint()
+    assert f"convbench {tuning._algorithms():08x}" in tuning.fingerprint()
     (tmp_path / "mec.py").write_text("a")
     before = tuning._algorithms(tmp_path)
     (tmp_path / "mec.py").write_text("b")

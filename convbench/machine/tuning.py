@@ -270,8 +270,10 @@ def fingerprint(root: Path = ROOT) -> str:
 
 
 def _algorithms(folder: Path = Path(__file__).parents[1] / "implementations") -> int:
-    """A checksum of the source of the implementations and of trials: a version that is worked on is
-    not one."""
+    """A checksum of the source of the implementations and of trials.
+
+    A version number would not do: while somebody works on the source, it stays the same.
+    """
     return checksum((Path(__file__), *sorted(folder.rglob("*.py"))))
 
 
