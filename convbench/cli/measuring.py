@@ -192,11 +192,11 @@ def options_of(
     comparing: bool = False,
     confirm: bool = False,
 ) -> Options:
+    from convbench.measure.environment import Environment
     from convbench.schedule import Options
-    from convbench.schedule.options import worker_environment
 
     return Options(
-        environment=worker_environment(os.environ, session.suite.environment),
+        environment=Environment(os.environ, session.suite.environment),
         budget_s=budget,
         timeout_s=timeout,
         time_wrong=time_wrong,
@@ -226,12 +226,11 @@ def with_implementations(
     """
     from dataclasses import replace
 
-    from convbench import implementations
+    from convbench.implementations.registry import REGISTRY
     from convbench.own_code.description import (
         ACTIVATION_AXES,
         KERNEL_AXES,
         OwnCode,
-        is_own_code,
         layout_problem,
     )
 
@@ -242,11 +241,11 @@ def with_implementations(
     for option, (letters, axes) in options.items():
         if letters is not None and (problem := layout_problem(letters, axes)):
             raise ConvbenchError(f"{option}: found {letters!r}, expected {problem}")
-        if letters is not None and not any(map(is_own_code, impl or ())):
+        if letters is not None and not any(map(OwnCode.is_spelled, impl or ())):
             raise ConvbenchError(f"{option} is for --impl FILE.py:NAME, and none was given")
     if not impl:
         return suite
-    own = [name for name in impl if is_own_code(name)]
+    own = [name for name in impl if OwnCode.is_spelled(name)]
     others = [] if own and only_own else list(suite.implementations)
     named = [name for name in impl if name not in own] or others
     names = tuple(dict.fromkeys([*named, *own]))
@@ -255,9 +254,9 @@ def with_implementations(
         if layout or kernel_layout or name not in described:
             described[name] = OwnCode(name, name, layout or "", kernel_layout or "")
     suite = replace(suite, implementations=names, own=tuple(described.values()))
-    implementations.add_names(*suite.own)
+    registry = REGISTRY.knowing(*suite.own)
     for name in names:  # raises for a name that is not known, a file that is not there
-        implementations.get(name)
+        registry.get(name)
     return suite
 
 
@@ -322,26 +321,32 @@ def new_session(
     path: Path,
     shard: tuple[int, int] | None = None,
     tune: bool = True,
+    registry: Registry | None = None,
 ) -> Session:
+    """`registry` is for a suite whose implementations are not all built in or its own code."""
+    from convbench import runtimes
+    from convbench.implementations.registry import REGISTRY
     from convbench.machine import cautions
     from convbench.machine import description as machine
+    from convbench.measure.environment import Environment
     from convbench.results import file as result_file
     from convbench.schedule import Session
-    from convbench.schedule.options import worker_environment
 
-    environment = worker_environment(os.environ, suite.environment)
+    count = thread_count(threads if threads is not None else suite.threads)
+    environment = Environment(os.environ, suite.environment).recorded(count)
     return Session(
         suite=suite,
         machine=machine.fingerprint(),
-        software=machine.software(),
+        software=machine.software(runtimes.versions()),
         environment=cautions.relevant_environment(environment),
-        threads=thread_count(threads if threads is not None else suite.threads),
+        threads=count,
         effort=effort.value if effort is not None else suite.effort,
         seed=seed,
         path=path,
         metadata=result_file.pyperf_metadata(),
         shard=shard,
         tune=tune,
+        registry=registry or REGISTRY,
     )
 
 

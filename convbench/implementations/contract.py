@@ -7,15 +7,18 @@ often as asked. Work that depends on the kernel's values belongs inside `run`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.errors import ImplementationError
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
 from convbench.problem.unsupported import Unsupported
+from convbench.runtimes.contract import Runtime
 
 Float64 = NDArray[np.float64]
 
@@ -30,6 +33,14 @@ class Ledger:
     inside: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
     took: str | None = None
+
+
+class WrongResultError(ImplementationError):
+    """A result that cannot be that of the pass. `result` is it, or text for what is no array."""
+
+    def __init__(self, message: str, result: NDArray[Any]) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class Prepared(Protocol):
@@ -55,18 +66,46 @@ class Prepared(Protocol):
         ...
 
     def to_numpy(self, result: object) -> NDArray[np.floating[Any]]:
-        """The result of `run` as NHWC, or (kh, kw, in, out) for the kernel gradient."""
+        """The result of `run` as NHWC, or (kh, kw, in, out) for the kernel gradient.
+
+        Raises WrongResultError for one that cannot be the pass's.
+        """
+        ...
+
+
+@runtime_checkable
+class Lending(Prepared, Protocol):
+    """One that hands its operands to somebody's code, in that code's layouts."""
+
+    @property
+    def letters(self) -> dict[str, str]:
+        """The axes of `input`, `kernel`, `output_gradient` and `result` as the code has them."""
+        ...
+
+    def modified(self) -> tuple[str, ...]:
+        """The operands that are not what was loaded any more."""
         ...
 
 
 class Implementation(Protocol):
     """One way to compute the passes of a layer; to be derived from.
 
-    Implementations of one `runtime` share a worker process.
+    Implementations of one `runtime` share a worker process. One that `is_own` is people's own code:
+    its file is run, and so it is asked anything that runs it, in a worker only; and what it prints,
+    warns of and raises is kept for its author.
     """
 
     name: str
-    runtime: str
+    runtime: Runtime
+    is_own: bool = False
+
+    def fresh(self) -> Implementation:
+        """The same with state of its own, for one that may remember something between calls."""
+        return self
+
+    def other_layouts(self) -> Iterator[tuple[str, Implementation]]:
+        """The same with other axes, where nobody said which it has; each with how to say so."""
+        return iter(())
 
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         """What keeps it from computing this pass of this layer; None where nothing does."""
@@ -79,8 +118,11 @@ class Implementation(Protocol):
         """
         return self
 
-    def exact(self, layer: Layer, pass_: Pass) -> bool:
-        """Whether it only sums products, so that integers must come out equal."""
+    def exact(self, layer: Layer, pass_: Pass) -> bool | None:
+        """Whether it only sums products, so that integers must come out equal.
+
+        None where that is not known: the check then asks whether integers are off by rounding only.
+        """
         ...
 
     def error_bound(self, layer: Layer, pass_: Pass, operands: Operands) -> Float64 | None:

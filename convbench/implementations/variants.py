@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,17 @@ class VariantImplementation(Implementation):
 
     def __init__(self, variant: Variant, inner: Implementation) -> None:
         self.name = variant.name
-        self.runtime = variant.name
-        self._delay = variant.delay
+        self.runtime = inner.runtime.apart(variant.name)
+        self.is_own = inner.is_own
+        self._variant = variant
         self._inner = inner
+
+    def fresh(self) -> VariantImplementation:
+        return VariantImplementation(self._variant, self._inner.fresh())
+
+    def other_layouts(self) -> Iterator[tuple[str, Implementation]]:
+        for options, other in self._inner.other_layouts():
+            yield options, VariantImplementation(self._variant, other)
 
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         return self._inner.unsupported(layer, pass_)
@@ -46,7 +54,7 @@ class VariantImplementation(Implementation):
         chosen = self._inner.chosen(layer, pass_, threads)
         return self if chosen is self._inner else chosen
 
-    def exact(self, layer: Layer, pass_: Pass) -> bool:
+    def exact(self, layer: Layer, pass_: Pass) -> bool | None:
         return self._inner.exact(layer, pass_)
 
     def error_bound(self, layer: Layer, pass_: Pass, operands: Operands) -> Float64 | None:
@@ -57,7 +65,8 @@ class VariantImplementation(Implementation):
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Prepared:
         prepared = self._inner.prepare(layer, pass_, threads)
-        return Delayed(prepared, self._delay) if self._delay else prepared
+        delay = self._variant.delay
+        return Delayed(prepared, delay) if delay else prepared
 
 
 class Delayed:

@@ -16,13 +16,13 @@ from difflib import get_close_matches
 from typing import Any, cast
 
 from convbench.errors import LayerError
-from convbench.implementations.keras import layer as keras_layer
 from convbench.importers.contract import Found, ImportSourceError, LeftOut, Reading, Source
 from convbench.importers.padding import written
 from convbench.importers.text import shown
 from convbench.own_code.description import is_own_code, spelling_problem, split
 from convbench.own_code.files import import_code
 from convbench.own_code.saying import describe_exception
+from convbench.runtimes.tensorflow import start
 from convbench.problem.layer import ITEMSIZE, Dtype, Layer, Pads, Pair
 
 APPLICATION = "keras:"
@@ -56,7 +56,7 @@ def claims(source: Source) -> bool:
 def read(source: Source) -> Reading:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # nothing is computed here
     with _silence():
-        keras_layer.start(1)
+        start(1)
         import keras
 
     with contextlib.redirect_stdout(sys.stderr):  # what the model's code prints

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -110,15 +111,9 @@ SGEMM_FLAGS = (
 )
 """CPU flags, as Linux spells them, by which a BLAS chooses its kernels."""
 
-PACKAGES = {
-    "numpy": ("numpy",),
-    "tensorflow": ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu"),
-    "keras": ("keras", "keras-nightly"),
-    **{name: (name,) for name in ("scipy", "pyperf", "memray", "memory-profiler", "threadpoolctl")},
-    **{name: (name,) for name in ("torch", "onnxruntime")},
-}
-"""Whose versions are recorded, where they are installed, and the names under which they are
-published; the last two are what own code may wrap."""
+TOOLS = ("scipy", "pyperf", "memray", "memory-profiler", "threadpoolctl", "torch", "onnxruntime")
+"""Packages beside the runtimes' whose versions are recorded where they are installed: what
+convbench measures with, and what own code may wrap."""
 
 
 def fingerprint(root: Path = ROOT) -> Machine:
@@ -179,19 +174,24 @@ def blas_libraries(used_by: str) -> tuple[BlasLibrary, ...]:
     )
 
 
-def software(blas: tuple[BlasLibrary, ...] = ()) -> Software:
-    """Versions of what takes part in a measurement and is installed; imports none of it."""
+def software(versions: Mapping[str, str], blas: tuple[BlasLibrary, ...] = ()) -> Software:
+    """What takes part in a measurement: the runtimes, of these versions, and the tools.
+
+    Nothing is imported.
+    """
+    tools = {name: version for name in TOOLS if (version := installed_version(name)) is not None}
+    found = {**versions, **tools}
+    return Software(convbench.__version__, platform.python_version(), found, blas)
+
+
+def installed_version(*names: str) -> str | None:
+    """The version of a package that is published under any of these names; None without it."""
     from importlib import metadata
 
-    versions = {}
-    for name, distributions in PACKAGES.items():
-        for distribution in distributions:
-            try:
-                versions[name] = metadata.version(distribution)
-            except metadata.PackageNotFoundError:
-                continue
-            break
-    return Software(convbench.__version__, platform.python_version(), versions, blas)
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    return None
 
 
 def read_integer(path: Path) -> int | None:

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from convbench import implementations
 from convbench.agreement.check import checker
 from convbench.agreement.diagnosis.diagnosing import Diagnosing
 from convbench.errors import ImplementationError, TrainingError
 from convbench.implementations.contract import Implementation, Prepared
+from convbench.implementations.registry import Registry
 from convbench.implementations.variants import Delayed
 from convbench.machine import tuning
 from convbench.measure import clock
@@ -45,7 +45,8 @@ class Bench:
     add-ons: each keeps what it needs under a key of its own.
     """
 
-    def __init__(self, threads: int, seed: int) -> None:
+    def __init__(self, registry: Registry, threads: int, seed: int) -> None:
+        self.registry = registry
         self.threads = threads
         self.seed = seed
         self.kept: dict[str, Any] = {}
@@ -56,8 +57,8 @@ class Bench:
 
     def check(self, request: Check) -> Checked | Refused:
         """Raises CellFailedError with what own code said before, and what it raised."""
-        implementation = implementations.get(request.implementation)
-        if implementations.own_code(request.implementation) is None:
+        implementation = self.registry.get(request.implementation)
+        if not implementation.is_own:
             return self._checked(implementation, request)
         answer: Checked | Refused | Failure
         with listening() as said:
@@ -77,10 +78,11 @@ class Bench:
     def meter(self, request: Meter) -> Memory | Refused:
         from convbench.measure import memory
 
-        implementation = implementations.get(request.implementation)
-        is_own = implementations.own_code(request.implementation) is not None
-        if is_own and (reason := implementation.unsupported(request.layer, request.pass_)):
-            return Refused(reason)
+        implementation = self.registry.get(request.implementation)
+        if implementation.is_own:
+            reason = implementation.unsupported(request.layer, request.pass_)
+            if reason is not None:
+                return Refused(reason)
         return memory.meter(
             implementation,
             request.layer,
@@ -93,7 +95,7 @@ class Bench:
     def visit(self, request: Visit) -> Sampled:
         name = request.implementation
         if name not in self._arms:
-            implementation = implementations.get(name)
+            implementation = self.registry.get(name)
             prepared = implementation.prepare(request.layer, request.pass_, self.threads)
             prepared.load(operands.floats(request.layer, request.pass_, self.seed))
             self._arms[name] = prepared
@@ -123,7 +125,7 @@ class Bench:
         explanations: tuple[Explanation, ...] = ()
         if agreement.verdict == "wrong":
             explanations = self._diagnosing.explained(implementation, *cell)
-        elif implementations.own_code(request.implementation) is not None:
+        elif implementation.is_own:
             agreement = self._diagnosing.remarked(agreement, implementation, *cell)
         prepared = implementation.prepare(*cell[:3])
         call_s = 0.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -20,7 +19,6 @@ from convbench.measure.blas_buffers import BlasBuffers, BuffersUnseenError
 from convbench.measure.meters import (
     METERS,
     Metered,
-    Method,
     Timeline,
     highest,
     memray_peaks,
@@ -31,11 +29,7 @@ from convbench.problem import operands as operands_of
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
 from convbench.results.model import Memory
-
-ENVIRONMENT = {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
-"""Variables that must be set before TensorFlow is imported. Otherwise its CPU allocator hands out
-parts of a pool of its own, and the bytes of tensors are not seen: 30 KB instead of 1,210 KB for one
-Conv2D (measured)."""
+from convbench.runtimes.contract import Meters, Method, Runtime
 
 CROSS_CHECK_S = 2.0
 """A call that takes longer is not repeated under tracemalloc."""
@@ -50,9 +44,7 @@ BLAS_JOBS_BYTES = 512 * 1024
 `job_t`; MAX_CPU_NUMBER 64). memray counts it, since it is there."""
 
 TEST_BYTES = 2**20
-TEST_SLACK_BYTES, TEST_SLACK_TENSORFLOW_BYTES = 4 * 1024, 32 * 1024
-"""Bytes that a meter may see beyond 1 MiB, in NumPy and in TensorFlow. An eager TensorFlow
-operation also allocates its bookkeeping."""
+"""Bytes that a meter is tested with."""
 
 TIMELINE_POINTS = 20
 
@@ -82,11 +74,11 @@ def meter(
         return implementation.prepare(layer, pass_, threads)
 
     runtime = implementation.runtime
-    method = _method(runtime)
+    method = _method(runtime.meters())
     metered = METERS[method](prepare, operands)
     doubt = _doubt(method, runtime) or _cross_check(method, runtime, metered)
     buffers = None
-    if method != "rss" and runtime != "tensorflow":  # whose operations do not call NumPy's BLAS
+    if method != "rss" and runtime.meters().packs_in_numpys_blas:
         buffers, unseen = _emptied_buffers(threads)
         doubt = doubt or unseen
     timeline = rss_timeline(metered.prepared.run, rss_seconds)
@@ -107,27 +99,28 @@ def meter(
 
 
 @functools.cache
-def self_test(runtime: str) -> str | None:
+def self_test(runtime: Runtime) -> str | None:
     """None, or in a sentence which meter of this process does not give 1 MiB back for 1 MiB.
 
-    Call it after the runtime's threads were set: the first op fixes TensorFlow's.
+    Call it after the runtime was started: a first operation may fix its number of threads.
     """
-    methods: tuple[Method, ...] = ("memray",) if _memray_runs() else ()
-    if runtime != "tensorflow":
-        methods += ("tracemalloc",)
+    methods = _available(runtime.meters())
     faults = [_test(method, runtime) for method in methods]
     if not methods:
-        faults = ["memray does not run here, and nothing else sees TensorFlow's memory"]
+        faults = [f"memray does not run here, and nothing else sees the memory of {runtime.name}"]
     return "; ".join(fault for fault in faults if fault) or None
 
 
 # The choice of a method, and whether to trust it
 
 
-def _method(runtime: str) -> Method:
-    if _memray_runs():
-        return "memray"
-    return "rss" if _runs_tensorflow(runtime) else "tracemalloc"
+def _method(meters: Meters) -> Method:
+    return next(iter(_available(meters)), "rss")
+
+
+def _available(meters: Meters) -> list[Method]:
+    """The methods that see the runtime's arrays and that run here."""
+    return [method for method in meters.seen_by if method != "memray" or _memray_runs()]
 
 
 def _memray_runs() -> bool:
@@ -138,24 +131,20 @@ def _memray_runs() -> bool:
     return True
 
 
-def _runs_tensorflow(runtime: str) -> bool:
-    """The user's own code, a runtime of its own, may compute with TensorFlow too."""
-    return runtime == "tensorflow" or "tensorflow" in sys.modules
-
-
-def _doubt(method: Method, runtime: str) -> str | None:
+def _doubt(method: Method, runtime: Runtime) -> str | None:
     if method == "rss":
         return None
-    if _runs_tensorflow(runtime):
-        missing = [f"{k}={v}" for k, v in ENVIRONMENT.items() if os.environ.get(k) != v]
-        if missing:
-            return f"{' '.join(missing)} is not set"
+    needed = runtime.meters().variables
+    missing = [f"{k}={v}" for k, v in needed.items() if os.environ.get(k) != v]
+    if missing:
+        return f"{' '.join(missing)} is not set"
     return self_test(runtime)
 
 
-def _cross_check(method: Method, runtime: str, metered: Metered) -> str | None:
-    """memray's peak of a call against tracemalloc's; not for TensorFlow, which that cannot see."""
-    if method != "memray" or _runs_tensorflow(runtime) or metered.call_s > CROSS_CHECK_S:
+def _cross_check(method: Method, runtime: Runtime, metered: Metered) -> str | None:
+    """memray's peak of a call against tracemalloc's, where both see the runtime's arrays."""
+    is_seen = "tracemalloc" in runtime.meters().seen_by
+    if method != "memray" or not is_seen or metered.call_s > CROSS_CHECK_S:
         return None
     seen = traced_peak(metered.prepared.run)
     slack = CROSS_CHECK_RATIO * metered.call_peak_bytes + CROSS_CHECK_BYTES
@@ -165,17 +154,12 @@ def _cross_check(method: Method, runtime: str, metered: Metered) -> str | None:
 
 
 @functools.cache
-def _test(method: Method, runtime: str) -> str | None:
-    runs: list[Callable[[], object]] = [_array]
-    slack = TEST_SLACK_BYTES
-    if runtime == "tensorflow":
-        from convbench.implementations.keras import layer as keras_layer
-
-        runs.append(keras_layer.tensor_op(TEST_BYTES))
-        slack = TEST_SLACK_TENSORFLOW_BYTES
+def _test(method: Method, runtime: Runtime) -> str | None:
+    runs = [_array, runtime.allocation(TEST_BYTES)]
     for run in runs:
         run()  # what only the first call needs
     seen = memray_peaks(runs) if method == "memray" else [traced_peak(run) for run in runs]
+    slack = runtime.meters().slack_bytes
     for peak in seen:
         if not TEST_BYTES <= peak <= TEST_BYTES + slack:
             return f"{method} saw {peak:,} bytes where {TEST_BYTES:,} were allocated"
@@ -216,7 +200,7 @@ def _rehearse(implementation: Implementation, layer: Layer, pass_: Pass, threads
         prepared.run()
 
 
-_REHEARSED: set[tuple[str, str, Pass]] = set()
+_REHEARSED: set[tuple[Runtime, str, Pass]] = set()
 
 
 def _small(layer: Layer) -> Layer:

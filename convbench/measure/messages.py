@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from convbench.implementations.contract import Ledger
-from convbench.implementations.variants import Variant
+from convbench.implementations.registry import REGISTRY, Registry
 from convbench.machine.description import BlasLibrary, Calibration
-from convbench.own_code.description import OwnCode
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.unsupported import Unsupported
 from convbench.results.model import Agreement, Explanation, Memory, Probe, Raised
+from convbench.runtimes.contract import Runtime
 
 if TYPE_CHECKING:
     from convbench.measure.bench import Bench
@@ -40,15 +40,15 @@ class Request(Generic[Answer]):
 class Start:
     """The first message to a worker, which is told once.
 
-    `names` are those that the registry of implementations does not know. `cpus` are those that the
+    `registry` has the implementations that requests name. `cpus` are those that the
     worker may use; empty means all that its parent may use. Without `tune`, implementations that
     choose among others do so without trials.
     """
 
-    runtime: str
+    runtime: Runtime
     threads: int
     seed: int
-    names: tuple[Variant | OwnCode, ...] = ()
+    registry: Registry = REGISTRY
     cpus: tuple[int, ...] = ()
     tune: bool = True
 

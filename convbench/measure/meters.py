@@ -23,17 +23,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from convbench.implementations.contract import Prepared
 from convbench.problem.operands import Operands
+from convbench.runtimes.contract import Method
 
 if TYPE_CHECKING:
     from memray import AllocationRecord
 
-Method = Literal["memray", "tracemalloc", "rss"]
 Timeline = tuple[tuple[float, int], ...]
 T = TypeVar("T")
 

@@ -16,7 +16,6 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
-from convbench import implementations
 from convbench.machine import tuning
 from convbench.machine.description import blas_libraries
 from convbench.measure.bench import Bench, failure_of
@@ -35,7 +34,7 @@ def main() -> None:
     try:
         bench = _started(start)
         gc.freeze()  # a collection before a sample need not walk over all of TensorFlow (0.1 s)
-        connection.send(Ready(blas_libraries(start.runtime)))
+        connection.send(Ready(blas_libraries(start.runtime.name)))
     except Exception as error:  # noqa: BLE001 - whatever an import raises is the parent's to report
         connection.send(Failure(describe_exception(error)))
         return
@@ -48,13 +47,11 @@ def main() -> None:
 
 
 def _started(start: Start) -> Bench:
-    implementations.add_names(*start.names)
     tuning.allow_trials(start.tune)
     if start.cpus:
         _keep_to(start.cpus)
-    bench = Bench(start.threads, start.seed)
-    _start_runtime(start.runtime, start.threads)
-    return bench
+    start.runtime.start(start.threads)
+    return Bench(start.registry, start.threads, start.seed)
 
 
 def _answered(bench: Bench, request: Request[Any]) -> Any:
@@ -69,19 +66,6 @@ def _keep_to(cpus: tuple[int, ...]) -> None:
     for task in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError):  # a thread that is gone
             os.sched_setaffinity(int(task), cpus)
-
-
-def _start_runtime(runtime: str, threads: int) -> None:
-    """Import the runtime and cap its threads, the same number for every implementation."""
-    import numpy as np
-    import threadpoolctl
-
-    np.ones((64, 64), np.float32) @ np.ones((64, 64), np.float32)  # BLAS allocates its buffers
-    threadpoolctl.threadpool_limits(threads, user_api="blas")
-    if runtime == "tensorflow":
-        from convbench.implementations.keras import layer as keras_layer
-
-        keras_layer.start(threads)
 
 
 def _die_with_the_parent() -> None:

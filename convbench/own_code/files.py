@@ -1,4 +1,4 @@
-"""Find the module that own code lives in without running it, and import it in the worker."""
+"""Import the module that own code lives in; only in the worker."""
 
 from __future__ import annotations
 
@@ -6,38 +6,15 @@ import functools
 import importlib
 import importlib.util
 import sys
-from importlib.machinery import PathFinder, SourceFileLoader
+from importlib.machinery import SourceFileLoader
 from itertools import count
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from convbench.errors import ImplementationError
-from convbench.own_code.description import is_file, split
-
-STARTED_IN = Path.cwd()
-"""The folder that names of files and modules are seen from, wherever the user's code goes then."""
+from convbench.own_code.description import STARTED_IN, OwnCode
 
 _copies = count(1)
-
-
-def source_of(code: str) -> Path | None:
-    """The file of FILE.py:NAME or package.module:NAME, as it stands; None where there is none.
-
-    Nothing is run, not even a package's `__init__.py`.
-    """
-    where, _ = split(code)
-    if is_file(where):
-        return Path(where) if (STARTED_IN / where).is_file() else None
-    folders = [str(STARTED_IN), *sys.path]
-    spec = None
-    parts = where.split(".")
-    for length in range(1, len(parts) + 1):
-        spec = PathFinder.find_spec(".".join(parts[:length]), folders)
-        if spec is None:
-            return None
-        folders = list(spec.submodule_search_locations or ())
-    origin = spec.origin if spec is not None else None
-    return Path(origin) if origin is not None and origin.endswith(".py") else None
 
 
 def import_path(file: Path) -> list[str]:
@@ -54,25 +31,24 @@ def import_path(file: Path) -> list[str]:
     return list(dict.fromkeys(str(folder) for folder in (folders[0], folders[-1], *tops)))
 
 
-def import_code(code: str, afresh: bool = False) -> ModuleType:
+def import_code(own: OwnCode, afresh: bool = False) -> ModuleType:
     """The module of own code, imported once a process.
 
     `afresh` gives one more copy of the module, with state of its own; what it imports is shared.
     Raises ImplementationError where there is none, and whatever the module raises.
     """
-    where, _ = split(code)
-    if not is_file(where):
+    if not own.is_file:
         _put_first([str(STARTED_IN)])
-        known = importlib.import_module(where)
+        known = importlib.import_module(own.where)
         return _copy_of(known.__name__, Path(str(known.__file__))) if afresh else known
-    path = _path(where)
+    path = _path(own)
     if not path.is_file():
-        raise ImplementationError(f"{code}: there is no file {where}")
+        raise ImplementationError(f"{own.code}: there is no file {own.where}")
     _put_first(import_path(path))
     dotted = _dotted_name(path)
     if afresh:
         return _copy_of(dotted, path)
-    if (module := imported(code)) is not None:
+    if (module := imported(own)) is not None:
         return module
     if "." in dotted:  # so that `from . import` works
         module = importlib.import_module(dotted)
@@ -81,17 +57,16 @@ def import_code(code: str, afresh: bool = False) -> ModuleType:
     return _executed(dotted, path)
 
 
-def imported(code: str) -> ModuleType | None:
+def imported(own: OwnCode) -> ModuleType | None:
     """The module of own code if it was imported and did not raise; nothing is run."""
-    where, _ = split(code)
-    if not is_file(where):
-        return sys.modules.get(where)
-    module = sys.modules.get(_dotted_name(_path(where)))
-    return module if getattr(module, "__file__", None) == str(_path(where)) else None
+    if not own.is_file:
+        return sys.modules.get(own.where)
+    module = sys.modules.get(_dotted_name(_path(own)))
+    return module if getattr(module, "__file__", None) == str(_path(own)) else None
 
 
-def _path(where: str) -> Path:
-    return (STARTED_IN / where).resolve()
+def _path(own: OwnCode) -> Path:
+    return (STARTED_IN / own.where).resolve()
 
 
 def _dotted_name(path: Path) -> str:

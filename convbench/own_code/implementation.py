@@ -8,8 +8,8 @@ A function is the forward pass. A class or module has any of `forward`, `input_g
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import reduce
 from types import ModuleType
@@ -19,13 +19,14 @@ from convbench.errors import ImplementationError
 from convbench.implementations.contract import Implementation
 from convbench.own_code import calls
 from convbench.own_code.calls import Call, Operand
-from convbench.own_code.description import OwnCode, is_file, spelling_problem, split
-from convbench.own_code.files import import_code, imported, source_of
+from convbench.own_code.description import OwnCode
+from convbench.own_code.files import import_code, imported
 from convbench.own_code.forms import UnsupportedError
 from convbench.own_code.layouts import Layouts
-from convbench.own_code.prepared import PreparedUserCode
+from convbench.own_code.prepared import PreparedOwnCode
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.unsupported import Unsupported
+from convbench.runtimes.own_code import OwnCodeRuntime
 
 METHODS = {
     Pass.FORWARD: "forward",
@@ -34,45 +35,56 @@ METHODS = {
 }
 
 
-class UserCode(Implementation):
-    """Raises ImplementationError when there is no such file or module."""
+OTHER_LAYOUTS = (("NHWC", "HWIO"), ("NHWC", "OHWI"), ("NHWC", "OIHW"), ("NCHW", "HWIO"))
+"""Axes that code has which has not those of PyTorch: Keras's, and mixtures."""
+
+
+class OwnImplementation(Implementation):
+    """People's own code as an implementation.
+
+    Raises ImplementationError when there is no such file or module.
+    """
+
+    is_own = True
 
     def __init__(self, own: OwnCode, afresh: bool = False) -> None:
         """`afresh`: in a copy of its module, with state of its own."""
-        if problem := spelling_problem(own.code):
+        if problem := own.spelling_problem:
             raise ImplementationError(
                 f"{own.code}: {problem}",
                 hint="write FILE.py:NAME or package.module:NAME, where NAME is a function "
                 "f(x, kernel) or a class",
             )
-        where, _ = split(own.code)
-        if source_of(own.code) is None:
-            what = "file" if is_file(where) else "module"
+        if own.source is None:
             raise ImplementationError(
-                f"{own.name}: there is no {what} {where}",
+                f"{own.name}: there is no {own.place_kind} {own.where}",
                 hint="write FILE.py:NAME or package.module:NAME, as seen from this folder",
             )
         self.name = own.name
-        self.runtime = own.name
-        self.own = own
+        self.runtime = OwnCodeRuntime(own.name)
+        self._own = own
         self._afresh = afresh
 
-    @property
-    def has_default_layouts(self) -> bool:
-        """Whether neither a suite nor the code itself says what its axes are.
-
-        False of code that could not be imported, which is not tried again.
-        """
-        module = imported(self.own.code)
-        if module is None:
-            return False
-        found = _named(self.own.code, module)
-        keys = ("layout", "kernel_layout", "output_layout")
-        return not any(getattr(self.own, key) or getattr(found, key, "") for key in keys)
-
-    def copy(self) -> UserCode:
+    def fresh(self) -> OwnImplementation:
         """The same code, whose module is imported once more."""
-        return UserCode(self.own, afresh=True)
+        return OwnImplementation(self._own, afresh=True)
+
+    def other_layouts(self) -> Iterator[tuple[str, OwnImplementation]]:
+        """The same code with other axes, each with the options that say so.
+
+        None where a suite or the code itself says what its axes are, and of code that could not be
+        imported, which is not tried again.
+        """
+        module = imported(self._own)
+        if module is None:
+            return
+        found = _named(self._own, module)
+        keys = ("layout", "kernel_layout", "output_layout")
+        if any(getattr(self._own, key) or getattr(found, key, "") for key in keys):
+            return
+        for layout, kernel_layout in OTHER_LAYOUTS:
+            other = replace(self._own, layout=layout, kernel_layout=kernel_layout)
+            yield f"--layout {layout} --kernel-layout {kernel_layout}", OwnImplementation(other)
 
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         """Runs the file: only in a worker."""
@@ -82,36 +94,35 @@ class UserCode(Implementation):
             return error.unsupported
         return None
 
-    def exact(self, layer: Layer, pass_: Pass) -> bool:
-        """Not known: the checker compares integers and then asks whether they only rounded."""
-        return False
+    def exact(self, layer: Layer, pass_: Pass) -> None:
+        """Not known."""
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
         """Not known of the user's code: 0."""
         return 0
 
-    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedUserCode:
+    def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedOwnCode:
         callee = self._callee(pass_)
         call = callee.call(layer, threads)
         function = callee.function(layer, threads)
-        return PreparedUserCode(layer, pass_, callee.what, function, call, callee.layouts)
+        return PreparedOwnCode(layer, pass_, callee.what, function, call, callee.layouts)
 
     def _callee(self, pass_: Pass) -> _Callee:
         """Raises UnsupportedError for a pass that the code does not have."""
-        module = import_code(self.own.code, self._afresh)
-        found = _named(self.own.code, module)
-        layouts = Layouts.of(self.own, found)
-        text = self.own.passes.get(pass_)
+        module = import_code(self._own, self._afresh)
+        found = _named(self._own, module)
+        layouts = Layouts.of(self._own, found)
+        text = self._own.passes.get(pass_)
         if text is not None:
             return _Callee(found, pass_, layouts, module, text=text)
-        if self.own.passes:
+        if self._own.passes:
             raise UnsupportedError(f"its `passes` have no {pass_}", ("pass",))
         method = METHODS[pass_]
         if callable(getattr(found, method, None)):
             return _Callee(found, pass_, layouts, module, method=method)
         is_function = _is_function(found)
         if not is_function and not _has_a_pass(found):
-            raise _nothing_to_call(self.own.code, found)
+            raise _nothing_to_call(self._own, found)
         if is_function and pass_ is Pass.FORWARD:
             call = "__call__" if inspect.isclass(found) else ""
             return _Callee(found, pass_, layouts, module, method=call)
@@ -131,13 +142,13 @@ def _is_function(found: object) -> bool:
     return callable(found)
 
 
-def _nothing_to_call(code: str, found: object) -> ImplementationError:
+def _nothing_to_call(own: OwnCode, found: object) -> ImplementationError:
     passes = [*METHODS.values()]
     listed = f"{', '.join(passes[:-1])} and {passes[-1]}"
-    _, name = split(code)
     if not inspect.isclass(found) and not inspect.ismodule(found):
         return ImplementationError(
-            f"{code}: {name} is a value of type {type(found).__name__}, which cannot be called",
+            f"{own.code}: {own.attribute} is a value of type {type(found).__name__}, which cannot "
+            "be called",
             hint=f"expected a function, or a class or module that has any of {listed}",
         )
     what = "class" if inspect.isclass(found) else "module"
@@ -147,7 +158,7 @@ def _nothing_to_call(code: str, found: object) -> ImplementationError:
         if known not in passes and (near := get_close_matches(known, passes, n=1, cutoff=0.8))
     ]
     return ImplementationError(
-        f"{code}: the {what} {found.__name__} has none of {listed}",
+        f"{own.code}: the {what} {found.__name__} has none of {listed}",
         hint=f"did you mean {' and '.join(close)}?"
         if close
         else "write one of them, or say how to call it with `passes` in a suite "
@@ -155,9 +166,9 @@ def _nothing_to_call(code: str, found: object) -> ImplementationError:
     )
 
 
-def _named(code: str, module: ModuleType) -> Any:
+def _named(own: OwnCode, module: ModuleType) -> Any:
     """What NAME is in a module; without one the module itself, or the one thing it defines."""
-    where, name = split(code)
+    where, name = own.where, own.attribute
     if name:
         try:
             return reduce(getattr, name.split("."), module)

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.errors import ImplementationError
-from convbench.implementations.contract import Ledger
+from convbench.implementations.contract import Ledger, WrongResultError
 from convbench.own_code.calls import Call
 from convbench.own_code.layouts import AXES, Layout, Layouts
 from convbench.problem.layer import Layer, Pass
@@ -18,15 +17,7 @@ from convbench.problem.operands import Operands
 Array = NDArray[Any]
 
 
-class WrongResultError(ImplementationError):
-    """A result that cannot be that of the pass. `result` is it, or text for what is no array."""
-
-    def __init__(self, message: str, result: Array) -> None:
-        super().__init__(message)
-        self.result = result
-
-
-class PreparedUserCode:
+class PreparedOwnCode:
     """A function and what it is called with. Its arrays stay the same from one load to the next,
     so that code which remembers an array and not its values shows."""
 
@@ -55,13 +46,12 @@ class PreparedUserCode:
         )
 
     @property
-    def layouts(self) -> dict[str, Layout]:
-        """The layouts of the operands and of the result, by what they are called here."""
+    def letters(self) -> dict[str, str]:
         return {
-            "input": self._layouts.input,
-            "kernel": self._layouts.kernel,
-            "output_gradient": self._layouts.output,
-            "result": self._result_layout,
+            "input": self._layouts.input.letters,
+            "kernel": self._layouts.kernel.letters,
+            "output_gradient": self._layouts.output.letters,
+            "result": self._result_layout.letters,
         }
 
     def load(self, operands: Operands) -> None:

@@ -15,10 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from convbench import implementations
 from convbench.errors import ConvbenchError, ImplementationError
-from convbench.own_code.description import OwnCode, split
-from convbench.own_code.files import source_of
+from convbench.own_code.description import OwnCode, spelled
 
 PREFIX = "convbench-version-"
 """Beginning of the names of our temporary folders. The number of the process follows."""
@@ -28,39 +26,29 @@ NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
 
 
 @contextmanager
-def other_version(name: str, against: str) -> Iterator[str]:
-    """The name of the other version of FILE.py:NAME, known as an implementation inside the `with`.
+def other_version(own: OwnCode, against: str) -> Iterator[OwnCode]:
+    """The other version of own code, which is called in the same way; there inside the `with`.
 
     `against` is a file, FILE.py:NAME, a folder that holds the same file, or a git ref. Raises
     ConvbenchError, which says what was looked for.
     """
-    own = implementations.own_code(name)
-    if own is None or (file := source_of(own.code)) is None:
-        raise ConvbenchError(f"{name} is no code of yours, of which there could be a version")
-    _, function = split(own.code)
+    file, function = own.source, own.attribute
+    if file is None:
+        raise ConvbenchError(f"{own.name}: there is no {own.place_kind} {own.where}")
     found = _beside(file, function, against)
     if found is None:
         with _checked_out(file, against) as path:
-            yield _named(own, f"{name}@{against}", path, function)
+            name, code = f"{own.name}@{against}", spelled(str(path), function)
+            yield replace(own, name=name, code=code)
         return
     path, other_function = found
     if (path.resolve(), other_function) == (file.resolve(), function):
         raise ConvbenchError(
-            f"--against {against}: that is {name} itself",
+            f"--against {against}: that is {own.name} itself",
             hint="name another file, or a git ref such as main",
         )
-    yield _named(own, _code(path, other_function), path, other_function)
-
-
-def _named(own: OwnCode, name: str, path: Path, function: str) -> str:
-    """Makes another version of own code, called in the same way, known by a name."""
-    implementations.add_names(replace(own, name=name, code=_code(path, function)))
-    implementations.get(name)  # raises for what cannot be
-    return name
-
-
-def _code(path: Path, function: str) -> str:
-    return f"{path}:{function}" if function else str(path)
+    code = spelled(str(path), other_function)
+    yield replace(own, name=code, code=code)
 
 
 def _beside(file: Path, function: str, against: str) -> tuple[Path, str] | None:

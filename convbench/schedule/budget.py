@@ -7,11 +7,6 @@ from dataclasses import dataclass
 
 from convbench.schedule.effort import Effort
 
-IMPORT_S = {"tensorflow": 4.0}
-"""Start of a worker whose runtime is not light: a first guess, scaled by what is seen."""
-
-LIGHT_IMPORT_S = 0.5
-
 VISIT_S = 0.02
 """Seconds of a visit beside its calls: resuming the worker, collecting garbage, probes (measured:
 10 ms with NumPy, 25 ms with TensorFlow)."""
@@ -38,7 +33,3 @@ class Budget:
 def arm_s(effort: Effort, call_s: float) -> float:
     """Predicted time of one arm in one round of one (layer, pass)."""
     return effort.visits * (effort.plan(effort.wake_s, "warm").seconds(call_s) + VISIT_S)
-
-
-def import_s(runtime: str) -> float:
-    return IMPORT_S.get(runtime, LIGHT_IMPORT_S)

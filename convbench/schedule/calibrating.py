@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import replace
 
 from convbench.errors import ConvbenchError
 from convbench.machine.calibration import neighbour_load, sgemm_rate_in
 from convbench.machine.cautions import cautions, relevant_environment
 from convbench.machine.description import MachineDescription, fingerprint, software
+from convbench.measure.environment import Environment
 from convbench.measure.messages import Calibrate, CellFailedError, Start
 from convbench.measure.process import Worker, WorkerLostError
+from convbench.runtimes import versions
+from convbench.runtimes.numpy import NumPy
 from convbench.schedule.events import Event, PhaseStarted, Progress
 
 TIMEOUT_S = 120.0
 
 
 def describe(
-    environment: Mapping[str, str], threads: int, seconds: float
+    environment: Environment, threads: int, seconds: float
 ) -> Generator[Event, None, MachineDescription]:
     """The machine with its measured peaks, the BLAS that a worker gets, and what holds it back.
 
@@ -29,7 +32,8 @@ def describe(
     yield Progress("machine", "SGEMM, DGEMM, copies, calls and fresh pages")
     machine = fingerprint()
     counts = tuple(sorted({1, threads, machine.logical_cpus}))
-    worker = Worker(Start("numpy", threads, seed=0), environment)
+    numpy = NumPy()
+    worker = Worker(Start(numpy, threads, seed=0), environment.of(numpy, threads))
     try:
         blas = worker.wait_ready().blas
         machine = replace(machine, calibration=worker.ask(Calibrate(counts, seconds), TIMEOUT_S))
@@ -41,9 +45,10 @@ def describe(
         ) from None
     finally:
         worker.kill()
+    recorded = environment.recorded(threads)
     return MachineDescription(
         machine=machine,
-        software=software(blas),
-        environment=relevant_environment(environment),
-        warnings=cautions(machine, environment, threads, sgemm_rate_in, load=load, blas=blas),
+        software=software(versions(), blas),
+        environment=relevant_environment(recorded),
+        warnings=cautions(machine, recorded, threads, sgemm_rate_in, load=load, blas=blas),
     )

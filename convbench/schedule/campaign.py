@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from convbench import gate, implementations
+from convbench import gate
 from convbench.gate import Terms, Verdict
 from convbench.implementations.variants import Variant
 from convbench.machine.calibration import neighbour_load
@@ -37,12 +37,15 @@ class Pairs:
     slowed: dict[float, str]
 
     @classmethod
-    def register(cls, subject: str, injected: Sequence[float]) -> Pairs:
-        """Makes the pairs known as implementations."""
+    def of(cls, subject: str, injected: Sequence[float]) -> Pairs:
         names = {0.0: f"{subject} again"}
         names |= {part: f"{subject} +{part * 100:g}%" for part in injected}
-        implementations.add_names(*(Variant(name, subject, part) for part, name in names.items()))
         return cls(subject, names)
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The slowed ones, for a registry."""
+        return tuple(Variant(name, self.subject, part) for part, name in self.slowed.items())
 
     def suite(self, suite: Suite) -> Suite:
         """The suite with the pairs; what else it has is kept, to see how sessions differ."""

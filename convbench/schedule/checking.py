@@ -14,11 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from convbench import implementations
 from convbench.agreement.diagnosis.diagnosis import explained, likeliest
 from convbench.errors import ImplementationError
 from convbench.machine.description import Caution, available_memory
-from convbench.measure.memory import ENVIRONMENT as METER_ENVIRONMENT
 from convbench.measure.messages import (
     CellFailedError,
     Check,
@@ -31,7 +29,6 @@ from convbench.measure.messages import (
 from convbench.measure.process import Worker, WorkerLostError, kill_all
 from convbench.problem.unsupported import Unsupported
 from convbench.results.model import Cell, CellLedger, Memory, Status
-from convbench.schedule.budget import import_s
 from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress
 from convbench.schedule.options import Options
@@ -64,7 +61,7 @@ SLEEPY_BLAS = {"OPENBLAS_THREAD_TIMEOUT": "4"}
 class _Lane:
     """What one worker process does after the other: the checks, or the metering, of a runtime."""
 
-    runtime: str
+    runtime: Runtime
     metering: bool
     keys: tuple[CellKey, ...]
 
@@ -92,14 +89,11 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
     phases = (False, True) if options.metering else (False,)
     yield PhaseStarted("agreement", len(phases) * len(pending))
     room = _Room(available_memory())
-    runtimes: dict[str, list[CellKey]] = {}
+    runtimes: dict[Runtime, list[CellKey]] = {}
     for key in pending:
-        implementation = implementations.get(key[2])
+        implementation = session.registry.get(key[2])
         layer, pass_ = session.layer(key[0]), key[1]
-        # Own code is not run here: the worker asks it.
-        is_own = session.suite.is_own(key[2])
-        reason = None if is_own else implementation.unsupported(layer, pass_)
-        if reason is not None:
+        if reason := _why_not(implementation, layer, pass_):
             yield CellSettled(_refused(session, key, reason))
         elif _needed_bytes(session, key) > room.total:
             too_large = _does_not_fit(session, key, room.total)
@@ -112,7 +106,7 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
     share = session.machine.logical_cpus // max(len(runtimes) * len(phases), 1)
     lanes = [
         _Lane(runtime, metering, part)
-        for runtime in sorted(runtimes, key=import_s, reverse=True)
+        for runtime in sorted(runtimes, key=lambda each: each.import_s, reverse=True)
         for metering in phases
         for part in _parts(runtimes[runtime], share)
     ]
@@ -138,6 +132,13 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
         if step.key in checked and step.key in metered:
             yield CellSettled(_settle(session, step.key, checked[step.key], metered[step.key]))
     _explain(session, checked)
+
+
+def _why_not(implementation: Implementation, layer: Layer, pass_: Pass) -> Unsupported | None:
+    """Why it cannot compute a cell, as far as that is known without running somebody's file."""
+    if missing := implementation.runtime.missing():
+        return Unsupported(f"{missing.what} is not installed: {missing.install}", ("runtime",))
+    return None if implementation.is_own else implementation.unsupported(layer, pass_)
 
 
 def _parts(keys: list[CellKey], lanes: int) -> list[tuple[CellKey, ...]]:
@@ -255,9 +256,8 @@ def _each_cell(
 ) -> Iterator[_Started | _Answered]:
     """Each cell's start, then its answer. A worker that is lost costs its cell; the next cell gets
     a new one."""
-    environment = {**SLEEPY_BLAS, **options.environment}
-    if lane.metering:
-        environment |= METER_ENVIRONMENT
+    variables = options.environment.metering if lane.metering else options.environment.of
+    environment = variables(lane.runtime, session.threads, SLEEPY_BLAS)
     worker: Worker | None = None
     try:
         for key in lane.keys:
@@ -270,7 +270,7 @@ def _each_cell(
                             lane.runtime,
                             session.threads,
                             session.seed,
-                            implementations.known_names(),
+                            session.registry,
                             tune=session.tune,
                         )
                         worker = Worker(start, environment)
@@ -320,7 +320,7 @@ class _Room:
 
 def _needed_bytes(session: Session, key: CellKey) -> int:
     layer, pass_ = session.layer(key[0]), key[1]
-    implementation = implementations.get(key[2])
+    implementation = session.registry.get(key[2])
     workspace = implementation.workspace_bytes(layer, pass_, session.threads)
     copies = RESULT_COPIES + STATED_COPIES * (not implementation.exact(layer, pass_))
     return (

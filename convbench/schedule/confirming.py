@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from convbench import implementations
 from convbench.measure.clock import Plan
 from convbench.measure.messages import CellFailedError, Sampled, Start, Visit
 from convbench.measure.process import Worker, WorkerLostError
@@ -43,10 +42,9 @@ def confirm(session: Session, options: Options, number: int, rounds: int) -> Ite
 
 def _plain(session: Session, options: Options, key: CellKey) -> Sampled | None:
     """One loop in a fresh process; None where it failed, which a round tells with its reason."""
-    runtime = implementations.get(key[2]).runtime
-    known = implementations.known_names()
-    start = Start(runtime, session.threads, session.seed, known, tune=session.tune)
-    worker = Worker(start, options.environment)
+    runtime = session.registry.get(key[2]).runtime
+    start = Start(runtime, session.threads, session.seed, session.registry, tune=session.tune)
+    worker = Worker(start, options.environment.of(runtime, session.threads))
     try:
         worker.wait_ready()
         request = Visit(session.layer(key[0]), key[1], key[2], LOOP_PLAN)

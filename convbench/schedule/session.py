@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 
-from convbench import implementations
+from convbench.implementations.registry import REGISTRY, Registry
 from convbench.machine.description import Caution, Machine, Software
 from convbench.measure.messages import Sampled
 from convbench.problem.layer import Layer, Pass
@@ -60,12 +60,13 @@ class Session:
     precision: Precision | None = None
     deviations: tuple[Deviation, ...] = ()
     earlier_runs: int | None = None
+    registry: Registry = REGISTRY
     _layers: dict[str, Layer] = field(init=False, repr=False)
     _saved_at: float = field(default=-math.inf, init=False, repr=False)
     _save_s: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        implementations.add_names(*self.suite.own)
+        self.registry = self.registry.knowing(*self.suite.own)
         self._layers = {layer.name: layer for layer in self.suite.layers}
         for layer, pass_, name in product(
             self.suite.layers, self.suite.passes, self.suite.implementations

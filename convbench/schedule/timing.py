@@ -14,13 +14,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from convbench import implementations
 from convbench.machine.description import Caution, usable_cpus
 from convbench.measure.clock import Visited, wake_s
 from convbench.measure.messages import CellFailedError, Release, Released, Sampled, Start, Visit
 from convbench.measure.process import Worker, WorkerLostError
 from convbench.results.model import SEEN_DELAY, TWIN, RoundSamples, benchmark_name
-from convbench.schedule.budget import Budget, arm_s, import_s
+from convbench.runtimes.contract import Runtime
+from convbench.schedule.budget import Budget, arm_s
 from convbench.schedule.confirming import confirm
 from convbench.schedule.effort import EFFORTS, MIN_ROUNDS, Effort
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress, Saved
@@ -32,22 +32,15 @@ from convbench.suites.suite import KERAS_WAYS
 
 @dataclass(frozen=True)
 class Arm:
-    """One benchmark: a cell, or the twin of one, and the worker (by name) that serves it."""
+    """One benchmark: a cell, or the twin of one. Arms of equal `runtime` share a worker."""
 
     key: CellKey
+    runtime: Runtime
     twin: bool = False
 
     @property
     def name(self) -> str:
         return benchmark_name(*self.key) + (TWIN if self.twin else "")
-
-    @property
-    def runtime(self) -> str:
-        return implementations.get(self.key[2]).runtime
-
-    @property
-    def worker(self) -> str:
-        return self.runtime + (TWIN if self.twin else "")
 
 
 @dataclass
@@ -131,10 +124,13 @@ def _arms(session: Session, unit: Unit, options: Options) -> list[Arm]:
     """The cells of a (layer, pass) that are to be timed, and the twin of one of them."""
     timed = ("ok", "wrong") if options.time_wrong else ("ok",)
     keys = [key for key in session.keys_of(unit) if session.cells[key].status in timed]
-    arms = [Arm(key) for key in keys]
+    runtimes = {key: session.registry.get(key[2]).runtime for key in keys}
+    arms = [Arm(key, runtimes[key]) for key in keys]
     right = [key for key in keys if session.cells[key].status == "ok" and key in session.call_s]
     if right:
-        arms.append(Arm(_twin_key(session, right, options), twin=True))
+        key = _twin_key(session, right, options)
+        apart = runtimes[key].apart(f"{runtimes[key].process}{TWIN}")
+        arms.append(Arm(key, apart, twin=True))
     return arms
 
 
@@ -156,7 +152,7 @@ def _twin_key(session: Session, keys: list[CellKey], options: Options) -> CellKe
 
 def _round_s(session: Session, units: dict[Unit, list[Arm]], effort: Effort) -> float:
     arms = [arm for arms in units.values() for arm in arms]
-    imports = sum(import_s(runtime) for runtime in {arm.worker for arm in arms})
+    imports = sum(runtime.import_s for runtime in {arm.runtime for arm in arms})
     return imports + sum(arm_s(effort, session.call_s.get(arm.key, 0.0)) for arm in arms)
 
 
@@ -166,7 +162,7 @@ def _drop_slowest(
     """Skips the slowest arms until so many rounds fit the budget; one arm always stays."""
     round_s = _round_s(session, units, effort)
     unit_of = {arm: unit for unit, arms in units.items() for arm in arms}
-    served = Counter(arm.worker for arm in unit_of)
+    served = Counter(arm.runtime for arm in unit_of)
     by_time = sorted(
         (arm for arm in unit_of if not arm.twin),
         key=lambda arm: session.call_s.get(arm.key, 0.0),
@@ -178,9 +174,10 @@ def _drop_slowest(
         unit = unit_of[slowest]
         call_s = session.call_s.get(slowest.key, 0.0)
         dropped = [arm for arm in units[unit] if arm.key == slowest.key]
-        served.subtract(arm.worker for arm in dropped)
-        idle = {arm.worker for arm in dropped if not served[arm.worker]}
-        round_s -= len(dropped) * arm_s(effort, call_s) + sum(map(import_s, idle))
+        served.subtract(arm.runtime for arm in dropped)
+        idle = {arm.runtime for arm in dropped if not served[arm.runtime]}
+        imports_s = sum(runtime.import_s for runtime in idle)
+        round_s -= len(dropped) * arm_s(effort, call_s) + imports_s
         units[unit] = [arm for arm in units[unit] if arm not in dropped]
         if not units[unit]:
             del units[unit]
@@ -219,7 +216,7 @@ class _Round:
         self._units = units
         self._sweeps = sweeps
         self._visits = visits
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[Runtime, Worker] = {}
         # Another order in every round, the same for the same seed.
         self._random = random.Random(f"{session.seed} {number}")
         self._cpus = self._same_cpus() if options.comparing else ()
@@ -228,8 +225,8 @@ class _Round:
         yield Progress("timing", f"round {self._number}: starting workers")
         try:
             for arm in [arm for arms in self._units.values() for arm in arms]:
-                if arm.worker not in self._workers:
-                    self._workers[arm.worker] = self._start(arm)
+                if arm.runtime not in self._workers:
+                    self._workers[arm.runtime] = self._start(arm)
             for worker in list(self._workers.values()):
                 self._wait_ready(worker)
             for unit, arms in self._units.items():
@@ -251,9 +248,10 @@ class _Round:
 
     def _start(self, arm: Arm) -> Worker:
         session = self._session
-        known = implementations.known_names()
-        start = Start(arm.runtime, session.threads, session.seed, known, self._cpus, session.tune)
-        return Worker(start, self._options.environment)
+        start = Start(
+            arm.runtime, session.threads, session.seed, session.registry, self._cpus, session.tune
+        )
+        return Worker(start, self._options.environment.of(arm.runtime, session.threads))
 
     def _wait_ready(self, worker: Worker) -> None:
         try:
@@ -269,9 +267,9 @@ class _Round:
         for sweep in range(self._sweeps[unit]):
             taking_part = [arm for arm in taken if sweep % 2 == 0 or arm not in seldom]
             yield from self._sweep(unit, taking_part, taken)
-        released = {name: self._release(worker) for name, worker in self._workers.items()}
+        released = {each: self._release(worker) for each, worker in self._workers.items()}
         for arm, of_arm in taken.items():
-            self._session.add(arm.name, self._run_of(arm, of_arm, released[arm.worker]))
+            self._session.add(arm.name, self._run_of(arm, of_arm, released[arm.runtime]))
             if not arm.twin:
                 self._session.call_s[arm.key] = of_arm.visits[-1].visited.call_s
 
@@ -303,14 +301,14 @@ class _Round:
         layer, pass_ = unit
         waking_s = wake_s(self._effort.wake_s, self._visits.get(arm, []))
         plan = self._effort.plan(waking_s, self._session.state)
-        worker = self._workers[arm.worker]
+        worker = self._workers[arm.runtime]
         try:
             with worker.token():
                 answer = worker.ask(Visit(layer, pass_, arm.key[2], plan), self._options.timeout_s)
         except CellFailedError as failed:
             return str(failed)
         except WorkerLostError as lost:
-            replacement = self._workers[arm.worker] = self._start(arm)
+            replacement = self._workers[arm.runtime] = self._start(arm)
             self._wait_ready(replacement)
             return str(lost)
         return answer

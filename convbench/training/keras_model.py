@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.errors import TrainingError
-from convbench.implementations.keras.layer import start
+from convbench.runtimes.tensorflow import start
 from convbench.training.network import (
     SGD,
     Conv2D,

@@ -16,7 +16,6 @@ from convbench.agreement.check.checker import Right, deviation, is_wrong
 from convbench.agreement.check.trial import Array, Seen, Trial, harder
 from convbench.agreement.diagnosis.computation import Float64
 from convbench.implementations.contract import Implementation
-from convbench.own_code.implementation import UserCode
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Explanation
@@ -35,11 +34,8 @@ def behaviour(
     The layer must be one on which the check found something wrong.
     """
 
-    def copy() -> Implementation:
-        return implementation.copy() if isinstance(implementation, UserCode) else implementation
-
     def sequence() -> list[Seen]:
-        trial = Trial(copy(), layer, pass_, threads)
+        trial = Trial(implementation.fresh(), layer, pass_, threads)
         return [trial.call(first), trial.call(), trial.call(second), trial.call(first)]
 
     first, second = (operands.exact_integers(layer, pass_, 2 * seed + i) for i in (0, 1))
@@ -61,7 +57,7 @@ def behaviour(
             )
         return _told("not-deterministic", "the same calls on the same operands give other results")
     one, again, other, back = runs[0]
-    alone = Trial(copy(), layer, pass_, threads).call(second)
+    alone = Trial(implementation.fresh(), layer, pass_, threads).call(second)
     if not (_same(one, again) and _same(one, back) and _same(other, alone)):
         expected = Right(layer, pass_, first).expected
         return _told("depends-on-previous-call", _what_is_kept(runs[0], expected))
@@ -69,7 +65,7 @@ def behaviour(
         deviation(Right(layer, pass_, given), seen, exactly=False).over_transform <= 1
         for given, seen in zip(values, runs[0], strict=True)
     )
-    if is_right and not is_wrong(copy(), layer, pass_, threads, seed):
+    if is_right and not is_wrong(implementation.fresh(), layer, pass_, threads, seed):
         return _told(
             "depends-on-previous-call",
             "it is right in a fresh process and wrong after other calls: it keeps something",
@@ -105,7 +101,7 @@ def unsafe_for_threads(
                 raised.append(error)
 
     workers = [threading.Thread(target=work, args=(index,)) for index in range(len(draws))]
-    with harder():
+    with harder(implementation.runtime):
         for worker in workers:
             worker.start()
         for worker in workers:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench import implementations
 from convbench.agreement.check import oracle
 from convbench.agreement.check.bound import (
     EXACT_GROWTH,
@@ -70,12 +69,12 @@ def check(
 ) -> Agreement:
     """Runs both checks. What the implementation raises is the caller's to report.
 
-    An implementation says whether it is exact, and if not, how far off it may be. Own code says
-    nothing: it may compute through transforms, so that it passes where its integers round to the
-    right ones and its floats are within the bound of transforms; a remark says so.
+    An implementation says whether it is exact, and if not, how far off it may be. One that does not
+    know may compute through transforms, so that it passes where its integers round to the right
+    ones and its floats are within the bound of transforms; a remark says so.
     """
     implementation = implementation.chosen(layer, pass_, threads)
-    is_own = _is_own(implementation)
+    is_known = implementation.exact(layer, pass_) is not None
     is_inexact = _is_inexact(implementation, layer, pass_)
     integers = _compare(implementation, layer, pass_, threads, seed, operands.exact_integers)
     small = cut(layer, pass_)
@@ -87,7 +86,7 @@ def check(
     problem = integers.problem
     over = max(floats.over_bound, integers.over_bound) if is_inexact else floats.over_bound
     remarks: tuple[str, ...] = ()
-    if is_own:
+    if not is_known:
         if _only_round(integers):
             problem = None
             if integers.max_abs_error >= ROUNDING:  # too many products to tell: take fewer
@@ -135,13 +134,9 @@ def is_wrong(
         return False
 
 
-def _is_own(implementation: Implementation) -> bool:
-    return implementations.own_code(implementation.name) is not None
-
-
 def _is_inexact(implementation: Implementation, layer: Layer, pass_: Pass) -> bool:
-    """Whether it says that it does more than sum products. Own code says nothing."""
-    return not _is_own(implementation) and not implementation.exact(layer, pass_)
+    """Whether it says that it does more than sum products."""
+    return implementation.exact(layer, pass_) is False
 
 
 def _only_round(integers: Comparison) -> bool:

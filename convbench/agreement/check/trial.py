@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Implementation
-from convbench.own_code.prepared import PreparedUserCode, WrongResultError
+from convbench.implementations.contract import Implementation, Lending, WrongResultError
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
+from convbench.runtimes.contract import Runtime
 
 Array = NDArray[np.floating[Any]]
 
 SWITCH_INTERVAL_S = 1e-6
-"""Threads take turns this often while own code is checked, so that races show."""
+"""Threads take turns this often during a check, so that races show."""
 
 OUR_LETTERS = {Pass.FORWARD: "NHWC", Pass.INPUT_GRADIENT: "NHWC", Pass.KERNEL_GRADIENT: "HWIO"}
 
@@ -41,7 +41,8 @@ class Seen:
 class Trial:
     """One implementation prepared for one pass of one layer. Raises whatever it raises.
 
-    Buffers are filled with NaN before each call, and what own code takes from `numpy.empty` too.
+    Buffers are filled with NaN before each call, and so are arrays that a call allocates and that
+    nobody wrote to, where the runtime can do that.
     """
 
     def __init__(
@@ -49,15 +50,15 @@ class Trial:
     ) -> None:
         self._shape = layer.result_shape(pass_)
         self._prepared = implementation.prepare(layer, pass_, threads)
-        self._is_own = isinstance(self._prepared, PreparedUserCode)
+        self._runtime = implementation.runtime
         self.letters = {
             "input": "NHWC",
             "kernel": "HWIO",
             "output_gradient": "NHWC",
             "result": OUR_LETTERS[pass_],
         }
-        if isinstance(self._prepared, PreparedUserCode):
-            self.letters = {k: v.letters for k, v in self._prepared.layouts.items()}
+        if isinstance(self._prepared, Lending):
+            self.letters = self._prepared.letters
 
     def call(self, operands: Operands | None = None) -> Seen:
         """One call on these operands, or on those that the last call left."""
@@ -66,10 +67,10 @@ class Trial:
             prepared.load(operands)
         for buffer in prepared.buffers:
             buffer.fill(np.nan)
-        with harder() if self._is_own else nullcontext():
+        with harder(self._runtime):
             raw: Any = prepared.run()
         modified: tuple[str, ...] = ()
-        if isinstance(prepared, PreparedUserCode):
+        if isinstance(prepared, Lending):
             modified = prepared.modified()
         try:
             result = np.array(prepared.to_numpy(raw))
@@ -86,23 +87,12 @@ class Trial:
 
 
 @contextmanager
-def harder() -> Iterator[None]:
+def harder(runtime: Runtime) -> Iterator[None]:
     """Threads switch often, and memory that nobody wrote to is NaN."""
-    interval, empty, empty_like = sys.getswitchinterval(), np.empty, np.empty_like
+    interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    vars(np).update(empty=_poisoned(empty), empty_like=_poisoned(empty_like))
     try:
-        yield
+        with runtime.poison():
+            yield
     finally:
         sys.setswitchinterval(interval)
-        vars(np).update(empty=empty, empty_like=empty_like)
-
-
-def _poisoned(function: Callable[..., Array]) -> Any:
-    def poisoned(*arguments: Any, **keywords: Any) -> Array:
-        array = function(*arguments, **keywords)
-        if array.dtype.kind in "fc":
-            array.fill(np.nan)
-        return array
-
-    return poisoned

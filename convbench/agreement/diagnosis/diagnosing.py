@@ -10,12 +10,8 @@ from convbench.agreement.check.checker import check
 from convbench.agreement.diagnosis.diagnosis import Search, diagnose, small_size
 from convbench.agreement.diagnosis.smallest import smallest_example
 from convbench.implementations.contract import Implementation
-from convbench.own_code.implementation import UserCode
 from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Agreement, Explanation, kind
-
-OTHER_LAYOUTS = (("NHWC", "HWIO"), ("NHWC", "OHWI"), ("NHWC", "OIHW"), ("NCHW", "HWIO"))
-"""Axes that code has which has not those of PyTorch: Keras's, and mixtures."""
 
 Subject = tuple[str, Pass]  # implementation, pass
 
@@ -65,11 +61,7 @@ class Diagnosing:
         """The axes with which own code that says nothing of its axes would be right; asked once."""
         subject = implementation.name, pass_
         if subject not in self._other_layouts:
-            self._other_layouts[subject] = None
-            if isinstance(implementation, UserCode) and implementation.has_default_layouts:
-                self._other_layouts[subject] = _right_with(
-                    implementation, layer, pass_, threads, seed
-                )
+            self._other_layouts[subject] = _right_with(implementation, layer, pass_, threads, seed)
         return self._other_layouts[subject]
 
     def remarked(
@@ -97,13 +89,11 @@ class Diagnosing:
 
 
 def _right_with(
-    implementation: UserCode, layer: Layer, pass_: Pass, threads: int, seed: int
+    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
 ) -> str | None:
-    for layout, kernel_layout in OTHER_LAYOUTS:
-        other = UserCode(replace(implementation.own, layout=layout, kernel_layout=kernel_layout))
+    for options, other in implementation.other_layouts():
         try:
             if check(other, layer, pass_, threads, seed).verdict == "agrees":
-                options = f"--layout {layout} --kernel-layout {kernel_layout}"
                 return f"its arrays have other axes than it is given: it is right with {options}"
         except (Exception, SystemExit):  # noqa: BLE001 - then those are not its axes
             continue

@@ -1,58 +1,11 @@
-"""Write a layer as Keras does, and set TensorFlow up to compute it.
-
-TensorFlow is imported inside functions: it costs seconds and hundreds of MB.
-"""
+"""Write a layer as Keras does."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from convbench.errors import ImplementationError
 from convbench.problem.layer import Layer
-
-_started: int | None = None  # the number of threads that TensorFlow has in this process
-
-
-def start(threads: int) -> None:
-    """Sets TensorFlow up in this process: no GPU, `threads` threads within and among operations.
-
-    Comes before anything else of TensorFlow; again with the same number it does nothing. Raises
-    ImplementationError where TensorFlow already runs with another number, or Keras on another
-    backend.
-    """
-    global _started
-    if _started == threads:
-        return
-    if _started is not None:
-        raise ImplementationError(
-            f"TensorFlow runs with {_started} threads in this process and cannot change to "
-            f"{threads}",
-            hint="measure each number of threads in a process of its own",
-        )
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # fewer notes on stderr
-    import keras
-    import tensorflow as tf
-
-    if keras.backend.backend() != "tensorflow":
-        raise ImplementationError(
-            f"Keras runs on {keras.backend.backend()} in this process, not on TensorFlow",
-            hint="import Keras after convbench, or set KERAS_BACKEND=tensorflow",
-        )
-    try:
-        tf.config.set_visible_devices([], "GPU")
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError as error:
-        raise ImplementationError(
-            f"TensorFlow is already in use in this process and cannot be set to {threads} "
-            f"threads: {error}",
-            hint="call start before anything else of TensorFlow",
-        ) from error
-    _started = threads
 
 
 def behind_padding(layer: Layer) -> Layer:
@@ -137,17 +90,3 @@ def description(layer: Layer) -> str:
     if layer.groups > 1:
         return f"Conv2D with groups={layer.groups}, {layer.padding}"
     return f"Conv2D, {layer.padding}"
-
-
-def tensor_op(nbytes: int) -> Callable[[], object]:
-    """An op whose result is a new tensor of so many bytes, for whoever tests a memory meter."""
-    import tensorflow as tf
-
-    with tf.device("CPU:0"):
-        zeros = tf.zeros(nbytes // 4)
-
-    def run() -> object:
-        with tf.device("CPU:0"):
-            return tf.math.negative(zeros)
-
-    return run

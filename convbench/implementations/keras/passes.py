@@ -50,7 +50,7 @@ class KerasImplementation(Implementation, ABC):
     """Keras Conv2D or DepthwiseConv2D, called in the way that a subclass states."""
 
     name: str
-    runtime = "tensorflow"
+    runtime = TensorFlow()
     wrapping: tuple[str, ...]  # what `wrap` does, for the ledger: it happens in `prepare`
 
     @abstractmethod

@@ -70,7 +70,7 @@ _LOCK = threading.RLock()
 
 class Auto(Implementation):
     name = "auto"
-    runtime = "numpy"
+    runtime = NumPy()
 
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         reasons = {}

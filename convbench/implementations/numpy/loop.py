@@ -113,7 +113,7 @@ def _groups(layer: Layer) -> list[tuple[slice, slice]]:
 
 class Loop(Implementation):
     name = "loop"
-    runtime = "numpy"
+    runtime = NumPy()
 
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         return None

@@ -78,7 +78,7 @@ def _interleaved(product: Array, shape: tuple[int, ...]) -> Array:
 
 class NaiveIm2col(Implementation):
     name = "naive-im2col"
-    runtime = "numpy"
+    runtime = NumPy()
 
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         return None

@@ -83,7 +83,7 @@ class Threaded(ABC):
 class NumpyAlgorithm(Costed):
     """An implementation whose passes are Threaded; to be derived from. It only sums products."""
 
-    runtime = "numpy"
+    runtime = NumPy()
 
     def exact(self, layer: Layer, pass_: Pass) -> bool:
         return True

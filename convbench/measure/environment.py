@@ -1,0 +1,45 @@
+"""Put together the variables of a worker: the caller's, the runtime's, and the suite's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from convbench.runtimes import runtimes
+from convbench.runtimes.contract import Runtime
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What all workers of a session have: the caller's variables, and what a suite changes of them.
+
+    `changes` win over all others; None unsets a variable.
+    """
+
+    caller: Mapping[str, str]
+    changes: Mapping[str, str | None]
+
+    def of(
+        self, runtime: Runtime, threads: int, defaults: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """The variables of a worker. `defaults` are for what nobody else says anything of."""
+        return self._with({**(defaults or {}), **self.caller, **runtime.variables(threads)})
+
+    def metering(self, runtime: Runtime, threads: int, defaults: Mapping[str, str]) -> dict[str, str]:
+        """The variables of a worker that meters memory."""
+        return {**self.of(runtime, threads, defaults), **runtime.meter_variables()}
+
+    def recorded(self, threads: int) -> dict[str, str]:
+        """The variables of all runtimes' workers, for the record of a result file."""
+        variables = dict(self.caller)
+        for runtime in runtimes():
+            variables |= runtime.variables(threads)
+        return self._with(variables)
+
+    def without(self, names: Iterable[str]) -> Environment:
+        """The same, with these variables unset."""
+        return replace(self, changes={**self.changes, **dict.fromkeys(names)})
+
+    def _with(self, variables: Mapping[str, str]) -> dict[str, str]:
+        merged = {**variables, **self.changes}
+        return {name: value for name, value in merged.items() if value is not None}

@@ -1,0 +1,72 @@
+"""Start NumPy, cap its BLAS, and poison the arrays that it leaves unwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from convbench.runtimes.contract import Meters, Runtime
+
+
+@dataclass(frozen=True)
+class NumPy(Runtime):
+    """NumPy, whose products run in the BLAS that it brings."""
+
+    name = "numpy"
+    module = "numpy"
+    packages = {"numpy": ("numpy",)}
+    install = "pip install numpy"
+    is_part_of_any_process = True
+
+    def start(self, threads: int) -> None:
+        cap_blas(threads)
+
+    def meters(self) -> Meters:
+        return Meters(seen_by=("memray", "tracemalloc"))
+
+    def allocation(self, nbytes: int) -> Callable[[], object]:
+        return array_of(nbytes)
+
+    def poison(self) -> AbstractContextManager[None]:
+        return unwritten_is_nan()
+
+
+def cap_blas(threads: int) -> None:
+    """Caps the threads of the BLAS that NumPy loaded; its buffers are allocated before."""
+    import numpy as np
+    import threadpoolctl
+
+    np.ones((64, 64), np.float32) @ np.ones((64, 64), np.float32)
+    threadpoolctl.threadpool_limits(threads, user_api="blas")
+
+
+def array_of(nbytes: int) -> Callable[[], object]:
+    """A call that returns a new array of so many bytes."""
+    import numpy as np
+
+    return lambda: np.empty(nbytes, np.uint8)
+
+
+@contextmanager
+def unwritten_is_nan() -> Iterator[None]:
+    """What `numpy.empty` and `numpy.empty_like` give inside the `with` holds NaN."""
+    import numpy as np
+
+    empty, empty_like = np.empty, np.empty_like
+    vars(np).update(empty=_poisoned(empty), empty_like=_poisoned(empty_like))
+    try:
+        yield
+    finally:
+        vars(np).update(empty=empty, empty_like=empty_like)
+
+
+def _poisoned(function: Callable[..., Any]) -> Callable[..., Any]:
+    def poisoned(*arguments: Any, **keywords: Any) -> Any:
+        array = function(*arguments, **keywords)
+        if array.dtype.kind in "fc":
+            array.fill(float("nan"))
+        return array
+
+    return poisoned

@@ -1,0 +1,54 @@
+"""Start people's own code: NumPy, and whatever else the code turns out to import."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from convbench.runtimes import runtimes
+from convbench.runtimes.contract import Meters, Method, Missing, Runtime
+from convbench.runtimes.numpy import array_of, cap_blas, unwritten_is_nan
+
+
+@dataclass(frozen=True)
+class OwnCodeRuntime(Runtime):
+    """The runtime of one person's code; each has a process of its own, which `process` names."""
+
+    name = "own code"
+    module = "numpy"
+    packages = {}
+    install = ""
+
+    def missing(self) -> Missing | None:
+        """None: what the code lacks shows when its file is run, which happens in the worker."""
+        return None
+
+    def variables(self, threads: int) -> Mapping[str, str]:
+        """Those of every runtime, since the code may import any of them."""
+        found = (each.variables(threads) for each in runtimes())
+        return {name: value for variables in found for name, value in variables.items()}
+
+    def start(self, threads: int) -> None:
+        cap_blas(threads)
+
+    def meters(self) -> Meters:
+        """What sees the arrays of all runtimes that the code has imported by now."""
+        known = [each.meters() for each in runtimes() if each.module in sys.modules]
+        seen_by: tuple[Method, ...] = ("memray", "tracemalloc")
+        return Meters(
+            seen_by=tuple(m for m in seen_by if all(m in meters.seen_by for meters in known)),
+            variables={k: v for meters in known for k, v in meters.variables.items()},
+        )
+
+    def meter_variables(self) -> Mapping[str, str]:
+        """Those of every runtime: which of them the code imports is not known before."""
+        found = (each.meter_variables() for each in runtimes())
+        return {name: value for variables in found for name, value in variables.items()}
+
+    def allocation(self, nbytes: int) -> Callable[[], object]:
+        return array_of(nbytes)
+
+    def poison(self) -> AbstractContextManager[None]:
+        return unwritten_is_nan()

@@ -1,0 +1,107 @@
+"""Start TensorFlow with Keras on the CPU, and cap its threads.
+
+TensorFlow is imported inside functions: it costs seconds and hundreds of MB.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from convbench.errors import ImplementationError
+from convbench.runtimes.contract import Meters, Runtime
+from convbench.runtimes.numpy import cap_blas
+
+VARIABLES = {
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "KERAS_BACKEND": "tensorflow",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+"""Variables that a worker has: no GPU, Keras on TensorFlow, fewer notes on stderr."""
+
+METER_VARIABLES = {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
+"""Variables without which TensorFlow's CPU allocator hands out parts of a pool of its own, so that
+the bytes of tensors are not seen: 30 KB instead of 1,210 KB for one Conv2D (measured)."""
+
+SLACK_BYTES = 32 * 1024
+"""Bytes of bookkeeping that an eager operation may allocate beside its result."""
+
+_started: int | None = None
+"""Number of threads that TensorFlow has in this process; None before it was started."""
+
+
+@dataclass(frozen=True)
+class TensorFlow(Runtime):
+    """TensorFlow and Keras, with as many threads within an operation as among operations."""
+
+    name = "tensorflow"
+    module = "tensorflow"
+    packages = {
+        "tensorflow": ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu"),
+        "keras": ("keras", "keras-nightly"),
+    }
+    install = "pip install tensorflow"
+    import_s = 4.0
+
+    def variables(self, threads: int) -> Mapping[str, str]:
+        level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", VARIABLES["TF_CPP_MIN_LOG_LEVEL"])
+        return {**VARIABLES, "TF_CPP_MIN_LOG_LEVEL": level}
+
+    def start(self, threads: int) -> None:
+        cap_blas(threads)
+        start(threads)
+
+    def meters(self) -> Meters:
+        return Meters(("memray",), METER_VARIABLES, SLACK_BYTES, packs_in_numpys_blas=False)
+
+    def allocation(self, nbytes: int) -> Callable[[], object]:
+        import tensorflow as tf
+
+        with tf.device("CPU:0"):
+            zeros = tf.zeros(nbytes // 4)
+
+        def run() -> object:
+            with tf.device("CPU:0"):
+                return tf.math.negative(zeros)
+
+        return run
+
+
+def start(threads: int) -> None:
+    """Sets TensorFlow up in this process: no GPU, `threads` threads within and among operations.
+
+    Comes before anything else of TensorFlow; again with the same number it does nothing. Raises
+    ImplementationError where TensorFlow already runs with another number, or Keras on another
+    backend.
+    """
+    global _started
+    if _started == threads:
+        return
+    if _started is not None:
+        raise ImplementationError(
+            f"TensorFlow runs with {_started} threads in this process and cannot change to "
+            f"{threads}",
+            hint="measure each number of threads in a process of its own",
+        )
+    os.environ["KERAS_BACKEND"] = VARIABLES["KERAS_BACKEND"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", VARIABLES["TF_CPP_MIN_LOG_LEVEL"])
+    import keras
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        raise ImplementationError(
+            f"Keras runs on {keras.backend.backend()} in this process, not on TensorFlow",
+            hint="import Keras after convbench, or set KERAS_BACKEND=tensorflow",
+        )
+    try:
+        tf.config.set_visible_devices([], "GPU")
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        raise ImplementationError(
+            f"TensorFlow is already in use in this process and cannot be set to {threads} "
+            f"threads: {error}",
+            hint="call start before anything else of TensorFlow",
+        ) from error
+    _started = threads
