@@ -29,14 +29,13 @@ from rich.console import Console
 from convbench import implementations
 from convbench.agreement.check.checker import check
 from convbench.problem.layer import Layer, Pass
-from convbench.problem.operands import floats
-from convbench.profile import counters, experiments, ladder_tables, products, stages
+from convbench.profile import counters, experiments, ladder_tables, products
 from convbench.profile import tables as profile_tables
 from convbench.profile.advising import CHANGES, MOST, advice
 from convbench.profile.bounds import bounds
 from convbench.profile.document import CAUSES, SCHEMA, Headline, Overhead, Point, Profile, Sweeps
 from convbench.profile.document import Counter as Counted
-from convbench.profile.findings import Examination, Line, Products, Work
+from convbench.profile.findings import Examination, Line, Products, StageTime, Work
 from convbench.profile.ladder import RUNGS, file_of
 from convbench.profile.tracing import Traced, give_traced, trace
 from convbench.profile.waterfall import Given, over_rounds, waterfall
@@ -243,29 +242,6 @@ def test_the_product_has_the_flops_of_the_pass(pass_):
         found = products.products(layer, pass_, 2, ["float32", "float64"])
         assert set(found.seconds) == {(d, t) for d in ("float32", "float64") for t in (1, 2)}
         assert all(seconds > 0 for seconds in found.seconds.values())
-
-
-@pytest.mark.parametrize("name", stages.STAGES)
-def test_stages_cover_a_call_and_leave_no_timers(name):
-    layer = replace(LAYER, kernel_size=(1, 1)) if name == "direct" else LAYER
-    if name == "depthwise":
-        layer = replace(LAYER, filters=4, groups=4)
-    implementation = implementations.get(name)
-    for pass_ in Pass:
-        if implementation.unsupported(layer, pass_):
-            continue
-        prepared = implementation.prepare(layer, pass_, 2)
-        prepared.load(floats(layer, pass_, 0))
-        before = prepared.run()
-        found = stages.timed_stages(name, prepared.run)
-        assert len(found) >= 2
-        assert {stage.name for stage in found} <= {*stages.STAGES[name], stages.OTHER}
-        assert all(stage.seconds >= 0 for stage in found)
-        np.testing.assert_array_equal(prepared.to_numpy(prepared.run()), prepared.to_numpy(before))
-    from convbench.implementations.numpy import im2col
-
-    assert im2col.np is np
-    assert stages.timed_stages("loop", lambda: None) == ()
 
 
 def test_fresh_pages_are_those_that_a_process_that_keeps_memory_does_not_touch():
@@ -550,7 +526,7 @@ def profile(name="mine.py:convolve", **changes):
 
 def staged():
     made = profile("im2col")
-    stage = stages.Stage
+    stage = StageTime
     return replace(
         made,
         stages=(stage("gather", 0.02, 4), stage("product", 0.04, 4), stage("other", 0.001, 1)),

@@ -45,7 +45,9 @@ PRINTED = {
         r"examples/my_conv.py:convolve +exact",
         "conv1 forward",
     ),
-    "convbench run --resume results/mnist.json": (r"im2col (is|takes) [\d.]+ times as (fast|long) as loop",),
+    "convbench run --resume results/mnist.json": (
+        r"im2col (is|takes) [\d.]+ times as (fast|long) as loop",
+    ),
     "convbench import keras:MobileNet --batch-size 1 -o mobilenet.yaml": (
         r"keras: read \d+ convolutions, merged \d+ into equal ones",
     ),
