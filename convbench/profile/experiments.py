@@ -24,8 +24,7 @@ from convbench.own_code.prepared import PreparedUserCode
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.profile import replaying
-from convbench.profile.counters import counted
-from convbench.profile.findings import Counted, Examination, StageTime, Work
+from convbench.profile.findings import Examination, StageTime, Work
 from convbench.profile.lines import timed_lines
 from convbench.profile.pages import memory_kept, page_faults
 from convbench.profile.products import products
@@ -388,21 +387,3 @@ def _gather_s(layer: Layer, pass_: Pass, is_channels_first: bool) -> float:
     view = met if is_channels_first else met.transpose(0, 1, 2, 4, 5, 3)
     columns = np.empty(view.shape, layer.dtype)
     return replaying.least_s(lambda: np.copyto(columns, view)) * layer.batch_size / images
-
-
-def time_call(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-) -> float:
-    """Seconds of a call, roughly: the median of some in a row."""
-    prepared = implementation.prepare(layer, pass_, threads)
-    prepared.load(operands.floats(layer, pass_, seed))
-    return seconds_of(prepared.run)
-
-
-def count_call(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-) -> Counted:
-    """What is counted in a call that is warm."""
-    prepared = implementation.prepare(layer, pass_, threads)
-    prepared.load(operands.floats(layer, pass_, seed))
-    return counted(prepared.run, seconds_of(prepared.run))
