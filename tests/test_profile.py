@@ -315,7 +315,7 @@ def findings(draw):
             calls=draw(st.integers(1, 1000)),
             bytes=1000,
             flops=draw(st.integers(0, 10**6)),
-            seconds=(seconds := draw(TIMES)),
+            seconds=(seconds := draw(TIMES | st.just(0.0))),
             traffic=seconds * draw(st.floats(0, 0.4)),
             layout=seconds * draw(st.floats(0, 0.4)),
             dtype_factor=draw(st.floats(1, 4)),
@@ -441,6 +441,16 @@ def test_dtype_and_kernels_of_products():
     assert left["algorithm"].factor == pytest.approx(1)
     causes = [one.cause for one in advice(Given(0.021, 0.005, 0, LAYER, found, native), steps, ())]
     assert causes[:2] == ["dtype", "BLAS kernels"]
+
+
+def test_products_that_take_no_time_of_their_own_leave_the_gap_as_it_is():
+    """The call takes no longer than one on the small layer, so it has no seconds for its stages."""
+    product = Work("product", "product", ("", 0), "float32", 4, 0, LAYER.flops, 0.0)
+    found = examined(call_s=0.005, small_s=0.005, fresh_pages_s=0.0, work=(product,))
+    steps, unexplained = waterfall(Given(0.005, 4e-4, 1e-4, LAYER, found))
+    left = {step.cause: step for step in steps}
+    assert unexplained == 1
+    assert left["dtype"].factor == left["threads"].factor == 1
 
 
 def test_a_line_is_fitted():
