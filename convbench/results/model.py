@@ -15,7 +15,7 @@ from typing import Any, Literal
 from convbench.machine.description import Caution, Machine, Software
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.unsupported import Unsupported
-from convbench.suites.suite import FILE_NAMES, Suite
+from convbench.suites.suite import FILE_NAMES, REPETITIONS, Suite
 
 SCHEMA = "convbench-result/1"
 
@@ -467,10 +467,9 @@ class RoundSamples:
 Benchmarks = dict[str, tuple[RoundSamples, ...]]
 """Every raw sample, by benchmark name (`benchmark_name`)."""
 
-TWIN = "#twin"
-
-PLAIN = "#plain"
-"""Suffix of a plain loop's benchmark: the same call in a process of its own, for `--confirm`."""
+TWIN, PLAIN = REPETITIONS
+"""Suffixes of benchmarks. A twin is the same implementation in a second process; the plain loop is
+the same call in a process of its own, for `--confirm`."""
 
 SEEN_DELAY = "seen_delay"
 """Metadata of a round: the part of its own time by which a slowed arm was slowed in fact."""
