@@ -46,7 +46,15 @@ class SuiteError(ConvbenchError):
 
 
 class LayerError(ConvbenchError):
-    """A layer that no convolution can have (an empty output, groups that do not divide)."""
+    """A layer that no convolution can have (an empty output, groups that do not divide).
+
+    `key` is the key of the layer that is wrong, and `problem` says what is wrong with it.
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key = key
+        self.problem = problem
 
 
 class NetworkError(ConvbenchError):

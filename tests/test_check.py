@@ -24,7 +24,7 @@ from convbench.problem.unsupported import Unsupported
 from convbench.report import render
 from convbench.report.formats.terminal import print_report
 from convbench.report.views.check_tables import report
-from convbench.results.model import Agreement, Cell, Example, Explanation
+from convbench.results.model import Agreement, Cell, Example, Explanation, MistakeKind, RemarkKind
 from convbench.suites.suite import Suite
 from tests.cli import ROOT, TINY, USERS, command, convbench, launched
 from tests.report_fixture import empty_run
@@ -45,7 +45,9 @@ LAYERS = tuple(
 
 def checked():
     """Every status, and every kind of explanation."""
-    agrees = Agreement(True, 0.3, 1e-7, "agrees", remarks=("it rounds 3 times as much",))
+    agrees = Agreement(True, 0.3, 1e-7, "agrees").remarked(
+        RemarkKind.LIKE_A_TRANSFORM, "it rounds 3 times as much"
+    )
     rounds = Agreement(False, 0.04, 1e-4, "agrees")
     small = replace(LAYERS[0], input_shape=(1, 2, 1), filters=1, kernel_size=(1, 2), batch_size=1)
     example = Example(
@@ -56,9 +58,18 @@ def checked():
         "image 0, filter 1 of 6x7x3 -> 4x6x4, kernel 3x2, batch 2",
         ("..##", ".###", "####"),
     )
-    flipped = Explanation(("kernel-flipped",), "the kernel is flipped in height", True, example)
-    kept = Explanation(("depends-on-previous-call",), "it returns an earlier result", False)
-    nothing = Explanation((), "nothing that convbench knows explains it", False)
+    flipped = replace(
+        Explanation.of(
+            [MistakeKind("kernel-flipped", "height")], "the kernel is flipped in height", True
+        ),
+        example=example,
+    )
+    kept = Explanation.of(
+        [MistakeKind("depends-on-previous-call", "earlier result")],
+        "it returns an earlier result",
+        False,
+    )
+    nothing = Explanation.of([MistakeKind("")], "nothing that convbench knows explains it", False)
 
     def wrong(explanation):
         return Agreement(

@@ -1,5 +1,6 @@
 """Why a result is wrong: the rates over all mutants and styles, and the parts of the search."""
 
+import re
 import time
 from dataclasses import replace
 
@@ -22,7 +23,7 @@ from convbench.agreement.diagnosis.smallest import shrink
 from convbench.implementations.numpy.im2col import Im2col
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
-from convbench.results.model import Explanation
+from convbench.results.model import Explanation, MistakeKind
 from tests.cli import ROOT, USERS
 from tests.layers import layers
 from tests.mutants.causes import CAUSES
@@ -176,7 +177,7 @@ def test_what_nothing_explains_is_said_so():
 
 
 def test_few_explanations_for_all_are_likelier():
-    one, other, third = (Explanation((c,), c, True) for c in "abc")
+    one, other, third = (Explanation.of([MistakeKind(c)], c, True) for c in "abc")
     assert likeliest([(one, other), (other, third), (third,)]) == [other, other, third]
     assert likeliest([()]) == [None]
 
@@ -319,3 +320,31 @@ def test_a_transform_with_few_elements_that_are_not_zero_has_no_trend(seed):
     layer = Layer("few", (5, 2, 3), 9, (4, 1), (3, 3), "same", (3, 3), groups=3, batch_size=1)
     found = check(implementation, layer, Pass.INPUT_GRADIENT, 1, seed)
     assert found.verdict == "agrees", found.diagnosis
+
+
+@pytest.mark.parametrize("pass_", Pass)
+def test_a_kind_is_a_mistake_without_its_figures(pass_):
+    """Two mistakes have the same kind exactly where their sentences differ in figures only.
+
+    On small layers of different sizes. Clipping and roundings have kinds elsewhere.
+    """
+    by_kind, by_words = {}, {}
+    for change in (
+        {},
+        {"groups": 2, "input_shape": (7, 6, 4), "filters": 8},
+        {"padding": "same", "strides": (3, 2), "kernel_size": (4, 5), "batch_size": 5},
+        {"padding": "same", "dilation_rate": (2, 1), "input_shape": (12, 9, 3)},
+    ):
+        layer = replace(LAYER, **change)
+        letters = {"input": "NCHW", "kernel": "OIHW", "output_gradient": "NCHW", "result": "NCHW"}
+        if pass_ is Pass.KERNEL_GRADIENT:
+            letters["result"] = "OIHW"
+        right = Computation.of(layer, pass_, operands.exact_integers(layer, pass_, 0))
+        for mistake in mistakes(right, letters):
+            assert not re.search(r"\d", mistake.variant)
+            words = re.sub(r"\d+", "#", mistake.sentence)
+            by_kind.setdefault(mistake.kind, set()).add(words)
+            by_words.setdefault((mistake.cause, words), set()).add(mistake.kind)
+    assert len(by_kind) > 100
+    assert [found for found in by_kind.values() if len(found) > 1] == []
+    assert [found for found in by_words.values() if len(found) > 1] == []

@@ -20,6 +20,8 @@ from convbench.errors import ExitCode
 from convbench.gate import Outcome
 from convbench.measure import clock
 from convbench.problem.layer import Pass
+from convbench.problem.operands import floats
+from convbench.profile.stages import OTHER, timed_stages
 from convbench.report.views.resolution_notes import WIDE_TWIN
 from convbench.results import file as result_file
 from convbench.results import phases, summary
@@ -92,6 +94,10 @@ def test_the_example_has_all_that_it_must_have(example):
         assert prepared.ledger.inside
         assert prepared.ledger.outside
         assert prepared.buffers, "the example shows how a buffer is poisoned"
+        prepared.load(floats(LAYERS[0], pass_, 0))
+        found = timed_stages(prepared)
+        assert [stage.name for stage in found] == ["pad", "product", OTHER]
+        assert found[1].calls == math.prod(LAYERS[0].kernel_size)
 
 
 # result-format.md

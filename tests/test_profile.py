@@ -29,14 +29,13 @@ from rich.console import Console
 from convbench import implementations
 from convbench.agreement.check.checker import check
 from convbench.problem.layer import Layer, Pass
-from convbench.problem.operands import floats
-from convbench.profile import counters, experiments, ladder_tables, products, stages
+from convbench.profile import counters, experiments, ladder_tables, products
 from convbench.profile import tables as profile_tables
 from convbench.profile.advising import CHANGES, MOST, advice
 from convbench.profile.bounds import bounds
 from convbench.profile.document import CAUSES, SCHEMA, Headline, Overhead, Point, Profile, Sweeps
 from convbench.profile.document import Counter as Counted
-from convbench.profile.findings import Examination, Line, Products, Work
+from convbench.profile.findings import Examination, Line, Products, StageTime, Work
 from convbench.profile.ladder import RUNGS, file_of
 from convbench.profile.tracing import Traced, give_traced, trace
 from convbench.profile.waterfall import Given, over_rounds, waterfall
@@ -245,29 +244,6 @@ def test_the_product_has_the_flops_of_the_pass(pass_):
         assert all(seconds > 0 for seconds in found.seconds.values())
 
 
-@pytest.mark.parametrize("name", stages.STAGES)
-def test_stages_cover_a_call_and_leave_no_timers(name):
-    layer = replace(LAYER, kernel_size=(1, 1)) if name == "direct" else LAYER
-    if name == "depthwise":
-        layer = replace(LAYER, filters=4, groups=4)
-    implementation = implementations.get(name)
-    for pass_ in Pass:
-        if implementation.unsupported(layer, pass_):
-            continue
-        prepared = implementation.prepare(layer, pass_, 2)
-        prepared.load(floats(layer, pass_, 0))
-        before = prepared.run()
-        found = stages.timed_stages(name, prepared.run)
-        assert len(found) >= 2
-        assert {stage.name for stage in found} <= {*stages.STAGES[name], stages.OTHER}
-        assert all(stage.seconds >= 0 for stage in found)
-        np.testing.assert_array_equal(prepared.to_numpy(prepared.run()), prepared.to_numpy(before))
-    from convbench.implementations.numpy import im2col
-
-    assert im2col.np is np
-    assert stages.timed_stages("loop", lambda: None) == ()
-
-
 def test_fresh_pages_are_those_that_a_process_that_keeps_memory_does_not_touch():
     """In a process of its own: what is done to malloc is not wholly undone."""
     code = """
@@ -339,7 +315,7 @@ def findings(draw):
             calls=draw(st.integers(1, 1000)),
             bytes=1000,
             flops=draw(st.integers(0, 10**6)),
-            seconds=(seconds := draw(TIMES)),
+            seconds=(seconds := draw(TIMES | st.just(0.0))),
             traffic=seconds * draw(st.floats(0, 0.4)),
             layout=seconds * draw(st.floats(0, 0.4)),
             dtype_factor=draw(st.floats(1, 4)),
@@ -467,6 +443,16 @@ def test_dtype_and_kernels_of_products():
     assert causes[:2] == ["dtype", "BLAS kernels"]
 
 
+def test_products_that_take_no_time_of_their_own_leave_the_gap_as_it_is():
+    """The call takes no longer than one on the small layer, so it has no seconds for its stages."""
+    product = Work("product", "product", ("", 0), "float32", 4, 0, LAYER.flops, 0.0)
+    found = examined(call_s=0.005, small_s=0.005, fresh_pages_s=0.0, work=(product,))
+    steps, unexplained = waterfall(Given(0.005, 4e-4, 1e-4, LAYER, found))
+    left = {step.cause: step for step in steps}
+    assert unexplained == 1
+    assert left["dtype"].factor == left["threads"].factor == 1
+
+
 def test_a_line_is_fitted():
     assert fit_line([1, 2, 4], [3, 5, 9]) == pytest.approx((1, 2))
     assert fit_line([3], [7]) == (7, 0)
@@ -550,7 +536,7 @@ def profile(name="mine.py:convolve", **changes):
 
 def staged():
     made = profile("im2col")
-    stage = stages.Stage
+    stage = StageTime
     return replace(
         made,
         stages=(stage("gather", 0.02, 4), stage("product", 0.04, 4), stage("other", 0.001, 1)),

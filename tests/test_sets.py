@@ -20,13 +20,13 @@ from convbench.results import file as result_file
 from convbench.results import stats
 from convbench.results.file import Saved
 from convbench.results.model import Cell, NetworkRow, RoundSamples, Time, benchmark_name
-from convbench.results.network import BEST_PER_LAYER, network
+from convbench.results.network import network
 from convbench.results.rounds import by_round, fastest_by_round
 from convbench.results.summary import summarise
 from convbench.schedule import Session
 from convbench.schedule.checking import LANE_CELLS, _parts
 from convbench.suites.file.writing import write_suite
-from convbench.suites.suite import FASTEST_KERAS, Suite, shard
+from convbench.suites.suite import BEST_PER_LAYER, FASTEST_KERAS, Suite, shard
 from tests.cli import cells, convbench
 
 FORWARD, KERNEL = Pass.FORWARD, Pass.KERNEL_GRADIENT

@@ -89,14 +89,11 @@ def _versions_only(suite: Suite, new: str, old: str, rules: Sequence[Rule]) -> S
 
 def refuse_nothing_supported(name: str, result: ResultFile) -> None:
     """Raises ConvbenchError where an implementation computes nothing of the suite."""
-    reasons = [
-        cell.reason if cell.status == "unsupported" else None
-        for cell in result.cells
-        if cell.implementation == name
-    ]
-    if all(reasons):
+    cells = [cell for cell in result.cells if cell.implementation == name]
+    if cells and all(cell.status == "unsupported" for cell in cells):
+        why = f": {cells[0].reason}" if cells[0].reason else ""
         raise ConvbenchError(
-            f"{name} computes nothing of {result.suite.name} as selected: {reasons[0]}",
+            f"{name} computes nothing of {result.suite.name} as selected{why}",
             hint="name another suite, or other layers and passes",
         )
 

@@ -151,13 +151,17 @@ class Session:
 
 @dataclass(frozen=True)
 class Difference:
-    """What sets one new file apart from the old one, besides its figures."""
+    """What sets one new file apart from the old one, besides its figures.
+
+    `not_alike` names what `incomparable` says in words, in the same order.
+    """
 
     incomparable: tuple[str, ...]
     environment: tuple[str, ...]
     other_geometry: dict[str, tuple[str, str]]
     only_in_old: tuple[CellName, ...]
     only_in_new: tuple[CellName, ...]
+    not_alike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,18 @@ if TYPE_CHECKING:
 
 def incomparable(old: ResultFile, new: ResultFile) -> tuple[str, ...]:
     """Why figures of the two say nothing about the code; hostname and kernel do not matter."""
+    return _changed(*_what_decides(old, new))
+
+
+def not_alike(old: ResultFile, new: ResultFile) -> tuple[str, ...]:
+    """The names of what `incomparable` tells, such as `BLAS`."""
+    return tuple(name for name, then, now in _what_decides(old, new) if then != now)
+
+
+def _what_decides(old: ResultFile, new: ResultFile) -> tuple[_Triple, ...]:
+    """What must be the same so that figures say something about the code: name, then and now."""
     then, now = old.machine, new.machine
-    return _changed(
+    return (
         ("CPU", then.cpu, now.cpu),
         # Virtual machines often give no model; what a kernel is chosen by tells CPUs apart, too.
         ("ISA", " ".join(then.isa), " ".join(now.isa)),
@@ -68,7 +78,10 @@ def _convolution(layer: Layer) -> Layer:
     return replace(layer, name="", count=1, padding=layer.pads)
 
 
-def _changed(*triples: tuple[str, object, object]) -> tuple[str, ...]:
+_Triple = tuple[str, object, object]
+
+
+def _changed(*triples: _Triple) -> tuple[str, ...]:
     return tuple(f"{name}: {then} then, {now} now" for name, then, now in triples if then != now)
 
 
@@ -106,6 +119,7 @@ def difference(old: ResultFile, new: ResultFile) -> Difference:
         geometry,
         only_in_old=tuple(name for name in then if name not in set(now)),
         only_in_new=tuple(name for name in now if name not in set(then)),
+        not_alike=not_alike(old, new),
     )
 
 

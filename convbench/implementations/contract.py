@@ -7,9 +7,9 @@ often as asked. Work that depends on the kernel's values belongs inside `run`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +139,35 @@ class Implementation(Protocol):
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Prepared:
         """Allocates, traces and tunes, outside the clock."""
+        ...
+
+
+StageKind = Literal["copy", "product", "arithmetic"]
+"""What a stage does with elements: moves them, multiplies matrices, or computes otherwise."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named part of a call that a profile may time: a method that `run` calls on its owner.
+
+    The owner is what was prepared, or an object that it holds. For the time of a profile the owner
+    has an attribute of that name which times the method, so the owner needs a `__dict__`. The
+    method may be a function that the class holds (`_multiply = staticmethod(np.matmul)`). Several
+    methods may be of one stage. Where one stage calls another, the time is the inner one's.
+    """
+
+    name: str
+    kind: StageKind
+    owner: object
+    method: str
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A Prepared that names its stages, so that a profile tells what a call's time goes into."""
+
+    def stages(self) -> Iterable[Stage]:
+        """Every stage of this pass, in the order in which a table shows them."""
         ...
 
 

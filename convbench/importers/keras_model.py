@@ -22,8 +22,8 @@ from convbench.importers.text import shown
 from convbench.own_code.description import is_own_code, spelling_problem, split
 from convbench.own_code.files import import_code
 from convbench.own_code.saying import describe_exception
-from convbench.runtimes.tensorflow import start
 from convbench.problem.layer import ITEMSIZE, Dtype, Layer, Pads, Pair
+from convbench.runtimes.tensorflow import start
 
 APPLICATION = "keras:"
 

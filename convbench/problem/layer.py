@@ -65,19 +65,21 @@ class Layer:
         }
         for field, values in sizes.items():
             if min(values) < 1:
-                raise LayerError(f"{field}: must be at least 1, found {min(values)}")
+                raise LayerError(field, f"must be at least 1, found {min(values)}")
         if not isinstance(self.padding, str) and min(min(p) for p in self.padding) < 0:
-            raise LayerError(f"padding: pads must not be negative, found {self.padding}")
+            raise LayerError("padding", f"pads must not be negative, found {self.padding}")
         if self.channels % self.groups or self.filters % self.groups:
             raise LayerError(
-                f"groups: {self.groups} must divide the {self.channels} input channels "
-                f"and the {self.filters} filters"
+                "groups",
+                f"{self.groups} must divide the {self.channels} input channels "
+                f"and the {self.filters} filters",
             )
         if min(self.output_size) < 1:
             raise LayerError(
-                f"kernel_size: a kernel of {_by(self.kernel_size)} with dilation_rate "
+                "kernel_size",
+                f"a kernel of {_by(self.kernel_size)} with dilation_rate "
                 f"{_by(self.dilation_rate)} does not fit the padded input of "
-                f"{_by(self.padded_size)}: the output would be empty"
+                f"{_by(self.padded_size)}: the output would be empty",
             )
 
     # Shapes

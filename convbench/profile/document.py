@@ -7,7 +7,7 @@ from typing import Literal
 
 from convbench.machine.description import Caution, Machine, Software
 from convbench.problem.layer import Layer
-from convbench.profile.findings import Line, Stage
+from convbench.profile.findings import Line, StageTime
 
 SCHEMA = "convbench-profile/1"
 
@@ -149,7 +149,7 @@ class Profile:
     schema: str
     headline: Headline
     layer: Layer
-    stages: tuple[Stage, ...]
+    stages: tuple[StageTime, ...]
     lines: tuple[Line, ...]
     waterfall: tuple[Step, ...]
     unexplained: float

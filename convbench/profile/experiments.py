@@ -13,23 +13,22 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from convbench.implementations.contract import Implementation, Prepared
+from convbench.implementations.contract import Implementation, Prepared, StageKind
 from convbench.own_code.prepared import PreparedUserCode
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.profile import replaying
-from convbench.profile.counters import counted
-from convbench.profile.findings import Counted, Examination, Stage, Work
+from convbench.profile.findings import Examination, StageTime, Work
 from convbench.profile.lines import timed_lines
 from convbench.profile.pages import memory_kept, page_faults
 from convbench.profile.products import products
-from convbench.profile.stages import timed_stages
+from convbench.profile.stages import declared_stages, timed_stages
 from convbench.profile.tracing import TooManyCallsError, Trace, address, give_traced, trace
 
 TRACES = 3
@@ -47,17 +46,6 @@ MANY_CALLS_S = 0.1
 CUT = "examined on {}, since a call on the whole layer takes too long"
 
 MOST_COLUMNS = 64 * 1024**2
-
-KINDS = {
-    "pad": "copy",
-    "gather": "copy",
-    "reorder": "copy",
-    "product": "product",
-    "transform": "arithmetic",
-    "scatter": "arithmetic",
-    "bias": "arithmetic",
-}
-"""Kind of work that each stage of the built-in implementations does."""
 
 WORTH = 0.005
 """Calls that are alike are replayed where they take this part of the whole."""
@@ -83,12 +71,13 @@ def examine(
     has_new_pages = _faults(prepared.run) >= 1
     with memory_kept() as is_kept:
         kept_s = seconds_of(prepared.run) if is_kept and has_new_pages else call_s
-        stages = timed_stages(prepared.ledger.took or implementation.name, prepared.run)
+        stages = timed_stages(prepared)
+        kinds = {stage.name: stage.kind for stage in declared_stages(prepared)}
         full, traced_s = bench.traced(prepared)
         small_layer, small = bench.smallest(cut, full)
         small_s = bench.call_s(small_layer) * len(full.calls) / max(len(small.calls), 1)
         small_s = min(small_s, kept_s)
-        work = _staged(stages, cut, kept_s - small_s)
+        work = _staged(stages, kinds, cut, kept_s - small_s)
         work = work or tuple(_work(full, small, threads))
         used = _dtype(work, cut)
         found_lines, lines_s = timed_lines(bench.loaded(cut).run, full, is_theirs)
@@ -297,15 +286,19 @@ def _smaller(layer: Layer) -> Iterator[Callable[[Layer], Layer | None]]:
     yield lambda of: replace(of, kernel_size=(1, 1)) if of.kernel_size != (1, 1) else None
 
 
-def _staged(stages: tuple[Stage, ...], layer: Layer, seconds: float) -> tuple[Work, ...]:
+def _staged(
+    stages: tuple[StageTime, ...], kinds: Mapping[str, StageKind], layer: Layer, seconds: float
+) -> tuple[Work, ...]:
     """The stages of an implementation that has some, as shares of the seconds of a call."""
     total = sum(stage.seconds for stage in stages)
+    products_s = sum(stage.seconds for stage in stages if kinds.get(stage.name) == "product")
     found = []
     for stage in stages:
-        kind = KINDS.get(stage.name)
+        kind = kinds.get(stage.name)
         if kind is not None:
             spent = stage.seconds / total * seconds
-            flops = layer.flops if stage.name == "product" else 0
+            is_product = kind == "product"
+            flops = round(layer.flops * stage.seconds / products_s) if is_product else 0
             layout = spent if kind == "copy" else 0.0
             work = Work(
                 stage.name, kind, ("", 0), layer.dtype, stage.calls, 0, flops, spent, layout=layout
@@ -394,21 +387,3 @@ def _gather_s(layer: Layer, pass_: Pass, is_channels_first: bool) -> float:
     view = met if is_channels_first else met.transpose(0, 1, 2, 4, 5, 3)
     columns = np.empty(view.shape, layer.dtype)
     return replaying.least_s(lambda: np.copyto(columns, view)) * layer.batch_size / images
-
-
-def time_call(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-) -> float:
-    """Seconds of a call, roughly: the median of some in a row."""
-    prepared = implementation.prepare(layer, pass_, threads)
-    prepared.load(operands.floats(layer, pass_, seed))
-    return seconds_of(prepared.run)
-
-
-def count_call(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-) -> Counted:
-    """What is counted in a call that is warm."""
-    prepared = implementation.prepare(layer, pass_, threads)
-    prepared.load(operands.floats(layer, pass_, seed))
-    return counted(prepared.run, seconds_of(prepared.run))

@@ -26,8 +26,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A named part of a built-in implementation: seconds of a call, summed over its threads."""
+class StageTime:
+    """A named part of an implementation: seconds of a call, summed over its threads."""
 
     name: str
     seconds: float
@@ -111,7 +111,7 @@ class Examination:
     dtype: str
     lines: tuple[Line, ...] = ()
     lines_s: float | None = None
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[StageTime, ...] = ()
     gather_s: float = 0.0
     allocated: int = 0
     fresh_pages_s: float = 0.0

@@ -6,21 +6,36 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convbench import implementations
-from convbench.measure.messages import Request
+from convbench.measure.messages import Answer, Request
 from convbench.problem.layer import Layer, Pass
 from convbench.profile.findings import Counted, Examination, Products
 
 if TYPE_CHECKING:
+    from convbench.implementations.contract import Prepared
     from convbench.measure.bench import Bench
 
 
 @dataclass(frozen=True)
-class Examine(Request[Examination]):
-    """Take a cell apart: trace it, make it small, replay it piece by piece."""
+class CellRequest(Request[Answer]):
+    """Ask something about one cell; a subclass says what."""
 
     layer: Layer
     pass_: Pass
     implementation: str
+
+    def _loaded(self, bench: Bench) -> Prepared:
+        """The cell prepared, with operands drawn from the worker's seed."""
+        from convbench.problem.operands import floats
+
+        implementation = implementations.get(self.implementation)
+        prepared = implementation.prepare(self.layer, self.pass_, bench.threads)
+        prepared.load(floats(self.layer, self.pass_, bench.seed))
+        return prepared
+
+
+@dataclass(frozen=True)
+class Examine(CellRequest[Examination]):
+    """Take a cell apart: trace it, make it small, replay it piece by piece."""
 
     def answer(self, bench: Bench) -> Examination:
         from convbench.own_code.saying import is_theirs
@@ -38,35 +53,25 @@ class Examine(Request[Examination]):
 
 
 @dataclass(frozen=True)
-class TimeCall(Request[float]):
-    """Time a call on any layer, roughly, in seconds."""
-
-    layer: Layer
-    pass_: Pass
-    implementation: str
+class TimeCall(CellRequest[float]):
+    """Time a call on any layer, roughly: in seconds, the median of some in a row."""
 
     def answer(self, bench: Bench) -> float:
-        from convbench.profile import experiments
+        from convbench.profile.experiments import seconds_of
 
-        implementation = implementations.get(self.implementation)
-        cell = self.layer, self.pass_, bench.threads, bench.seed
-        return experiments.time_call(implementation, *cell)
+        return seconds_of(self._loaded(bench).run)
 
 
 @dataclass(frozen=True)
-class Count(Request[Counted]):
-    """Count hardware and software events of a call."""
-
-    layer: Layer
-    pass_: Pass
-    implementation: str
+class Count(CellRequest[Counted]):
+    """Count hardware and software events of a call that is warm."""
 
     def answer(self, bench: Bench) -> Counted:
-        from convbench.profile import experiments
+        from convbench.profile.counters import counted
+        from convbench.profile.experiments import seconds_of
 
-        implementation = implementations.get(self.implementation)
-        cell = self.layer, self.pass_, bench.threads, bench.seed
-        return experiments.count_call(implementation, *cell)
+        run = self._loaded(bench).run
+        return counted(run, seconds_of(run))
 
 
 @dataclass(frozen=True)

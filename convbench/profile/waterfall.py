@@ -135,10 +135,11 @@ def _products(chain: _Chain, given: Given, scale: float) -> None:
     products = found.products
     if uses_products(found):
         own = [one for one in found.work if one.kind == "product"]
-        total = sum(one.rest for one in own) or 1.0
+        total = sum(one.rest for one in own)
         as_float32 = sum(one.rest / one.dtype_factor for one in own)
         on_all = sum(one.rest / one.dtype_factor / one.threads_factor for one in own)
-        dtype, threads = total / as_float32, as_float32 / on_all
+        # A call may take no longer than one on the small layer: nothing is left to products.
+        dtype, threads = (total / as_float32, as_float32 / on_all) if total > 0 else (1.0, 1.0)
     else:
         dtype = products.seconds[found.dtype, 1] / products.single
         threads = products.single / products.many

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convbench.errors import ResultError
-from convbench.results.model import SCHEMA, Benchmarks, Probe, ResultFile, RoundSamples
+from convbench.results.model import SCHEMA, Benchmarks, Probe, RemarkKind, ResultFile, RoundSamples
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -158,6 +159,7 @@ def load(path: Path) -> Saved:
     _check_schema(path, part.get("schema"))
     from pydantic import ValidationError
 
+    _with_kinds(part)
     try:
         result: ResultFile = _adapter().validate_python(part)
     except ValidationError as error:
@@ -168,6 +170,37 @@ def load(path: Path) -> Saved:
     benchmarks = _benchmarks(path, document.get("benchmarks", []))
     _check_references(path, result, benchmarks)
     return Saved(result, benchmarks, document.get("metadata", {}))
+
+
+_FIGURES = re.compile(r"\d+")
+
+
+def _with_kinds(part: dict[str, Any]) -> None:
+    """Fill in the kinds of explanations and remarks in a file that an earlier version saved.
+
+    Such a file says them in sentences alone. Two of them are of the same kind where they differ in
+    figures only. This is the one place where convbench looks into a sentence of its own.
+    """
+    cells = part.get("cells")
+    for cell in cells if isinstance(cells, list) else ():
+        agreement = cell.get("agreement") if isinstance(cell, dict) else None
+        if not isinstance(agreement, dict):
+            continue
+        if "remark_kinds" not in agreement and isinstance(agreement.get("remarks"), list):
+            agreement["remark_kinds"] = [
+                RemarkKind.LIKE_A_TRANSFORM
+                if "bound of direct sums" in str(remark)
+                else RemarkKind.SHARED_WORKSPACE
+                for remark in agreement["remarks"]
+            ]
+        explanation = agreement.get("explanation")
+        if isinstance(explanation, dict) and "kinds" not in explanation:
+            words = _FIGURES.sub("#", str(explanation.get("sentence")))
+            causes = explanation.get("causes")
+            explanation["kinds"] = [
+                {"cause": cause, "variant": words}
+                for cause in (causes if isinstance(causes, list) and causes else [""])
+            ]
 
 
 def read_json(path: Path) -> dict[str, Any]:

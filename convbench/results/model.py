@@ -7,15 +7,15 @@ The file is pyperf's JSON (`benchmarks` with every raw sample) with one more top
 from __future__ import annotations
 
 import math
-import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
 from convbench.machine.description import Caution, Machine, Software
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.unsupported import Unsupported
-from convbench.suites.suite import FILE_NAMES, Suite
+from convbench.suites.suite import FILE_NAMES, REPETITIONS, Suite
 
 SCHEMA = "convbench-result/1"
 
@@ -56,22 +56,50 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """Why a result is wrong. `causes` name the mistakes (agreement/mistakes.py), empty if unknown.
+class MistakeKind:
+    """Which mistake it is, without the figures of the layer on which it was found.
 
-    `reproduces`: computing with these mistakes gives the wrong result itself, on several draws;
-    else they were told from what the result looks like, or from how calls differ.
+    `cause` names the mistake; it is empty where nothing explains a result. `variant` tells mistakes
+    of the same cause apart: a kernel flipped in height from one flipped in width.
+    """
+
+    cause: str
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a result is wrong.
+
+    `causes` name the mistakes (agreement/diagnosis/mistakes.py); there are none where nothing
+    explains the result. `sentence` says it to people, with the figures of the layer. `reproduces`:
+    computing with these mistakes gives the wrong result itself, on several draws; else they were
+    told from what the result looks like, or from how calls differ. Explanations of the same `kinds`
+    are the same explanation of different layers.
     """
 
     causes: tuple[str, ...]
     sentence: str
     reproduces: bool
     example: Example | None = None
+    kinds: tuple[MistakeKind, ...] = ()
+
+    @classmethod
+    def of(cls, kinds: Iterable[MistakeKind], sentence: str, reproduces: bool) -> Explanation:
+        """An explanation by these kinds of mistakes. Its causes are theirs, each once."""
+        kinds = tuple(kinds)
+        causes = dict.fromkeys(kind.cause for kind in kinds if kind.cause)
+        return cls(tuple(causes), sentence, reproduces, kinds=kinds)
 
 
-def kind(sentence: str) -> str:
-    """The same for sentences that differ in their numbers only."""
-    return re.sub(r"\d+", "#", sentence)
+class RemarkKind(StrEnum):
+    """What a remark on code that agrees is about."""
+
+    LIKE_A_TRANSFORM = "like-a-transform"
+    """Its floats are further off than direct sums are, and not further than transforms."""
+
+    SHARED_WORKSPACE = "shared-workspace"
+    """Its results are wrong where two threads call it at once."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +108,8 @@ class Agreement:
 
     `error_over_bound` is the largest ratio of a float's error to its a-priori bound, and
     `max_abs_error` the largest error, both on the cut layer; None where no float was compared.
-    `remarks` are for its author, and no mistakes.
+    `remarks` are for the author of the code, and no mistakes; `remark_kinds` says of each in turn
+    what it is about.
     """
 
     exact: bool | None
@@ -90,6 +119,17 @@ class Agreement:
     diagnosis: str | None = None
     explanation: Explanation | None = None
     remarks: tuple[str, ...] = ()
+    remark_kinds: tuple[RemarkKind, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.remarks) != len(self.remark_kinds):
+            raise ValueError(f"{len(self.remarks)} remarks of {len(self.remark_kinds)} kinds")
+
+    def remarked(self, kind: RemarkKind, remark: str) -> Agreement:
+        """The same with one more remark."""
+        return replace(
+            self, remarks=(*self.remarks, remark), remark_kinds=(*self.remark_kinds, kind)
+        )
 
 
 @dataclass(frozen=True)
@@ -427,10 +467,9 @@ class RoundSamples:
 Benchmarks = dict[str, tuple[RoundSamples, ...]]
 """Every raw sample, by benchmark name (`benchmark_name`)."""
 
-TWIN = "#twin"
-
-PLAIN = "#plain"
-"""Suffix of a plain loop's benchmark: the same call in a process of its own, for `--confirm`."""
+TWIN, PLAIN = REPETITIONS
+"""Suffixes of benchmarks. A twin is the same implementation in a second process; the plain loop is
+the same call in a process of its own, for `--confirm`."""
 
 SEEN_DELAY = "seen_delay"
 """Metadata of a round: the part of its own time by which a slowed arm was slowed in fact."""

@@ -15,9 +15,8 @@ from convbench.problem.layer import Layer, Pass
 from convbench.results import stats
 from convbench.results.model import Cell, NetworkLayer, NetworkRow, Part
 from convbench.results.rounds import Rounds, fastest_by_round, log_median
-from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS
+from convbench.suites.suite import BEST_PER_LAYER, FASTEST_KERAS, KERAS_WAYS
 
-BEST_PER_LAYER = "best per layer"
 """Name of the row that takes the fastest implementation of each layer and pass."""
 
 Unit = tuple[Part, str]  # pass, layer

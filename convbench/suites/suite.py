@@ -23,6 +23,16 @@ LOOP = "loop"
 FASTEST_KERAS = "fastest-keras"
 """Value of `versus` that stands for the fastest of the Keras ways that a suite has."""
 
+BEST_PER_LAYER = "best per layer"
+"""What stands in a network's totals for the fastest implementation of each layer."""
+
+COMPOSITES = (FASTEST_KERAS, BEST_PER_LAYER)
+"""Names that stand for another implementation from layer to layer. No implementation has them."""
+
+REPETITIONS = ("#twin", "#plain")
+"""Ends of the names of benchmarks that repeat an implementation's: its twin, and the plain loop of
+`--confirm`. No implementation's name ends so."""
+
 
 # Field names with a trailing underscore are Python keywords; files have them without it.
 FILE_NAMES = {"alias_generator": lambda name: name.rstrip("_"), "populate_by_name": True}

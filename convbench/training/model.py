@@ -256,8 +256,13 @@ def initial_weights(network: Network, seed: int) -> dict[str, Array]:
     so that networks of both start equal.
     """
     weights: dict[str, Array] = {}
-    for index, (name, shape) in enumerate(network.parameters.items()):
-        if name.endswith("/bias"):
+    parameters = [
+        (f"{place.name}/{kind}", kind, shape)
+        for place in network.places
+        for kind, shape in place.parameters.items()
+    ]
+    for index, (name, kind, shape) in enumerate(parameters):
+        if kind == "bias":
             weights[name] = np.zeros(shape, network.dtype)
             continue
         field = math.prod(shape[:-2])

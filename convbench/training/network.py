@@ -150,8 +150,7 @@ class Network:
             try:
                 shape = _output_shape(place)
             except LayerError as error:
-                key, _, text = error.message.partition(": ")
-                raise NetworkError(("layers", index, called, key), text) from None
+                raise NetworkError(("layers", index, called, error.key), error.problem) from None
             except ValueError as error:
                 raise NetworkError(("layers", index), str(error)) from None
             places.append(replace(place, output_shape=shape))
@@ -206,16 +205,21 @@ def pooling(place: Place) -> Layer:
 
 
 def _output_shape(place: Place) -> Shape:
-    """Raises LayerError (`key: text`) or ValueError for what cannot stand there."""
+    """Raises LayerError or ValueError for what cannot stand there."""
     kind = place.kind
     if isinstance(kind, Conv2D):
         return convolution(place, batch_size=1).output_shape
     if isinstance(kind, MaxPooling2D):
         try:
             return pooling(place).output_shape
-        except LayerError as error:  # its key is that of a convolution
+        except LayerError as error:
+            if error.key != "kernel_size":
+                raise
+            (height, width), image = kind.pool_size, place.input_shape
             raise LayerError(
-                error.message.replace("kernel_size: a kernel", "pool_size: a window")
+                "pool_size",
+                f"a window of {height}x{width} does not fit the input of {image[0]}x{image[1]}: "
+                "the output would be empty",
             ) from None
     if isinstance(kind, Flatten):
         return (math.prod(place.input_shape),)

@@ -18,7 +18,7 @@ from convbench.agreement.diagnosis.computation import Float64
 from convbench.implementations.contract import Implementation
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
-from convbench.results.model import Explanation
+from convbench.results.model import Explanation, MistakeKind
 
 LOCK_S = 5.0
 """Threads that wait for one another are let go after this long."""
@@ -44,7 +44,7 @@ def behaviour(
     modified = sorted({name for seen in runs[0] for name in seen.modified})
     if modified:
         what = " and ".join(modified)
-        return _told("modifies-operands", f"it writes into {what}, which belongs to the caller")
+        return _told("modifies-operands", "", f"it writes into {what}, which belongs to the caller")
     if not all(_same(a, b) for run in runs[1:] for a, b in zip(runs[0], run, strict=True)):
         with _one_at_a_time() as started:
             serial = [sequence() for _ in range(COPIES)]
@@ -52,15 +52,18 @@ def behaviour(
         if started and steady:
             return _told(
                 "depends-on-threads",
+                "",
                 "its threads race: the same calls differ, and do not when its threads run one "
                 "after the other",
             )
-        return _told("not-deterministic", "the same calls on the same operands give other results")
+        return _told(
+            "not-deterministic", "", "the same calls on the same operands give other results"
+        )
     one, again, other, back = runs[0]
     alone = Trial(implementation.fresh(), layer, pass_, threads).call(second)
     if not (_same(one, again) and _same(one, back) and _same(other, alone)):
         expected = Right(layer, pass_, first).expected
-        return _told("depends-on-previous-call", _what_is_kept(runs[0], expected))
+        return _told("depends-on-previous-call", *_what_is_kept(runs[0], expected))
     is_right = all(
         deviation(Right(layer, pass_, given), seen, exactly=False).over_transform <= 1
         for given, seen in zip(values, runs[0], strict=True)
@@ -68,6 +71,7 @@ def behaviour(
     if is_right and not is_wrong(implementation.fresh(), layer, pass_, threads, seed):
         return _told(
             "depends-on-previous-call",
+            "only after others",
             "it is right in a fresh process and wrong after other calls: it keeps something",
         )
     return None
@@ -115,18 +119,25 @@ def unsafe_for_threads(
     )
 
 
-def _told(cause: str, sentence: str) -> Explanation:
-    return Explanation((cause,), sentence, reproduces=False)
+def _told(cause: str, variant: str, sentence: str) -> Explanation:
+    return Explanation.of([MistakeKind(cause, variant)], sentence, reproduces=False)
 
 
-def _what_is_kept(seen: list[Seen], expected: Float64) -> str:
+def _what_is_kept(seen: list[Seen], expected: Float64) -> tuple[str, str]:
+    """Which variant it is, and the sentence that says it."""
     one, again, other, _ = (s.result for s in seen)
     if one is not None and again is not None and other is not None:
         if np.allclose(again, 2 * expected):
-            return "each call adds to the result of the one before: a buffer is not cleared"
+            return (
+                "adds up",
+                "each call adds to the result of the one before: a buffer is not cleared",
+            )
         if np.array_equal(other, one):
-            return "it returns the result of an earlier call, whatever it is given"
-    return "what a call returns depends on the calls before: it keeps something between them"
+            return (
+                "earlier result",
+                "it returns the result of an earlier call, whatever it is given",
+            )
+    return "", "what a call returns depends on the calls before: it keeps something between them"
 
 
 def _same(one: Seen, other: Seen) -> bool:

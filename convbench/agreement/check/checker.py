@@ -31,7 +31,7 @@ from convbench.implementations.contract import Implementation
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
-from convbench.results.model import Agreement
+from convbench.results.model import Agreement, RemarkKind
 
 Array = NDArray[np.floating[Any]]
 Float64 = NDArray[np.float64]
@@ -85,7 +85,7 @@ def check(
     equal = integers.problem is None
     problem = integers.problem
     over = max(floats.over_bound, integers.over_bound) if is_inexact else floats.over_bound
-    remarks: tuple[str, ...] = ()
+    remark = ""
     if not is_known:
         if _only_round(integers):
             problem = None
@@ -95,9 +95,9 @@ def check(
                 )
                 problem = None if fewer.max_abs_error < ROUNDING else fewer.problem
         if over > 1 and _is_transform(floats, equal):
-            remarks = (
+            remark = (
                 f"its floats are off by up to {over:.2g} times the bound of direct sums, and "
-                "within that of transforms such as FFT and Winograd",
+                "within that of transforms such as FFT and Winograd"
             )
             over = floats.over_transform
     if problem is None and over > 1:
@@ -110,8 +110,9 @@ def check(
         error_over_bound=_finite(over),
         max_abs_error=_finite(floats.max_abs_error),
         verdict="agrees",
-        remarks=remarks,
     )
+    if remark:
+        verdict = verdict.remarked(RemarkKind.LIKE_A_TRANSFORM, remark)
     if problem is not None:
         return replace(verdict, verdict="wrong", diagnosis=problem)
     zeros = max(integers.zeros, floats.zeros)

@@ -11,7 +11,7 @@ from convbench.agreement.diagnosis.diagnosis import Search, diagnose, small_size
 from convbench.agreement.diagnosis.smallest import smallest_example
 from convbench.implementations.contract import Implementation
 from convbench.problem.layer import Layer, Pass
-from convbench.results.model import Agreement, Explanation, kind
+from convbench.results.model import Agreement, Explanation, MistakeKind, RemarkKind
 
 Subject = tuple[str, Pass]  # implementation, pass
 
@@ -19,6 +19,10 @@ NOT_FOR_THREADS = (
     "it is right when called by one thread at a time, and wrong when two call it at once: they "
     "share a workspace"
 )
+"""The sentence of the remark `RemarkKind.SHARED_WORKSPACE`."""
+
+OTHER_AXES = MistakeKind("wrong-layout", "axes told")
+"""The mistake of code that is right once convbench is told its axes."""
 
 
 class Diagnosing:
@@ -26,7 +30,7 @@ class Diagnosing:
 
     def __init__(self) -> None:
         self._searches: defaultdict[Subject, Search] = defaultdict(Search)
-        self._shown: defaultdict[Subject, set[str]] = defaultdict(set)
+        self._shown: defaultdict[Subject, set[tuple[MistakeKind, ...]]] = defaultdict(set)
         self._called_at_once: set[Subject] = set()
         self._other_layouts: dict[Subject, str | None] = {}
 
@@ -41,9 +45,9 @@ class Diagnosing:
         """Every explanation of a wrong cell; with an example where they are new."""
         subject = implementation.name, pass_
         if advice := self.other_layout(implementation, layer, pass_, threads, seed):
-            return (Explanation(("wrong-layout",), advice, reproduces=True),)
+            return (Explanation.of([OTHER_AXES], advice, reproduces=True),)
         found = diagnose(implementation, layer, pass_, threads, seed, self._searches[subject])
-        kinds = {kind(explanation.sentence) for explanation in found.explanations}
+        kinds = {explanation.kinds for explanation in found.explanations}
         if not found.explanations or kinds & self._shown[subject]:
             return found.explanations
         self._shown[subject] |= kinds
@@ -85,7 +89,7 @@ class Diagnosing:
         )
         if not unsafe_for_threads(implementation, small, pass_, seed):
             return agreement
-        return replace(agreement, remarks=(*agreement.remarks, NOT_FOR_THREADS))
+        return agreement.remarked(RemarkKind.SHARED_WORKSPACE, NOT_FOR_THREADS)
 
 
 def _right_with(

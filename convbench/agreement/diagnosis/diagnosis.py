@@ -30,7 +30,7 @@ from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
 from convbench.problem.rounding import UNIT_ROUNDOFF
-from convbench.results.model import Agreement, Explanation, kind
+from convbench.results.model import Agreement, Explanation, MistakeKind
 
 CLOSE = 1e-5
 """Two results are the same that differ by less than this part of their largest element."""
@@ -205,8 +205,8 @@ def _readings(seen: list[Seen], layer: Layer, pass_: Pass, letters: Letters) -> 
     if len(axes) != 4 or raw[0].dtype.kind not in "fiu":
         return
     if raw[0].ndim == 5 and pass_ is Pass.KERNEL_GRADIENT:
-        told = Explanation(
-            ("batch-sum-missing",),
+        told = Explanation.of(
+            [MistakeKind("batch-sum-missing")],
             "the sum over the batch is missing: the result has an axis for the images",
             reproduces=True,
         )
@@ -214,8 +214,8 @@ def _readings(seen: list[Seen], layer: Layer, pass_: Pass, letters: Letters) -> 
             if raw[0].shape[axis] == layer.batch_size:
                 yield _Reading(_to_ours([r.sum(axis) for r in raw], axes, ours), right, told)
     if raw[0].size == np.prod(list(shape.values())) and raw[0].ndim < 4:
-        told = Explanation(
-            ("wrong-layout",),
+        told = Explanation.of(
+            [MistakeKind("wrong-layout", f"result: {raw[0].ndim} axes for {axes}")],
             f"the result has {raw[0].ndim} axes, expected {axes}",
             reproduces=True,
         )
@@ -224,13 +224,14 @@ def _readings(seen: list[Seen], layer: Layer, pass_: Pass, letters: Letters) -> 
     if raw[0].ndim != 4:
         return
     for order in permutations(axes):
+        found_axes = "".join(order)
         if raw[0].shape == tuple(shape[axis] for axis in order):
-            told = Explanation(
-                (_cause_of_order("".join(order), axes),),
-                f"the result's axes are in the order {''.join(order)}, expected {axes}",
+            told = Explanation.of(
+                [MistakeKind(_cause_of_order(found_axes, axes), f"{found_axes} for {axes}")],
+                f"the result's axes are in the order {found_axes}, expected {axes}",
                 reproduces=True,
             )
-            yield _Reading(_to_ours(raw, "".join(order), ours), right, told)
+            yield _Reading(_to_ours(raw, found_axes, ours), right, told)
     as_they_are = _to_ours(raw, axes, ours)
     found = as_they_are[0].shape
     if pass_ is Pass.KERNEL_GRADIENT:
@@ -298,19 +299,17 @@ def _known_before(
     catalogue: list[Mistake], draws: list[_Draw], search: Search
 ) -> list[Explanation]:
     """What explained other layers, as far as it explains this one: the rest need not be tried."""
-    kinds = {kind(explanation.sentence) for explanation in search.known}
-    parts = {part for words in kinds for part in words.split(AND)}
-    used = [m for m in catalogue if kind(m.sentence) in parts and _has_effect(m, draws[0])]
-    together = [pair for pair in combinations(used, 2) if kind(_joined(pair)) in kinds]
+    known = {explanation.kinds for explanation in search.known}
+    kinds = {kind for together in known for kind in together}
+    used = [m for m in catalogue if m.kind in kinds and _has_effect(m, draws[0])]
+    together = [
+        (one, other) for one, other in combinations(used, 2) if (one.kind, other.kind) in known
+    ]
     return [
         explanation
         for chosen in (*([mistake] for mistake in used), *together)
         if (explanation := _verified(chosen, draws, None))
     ]
-
-
-def _joined(chosen: Sequence[Mistake]) -> str:
-    return AND.join(mistake.sentence for mistake in chosen)
 
 
 def _verified_pairs(
@@ -343,7 +342,8 @@ def _clipped(draws: Sequence[_Draw]) -> Iterator[Mistake]:
     def change(computation: Computation) -> Computation:
         return computation.then(lambda result: np.clip(result, low, high))
 
-    yield Mistake("activation-applied", f"results are clipped to [{low:g}, {high:g}]", change)
+    sentence = f"results are clipped to [{low:g}, {high:g}]"
+    yield Mistake("activation-applied", "clipped", sentence, change)
 
 
 def _has_effect(mistake: Mistake, draw: _Draw) -> bool:
@@ -372,21 +372,22 @@ def _verified(
         return None
     if all(draw.is_right for draw in draws):  # off by too little for a mistake of the catalogue
         return None
-    causes = [mistake.cause for mistake in chosen]
-    sentences = [_joined(chosen)]
+    kinds = [mistake.kind for mistake in chosen]
+    sentences = [mistake.sentence for mistake in chosen]
     if not draws[2].fits(spoilt(draws[2])):
         rounding = _rounding(draws[2].seen, spoilt(draws[2]).result())
         if rounding is None:
             return None
-        causes.append("rounded-to-integers")
-        sentences.append(rounding)
-    if "never-written" not in causes and any(not np.isfinite(d.seen).all() for d in draws):
-        causes.append("never-written")
+        kinds.append(rounding.kind)
+        sentences.append(rounding.sentence)
+    is_told = any(kind.cause == "never-written" for kind in kinds)
+    if not is_told and any(not np.isfinite(d.seen).all() for d in draws):
+        kinds.append(MistakeKind("never-written", "some elements"))
         sentences.append("some elements of the result are never written")
     if before is not None:
-        causes = [*before.causes, *causes]
+        kinds = [*before.kinds, *kinds]
         sentences = [before.sentence, *sentences]
-    return Explanation(tuple(dict.fromkeys(causes)), AND.join(sentences), reproduces=True)
+    return Explanation.of(kinds, AND.join(sentences), reproduces=True)
 
 
 def _pairs(
@@ -413,24 +414,24 @@ def _other_pads(layer: Layer) -> Iterator[Mistake]:
         def change(computation: Computation, origin: tuple[int, ...] = origin) -> Computation:
             return computation.at(origin=origin)
 
-        yield Mistake("padding-ignored", sentence, change)
+        yield Mistake("padding-ignored", f"{name} for it", sentence, change)
 
 
 def _cut_off(layer: Layer, sizes: Sizes) -> Explanation:
     """The result is right as far as it goes."""
     without_pads = Sizes.of(replace(layer, padding="valid")) if _fits_unpadded(layer) else None
     if without_pads == sizes:
-        return Explanation(("padding-ignored",), "the padding is ignored", reproduces=True)
+        kind = MistakeKind("padding-ignored")
+        return Explanation.of([kind], "the padding is ignored", reproduces=True)
     if sizes.input > Sizes.of(layer).input:
-        return Explanation(
-            ("padding-ignored",), "the pads are not cut off the result", reproduces=True
-        )
+        kind = MistakeKind("padding-ignored", "not cut off")
+        return Explanation.of([kind], "the pads are not cut off the result", reproduces=True)
     found = [sizes.output, sizes.input, sizes.kernel]
     right = Sizes.of(layer)
     wanted = [right.output, right.input, right.kernel]
     (a, b) = next((f, w) for f, w in zip(found, wanted, strict=True) if f != w)
-    return Explanation(
-        ("never-written",),
+    return Explanation.of(
+        [MistakeKind("never-written", "end missing")],
         f"the result has {a[0]}x{a[1]} rows and columns of {b[0]}x{b[1]}: those at the end are "
         "missing",
         reproduces=True,
@@ -456,18 +457,19 @@ def _precision(draws: Sequence[_Draw]) -> Explanation | None:
     right, dtype = draw.expected, draw.right.layer.dtype
     if trend(draw.seen, right) is not None:
         return None
-    if len(draws) == 1 and (sentence := _rounding(draw.seen, right)):
-        return Explanation(("rounded-to-integers",), sentence, reproduces=True)
+    if len(draws) == 1 and (rounding := _rounding(draw.seen, right)):
+        return Explanation.of([rounding.kind], rounding.sentence, reproduces=True)
     for name, roundoff in sorted(ROUNDOFF.items(), key=lambda item: item[1]):
         if roundoff <= UNIT_ROUNDOFF[dtype]:
             continue
         errors = [_rms(d.seen - d.expected) / _rms(_magnitude(d.right)) for d in draws]
         if max(errors) <= roundoff:
-            found = f"it computes in {name}"
+            found, variant = f"it computes in {name}", name
             if not _is(draw.seen, name):
-                found = f"its errors are those of {name} arithmetic"
+                found, variant = f"its errors are those of {name} arithmetic", f"like {name}"
             sentence = f"{found} where {dtype} is asked"
-            return Explanation(("low-precision",), sentence, reproduces=False)
+            kind = MistakeKind("low-precision", variant)
+            return Explanation.of([kind], sentence, reproduces=False)
     return None
 
 
@@ -475,7 +477,13 @@ def _rms(array: Float64) -> float:
     return float(np.sqrt(np.mean(np.square(array))))
 
 
-def _rounding(seen: Array, right: Float64) -> str | None:
+@dataclass(frozen=True)
+class _Rounding:
+    kind: MistakeKind
+    sentence: str
+
+
+def _rounding(seen: Array, right: Float64) -> _Rounding | None:
     for function, what in (
         (np.trunc, "cut off at the point"),
         (np.rint, "rounded"),
@@ -484,7 +492,8 @@ def _rounding(seen: Array, right: Float64) -> str | None:
         if np.array_equal(seen, function(right)) or (
             np.array_equal(seen, np.rint(seen)) and np.abs(seen - function(right)).max() <= CLOSE
         ):
-            return f"floats are {what} to integers"
+            kind = MistakeKind("rounded-to-integers", what)
+            return _Rounding(kind, f"floats are {what} to integers")
     return None
 
 
@@ -515,13 +524,13 @@ def likeliest(diagnoses: Iterable[Sequence[Explanation]]) -> list[Explanation | 
     options = [list(found) for found in diagnoses]
     chosen: list[Explanation | None] = [None] * len(options)
     while open_ := [i for i, found in enumerate(options) if found and chosen[i] is None]:
-        counts: dict[str, int] = {}
+        counts: dict[tuple[MistakeKind, ...], int] = {}
         for i in open_:
-            for key in dict.fromkeys(kind(e.sentence) for e in options[i]):
-                counts[key] = counts.get(key, 0) + 1
-        best = max(counts, key=lambda key: counts[key])
+            for kinds in dict.fromkeys(e.kinds for e in options[i]):
+                counts[kinds] = counts.get(kinds, 0) + 1
+        best = max(counts, key=lambda kinds: counts[kinds])
         for i in open_:
-            chosen[i] = next((e for e in options[i] if kind(e.sentence) == best), None)
+            chosen[i] = next((e for e in options[i] if e.kinds == best), None)
     return chosen
 
 

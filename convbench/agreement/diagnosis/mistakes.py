@@ -2,7 +2,8 @@
 
 A mistake turns the right computation into the wrong one, so that whether it explains a result is a
 matter of computing. To add one, yield it from the function of its family; `causes` of tests/mutants
-is the vocabulary.
+is the vocabulary. Its variant tells it from the other mistakes of the same cause and has no figure
+of a layer: the same mistake has the same variant on every layer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from convbench.agreement.diagnosis.computation import Computation, Float64, Sizes
 from convbench.problem.layer import Pass
+from convbench.results.model import MistakeKind
 
 Change = Callable[[Computation], Computation]
 Letters = dict[str, str]
@@ -26,9 +28,20 @@ Letters = dict[str, str]
 
 @dataclass(frozen=True)
 class Mistake:
+    """One mistake on one layer: its kind (`cause` and `variant`), a sentence, and what it changes.
+
+    The sentence is for people and has the layer's figures. Nothing is decided by it.
+    """
+
     cause: str
+    variant: str
     sentence: str
     change: Change
+
+    @property
+    def kind(self) -> MistakeKind:
+        """The same for this mistake on every layer."""
+        return MistakeKind(self.cause, self.variant)
 
 
 def mistakes(right: Computation, letters: Letters) -> Iterator[Mistake]:
@@ -79,11 +92,12 @@ def _flips(right: Computation) -> Iterator[Mistake]:
             continue
         for where, axes in _FLIPS.items():
             flip = _flipped(tuple(axis + a for a in axes))
-            yield Mistake(_FLIP_CAUSES[name], _flip_sentence(name, where, right), _on(name, flip))
+            sentence = _flip_sentence(name, where, right)
+            yield Mistake(_FLIP_CAUSES[name], where, sentence, _on(name, flip))
     axis = 0 if right.pass_ is Pass.KERNEL_GRADIENT else 1
     for where, axes in _FLIPS.items():
         flip = _flipped(tuple(axis + a for a in axes))
-        yield Mistake("result-flipped", f"the result is flipped in {where}", _after(flip))
+        yield Mistake("result-flipped", where, f"the result is flipped in {where}", _after(flip))
 
 
 _FLIP_CAUSES = {
@@ -119,10 +133,11 @@ def _swaps(right: Computation) -> Iterator[Mistake]:
     is_kernel = right.pass_ is Pass.KERNEL_GRADIENT
     if kernel is not None and kernel.shape[2] == kernel.shape[3]:
         sentence = "the kernel's channels and filters are exchanged"
-        yield Mistake(cause, sentence, _on("kernel", lambda a: a.transpose(0, 1, 3, 2)))
+        exchange = _on("kernel", lambda a: a.transpose(0, 1, 3, 2))
+        yield Mistake(cause, "kernel", sentence, exchange)
     if is_kernel and len(right.sees[0]) == right.layer.filters:
         sentence = "channels and filters of the result are exchanged"
-        yield Mistake(cause, sentence, _after(lambda a: a.transpose(0, 1, 3, 2)))
+        yield Mistake(cause, "result", sentence, _after(lambda a: a.transpose(0, 1, 3, 2)))
 
     cause = "height-and-width-swapped"
     for name, axes, what in (
@@ -133,19 +148,19 @@ def _swaps(right: Computation) -> Iterator[Mistake]:
         array = getattr(right, name)
         if array is not None and array.transpose(axes).shape == array.shape:
             sentence = f"{what} height and width are exchanged"
-            yield Mistake(cause, sentence, _on(name, _transposed(axes)))
+            yield Mistake(cause, name, sentence, _on(name, _transposed(axes)))
     axes = (1, 0, 2, 3) if is_kernel else (0, 2, 1, 3)
     height, width = right.sizes.kernel if is_kernel else _result_size(right)
     if height == width:
         sentence = "the result's height and width are exchanged"
-        yield Mistake(cause, sentence, _after(_transposed(axes)))
+        yield Mistake(cause, "result", sentence, _after(_transposed(axes)))
     for key, what in (("strides", "strides"), ("dilation", "dilation_rate"), ("origin", "padding")):
         sentence = (
             f"{what} are taken as (width, height)"
             if key == "strides"
             else (f"{what} is taken as (width, height)")
         )
-        yield Mistake(cause, sentence, _swapped(key))
+        yield Mistake(cause, key, sentence, _swapped(key))
 
 
 def _result_size(right: Computation) -> tuple[int, int]:
@@ -171,28 +186,51 @@ def _padding(right: Computation) -> Iterator[Mistake]:
 
     if top != bottom or left != right_:
         yield from (
-            Mistake("padding-on-the-wrong-side", sentence, origin(-rows, -columns))
-            for sentence, rows, columns in (
-                ("the pads of top and bottom, left and right are exchanged", bottom, right_),
-                ("the pads of top and bottom are exchanged", bottom, left),
-                ("the pads of left and right are exchanged", top, right_),
+            Mistake("padding-on-the-wrong-side", variant, sentence, origin(-rows, -columns))
+            for variant, sentence, rows, columns in (
+                (
+                    "all exchanged",
+                    "the pads of top and bottom, left and right are exchanged",
+                    bottom,
+                    right_,
+                ),
+                (
+                    "top and bottom exchanged",
+                    "the pads of top and bottom are exchanged",
+                    bottom,
+                    left,
+                ),
+                (
+                    "left and right exchanged",
+                    "the pads of left and right are exchanged",
+                    top,
+                    right_,
+                ),
             )
         )
     if right.layer.pads != ((0, 0), (0, 0)):
         if right.pass_ is Pass.FORWARD and right.sizes == Sizes.of(right.layer):
             yield Mistake(
-                "padding-on-the-wrong-side", "all pads are at the bottom and right", origin(0, 0)
+                "padding-on-the-wrong-side",
+                "all at bottom and right",
+                "all pads are at the bottom and right",
+                origin(0, 0),
             )
         else:
-            yield Mistake("padding-ignored", "the padding is ignored", origin(0, 0))
+            yield Mistake("padding-ignored", "", "the padding is ignored", origin(0, 0))
         yield from (
-            Mistake("padding-on-the-wrong-side", sentence, origin(-rows, -columns))
-            for sentence, rows, columns in (
-                ("all pads are on top and left", top + bottom, left + right_),
-                ("all pads are on top", top + bottom, left),
-                ("all pads are on the left", top, left + right_),
-                ("no pad is on top", 0, left),
-                ("no pad is on the left", top, 0),
+            Mistake("padding-on-the-wrong-side", variant, sentence, origin(-rows, -columns))
+            for variant, sentence, rows, columns in (
+                (
+                    "all on top and left",
+                    "all pads are on top and left",
+                    top + bottom,
+                    left + right_,
+                ),
+                ("all on top", "all pads are on top", top + bottom, left),
+                ("all on the left", "all pads are on the left", top, left + right_),
+                ("none on top", "no pad is on top", 0, left),
+                ("none on the left", "no pad is on the left", top, 0),
             )
         )
         for outside, what in (
@@ -203,7 +241,7 @@ def _padding(right: Computation) -> Iterator[Mistake]:
             ("ones", "ones"),
         ):
             sentence = f"the pads hold {what} instead of zeros"
-            yield Mistake("padding-not-zeros", sentence, _outside(outside))
+            yield Mistake("padding-not-zeros", outside, sentence, _outside(outside))
 
 
 def _off_by_one() -> Iterator[Mistake]:
@@ -215,8 +253,9 @@ def _off_by_one() -> Iterator[Mistake]:
                     for shift, what in ((rows, "row"), (columns, "column"))
                     if shift
                 ]
-                sentence = f"windows start {' and '.join(places)}"
-                yield Mistake("padding-off-by-one", sentence, _shifted(rows, columns))
+                where = " and ".join(places)
+                sentence = f"windows start {where}"
+                yield Mistake("padding-off-by-one", where, sentence, _shifted(rows, columns))
 
 
 def _outside(outside: str) -> Change:
@@ -228,25 +267,22 @@ def _shifted(rows: int, columns: int) -> Change:
 
 
 def _strides_and_dilation(right: Computation) -> Iterator[Mistake]:
-    for key, name, ignored, wrong in (
-        ("strides", "strides", "strides-ignored", "strides-wrong"),
-        ("dilation", "dilation_rate", "dilation-ignored", "dilation-wrong"),
+    for key, name, are, ignored, wrong in (
+        ("strides", "strides", "are", "strides-ignored", "strides-wrong"),
+        ("dilation", "dilation_rate", "is", "dilation-ignored", "dilation-wrong"),
     ):
         high, wide = getattr(right.geometry, key)
         yield from (
-            Mistake(ignored, f"{name} {are} ignored{where}", _with(key, value))
-            for are, where, value in (
-                ("are" if key == "strides" else "is", "", (1, 1)),
-                ("are" if key == "strides" else "is", " in height", (1, wide)),
-                ("are" if key == "strides" else "is", " in width", (high, 1)),
+            Mistake(ignored, where, f"{name} {are} ignored{where and f' in {where}'}", change)
+            for where, change in (
+                ("", _with(key, (1, 1))),
+                ("height", _with(key, (1, wide))),
+                ("width", _with(key, (high, 1))),
             )
         )
-        yield Mistake(
-            wrong, f"{name} of the height is used for the width too", _with(key, (high, high))
-        )
-        yield Mistake(
-            wrong, f"{name} of the width is used for the height too", _with(key, (wide, wide))
-        )
+        for of, other, size in (("height", "width", high), ("width", "height", wide)):
+            sentence = f"{name} of the {of} is used for the {other} too"
+            yield Mistake(wrong, f"{of} for both", sentence, _with(key, (size, size)))
         for more in (1, -1):
             value = (
                 high + more if high > 1 or (more > 0 and wide > 1) else high,
@@ -254,10 +290,11 @@ def _strides_and_dilation(right: Computation) -> Iterator[Mistake]:
             )
             if max(high, wide) > 1:
                 word = "larger" if more > 0 else "smaller"
-                yield Mistake(wrong, f"{name} is taken as 1 {word}", _with(key, value))
+                sentence = f"{name} is taken as 1 {word}"
+                yield Mistake(wrong, word, sentence, _with(key, value))
                 both = (high + more, wide + more)
                 if min(both) > 0:
-                    yield Mistake(wrong, f"{name} is taken as 1 {word}", _with(key, both))
+                    yield Mistake(wrong, word, sentence, _with(key, both))
     high, wide = right.geometry.strides
     for rows, columns in (
         (high - 1, wide - 1),
@@ -267,7 +304,7 @@ def _strides_and_dilation(right: Computation) -> Iterator[Mistake]:
     ):
         if rows or columns:
             sentence = f"the first window starts {rows} rows and {columns} columns too late"
-            yield Mistake("strides-wrong", sentence, _shifted(rows, columns))
+            yield Mistake("strides-wrong", "first window", sentence, _shifted(rows, columns))
 
 
 def _with(key: str, value: tuple[int, int]) -> Change:
@@ -282,7 +319,7 @@ def _bias(right: Computation) -> Iterator[Mistake]:
         return
     channels = len(right.sees[0])
     taps = math.prod(right.sizes.kernel)
-    yield Mistake("bias-missing", "the bias is not added", lambda c: replace(c, bias_times=0.0))
+    yield Mistake("bias-missing", "", "the bias is not added", lambda c: replace(c, bias_times=0.0))
     for times, why in (
         (2, "twice"),
         (channels, "once a channel"),
@@ -293,11 +330,11 @@ def _bias(right: Computation) -> Iterator[Mistake]:
         (right.layer.groups, "once a group"),
     ):
         if times > 1:
-            yield Mistake("bias-repeated", f"the bias is added {why}", _bias_times(times))
-    yield Mistake("wrong-scale", "the bias is subtracted", _bias_times(-1))
+            yield Mistake("bias-repeated", why, f"the bias is added {why}", _bias_times(times))
+    yield Mistake("wrong-scale", "bias subtracted", "the bias is subtracted", _bias_times(-1))
     for axis, what in ((2, "column"), (1, "row"), (0, "image")):
         sentence = f"the bias is added by {what}, not by filter"
-        yield Mistake("bias-on-the-wrong-axis", sentence, _bias_along(axis, right.bias))
+        yield Mistake("bias-on-the-wrong-axis", what, sentence, _bias_along(axis, right.bias))
 
 
 def _bias_times(times: float) -> Change:
@@ -320,35 +357,42 @@ def _groups(right: Computation) -> Iterator[Mistake]:
     channels, filters = layer.channels // groups, layer.filters // groups
     yield Mistake(
         "groups-ignored",
+        "first group",
         "groups are ignored: every filter sees the first group's channels",
         _sees([[*range(channels)]] * layer.filters),
     )
     yield Mistake(
         "groups-ignored",
+        "last group",
         "groups are ignored: every filter sees the last group's channels",
         _sees([[*range(layer.channels - channels, layer.channels)]] * layer.filters),
     )
     if right.kernel is not None:
         yield Mistake(
             "groups-ignored",
+            "all channels",
             "groups are ignored: every filter sees all channels, with the kernel repeated",
             _with_repeated_kernel(groups, layer.channels),
         )
-    for sentence, table in (
+    for variant, sentence, table in (
         (
+            "filters in turn",
             "filters are dealt to the groups in turn; those of a group lie side by side",
             [[*range(f % groups * channels, (f % groups + 1) * channels)] for f in _filters(layer)],
         ),
         (
+            "channels in turn",
             "channels are dealt to the groups in turn; those of a group lie side by side",
             [[f // filters + groups * j for j in range(channels)] for f in _filters(layer)],
         ),
         (
+            "filters and channels in turn",
             "filters and channels are dealt to the groups in turn; those of a group lie side by "
             "side",
             [[f % groups + groups * j for j in range(channels)] for f in _filters(layer)],
         ),
         (
+            "reversed",
             "the groups are in reverse order",
             [
                 [*range((groups - 1 - f // filters) * channels, (groups - f // filters) * channels)]
@@ -356,6 +400,7 @@ def _groups(right: Computation) -> Iterator[Mistake]:
             ],
         ),
         (
+            "next group",
             "each filter sees the channels of the next group",
             [
                 [(f // filters + 1) % groups * channels + j for j in range(channels)]
@@ -363,7 +408,7 @@ def _groups(right: Computation) -> Iterator[Mistake]:
             ],
         ),
     ):
-        yield Mistake("groups-mixed", sentence, _sees(table))
+        yield Mistake("groups-mixed", variant, sentence, _sees(table))
     axis = 3
 
     def regrouped(array: Float64) -> Float64:
@@ -373,7 +418,7 @@ def _groups(right: Computation) -> Iterator[Mistake]:
 
     if right.pass_ is not Pass.INPUT_GRADIENT:
         sentence = "the filters of the result are dealt to the groups in turn"
-        yield Mistake("groups-mixed", sentence, _after(regrouped))
+        yield Mistake("groups-mixed", "result in turn", sentence, _after(regrouped))
 
 
 def _with_repeated_kernel(groups: int, channels: int) -> Change:
@@ -416,19 +461,20 @@ def _scales(right: Computation) -> Iterator[Mistake]:
     ):
         if count > 1:
             sentence = f"the sum is divided by the number of {what}, {count}: a mean"
-            yield Mistake("mean-instead-of-sum", sentence, _scaled(1 / count))
-    for factor, sentence in (
-        (-1, "the sign is wrong"),
-        (2, "everything is twice what it should be"),
-        (0.5, "everything is half of what it should be"),
-        (images, f"everything is {images} times too large, once an image"),
-        (channels, f"everything is {channels} times too large, once a channel"),
-        (filters, f"everything is {filters} times too large, once a filter"),
-        (layer.groups, f"everything is {layer.groups} times too large, once a group"),
-        (taps, f"everything is {taps} times too large, once a kernel position"),
+            yield Mistake("mean-instead-of-sum", what, sentence, _scaled(1 / count))
+    yield Mistake("wrong-scale", "sign", "the sign is wrong", _scaled(-1))
+    yield Mistake("wrong-scale", "twice", "everything is twice what it should be", _scaled(2))
+    yield Mistake("wrong-scale", "half", "everything is half of what it should be", _scaled(0.5))
+    for times, what in (
+        (images, "an image"),
+        (channels, "a channel"),
+        (filters, "a filter"),
+        (layer.groups, "a group"),
+        (taps, "a kernel position"),
     ):
-        if factor != 1:
-            yield Mistake("wrong-scale", sentence, _scaled(factor))
+        if times != 1:
+            sentence = f"everything is {times} times too large, once {what}"
+            yield Mistake("wrong-scale", f"once {what}", sentence, _scaled(times))
 
 
 def _scaled(factor: float) -> Change:
@@ -455,13 +501,15 @@ def _channels_left_out(right: Computation) -> Iterator[Mistake]:
             sentence = (
                 f"{what} of each group counts" if right.layer.groups > 1 else f"{what} counts"
             )
-            yield Mistake(cause, sentence, _on("kernel", _masked(2, kept)))
+            variant = f"{what} of each group" if right.layer.groups > 1 else what
+            yield Mistake(cause, variant, sentence, _on("kernel", _masked(2, kept)))
         sentence = "the kernel's first channel is used for all"
-        yield Mistake(cause, sentence, _on("kernel", _repeated(2, 0)))
+        yield Mistake(cause, "kernel: first for all", sentence, _on("kernel", _repeated(2, 0)))
     if right.x is not None and right.layer.channels > 1:
         for which, place in (("first", 0), ("last", -1)):
             sentence = f"the {which} channel of the input is used for all"
-            yield Mistake(cause, sentence, _on("x", _repeated(3, place)))
+            variant = f"input: {which} for all"
+            yield Mistake(cause, variant, sentence, _on("x", _repeated(3, place)))
 
 
 def _filters_left_out(right: Computation) -> Iterator[Mistake]:
@@ -469,12 +517,13 @@ def _filters_left_out(right: Computation) -> Iterator[Mistake]:
     cause, filters = "one-filter-only", right.layer.filters
     if right.pass_ is Pass.INPUT_GRADIENT and filters > 1:
         for kept, what in _subsets(filters, "filter"):
-            yield Mistake(cause, f"{what} counts", _on("error", _masked(3, kept)))
+            yield Mistake(cause, what, f"{what} counts", _on("error", _masked(3, kept)))
     for name, axis, what in (("kernel", 3, "kernel"), ("error", 3, "output gradient")):
         if getattr(right, name) is not None and filters > 1:
             for which, place in (("first", 0), ("last", -1)):
                 sentence = f"the {which} filter of the {what} is used for all"
-                yield Mistake(cause, sentence, _on(name, _repeated(axis, place)))
+                variant = f"{what}: {which} for all"
+                yield Mistake(cause, variant, sentence, _on(name, _repeated(axis, place)))
 
 
 def _images_left_out(right: Computation) -> Iterator[Mistake]:
@@ -483,12 +532,14 @@ def _images_left_out(right: Computation) -> Iterator[Mistake]:
         return
     if right.pass_ is Pass.KERNEL_GRADIENT:
         for kept, what in _subsets(images, "image"):
-            yield Mistake(cause, f"{what} of the batch counts", _on("error", _masked(0, kept)))
+            sentence = f"{what} of the batch counts"
+            yield Mistake(cause, what, sentence, _on("error", _masked(0, kept)))
     for name, what in (("x", "input"), ("error", "output gradient")):
         if getattr(right, name) is not None:
             for which, place in (("first", 0), ("last", -1)):
                 sentence = f"the {which} image of the {what} is used for the whole batch"
-                yield Mistake(cause, sentence, _on(name, _repeated(0, place)))
+                variant = f"{what}: {which} for all"
+                yield Mistake(cause, variant, sentence, _on(name, _repeated(0, place)))
 
 
 def _taps_left_out(right: Computation) -> Iterator[Mistake]:
@@ -499,7 +550,7 @@ def _taps_left_out(right: Computation) -> Iterator[Mistake]:
             weights = np.ones((height, width))
             weights[p, q] = 0
             sentence = f"the kernel position in row {p}, column {q} is left out"
-            yield Mistake("tap-missing", sentence, _weighted("taps", weights))
+            yield Mistake("tap-missing", "one position", sentence, _weighted("taps", weights))
 
 
 def _weights(size: tuple[int, int], name: str, cause: str, what: str) -> Iterator[Mistake]:
@@ -507,38 +558,61 @@ def _weights(size: tuple[int, int], name: str, cause: str, what: str) -> Iterato
     height, width = size
     rows, columns = np.arange(height)[:, None], np.arange(width)[None, :]
     both = np.ones((height, width), bool)
-    choices: list[tuple[str, NDArray[np.bool_]]] = [
-        (f"the last {what} row is left out", (rows < height - 1) & both),
-        (f"the last {what} column is left out", (columns < width - 1) & both),
+    choices: list[tuple[str, str, NDArray[np.bool_]]] = [
+        ("all but the last row", f"the last {what} row is left out", (rows < height - 1) & both),
         (
+            "all but the last column",
+            f"the last {what} column is left out",
+            (columns < width - 1) & both,
+        ),
+        (
+            "all but the last row and column",
             f"the last {what} row and column are left out",
             (rows < height - 1) & (columns < width - 1),
         ),
-        (f"the first {what} row is left out", (rows > 0) & both),
-        (f"the first {what} column is left out", (columns > 0) & both),
-        (f"the first {what} row and column are left out", (rows > 0) & (columns > 0)),
-        (f"only the last {what} position counts", (rows == height - 1) & (columns == width - 1)),
-        (f"only the first {what} position counts", (rows == 0) & (columns == 0)),
-        (f"only the last {what} row counts", (rows == height - 1) & both),
-        (f"only the first {what} row counts", (rows == 0) & both),
-        (f"only the last {what} column counts", (columns == width - 1) & both),
-        (f"only the first {what} column counts", (columns == 0) & both),
+        ("all but the first row", f"the first {what} row is left out", (rows > 0) & both),
+        ("all but the first column", f"the first {what} column is left out", (columns > 0) & both),
         (
+            "all but the first row and column",
+            f"the first {what} row and column are left out",
+            (rows > 0) & (columns > 0),
+        ),
+        (
+            "last position",
+            f"only the last {what} position counts",
+            (rows == height - 1) & (columns == width - 1),
+        ),
+        (
+            "first position",
+            f"only the first {what} position counts",
+            (rows == 0) & (columns == 0),
+        ),
+        ("last row", f"only the last {what} row counts", (rows == height - 1) & both),
+        ("first row", f"only the first {what} row counts", (rows == 0) & both),
+        ("last column", f"only the last {what} column counts", (columns == width - 1) & both),
+        ("first column", f"only the first {what} column counts", (columns == 0) & both),
+        (
+            "all but the last position",
             f"the {what} position at the end is left out",
             (rows < height - 1) | (columns < width - 1),
         ),
-        (f"every second {what} row is left out", (rows % 2 == 0) & both),
-        (f"every second {what} column is left out", (columns % 2 == 0) & both),
+        ("every second row", f"every second {what} row is left out", (rows % 2 == 0) & both),
+        (
+            "every second column",
+            f"every second {what} column is left out",
+            (columns % 2 == 0) & both,
+        ),
     ]
     choices += [
-        (f"{what} row {row} is left out", (rows != row) & both) for row in range(1, height - 1)
+        ("all but one row", f"{what} row {row} is left out", (rows != row) & both)
+        for row in range(1, height - 1)
     ]
     choices += [
-        (f"{what} column {column} is left out", (columns != column) & both)
+        ("all but one column", f"{what} column {column} is left out", (columns != column) & both)
         for column in range(1, width - 1)
     ]
-    for sentence, kept in choices:
-        yield Mistake(cause, sentence, _weighted(name, kept.astype(np.float64)))
+    for variant, sentence, kept in choices:
+        yield Mistake(cause, variant, sentence, _weighted(name, kept.astype(np.float64)))
 
 
 def _weighted(name: str, weights: Float64) -> Change:
@@ -594,18 +668,20 @@ def _never_written(right: Computation) -> Iterator[Mistake]:
             ((0, 1), 0, "the first row and column"),
         ):
             sentence = f"{what} of the result {'are' if len(axes) > 1 else 'is'} never written"
-            yield Mistake(
-                "never-written", sentence, _after(_zeroed(tuple(spatial + a for a in axes), at))
-            )
+            zero = _zeroed(tuple(spatial + a for a in axes), at)
+            yield Mistake("never-written", what, sentence, _after(zero))
         for at, what in ((0, "first"), (-1, "last")):
             sentence = f"the {what} corner of the result is never written"
-            yield Mistake("never-written", sentence, _after(_corner(spatial, at)))
+            corner = _after(_corner(spatial, at))
+            yield Mistake("never-written", f"{what} corner", sentence, corner)
     for what, axis, cause in kinds[right.pass_]:
         for kept, which in _subsets(_length(right, axis), what):
-            yield Mistake(cause, f"{which} of the result is written", _after(_masked(axis, kept)))
+            sentence = f"{which} of the result is written"
+            yield Mistake(cause, f"result: {which}", sentence, _after(_masked(axis, kept)))
         for which, at in (("first", 0), ("last", -1)):
             sentence = f"the {which} {what} of the result is used for all"
-            yield Mistake(cause, sentence, _after(_repeated(axis, at)))
+            variant = f"result: {which} for all"
+            yield Mistake(cause, variant, sentence, _after(_repeated(axis, at)))
 
 
 def _length(right: Computation, axis: int) -> int:
@@ -639,7 +715,7 @@ def _overlaps(right: Computation) -> Iterator[Mistake]:
         return
     sentence = "overlapping windows overwrite each other instead of being added"
     for by_window in (True, False):
-        yield Mistake("overlaps-overwritten", sentence, _overwritten(by_window))
+        yield Mistake("overlaps-overwritten", "", sentence, _overwritten(by_window))
 
 
 def _overwritten(by_window: bool) -> Change:
@@ -686,7 +762,7 @@ def _not_reset(right: Computation, letters: Letters) -> Iterator[Mistake]:
                 where = "from filter to filter"
             sentence = f"a sum is not reset: it is carried over {where}"
             order = [ours.index(axis) for axis in own if axis in axes]
-            yield Mistake("accumulator-not-reset", sentence, _running(order))
+            yield Mistake("accumulator-not-reset", where, sentence, _running(order))
 
 
 def _running(axes: list[int]) -> Change:
@@ -708,10 +784,9 @@ def _running(axes: list[int]) -> Change:
 
 def _activations(right: Computation) -> Iterator[Mistake]:
     cause = "activation-applied"
-    yield Mistake(
-        cause, "negative results are cut off, as a ReLU does", _after(lambda a: np.maximum(a, 0))
-    )
-    yield Mistake(cause, "results are made positive", _after(np.abs))
+    relu = _after(lambda a: np.maximum(a, 0))
+    yield Mistake(cause, "relu", "negative results are cut off, as a ReLU does", relu)
+    yield Mistake(cause, "abs", "results are made positive", _after(np.abs))
 
 
 # Memory
@@ -736,16 +811,17 @@ def _layouts(right: Computation, letters: Letters) -> Iterator[Mistake]:
                 "transpose"
             )
             change = _reread(letters[key], read_as, _OURS[name])
-            yield Mistake("wrong-layout", sentence, _on(name, change))
+            variant = f"{key}: {read_as} for {letters[key]}"
+            yield Mistake("wrong-layout", variant, sentence, _on(name, change))
     ours = "HWIO" if right.pass_ is Pass.KERNEL_GRADIENT else "NHWC"
     for written_as in _orders(letters["result"]):
         sentence = (
             f"the result's memory is in the order {written_as} where {letters['result']} is "
             "expected: a reshape is no transpose"
         )
-        yield Mistake(
-            "wrong-layout", sentence, _after(_rewritten(letters["result"], written_as, ours))
-        )
+        variant = f"result: {written_as} for {letters['result']}"
+        change = _rewritten(letters["result"], written_as, ours)
+        yield Mistake("wrong-layout", variant, sentence, _after(change))
 
 
 def _orders(letters: str) -> Iterator[str]:

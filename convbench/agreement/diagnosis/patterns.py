@@ -12,7 +12,7 @@ from convbench.agreement.check.systematic import trend
 from convbench.agreement.check.trial import OUR_LETTERS, Array
 from convbench.agreement.diagnosis.computation import Computation, Float64
 from convbench.problem.layer import Layer, Pass
-from convbench.results.model import Explanation
+from convbench.results.model import Explanation, MistakeKind
 
 UNEXPLAINED = "nothing that convbench knows explains it"
 
@@ -43,7 +43,7 @@ def pattern(draws: Sequence[tuple[Array, Computation]], layer: Layer, pass_: Pas
     seen = [result for result, _ in draws]
     right = [computation.result() for _, computation in draws]
     if seen[0].shape != right[0].shape:
-        return Explanation((), UNEXPLAINED, reproduces=False)
+        return _told("", "shape", UNEXPLAINED)
     wrong = np.zeros(right[0].shape, bool)
     for result, expected in zip(seen, right, strict=True):
         scale = float(np.abs(expected).max(initial=1.0))
@@ -53,32 +53,37 @@ def pattern(draws: Sequence[tuple[Array, Computation]], layer: Layer, pass_: Pas
         return told
     if not wrong.any():
         sentence = f"{UNEXPLAINED}: its errors are small, and larger than those of rounding"
-        return Explanation((), sentence, reproduces=False)
+        return _told("", "small errors", sentence)
     where = region(wrong, pass_)
+    at = " and ".join(_bounded(wrong, pass_))
     if all(bool(np.isinf(result[wrong]).all()) for result in seen):
         sentence = f"{where} of the result: infinite, as after a division by zero or an overflow"
-        return Explanation((), sentence, reproduces=False)
+        return _told("", f"infinite {at}", sentence)
     unwritten = all(
         bool(((result[wrong] == 0) | ~np.isfinite(result[wrong])).all()) for result in seen
     )
     if unwritten and not wrong.all():
         cause = _cause_of_unwritten(wrong, pass_)
-        return Explanation((cause,), f"{where} of the result: never written", reproduces=False)
+        return _told(cause, f"seen {at}", f"{where} of the result: never written")
     if unwritten:
         sentence = "the result is never written, or added to memory that nobody cleared"
-        return Explanation(("never-written",), sentence, reproduces=False)
+        return _told("never-written", "everywhere", sentence)
     if along := _bias_along(draws):
         sentence = f"what is added for the bias depends on the {along} and not on the filter"
-        return Explanation(("bias-on-the-wrong-axis",), sentence, reproduces=False)
+        return _told("bias-on-the-wrong-axis", f"seen {along}", sentence)
     if factor := _constant_factor(seen, right):
         return _scaled(factor, reproduces=True)
     if pass_ is not Pass.KERNEL_GRADIENT and _only_at_the_border(wrong, layer, pass_):
         sentence = f"the border is wrong ({where}), the interior is right"
-        return Explanation(("border-wrong",), sentence, reproduces=False)
+        return _told("border-wrong", "", sentence)
     sentence = UNEXPLAINED
     if not wrong.all():
         sentence += f"; wrong: {where}"
-    return Explanation((), sentence, reproduces=False)
+    return _told("", at, sentence)
+
+
+def _told(cause: str, variant: str, sentence: str) -> Explanation:
+    return Explanation.of([MistakeKind(cause, variant)], sentence, reproduces=False)
 
 
 def _trend(seen: Array, right: Float64) -> Explanation | None:
@@ -89,7 +94,7 @@ def _trend(seen: Array, right: Float64) -> Explanation | None:
     offset, scaled = abs(found.offset), abs(found.slope) * float(np.abs(right).max())
     if scaled < MINOR * offset:
         sentence = f"{found.offset:.3g} is added to everything"
-        return Explanation(("constant-added",), sentence, reproduces=False)
+        return _told("constant-added", "", sentence)
     if offset < MINOR * scaled < MINOR * CLOSE_FACTOR * float(np.abs(right).max()):
         return _scaled(1 + found.slope, reproduces=False)
     return None
@@ -97,19 +102,28 @@ def _trend(seen: Array, right: Float64) -> Explanation | None:
 
 def _scaled(factor: float, reproduces: bool) -> Explanation:
     sentence = f"everything is {factor:.6g} times what it should be"
-    return Explanation(("wrong-scale",), sentence, reproduces)
+    return Explanation.of([MistakeKind("wrong-scale", "seen")], sentence, reproduces)
 
 
 def region(wrong: NDArray[np.bool_], pass_: Pass) -> str:
     """`rows 5 to 6 of image 1`: the smallest block that holds all that is wrong."""
-    parts = []
+    parts = [
+        _numbers(name, found, wrong.shape[_AXES[pass_].index(name)])
+        for name, found in _bounded(wrong, pass_).items()
+    ]
+    count = f"{np.count_nonzero(wrong)} of {wrong.size} elements"
+    return f"{', '.join(parts)} ({count})" if parts else count
+
+
+def _bounded(wrong: NDArray[np.bool_], pass_: Pass) -> dict[str, list[int]]:
+    """By axis, the places where something is wrong. Axes where it is everywhere are left out."""
+    places = {}
     for axis, name in enumerate(_AXES[pass_]):
         others = tuple(a for a in range(wrong.ndim) if a != axis)
         found = np.flatnonzero(wrong.any(others))
         if 0 < len(found) < wrong.shape[axis]:
-            parts.append(_numbers(name, found.tolist(), wrong.shape[axis]))
-    count = f"{np.count_nonzero(wrong)} of {wrong.size} elements"
-    return f"{', '.join(parts)} ({count})" if parts else count
+            places[name] = found.tolist()
+    return places
 
 
 def _numbers(name: str, found: list[int], size: int) -> str:

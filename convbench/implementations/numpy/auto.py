@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench import implementations
-from convbench.implementations.contract import Costed, Float64, Implementation, Ledger, Prepared
+from convbench.implementations.contract import (
+    Costed,
+    Float64,
+    Implementation,
+    Ledger,
+    Prepared,
+    Stage,
+    Staged,
+)
 from convbench.machine import tuning
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands, floats
@@ -122,6 +131,10 @@ class Taken:
     @property
     def buffers(self) -> tuple[NDArray[np.floating[Any]], ...]:
         return self._inner.buffers
+
+    def stages(self) -> Iterable[Stage]:
+        """Those of what was taken."""
+        return self._inner.stages() if isinstance(self._inner, Staged) else ()
 
 
 def choose(layer: Layer, pass_: Pass, threads: int) -> Choice:

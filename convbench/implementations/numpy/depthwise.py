@@ -9,12 +9,14 @@ a whole row. np.einsum multiplies and adds without an array in between.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.implementations.contract import Stage
 from convbench.implementations.numpy.shared.correlation import (
     Block,
     BlockSize,
@@ -150,6 +152,9 @@ class Multiplying:
     `repeats` filters a channel, or as many channels whose results are summed.
     """
 
+    _einsum: Callable[..., object] = staticmethod(np.einsum)
+    _add_bias = staticmethod(add_bias)
+
     def __init__(
         self,
         correlation: Correlation,
@@ -171,6 +176,11 @@ class Multiplying:
             if not self._is_dense:
                 memory.array("result", size.images, size.rows, self._rows.run)
 
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("gather", "copy", self._rows, "of")
+        yield Stage("product", "product", self, "_einsum")
+        yield Stage("bias", "arithmetic", self, "_add_bias")
+
     def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
         """Writes into `output`, a view (batch, rows, columns, channels).
 
@@ -186,17 +196,18 @@ class Multiplying:
                 rows = self._rows.of(x, block, scratch)
                 target = output[block.first : block.last, block.row : block.end]
                 if self._is_dense:
-                    np.einsum("pqnix,pqx->nix", rows, weights, out=target.reshape(rows.shape[2:]))
+                    flat = target.reshape(rows.shape[2:])
+                    self._einsum("pqnix,pqx->nix", rows, weights, out=flat)
                 else:
                     found = scratch.array("result", *rows.shape[2:])
-                    np.einsum("pqnix,pqx->nix", rows, weights, out=found)
+                    self._einsum("pqnix,pqx->nix", rows, weights, out=found)
                     if self._summed == 1:  # which a reduction would take four times as long for
                         target[...] = found.reshape(target.shape)
                     else:
                         parts = found.reshape(*target.shape, self._summed)
                         np.add.reduce(parts, axis=4, out=target)
                 if bias is not None:
-                    add_bias(target, bias)
+                    self._add_bias(target, bias)
 
         in_threads(work, len(self._scratch))
 
@@ -214,6 +225,9 @@ class Forward(PreparedDepthwise):
         c = Correlation.of(layer)
         self._multiplying = Multiplying(c, self._scratch, self._repeats, 1, dense=True)
         self.call_bytes = layer.output_size[1] * math.prod(layer.kernel_shape) * layer.itemsize
+
+    def stages(self) -> Iterator[Stage]:
+        return self._multiplying.stages()
 
     def run(self) -> object:
         layer = self._layer
@@ -243,6 +257,11 @@ class InputGradient(PreparedDepthwise):
         dense = self._layer.strides == (1, 1)
         return Multiplying(correlation, self._scratch, 1, self._repeats, dense)
 
+    def stages(self) -> Iterator[Stage]:
+        for _, multiplying in self._phases:
+            if multiplying is not None:
+                yield from multiplying.stages()
+
     def run(self) -> object:
         layer = self._layer
         gradient = self.result(layer.batch_size, *layer.input_shape)
@@ -258,6 +277,8 @@ class InputGradient(PreparedDepthwise):
 class KernelGradient(PreparedDepthwise):
     """The same rows times those of the output gradient, summed over images and positions."""
 
+    _einsum: Callable[..., object] = staticmethod(np.einsum)
+
     def __init__(self, layer: Layer, threads: int) -> None:
         super().__init__(
             layer, threads, "pad rows", "multiply and add rows", "sum across the width"
@@ -269,6 +290,10 @@ class KernelGradient(PreparedDepthwise):
         for scratch in self._scratch:
             self._rows.reserve(size, scratch)
             self._sums(scratch)
+
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("gather", "copy", self._rows, "of")
+        yield Stage("product", "product", self, "_einsum")
 
     def _sums(self, scratch: Scratch) -> tuple[Array, Array]:
         """Those of a block, and those of all blocks, for every element of an output row."""
@@ -287,7 +312,7 @@ class KernelGradient(PreparedDepthwise):
                 rows = self._rows.of(self._x, block, scratch)
                 error = self._error[block.first : block.last, block.row : block.end]
                 error = error.reshape(rows.shape[2:])
-                np.einsum("pqnix,nix->pqx", rows, error, out=one if index else total)
+                self._einsum("pqnix,nix->pqx", rows, error, out=one if index else total)
                 if index:
                     total += one
             across = total.reshape(*self._layer.kernel_size, self._layer.output_size[1], -1)

@@ -8,11 +8,13 @@ out after it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.implementations.contract import Stage
 from convbench.implementations.numpy.shared.correlation import NO_PADS
 from convbench.implementations.numpy.shared.cost import moved_s, product_s
 from convbench.implementations.numpy.shared.products import SumOfProducts, multiply, part_rows
@@ -53,6 +55,8 @@ class Direct(NumpyAlgorithm):
 
 
 class PreparedDirect(Threaded):
+    _add_bias = staticmethod(add_bias)
+
     def __init__(self, layer: Layer, pass_: Pass, threads: int) -> None:
         self._pass = pass_
         self._skips = layer.strides != (1, 1)
@@ -72,6 +76,13 @@ class PreparedDirect(Threaded):
         self._sums = SumOfProducts(layer.channels, layer.filters, layer.itemsize)
         if self._in_parts and pass_ is Pass.KERNEL_GRADIENT:
             self._sums.reserve(self._scratch[0])
+
+    def stages(self) -> Iterator[Stage]:
+        if self._skips:
+            yield Stage("gather", "copy", self, "_pixels")
+        yield Stage("product", "product", self, "_multiply")
+        yield Stage("product", "product", self, "_sum")
+        yield Stage("bias", "arithmetic", self, "_add_bias")
 
     def _met(self) -> Array:
         """Memory for the pixels that the strides meet."""
@@ -97,7 +108,7 @@ class PreparedDirect(Threaded):
         if self._pass is Pass.FORWARD:
             self._multiply(self._pixels(), self._kernel[0, 0], result.reshape(-1, layer.filters))
             if self._bias is not None:
-                add_bias(result, self._bias)
+                self._add_bias(result, self._bias)
             return result
         errors = self._error.reshape(-1, layer.filters)
         if self._pass is Pass.KERNEL_GRADIENT:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Float64
+from convbench.implementations.contract import Float64, Stage
 from convbench.implementations.numpy.shared.correlation import even
 from convbench.implementations.numpy.shared.cost import moved_s, product_s
 from convbench.implementations.numpy.shared.threaded import NumpyAlgorithm, Threaded, add_bias
@@ -174,6 +174,12 @@ class PreparedFft(Threaded):
         spectra = tuple(s.view(self._layer.dtype) for s in self._spectra.values())
         return (*spectra, *self._real.values(), *super().buffers)
 
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("transform", "arithmetic", self, "_transform")
+        yield Stage("transform", "arithmetic", self, "_back")
+        yield Stage("product", "product", self, "_multiply")
+        yield Stage("reorder", "copy", self, "_planes")
+
     def _blocks(self) -> Iterator[slice]:
         images = block_images(self._layer)
         for first in range(0, self._layer.batch_size, images):
@@ -202,11 +208,11 @@ class PreparedFft(Threaded):
         x = self._x[block]
         padded = self._real["padded"][:, :, : len(x)]
         padded.fill(0)
-        padded[top : top + height, left : left + width] = _planes(x)
+        padded[top : top + height, left : left + width] = self._planes(x)
         return self._transform(padded, self._spectra["input"][:, :, : len(x)])
 
     def _transform_error(self, block: slice) -> Spectrum:
-        error = _planes(self._error[block])
+        error = self._planes(self._error[block])
         return self._transform(error, self._spectra["output"][:, :, : error.shape[2]])
 
     def _transform_kernel(self) -> Spectrum:
@@ -237,6 +243,10 @@ class PreparedFft(Threaded):
         self._share(
             len(product), lambda part: np.matmul(left[part], right[part], out=product[part])
         )
+
+    def _planes(self, images: Array) -> Array:
+        """A view (height, width, batch, channels) of images (batch, height, width, channels)."""
+        return images.transpose(1, 2, 0, 3)
 
     def _share(self, length: int, work: Callable[[slice], object]) -> None:
         """Calls `work` on parts of that length, one in each thread."""
@@ -272,7 +282,7 @@ class Forward(PreparedFft):
             x = self._transform_input(block)
             product = self._spectra["output"][:, :, : x.shape[2]]
             self._multiply(self._grouped(x), self._grouped(kernel), self._grouped(product))
-            self._back(product, slice(out_h), slice(out_w), _planes(output[block]))
+            self._back(product, slice(out_h), slice(out_w), self._planes(output[block]))
             if self._bias is not None:
                 add_bias(output[block], self._bias)
         return output
@@ -300,7 +310,7 @@ class InputGradient(PreparedFft):
             error = self._transform_error(block)
             product = self._spectra["input"][:, :, : error.shape[2]]
             self._multiply(self._grouped(error), kernel, self._grouped(product))
-            self._back(product, rows, columns, _planes(gradient[block]))
+            self._back(product, rows, columns, self._planes(gradient[block]))
         return gradient
 
 
@@ -330,8 +340,3 @@ class KernelGradient(PreparedFft):
         down, right = self._layer.dilation_rate
         self._back(total, slice(0, span_h, down), slice(0, span_w, right), gradient)
         return gradient
-
-
-def _planes(images: Array) -> Array:
-    """A view (height, width, batch, channels) of images (batch, height, width, channels)."""
-    return images.transpose(1, 2, 0, 3)

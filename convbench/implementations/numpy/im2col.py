@@ -9,12 +9,13 @@ enough, a block gathers the columns of one row only, which serve all of them (`c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.implementations.contract import Stage
 from convbench.implementations.numpy.direct import Direct, PreparedDirect
 from convbench.implementations.numpy.shared.col2im import ColumnSums, sums_columns
 from convbench.implementations.numpy.shared.column_products import (
@@ -113,6 +114,9 @@ class Forward(Threaded):
             c, self._scratch, dense=True, kernel_bytes=self.call_bytes, has_ones=self._has_ones
         )
 
+    def stages(self) -> Iterator[Stage]:
+        yield from self._products.stages()
+
     def run(self) -> object:
         layer = self._layer
         output = self.result(layer.batch_size, *layer.output_shape)
@@ -125,8 +129,24 @@ class Forward(Threaded):
         return output
 
 
+def copied(array: Array, axis: int, threads: int) -> Array:
+    """A C-contiguous copy, made by several threads along one axis."""
+    result = np.empty(array.shape, array.dtype)
+    source, target = np.moveaxis(array, axis, 0), np.moveaxis(result, axis, 0)
+    threads = worthwhile(threads, array.size * 100)
+
+    def work(thread: int) -> None:
+        part = slice(len(source) * thread // threads, len(source) * (thread + 1) // threads)
+        target[part] = source[part]
+
+    in_threads(work, threads)
+    return result
+
+
 class InputGradient(Threaded):
     """A correlation of the output gradient for each phase of the input."""
+
+    _copied = staticmethod(copied)
 
     def __init__(self, layer: Layer, threads: int) -> None:
         every = phases(layer)
@@ -143,6 +163,12 @@ class InputGradient(Threaded):
             return None
         dense = self._layer.strides == (1, 1)
         return column_products(phase.correlation, self._scratch, dense, self.call_bytes)
+
+    def stages(self) -> Iterator[Stage]:
+        for _, way in self._phases:
+            if way is not None:
+                yield from way.stages()
+        yield Stage("reorder", "copy", self, "_copied")
 
     def run(self) -> object:
         layer = self._layer
@@ -162,25 +188,10 @@ class InputGradient(Threaded):
         if kernel.shape[2:4] == (1, 1):
             return kernel.reshape(groups, channels, -1).transpose(0, 2, 1)
         if correlation.positions >= MANY_POSITIONS:
-            return copied(kernel.transpose(0, 2, 3, 4, 1), axis=3, threads=self._threads).reshape(
-                groups, -1, channels
-            )
-        flat = copied(kernel, axis=1, threads=self._threads).reshape(groups, channels, -1)
+            transposed = kernel.transpose(0, 2, 3, 4, 1)
+            return self._copied(transposed, 3, self._threads).reshape(groups, -1, channels)
+        flat = self._copied(kernel, 1, self._threads).reshape(groups, channels, -1)
         return flat.transpose(0, 2, 1)
-
-
-def copied(array: Array, axis: int, threads: int) -> Array:
-    """A C-contiguous copy, made by several threads along one axis."""
-    result = np.empty(array.shape, array.dtype)
-    source, target = np.moveaxis(array, axis, 0), np.moveaxis(result, axis, 0)
-    threads = worthwhile(threads, array.size * 100)
-
-    def work(thread: int) -> None:
-        part = slice(len(source) * thread // threads, len(source) * (thread + 1) // threads)
-        target[part] = source[part]
-
-    in_threads(work, threads)
-    return result
 
 
 class KernelGradient(Threaded):
@@ -190,20 +201,23 @@ class KernelGradient(Threaded):
     kernel they take parts in turn.
     """
 
+    _matmul = np.matmul
+
     def __init__(self, layer: Layer, threads: int) -> None:
         whole = Correlation.of(layer)
         super().__init__(layer, threads, *steps(whole, by_row=False), "sum over the blocks")
-        self._units = [(unit, part_of(whole, unit)) for unit in units(layer)]
+        self._units = [(unit, Columns(part_of(whole, unit))) for unit in units(layer)]
         is_shared = len(self._units) > 1
         parts = 1 if is_shared else self._threads
-        largest = max(c.terms * c.filters for _, c in self._units)
+        correlations = [columns.correlation for _, columns in self._units]
+        largest = max(c.terms * c.filters for c in correlations)
         self._sums = SumOfProducts(whole.terms, whole.filters, whole.itemsize)
         self._is_dense = not is_shared and layer.groups == 1
         held = self._sums.elements if self._is_dense else largest
         held += 0 if is_shared or self._threads == 1 else largest
         taken = held * layer.itemsize + (MAX_BYTES // 8 if is_shared else 0)
-        self._sizes = [columns_size(c, parts, taken) for _, c in self._units]
-        self._blocks = [s.blocks(c) for s, (_, c) in zip(self._sizes, self._units, strict=True)]
+        self._sizes = [columns_size(c, parts, taken) for c in correlations]
+        self._blocks = [s.blocks(c) for s, c in zip(self._sizes, correlations, strict=True)]
         for memory in self._scratch:
             if self._is_dense:
                 self._sums.reserve(memory)
@@ -211,8 +225,14 @@ class KernelGradient(Threaded):
                 memory.array("product", largest)
             if not is_shared and self._threads > 1:
                 memory.array("sum", largest)
-            for size, (_, correlation) in zip(self._sizes, self._units, strict=True):
-                Columns(correlation).reserve(size, memory)
+            for size, (_, columns) in zip(self._sizes, self._units, strict=True):
+                columns.reserve(size, memory)
+
+    def stages(self) -> Iterator[Stage]:
+        for _, columns in self._units:
+            yield from columns.stages()
+        yield Stage("product", "product", self, "_matmul")
+        yield Stage("product", "product", self._sums, "add")
 
     def run(self) -> object:
         gradient = self.result(*self._layer.kernel_shape)
@@ -226,15 +246,15 @@ class KernelGradient(Threaded):
         units = iter(list(zip(self._units, self._blocks, strict=True)))
 
         def work(thread: int) -> None:
-            for (unit, correlation), blocks in units:
+            for (unit, columns), blocks in units:
                 target = unit.of(gradient, self._layer.groups)
-                self._sum(unit, correlation, blocks, target, self._scratch[thread])
+                self._sum(unit, columns, blocks, target, self._scratch[thread])
 
         in_threads(work, self._threads)
 
     def _share_blocks(self, gradient: Array) -> None:
         """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""
-        (((unit, correlation),), (blocks,)) = self._units, self._blocks
+        (((unit, columns),), (blocks,)) = self._units, self._blocks
         threads = min(self._threads, len(blocks))
         whole = unit.of(gradient, self._layer.groups)
         sums = [whole]
@@ -242,27 +262,27 @@ class KernelGradient(Threaded):
 
         def work(thread: int) -> None:
             mine = blocks[thread::threads]
-            self._sum(unit, correlation, mine, sums[thread], self._scratch[thread])
+            self._sum(unit, columns, mine, sums[thread], self._scratch[thread])
 
         in_threads(work, threads)
         for other in sums[1:]:
             whole += other
 
     def _sum(
-        self, unit: Unit, c: Correlation, blocks: Sequence[Block], target: Array, scratch: Scratch
+        self, unit: Unit, columns: Columns, blocks: Sequence[Block], target: Array, scratch: Scratch
     ) -> None:
         """Writes into `target` (kh, kw, channels of a group, groups, filters of a group)."""
-        each = target.shape[4]
+        c, each = columns.correlation, target.shape[4]
         for index, block in enumerate(blocks):
-            columns = Columns(c).gather(self._x, block, scratch)
+            gathered = columns.gather(self._x, block, scratch)
             error = self._error[block.first : block.last, block.row : block.end]
             grouped = by_group(error, self._layer.groups)[unit.groups]
             if self._is_dense:
                 total = target.reshape(c.terms, each)
-                self._sums.add(columns[0], grouped[0], total, scratch, is_first=index == 0)
+                self._sums.add(gathered[0], grouped[0], total, scratch, is_first=index == 0)
                 continue
             product = scratch.array("product", c.groups, c.terms, each)
-            np.matmul(columns.transpose(0, 2, 1), grouped, out=product)
+            self._matmul(gathered.transpose(0, 2, 1), grouped, out=product)
             parts = product.reshape(c.groups, *target.shape[:3], each).transpose(1, 2, 3, 0, 4)
             if index == 0:
                 target[...] = parts

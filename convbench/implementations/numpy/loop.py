@@ -143,16 +143,17 @@ class PreparedLoop:
     def __init__(self, layer: Layer, pass_: Pass) -> None:
         self._layer = layer
         self._pass = pass_
-        padded = layer.pads != ((0, 0), (0, 0))
-        steps = {
-            Pass.FORWARD: ("pad the input", "multiply windows by the kernel and sum"),
+        is_padded = layer.pads != ((0, 0), (0, 0))
+        before, sums, after = {
+            Pass.FORWARD: (("pad the input",), "multiply windows by the kernel and sum", ()),
             Pass.INPUT_GRADIENT: (
+                (),
                 "multiply errors by the kernel, add into windows",
-                "cut the pads",
+                ("cut the pads",),
             ),
-            Pass.KERNEL_GRADIENT: ("pad the input", "multiply inputs by errors and sum"),
+            Pass.KERNEL_GRADIENT: (("pad the input",), "multiply inputs by errors and sum", ()),
         }[pass_]
-        inside = tuple(step for step in steps if padded or "pad" not in step)
+        inside = (*before, sums, *after) if is_padded else (sums,)
         if layer.use_bias and pass_ is Pass.FORWARD:
             inside += ("add the bias",)
         self.ledger = Ledger(inside, ("copy of the operands into NCHW",))

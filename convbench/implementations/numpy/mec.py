@@ -12,11 +12,13 @@ several output columns (`lowered.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.implementations.contract import Stage
 from convbench.implementations.numpy.shared.columns import BIAS_IN_KERNEL, MAX_BYTES, ONES_TERMS
 from convbench.implementations.numpy.shared.correlation import Block, Correlation, Phase, phases
 from convbench.implementations.numpy.shared.cost import START_S, moved_s, product_s
@@ -106,6 +108,9 @@ def _phase(layer: Layer) -> tuple[Phase, Correlation]:
 class Correlating:
     """A correlation whose output rows lie side by side, block by block."""
 
+    _matmul = np.matmul
+    _add_bias = staticmethod(add_bias)
+
     def __init__(
         self,
         correlation: Correlation,
@@ -125,6 +130,12 @@ class Correlating:
             self._lowered.reserve(memory)
         self.call_bytes = self._lowered.call_bytes
 
+    def stages(self) -> Iterator[Stage]:
+        yield from self._lowered.stages()
+        yield Stage("product", "product", self, "_matmul")
+        yield Stage("reorder", "copy", self._lowered, "matrix")
+        yield Stage("bias", "arithmetic", self, "_add_bias")
+
     def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
         """Writes into `output` (batch, rows, columns, filters); `kernel` as of a layer."""
         lowered = self._lowered
@@ -138,9 +149,9 @@ class Correlating:
             for block in blocks:
                 windows = lowered.windows(x, block, self._scratch[thread])
                 part = slice(block.first, block.last), slice(block.row, block.end)
-                np.matmul(windows.transpose(1, 0, 2, 3), matrix, out=strips[part])
+                self._matmul(windows.transpose(1, 0, 2, 3), matrix, out=strips[part])
                 if bias is not None:
-                    add_bias(output[part], bias)
+                    self._add_bias(output[part], bias)
 
         in_threads(work, len(self._scratch))
 
@@ -157,6 +168,9 @@ class Forward(Threaded):
         super().__init__(layer, threads, pad, LOWER, "a product a row", bias)
         self._correlating = Correlating(c, self._scratch, has_ones=has_ones)
         self.call_bytes = self._correlating.call_bytes
+
+    def stages(self) -> Iterator[Stage]:
+        return self._correlating.stages()
 
     def run(self) -> object:
         layer = self._layer
@@ -175,6 +189,9 @@ class InputGradient(Threaded):
         self._correlating = Correlating(c, self._scratch, is_flipped=True)
         self.call_bytes = self._correlating.call_bytes
 
+    def stages(self) -> Iterator[Stage]:
+        return self._correlating.stages()
+
     def run(self) -> object:
         layer = self._layer
         gradient = self.result(layer.batch_size, *layer.input_shape)
@@ -187,6 +204,8 @@ class LoweredSums(Threaded):
     """The same backwards: products of output rows are added to the stretches that their windows
     are of what is lowered, and then the kernel's columns to the columns that they met.
     """
+
+    _matmul = np.matmul
 
     def __init__(self, layer: Layer, threads: int) -> None:
         super().__init__(
@@ -209,10 +228,14 @@ class LoweredSums(Threaded):
             scratch.array("lowered", width, self._height, self._run)
             scratch.array("product", self._rows, width, c.terms)
 
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("product", "product", self, "_matmul")
+        yield Stage("reorder", "copy", self, "_transposed_kernel")
+
     def run(self) -> object:
         layer = self._layer
         gradient = self.result(layer.batch_size, *layer.input_shape)
-        kernel = np.ascontiguousarray(self._kernel.reshape(-1, layer.filters).T)
+        kernel = self._transposed_kernel()
         images = iter(range(layer.batch_size))
 
         def work(thread: int) -> None:
@@ -224,6 +247,10 @@ class LoweredSums(Threaded):
         in_threads(work, self._threads)
         return gradient
 
+    def _transposed_kernel(self) -> Array:
+        """(filters, terms), C-contiguous."""
+        return np.ascontiguousarray(self._kernel.reshape(-1, self._layer.filters).T)
+
     def _lowered(self, error: Array, kernel: Array, scratch: Scratch) -> Array:
         """(output columns, padded rows, kernel columns, channels) of an image."""
         c = self._c
@@ -233,7 +260,7 @@ class LoweredSums(Threaded):
         for first in range(0, height, self._rows):
             last = min(first + self._rows, height)
             products = scratch.array("product", (last - first) * width, c.terms)
-            np.matmul(error[first:last].reshape(-1, c.filters), kernel, out=products)
+            self._matmul(error[first:last].reshape(-1, c.filters), kernel, out=products)
             for row, product in enumerate(products.reshape(-1, width, c.terms), first):
                 top = row * c.strides[0]
                 stretch = lowered[:, top : top + c.kernel_size[0]]
@@ -264,6 +291,8 @@ class LoweredSums(Threaded):
 class KernelGradient(Threaded):
     """The windows of an output row of all images, transposed, times its output gradient; summed."""
 
+    _matmul = np.matmul
+
     def __init__(self, layer: Layer, threads: int) -> None:
         c = self._c = Correlation.of(layer)
         pad = "pad the block's images" if c.is_padded else ""
@@ -281,6 +310,10 @@ class KernelGradient(Threaded):
             scratch.array("errors", size.rows, size.images, c.output_size[1], c.filters)
             scratch.array("products", size.rows, terms, filters)
             self._sums(scratch)
+
+    def stages(self) -> Iterator[Stage]:
+        yield from self._lowered.stages()
+        yield Stage("product", "product", self, "_matmul")
 
     def _sums(self, scratch: Scratch) -> tuple[Array, Array]:
         """That of a block, and that of all blocks."""
@@ -319,7 +352,7 @@ class KernelGradient(Threaded):
         error = self._error[block.first : block.last, block.row : block.end]
         errors[...] = error.transpose(1, 0, 2, 3)
         products = scratch.array("products", rows, terms, lowered.filters)
-        np.matmul(
+        self._matmul(
             windows.reshape(rows, -1, terms).transpose(0, 2, 1),
             errors.reshape(rows, -1, lowered.filters),
             out=products,

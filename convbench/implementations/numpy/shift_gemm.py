@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.implementations.contract import Stage
 from convbench.implementations.numpy.shared.correlation import (
     Block,
     BlockSize,
@@ -143,8 +145,31 @@ class Rows:
         return slab
 
 
+def copies(c: Correlation, positions: int, scratch: Scratch) -> Array:
+    return scratch.array("copies", *c.kernel_size, c.channels, positions)
+
+
+def copied_shifts(c: Correlation, shifts: Rows, rows: Array, scratch: Scratch) -> Array:
+    """(terms, positions): for each kernel position and channel, the input from its shift on."""
+    length = math.prod(rows.shape[:3]) - shifts.last
+    step = rows.itemsize
+    column = c.channels * step
+    shifted = np.ndarray(
+        (*c.kernel_size, c.channels, length),
+        rows.dtype,
+        buffer=rows,
+        strides=(shifts.down * column, shifts.right * column, step, column),
+    )
+    memory = copies(c, length, scratch)
+    memory[...] = shifted
+    return memory.reshape(c.terms, length)
+
+
 class Shifting(ABC):
     """One correlation with strides of 1, block by block; a subclass for each way to add up."""
+
+    _multiply: Callable[..., object] = staticmethod(multiply)
+    _add_bias = staticmethod(add_bias)
 
     def __init__(self, correlation: Correlation, scratch: list[Scratch]) -> None:
         c = self._c = correlation
@@ -157,6 +182,12 @@ class Shifting(ABC):
         for memory in scratch:
             memory.array("slab", images, rows, width, channels)
             self._reserve(images * rows * width, memory)
+
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("gather", "copy", self._rows, "of")
+        yield Stage("product", "product", self, "_multiply")
+        yield Stage("scatter", "arithmetic", self, "_summed")
+        yield Stage("bias", "arithmetic", self, "_add_bias")
 
     def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
         """Writes into `output`, a view (batch, rows, columns, filters).
@@ -174,7 +205,7 @@ class Shifting(ABC):
                 target = output[block.first : block.last, block.row : block.end]
                 target[...] = found[:, : target.shape[1], : target.shape[2]]
                 if bias is not None:
-                    add_bias(target, bias)
+                    self._add_bias(target, bias)
 
         in_threads(work, len(self._scratch))
 
@@ -218,15 +249,17 @@ class ProductAPosition(Shifting):
             shift = p * shifts.down + q * shifts.right
             met = flat[shift : shift + length]
             if shift == 0:
-                multiply(met, matrix[p, q], out=total[:length])
+                self._multiply(met, matrix[p, q], out=total[:length])
             else:
-                multiply(met, matrix[p, q], out=product)
+                self._multiply(met, matrix[p, q], out=product)
                 total[:length] += product
         return total.reshape(*rows.shape[:3], -1)
 
 
 class ShiftedSum(Shifting):
     """Few filters: one product for all kernel positions, then a sum over shifted runs of it."""
+
+    _multiply = np.matmul
 
     def _elements_a_position(self) -> int:
         return self._c.filters * (1 + math.prod(self._c.kernel_size))
@@ -243,7 +276,7 @@ class ShiftedSum(Shifting):
         flat = rows.reshape(-1, c.channels)
         positions, length = len(flat), len(flat) - shifts.last
         product = scratch.array("product", len(matrix), positions)
-        np.matmul(matrix, flat.T, out=product)
+        self._multiply(matrix, flat.T, out=product)
         of_position, step = c.filters * positions, product.itemsize
         down, right = c.kernel_size[1] * of_position + shifts.down, of_position + shifts.right
         shifted = np.ndarray(
@@ -260,6 +293,12 @@ class ShiftedSum(Shifting):
 class ShiftedCopies(Shifting):
     """Few channels: the input once for each kernel position, then one product."""
 
+    _copied_shifts = staticmethod(copied_shifts)
+
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("gather", "copy", self, "_copied_shifts")
+        yield from super().stages()
+
     def _elements_a_position(self) -> int:
         return math.prod(self._c.kernel_size) * self._c.channels + self._c.filters
 
@@ -271,30 +310,10 @@ class ShiftedCopies(Shifting):
         return np.ascontiguousarray(kernel).reshape(-1, self._c.filters)
 
     def _summed(self, rows: Array, matrix: Array, scratch: Scratch) -> Array:
-        shifted = copied_shifts(self._c, self._rows, rows, scratch)
+        shifted = self._copied_shifts(self._c, self._rows, rows, scratch)
         total = scratch.array("sum", math.prod(rows.shape[:3]), self._c.filters)
-        multiply(shifted.T, matrix, out=total[: shifted.shape[1]])
+        self._multiply(shifted.T, matrix, out=total[: shifted.shape[1]])
         return total.reshape(*rows.shape[:3], -1)
-
-
-def copies(c: Correlation, positions: int, scratch: Scratch) -> Array:
-    return scratch.array("copies", *c.kernel_size, c.channels, positions)
-
-
-def copied_shifts(c: Correlation, shifts: Rows, rows: Array, scratch: Scratch) -> Array:
-    """(terms, positions): for each kernel position and channel, the input from its shift on."""
-    length = math.prod(rows.shape[:3]) - shifts.last
-    step = rows.itemsize
-    column = c.channels * step
-    shifted = np.ndarray(
-        (*c.kernel_size, c.channels, length),
-        rows.dtype,
-        buffer=rows,
-        strides=(shifts.down * column, shifts.right * column, step, column),
-    )
-    memory = copies(c, length, scratch)
-    memory[...] = shifted
-    return memory.reshape(c.terms, length)
 
 
 def shifting(correlation: Correlation, scratch: list[Scratch]) -> Shifting:
@@ -318,6 +337,9 @@ class Forward(Threaded):
         if isinstance(self._shifting, ShiftedSum):
             self.call_bytes = math.prod(layer.kernel_shape) * layer.itemsize
 
+    def stages(self) -> Iterator[Stage]:
+        return self._shifting.stages()
+
     def run(self) -> object:
         layer = self._layer
         output = self.result(layer.batch_size, *layer.output_shape)
@@ -337,6 +359,11 @@ class InputGradient(Threaded):
             if (c := phase.correlation) and not isinstance(way, ProductAPosition)
         ]
         self.call_bytes = max(small, default=0)
+
+    def stages(self) -> Iterator[Stage]:
+        for _, way in self._phases:
+            if way is not None:
+                yield from way.stages()
 
     def _shifting(self, phase: Phase) -> Shifting | None:
         c = phase.correlation
@@ -358,6 +385,9 @@ class InputGradient(Threaded):
 class KernelGradient(Threaded):
     """Shifted copies times the output gradient, with zeros where there is no output."""
 
+    _copied_shifts = staticmethod(copied_shifts)
+    _matmul = np.matmul
+
     def __init__(self, layer: Layer, threads: int) -> None:
         super().__init__(
             layer, threads, "copy padded rows", "copy errors between zeros", "matrix product"
@@ -374,6 +404,11 @@ class KernelGradient(Threaded):
             scratch.array("errors", *shape[:3], c.filters)
             self._sums(scratch)
 
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("gather", "copy", self._rows, "of")
+        yield Stage("gather", "copy", self, "_copied_shifts")
+        yield Stage("product", "product", self, "_matmul")
+
     def _sums(self, scratch: Scratch) -> tuple[Array, Array]:
         """The product of a block, and the sum of all blocks."""
         shape = self._c.terms, self._c.filters
@@ -388,12 +423,12 @@ class KernelGradient(Threaded):
             product, total = self._sums(scratch)
             for index, block in enumerate(self._blocks[thread::threads]):
                 rows = self._rows.of(self._x, block, scratch)
-                shifted = copied_shifts(self._c, self._rows, rows, scratch)
+                shifted = self._copied_shifts(self._c, self._rows, rows, scratch)
                 errors = self._errors(block, rows.shape, scratch)[: shifted.shape[1]]
                 if index == 0:
-                    np.matmul(shifted, errors, out=total)
+                    self._matmul(shifted, errors, out=total)
                 else:
-                    total += np.matmul(shifted, errors, out=product)
+                    total += self._matmul(shifted, errors, out=product)
 
         in_threads(work, threads)
         gradient = self._sums(self._scratch[0])[1].copy()

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.implementations.contract import Stage
 from convbench.implementations.numpy.shared.correlation import (
     Block,
     BlockSize,
@@ -228,7 +229,7 @@ class Tiles:
             scratch.array("slab", *slab_shape(c, size))
 
 
-class Stage(NamedTuple):
+class TileStage(NamedTuple):
     """Blocks of tile rows that are transformed and multiplied together."""
 
     blocks: list[tuple[Block, slice]]  # and which of the stage's tiles are a block's
@@ -299,15 +300,19 @@ class PreparedWinograd(Threaded):
         # A stage of one thread is one block: each call of NumPy takes the interpreter's lock.
         budget = TILES_BYTES if len(self._teams) == 1 else self._stage_bytes // 2
         self._size = block_size(grid, row, budget, 2 * self._threads)
-        self._stages = list(self._in_stages())
+        self._tile_stages = list(self._in_stages())
         for scratch in self._scratch:
             self._inputs.reserve(self._size, scratch)
-        most = max(stage.tiles for stage in self._stages)
+        most = max(stage.tiles for stage in self._tile_stages)
         for team in self._teams:
             team.shared.array("inputs", self._elements * most * c.channels)
             team.shared.array("outputs", self._elements * most * c.filters)
 
-    def _in_stages(self) -> Iterator[Stage]:
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("gather", "copy", self._inputs, "gather")
+        yield Stage("transform", "arithmetic", self, "_transformed")
+
+    def _in_stages(self) -> Iterator[TileStage]:
         """Whole blocks, as many as the bytes of a stage hold, and something for every team."""
         grid, c = self._inputs.correlation, self._c
         across = grid.output_size[1]
@@ -318,22 +323,22 @@ class PreparedWinograd(Threaded):
         for block in self._size.blocks(self._inputs.correlation):
             more = (block.last - block.first) * (block.end - block.row) * across
             if blocks and tiles + more > most:
-                yield Stage(blocks, tiles)
+                yield TileStage(blocks, tiles)
                 blocks, tiles = [], 0
             blocks.append((block, slice(tiles, tiles + more)))
             tiles += more
-        yield Stage(blocks, tiles)
+        yield TileStage(blocks, tiles)
 
     def _memory(self) -> list[Scratch]:
         shared = (team.shared for team in (*self._teams, self._everybody))
         return [*self._scratch, *shared]
 
-    def _in_teams(self, stage: Callable[[Stage, Team], None]) -> None:
+    def _in_teams(self, stage: Callable[[TileStage, Team], None]) -> None:
         """Which stages a team does is fixed, so that a call repeats itself to the last bit."""
         teams = self._teams
 
         def some(index: int) -> None:
-            for each in self._stages[index :: len(teams)]:
+            for each in self._tile_stages[index :: len(teams)]:
                 stage(each, teams[index])
 
         if len(teams) == 1:
@@ -342,7 +347,7 @@ class PreparedWinograd(Threaded):
             in_threads(some, len(teams))
 
     def _transformed(
-        self, stage: Stage, team: Team, x: Array, tiles: Tiles, matrix: Array, name: str
+        self, stage: TileStage, team: Team, x: Array, tiles: Tiles, matrix: Array, name: str
     ) -> Array:
         """(elements, tiles, channels) of a stage: the matrix times each tile of `x`."""
         channels = tiles.correlation.channels
@@ -359,6 +364,8 @@ class PreparedWinograd(Threaded):
 
 class Correlating(PreparedWinograd):
     """The passes whose result is an image; `flipped` for the input gradient."""
+
+    _multiply = staticmethod(multiply)
 
     def __init__(
         self,
@@ -389,18 +396,24 @@ class Correlating(PreparedWinograd):
         for scratch in self._scratch:
             scratch.array("result", self._step**2 * tiles * c.filters)
 
+    def stages(self) -> Iterator[Stage]:
+        yield from super().stages()
+        yield Stage("transform", "arithmetic", self, "_transformed_kernel")
+        yield Stage("scatter", "arithmetic", self, "_write")
+        yield Stage("product", "product", self, "_multiply")
+
     def run(self) -> object:
         c = self._c
         output = self.result(c.batch_size, *c.output_size, c.filters)
         kernel = self._transformed_kernel()
         x = self._error if self._flipped else self._x
 
-        def one(stage: Stage, team: Team) -> None:
+        def one(stage: TileStage, team: Team) -> None:
             inputs = self._transformed(stage, team, x, self._inputs, self._transforms.b, "inputs")
             products = team.shared.array("outputs", self._elements, stage.tiles, c.filters)
 
             def multiplied(part: slice, _: Scratch) -> None:
-                multiply(inputs[part], kernel[part], out=products[part])
+                self._multiply(inputs[part], kernel[part], out=products[part])
 
             def finish(item: tuple[Block, slice], scratch: Scratch) -> None:
                 self._write(output, products, *item, scratch)
@@ -461,6 +474,8 @@ class Correlating(PreparedWinograd):
 
 
 class KernelGradient(PreparedWinograd):
+    _matmul = np.matmul
+
     def __init__(
         self, layer: Layer, correlation: Correlation, threads: int, transforms: Matrices
     ) -> None:
@@ -479,11 +494,16 @@ class KernelGradient(PreparedWinograd):
         self._outputs = Tiles.of(outputs, self._step, self._step)
         for scratch in self._scratch:
             self._outputs.reserve(self._size, scratch)
-            if len(self._stages) > len(self._teams):
+            if len(self._tile_stages) > len(self._teams):
                 most = max(part.stop - part.start for part in self._teams[0].parts(self._elements))
                 scratch.array("product", most, c.channels, c.filters)
         for team in self._teams:
             self._sums(team)
+
+    def stages(self) -> Iterator[Stage]:
+        yield from super().stages()
+        yield Stage("gather", "copy", self._outputs, "gather")
+        yield Stage("product", "product", self, "_matmul")
 
     def _sums(self, team: Team) -> Array:
         return team.shared.array("sums", self._elements, self._c.channels, self._c.filters)
@@ -491,7 +511,7 @@ class KernelGradient(PreparedWinograd):
     def run(self) -> object:
         transposed = np.ascontiguousarray(self._transforms.a.T)
 
-        def one(stage: Stage, team: Team) -> None:
+        def one(stage: TileStage, team: Team) -> None:
             inputs = self._transformed(
                 stage, team, self._x, self._inputs, self._transforms.b, "inputs"
             )
@@ -499,21 +519,21 @@ class KernelGradient(PreparedWinograd):
                 stage, team, self._error, self._outputs, transposed, "outputs"
             )
             sums = self._sums(team)
-            is_first = stage in self._stages[: len(self._teams)]
+            is_first = stage in self._tile_stages[: len(self._teams)]
 
             def summed(part: slice, scratch: Scratch) -> None:
                 transposed = inputs[part].transpose(0, 2, 1)
                 if is_first:
-                    np.matmul(transposed, errors[part], out=sums[part])
+                    self._matmul(transposed, errors[part], out=sums[part])
                     return
                 product = scratch.array("product", *sums[part].shape)
-                sums[part] += np.matmul(transposed, errors[part], out=product)
+                sums[part] += self._matmul(transposed, errors[part], out=product)
 
             team.deal(team.parts(self._elements), summed)
 
         self._in_teams(one)
         sums = self._sums(self._teams[0])
-        for other in self._teams[1 : len(self._stages)]:
+        for other in self._teams[1 : len(self._tile_stages)]:
             sums += self._sums(other)
         gradient = self.result(*self._layer.kernel_shape).reshape(9, -1)
         matrix, flat = np.ascontiguousarray(self._transforms.g.T), sums.reshape(self._elements, -1)

@@ -7,7 +7,16 @@ from collections.abc import Iterator, Sequence
 from convbench.problem.unsupported import Unsupported
 from convbench.report.views import scale
 from convbench.report.views.table import Note
-from convbench.results.model import Cell, Example, Explanation, Part, Raised, ResultFile, kind
+from convbench.results.model import (
+    Cell,
+    Example,
+    Explanation,
+    MistakeKind,
+    Part,
+    Raised,
+    RemarkKind,
+    ResultFile,
+)
 
 MAX_LAYERS = 4
 MAX_SAID = 12
@@ -35,9 +44,9 @@ def _wrong(
     implementation: str, pass_: Part, cells: Sequence[Cell], beside_rows: bool
 ) -> Iterator[Note]:
     wrong = [cell for cell in cells if cell.status == "wrong"]
-    groups: dict[str, list[Cell]] = {}
+    groups: dict[tuple[MistakeKind, ...], list[Cell]] = {}
     for cell in wrong:
-        groups.setdefault(_kind(cell), []).append(cell)
+        groups.setdefault(_kinds(cell), []).append(cell)
     for group in sorted(groups.values(), key=len, reverse=True):
         explanation = _explanation(group)
         if beside_rows and explanation is None:
@@ -55,9 +64,10 @@ def _wrong(
         )
 
 
-def _kind(cell: Cell) -> str:
+def _kinds(cell: Cell) -> tuple[MistakeKind, ...]:
+    """What the cells of one note have in common; nothing where a cell has no explanation."""
     explanation = cell.agreement.explanation if cell.agreement else None
-    return kind(explanation.sentence) if explanation else ""
+    return explanation.kinds if explanation else ()
 
 
 def _explanation(group: Sequence[Cell]) -> Explanation | None:
@@ -119,12 +129,14 @@ def _crashed(implementation: str, cells: Sequence[Cell], beside_rows: bool) -> I
 
 
 def _remarks(implementation: str, cells: Sequence[Cell]) -> Iterator[Note]:
-    """Each remark once, with the first cell that it was made of."""
-    seen: set[str] = set()
+    """A remark of each kind, with the first cell that it was made of."""
+    seen: set[RemarkKind] = set()
     for cell in cells:
-        for remark in cell.agreement.remarks if cell.agreement else ():
-            if kind(remark) not in seen:
-                seen.add(kind(remark))
+        if cell.agreement is None:
+            continue
+        for kind, remark in zip(cell.agreement.remark_kinds, cell.agreement.remarks, strict=True):
+            if kind not in seen:
+                seen.add(kind)
                 yield Note(f"{implementation} ({cell.layer} {cell.pass_}): {remark}", "warning")
 
 

@@ -155,7 +155,7 @@ def _call_outs(diff: Diff, names: tuple[str, ...]) -> Iterator[Note]:
     for index, (name, found) in enumerate(zip(names[1:], diff.differences, strict=True)):
         of = f"warning: {name} against {names[0]}: "
         if found.incomparable:
-            what = ", ".join(reason.partition(":")[0] for reason in found.incomparable)
+            what = ", ".join(found.not_alike)
             yield Note(f"{of}not the same {what}: a change need not be the code's", "warning")
         if found.other_geometry:
             layers = ", ".join(found.other_geometry)

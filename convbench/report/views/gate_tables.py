@@ -11,6 +11,7 @@ from convbench.report.views import deviation_words, scale
 from convbench.report.views.resolution_notes import resolution_notes, twins_notes
 from convbench.report.views.run_checks import cell_check
 from convbench.report.views.run_notes import facts
+from convbench.report.views.run_tables import PASS_HEADINGS
 from convbench.report.views.table import (
     MISSING,
     Check,
@@ -28,7 +29,7 @@ from convbench.report.views.table import (
     text,
 )
 from convbench.report.views.table import Outcome as CheckOutcome
-from convbench.results.model import Cell, ResultFile
+from convbench.results.model import Cell, Part, ResultFile
 from convbench.suites.suite import FASTEST_KERAS
 
 _TONES: dict[Outcome, Tone] = {
@@ -39,6 +40,9 @@ _TONES: dict[Outcome, Tone] = {
     "incomparable": "bad",
 }
 _SHORT_OUTCOMES: dict[Outcome, str] = {"inconclusive": "inconcl.", "incomparable": "incompar."}
+_SHORT_PASSES: dict[Part, str] = {
+    pass_: short for pass_, (_, short) in PASS_HEADINGS.items() if pass_ and short
+}
 _WORST_FIRST: tuple[Outcome, ...] = (
     "incomparable",
     "regressed",
@@ -128,7 +132,7 @@ def _percentage(part: float) -> str:
 def _row(verdict: Verdict) -> Row:
     question, evidence = verdict.question, verdict.evidence
     values = (
-        text(_where(question.subject), short=_where(question.subject).replace("gradient", "grad")),
+        text(_where(question.subject), short=_where(question.subject, is_short=True)),
         text(verdict.outcome, _TONES[verdict.outcome], _SHORT_OUTCOMES.get(verdict.outcome)),
         _figure(question, question.found),
         _figure(question, question.limit),
@@ -138,9 +142,13 @@ def _row(verdict: Verdict) -> Row:
     return Row(values, remark)
 
 
-def _where(subject: Subject) -> str:
+def _where(subject: Subject, is_short: bool = False) -> str:
+    """The layer and the pass, which can be said in fewer characters."""
     layer = "geometric mean" if subject.layer is None else subject.layer
-    return f"{layer} {subject.pass_ or 'all passes'}"
+    if subject.pass_ is None:
+        return f"{layer} all passes"
+    short = _SHORT_PASSES.get(subject.pass_, subject.pass_)
+    return f"{layer} {short if is_short else subject.pass_}"
 
 
 def _figure(question: Question, figure: float | None) -> Value:

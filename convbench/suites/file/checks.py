@@ -37,6 +37,7 @@ from convbench.suites.file.messages import (
 )
 from convbench.suites.file.places import Document
 from convbench.suites.file.values import image, layer_values
+from convbench.suites.suite import COMPOSITES, REPETITIONS
 
 Items = list[tuple[int, str]]
 
@@ -115,8 +116,8 @@ def _own_code(document: Document, i: int, entry: dict[str, Any], folder: Path) -
     if expected := expected or _expected_here(entry["code"], code):
         text = f"found {quoted(entry['code'])}, expected {expected}"
         document.problem((*keys, "code"), text)
-    if entry.get("name") in REGISTRY:
-        text = f"found {quoted(name)}, which is an implementation of convbench, expected another"
+    if "name" in entry and (taken := _taken(name)):
+        text = f"found {quoted(name)}, which is {taken}, expected another"
         document.problem((*keys, "name"), text)
     for key in ("layout", "output_layout", "kernel_layout"):
         axes = KERNEL_AXES if key == "kernel_layout" else ACTIVATION_AXES
@@ -134,6 +135,17 @@ def _own_code(document: Document, i: int, entry: dict[str, Any], folder: Path) -
         output_layout=entry.get("output_layout", ""),
         passes={Pass(pass_): text.strip() for pass_, text in entry.get("passes", {}).items()},
     )
+
+
+def _taken(name: str) -> str:
+    """What a name stands for already, so that the user's own code cannot have it."""
+    if name in REGISTRY:
+        return "an implementation of convbench"
+    if name in COMPOSITES:
+        return "what convbench calls several implementations together"
+    if name.endswith(REPETITIONS):
+        return "what convbench calls the repetition of another implementation"
+    return ""
 
 
 def _expected_here(name: str, seen: str) -> str:
@@ -184,7 +196,7 @@ def layers(document: Document) -> list[Layer]:
         try:
             result.append(_layer({"name": f"layer{i + 1}", **given}))
         except LayerError as error:
-            key, _, text = error.message.partition(": ")
+            key, text = error.key, error.problem
             if key in entry or key not in defaults:
                 document.problem(("layers", i, key), text)
             else:

@@ -12,6 +12,9 @@ from convbench.problem.layer import Pass
 from convbench.suites.file.document import MAX_INTEGER, Keys, Kind
 from convbench.suites.suite import DEFAULT_IMPLEMENTATIONS, FASTEST_KERAS
 
+_NAMES_ALONE = ("relu", "flatten")
+"""Layers of a network that have no keys."""
+
 EXPECTED = {
     "suite": "a mapping of keys such as layers and implementations",
     "network": "a mapping of keys such as input_shape and layers",
@@ -19,7 +22,7 @@ EXPECTED = {
     "conv2d": "a mapping such as {filters: 8, kernel_size: 3}",
     "dense": "a mapping such as {units: 10}",
     "max_pooling2d": "a mapping such as {pool_size: 2}, or the name alone",
-    **dict.fromkeys(("relu", "flatten"), "no keys; write the name alone, without a colon"),
+    **dict.fromkeys(_NAMES_ALONE, "no keys; write the name alone, without a colon"),
     "max_pooling2d padding": "valid or same",
     "optimizer": "sgd, adam, or a mapping such as {name: sgd, momentum: 0.9}",
     "optimizer name": "sgd or adam",
@@ -83,6 +86,12 @@ _TEXT_KEYS = (
     *("name", "layers name", "layer", "description"),
     *("environment[]", "implementations[]", "passes[]"),
 )
+_NUMBER_KEYS = (
+    *("learning_rate", "epsilon", "beta_1", "beta_2", "momentum", "at_least", "per_cent_of_peak"),
+    *("read", "merged", "provenance[]"),
+)
+"""Keys whose values may be any number, and not only an integer or a text."""
+
 SHORTER = {
     "suite": "write the layers out, and what they share under defaults",
     "rules file": "write the rules out",
@@ -159,7 +168,7 @@ def wrong_value(keys: Keys, node: yaml.Node, kind: Kind) -> str:
     if field in _TEXT_KEYS:
         if scalar in ("int", "float", "bool"):
             remedy = f'; write it in quotes: "{shown(node.value)}"'
-    elif scalar == "null" and "write the name alone" not in EXPECTED[field]:
+    elif scalar == "null" and field not in _NAMES_ALONE:
         remedy = "; give it a value, or remove the key"
     elif scalar == "str":
         remedy = _remedy(node.value, field, kind)
@@ -175,7 +184,7 @@ def _remedy(text: str, field: str, kind: Kind) -> str:
         return f"; did you mean {close[0]}?" if close else ""
     if _needs_no_quotes(text):
         return "; remove the quotes"
-    if "number" in EXPECTED[field] and _EXPONENT.fullmatch(text):
+    if field in _NUMBER_KEYS and _EXPONENT.fullmatch(text):
         return f"; write {yaml.safe_dump(float(text)).split()[0]}"  # 1e-3 is text in YAML 1.1
     return ""
 

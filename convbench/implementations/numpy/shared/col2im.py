@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.implementations.contract import Stage
 from convbench.implementations.numpy.shared.columns import MAX_BYTES, by_group
 from convbench.implementations.numpy.shared.correlation import Correlation, block_size
 from convbench.implementations.numpy.shared.products import multiply
@@ -68,6 +69,8 @@ def is_by_position(layer: Layer) -> bool:
 class ColumnSums(Threaded):
     """The input gradient by products into columns, which are added up where windows overlap."""
 
+    _multiply = staticmethod(multiply)
+
     def __init__(self, layer: Layer, threads: int) -> None:
         super().__init__(
             layer,
@@ -86,6 +89,11 @@ class ColumnSums(Threaded):
         self._met_across = self._met(1, 0, c.output_size[1])
         for memory in self._scratch:
             memory.array("columns", self._size.images * self._size.rows * c.output_size[1] * width)
+
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("product", "product", self, "_multiply")
+        yield Stage("scatter", "arithmetic", self, "_add")
+        yield Stage("reorder", "copy", self, "_contiguous")
 
     def run(self) -> object:
         layer, c = self._layer, self._c
@@ -143,16 +151,19 @@ class ColumnSums(Threaded):
             columns = scratch.array("columns", c.groups, errors.shape[1], each)
             kernel = self._kernel.reshape(*c.kernel_size, each, c.groups, -1)
             for tap in taps:
-                multiply(errors, kernel[tap].transpose(1, 2, 0), out=columns)
+                self._multiply(errors, kernel[tap].transpose(1, 2, 0), out=columns)
                 yield tap, columns.reshape(c.groups, *shape, each).transpose(1, 2, 3, 0, 4)
         elif has_long_runs(self._layer):
             columns = scratch.array("columns", len(taps), errors.shape[1], each)
             by_tap = self._kernel.reshape(len(taps), each, -1).transpose(0, 2, 1)
-            multiply(errors, np.ascontiguousarray(by_tap), out=columns)
+            self._multiply(errors, self._contiguous(by_tap), out=columns)
             yield from zip(taps, columns.reshape(len(taps), *shape, 1, each), strict=True)
         else:
             columns = scratch.array("columns", c.groups, errors.shape[1], c.terms)
             by_terms = self._kernel.reshape(c.terms, c.groups, -1).transpose(1, 2, 0)
-            multiply(errors, by_terms, out=columns)
+            self._multiply(errors, by_terms, out=columns)
             parts = columns.reshape(c.groups, *shape, len(taps), each).transpose(4, 1, 2, 3, 0, 5)
             yield from zip(taps, parts, strict=True)
+
+    def _contiguous(self, kernel: Array) -> Array:
+        return np.ascontiguousarray(kernel)

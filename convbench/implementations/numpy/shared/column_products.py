@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.implementations.contract import Stage
 from convbench.implementations.numpy.shared.columns import (
     MAX_BYTES,
     Columns,
@@ -78,6 +80,9 @@ def column_products(
 class ColumnProducts(ABC):
     """Allocates what its blocks need; runs, once or many times."""
 
+    _multiply = staticmethod(multiply)
+    _add_bias = staticmethod(add_bias)
+
     def __init__(self, correlation: Correlation, scratch: list[Scratch], size: BlockSize) -> None:
         self._c = correlation
         self._scratch = scratch
@@ -97,9 +102,12 @@ class ColumnProducts(ABC):
                 target = output[block.first : block.last, block.row : block.end]
                 self._write(target, x, kernel, block, self._scratch[thread])
                 if bias is not None:
-                    add_bias(target, bias)
+                    self._add_bias(target, bias)
 
         in_threads(work, len(self._scratch))
+
+    @abstractmethod
+    def stages(self) -> Iterator[Stage]: ...
 
     @abstractmethod
     def _reserve(self, size: BlockSize, scratch: Scratch) -> None: ...
@@ -127,6 +135,11 @@ class WholeWindows(ColumnProducts):
         size = columns_size(c, len(scratch), taken, has_product=not dense, has_ones=has_ones)
         super().__init__(c, scratch, size)
 
+    def stages(self) -> Iterator[Stage]:
+        yield from self._columns.stages()
+        yield Stage("product", "product", self, "_multiply")
+        yield Stage("bias", "arithmetic", self, "_add_bias")
+
     def _reserve(self, size: BlockSize, scratch: Scratch) -> None:
         c = self._c
         self._columns.reserve(size, scratch)
@@ -141,10 +154,10 @@ class WholeWindows(ColumnProducts):
         columns = self._columns.gather(x, block, scratch)
         if self._is_dense:
             for one, matrix, part in zip(columns, kernel, by_group(target, groups), strict=True):
-                multiply(one, matrix, out=part)
+                self._multiply(one, matrix, out=part)
             return
         product = scratch.array("product", groups, columns.shape[1], each)
-        multiply(columns, kernel, out=product)
+        self._multiply(columns, kernel, out=product)
         shape = target.shape
         parts = product.reshape(groups, *shape[:3], each).transpose(1, 2, 3, 0, 4)
         target.reshape(*shape[:3], groups, each)[...] = parts
@@ -153,6 +166,8 @@ class WholeWindows(ColumnProducts):
 class KernelRows(ColumnProducts):
     """A product for each kernel row, of columns that the rows share; see the module."""
 
+    _cut = staticmethod(cut)
+
     def __init__(self, c: Correlation, scratch: list[Scratch], dense: bool, taken: int) -> None:
         self._run = c.kernel_size[1] * c.channels
         size = self._size(c, len(scratch), dense, MAX_BYTES - taken)
@@ -160,6 +175,13 @@ class KernelRows(ColumnProducts):
         # positions are row after row, each of all images. Then sums are copied to the output.
         self._sums_apart = not dense or size.images > 1
         super().__init__(c, scratch, size)
+
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("pad", "copy", self, "_cut")
+        yield Stage("gather", "copy", self, "_gather")
+        yield Stage("product", "product", self, "_multiply")
+        yield Stage("scatter", "arithmetic", self, "_write")
+        yield Stage("bias", "arithmetic", self, "_add_bias")
 
     def _size(self, c: Correlation, parts: int, dense: bool, budget: int) -> BlockSize:
         height = c.output_size[0]
@@ -206,9 +228,9 @@ class KernelRows(ColumnProducts):
             met = columns[first : first + rows * line]
             part = matrix[p * self._run : (p + 1) * self._run]
             if p == 0:
-                multiply(met, part, out=total)
+                self._multiply(met, part, out=total)
             else:
-                multiply(met, part, out=product)
+                self._multiply(met, part, out=product)
                 total += product
         if self._sums_apart:
             target[...] = total.reshape(rows, images, width, filters).transpose(1, 0, 2, 3)
@@ -216,7 +238,7 @@ class KernelRows(ColumnProducts):
     def _gather(self, x: Array, block: Block, scratch: Scratch) -> Array:
         """(input rows * images * output columns, terms of a kernel row)."""
         c = self._c
-        found = cut(c, x, block, scratch)
+        found = self._cut(c, x, block, scratch)
         images, height, _, _ = slab_shape(c, block.size)
         image, row, column, _ = found.memory.strides
         columns = scratch.array("columns", height, images, c.output_size[1], self._run)

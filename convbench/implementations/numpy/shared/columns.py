@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.implementations.contract import Stage
 from convbench.implementations.numpy.shared.correlation import (
     Block,
     BlockSize,
@@ -83,6 +85,12 @@ class Columns:
     correlation: Correlation
     has_ones: bool = False
 
+    _cut = staticmethod(cut)
+
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("pad", "copy", self, "_cut")
+        yield Stage("gather", "copy", self, "gather")
+
     def reserve(self, size: BlockSize, scratch: Scratch) -> None:
         """Allocates what the largest block needs."""
         c = self.correlation
@@ -100,7 +108,7 @@ class Columns:
             rows = x[block.first : block.last, block.row : block.end]
             flat = rows.reshape(-1, x.shape[3])[:, c.first_channel : c.first_channel + c.channels]
             return flat.reshape(-1, c.groups, c.terms).transpose(1, 0, 2)
-        found = cut(c, x, block, scratch)
+        found = self._cut(c, x, block, scratch)
         view = windows(found, c, block)
         positions = math.prod(view.shape[1:4])
         columns = scratch.array("columns", c.groups, positions, c.terms + self.has_ones)

@@ -7,11 +7,13 @@ contributes is a run of a row of all images together, which is added to the sum 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.implementations.contract import Stage
 from convbench.implementations.numpy.shared.cost import moved_s, product_s
 from convbench.implementations.numpy.shared.products import multiply_wide
 from convbench.implementations.numpy.shared.scratch import Scratch
@@ -62,6 +64,8 @@ def images_innermost_s(layer: Layer) -> float:
 
 
 class ImagesInnermost(Threaded):
+    _multiply = staticmethod(multiply_wide)
+
     def __init__(self, layer: Layer, threads: int) -> None:
         super().__init__(
             layer, threads, "turn images innermost", "matrix product", "sums at shifts", "turn back"
@@ -72,6 +76,10 @@ class ImagesInnermost(Threaded):
         for scratch in self._scratch:
             for name, shape in self._shapes().items():
                 scratch.array(name, *shape, self._images)
+
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("product", "product", self, "_multiply")
+        yield Stage("scatter", "arithmetic", self, "_write")
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """Of scratch memory, but for the images."""
@@ -106,7 +114,7 @@ class ImagesInnermost(Threaded):
         )
         errors[...] = error.transpose(3, 1, 2, 0)
         flat = products.reshape(len(kernel), -1)
-        multiply_wide(kernel, errors.reshape(layer.filters, -1), out=flat)
+        self._multiply(kernel, errors.reshape(layer.filters, -1), out=flat)
         total[...] = 0
         rows, columns = layer.output_size
         for p, q in np.ndindex(*layer.kernel_size):

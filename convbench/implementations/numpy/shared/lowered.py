@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.implementations.contract import Stage
 from convbench.implementations.numpy.shared.columns import MAX_BYTES
 from convbench.implementations.numpy.shared.correlation import (
     Block,
@@ -61,6 +62,8 @@ class Lowered:
     0, adds it in passing.
     """
 
+    _cut = staticmethod(cut)
+
     def __init__(
         self,
         correlation: Correlation,
@@ -108,6 +111,10 @@ class Lowered:
         """Columns of the products: those of every output column of a strip."""
         return self.strip * self._c.filters
 
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("pad", "copy", self, "_cut")
+        yield Stage("gather", "copy", self, "windows")
+
     def reserve(self, scratch: Scratch) -> None:
         """Allocates what the largest block needs."""
         shape = slab_shape(self._c, self.size)
@@ -118,7 +125,7 @@ class Lowered:
     def windows(self, x: Array, block: Block, scratch: Scratch) -> Array:
         """A view (output rows, images, strips, terms) of what is lowered here."""
         c = self._c
-        found = cut(c, x, block, scratch)
+        found = self._cut(c, x, block, scratch)
         images, height, _, _ = slab_shape(c, block.size)
         image, row, column, _ = found.memory.strides
         lowered = scratch.array("lowered", images, self.strips, height, self._pitch)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.implementations.contract import Costed, Ledger
+from convbench.implementations.contract import Costed, Ledger, Stage
 from convbench.implementations.numpy.shared.scratch import Scratch
 from convbench.implementations.numpy.shared.threads import worthwhile
 from convbench.problem.layer import Layer, Pass
@@ -75,6 +76,10 @@ class Threaded(ABC):
 
     @abstractmethod
     def run(self) -> object: ...
+
+    def stages(self) -> Iterable[Stage]:
+        """Those of this pass; none unless a subclass names them."""
+        return ()
 
     def to_numpy(self, result: object) -> Array:
         return np.asarray(result)
