@@ -24,11 +24,11 @@ import numpy as np
 from kernels import PINS, without_pins
 from threadpoolctl import threadpool_limits
 
-from convbench import implementations
 from convbench.implementations.numpy.shared.column_products import by_kernel_row, column_products
 from convbench.implementations.numpy.shared.correlation import Correlation
 from convbench.implementations.numpy.shared.scratch import Scratch
 from convbench.implementations.numpy.shared.threads import in_threads, worthwhile
+from convbench.implementations.registry import REGISTRY
 from convbench.machine.calibration import MATRIX_SIZES
 from convbench.measure.clock import Plan, visit
 from convbench.problem import operands
@@ -120,7 +120,7 @@ def whole_shape(layer: Layer) -> Shape:
 
 
 def show(title: str, name: str, layers: Iterable[Layer], threads: int) -> None:
-    if name not in implementations.REGISTRY:
+    if name not in REGISTRY.places:
         print(f"\n{title}: there is no {name}", flush=True)
         return
     print(f"\n{title} over np.matmul, min (median)")
@@ -154,7 +154,7 @@ def show(title: str, name: str, layers: Iterable[Layer], threads: int) -> None:
 
 def layer_arm(name: str, layer: Layer, threads: int) -> Arm:
     """The implementation as a worker calls it: BLAS may use that many threads."""
-    prepared = implementations.get(name).prepare(layer, Pass.FORWARD, threads)
+    prepared = REGISTRY.get(name).prepare(layer, Pass.FORWARD, threads)
     prepared.load(operands.floats(layer, Pass.FORWARD, seed=0))
     return Arm(prepared.run, layer.flops, threads)
 

@@ -22,13 +22,15 @@ from kernel_tables import report
 from kernel_targets import NETWORKS, SMALL, Run
 
 from convbench.errors import ConvbenchError
-from convbench.implementations import REGISTRY
+from convbench.implementations.registry import BUILT_IN
 from convbench.machine.cautions import BLAS_PINS, OTHER_PINS
 from convbench.problem.layer import Pass
 from convbench.report.formats.terminal import print_report
 from convbench.report.views.scale import counted
 from convbench.results import file as result_file
-from convbench.schedule.budget import arm_s, import_s
+from convbench.runtimes.numpy import NumPy
+from convbench.runtimes.tensorflow import TensorFlow
+from convbench.schedule.budget import arm_s
 from convbench.schedule.effort import EFFORTS
 from convbench.suites.file import read_suite
 from convbench.suites.suite import KERAS_WAYS, Suite, shipped_suites
@@ -130,7 +132,7 @@ def campaign(options: argparse.Namespace) -> Iterator[Path]:
 def implementations(suite: str, asked: Sequence[str] | None) -> tuple[str, ...]:
     """Those asked for, or all that a suite can be run with; and the three Keras ways."""
     slow = TOO_SLOW if suite in SMALL else (*TOO_SLOW, *TOO_SLOW_FOR_NETWORKS)
-    known = [name for name in REGISTRY if name not in slow]
+    known = [name for name in BUILT_IN if name not in slow]
     others = [code for module, (_, code) in OTHERS.items() if find_spec(module)]
     return tuple(dict.fromkeys([*(asked or [*known, *others]), *KERAS_WAYS]))
 
@@ -140,7 +142,7 @@ def seconds(
 ) -> float:
     """A rough forecast of a run: it knows FLOPs, not algorithms."""
     effort = EFFORTS[effort_name]
-    imports = import_s("tensorflow") + 2 * import_s("numpy")
+    imports = TensorFlow.import_s + 2 * NumPy.import_s
     total = effort.rounds * imports
     for layer in suite.layers:
         arm = arm_s(effort, layer.flops / (GUESSED_RATE * threads))

@@ -12,6 +12,7 @@ from random import Random
 
 from pydantic import TypeAdapter, ValidationError
 
+from convbench import runtimes
 from convbench.errors import ExitCode, ResultError
 from convbench.machine import description as machine
 from convbench.results.file import write_atomically
@@ -133,7 +134,7 @@ class Setting:
         """The setting of this machine, with all of its CPUs and each pair's own ceiling unless
         something else is asked for."""
         found = machine.fingerprint()
-        software = machine.software()
+        software = machine.software(runtimes.versions())
         versions = {"python": software.python, "convbench": software.convbench, **software.versions}
         names = ("convbench", "python", "numpy", "tensorflow", "keras", "pyperf")
         return cls(

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from convbench import runtimes
 from convbench.machine import description as machine
 from convbench.problem.layer import Layer, Pass
 from convbench.results import file as result_file
@@ -75,7 +76,7 @@ def large_result(path: Path) -> float:
     """A file of 5,000 cells, as a run at quick effort leaves it; its size in MB."""
     rng = random.Random(0)
     suite = Suite("large", layers(LARGE), ("loop", "im2col"), (Pass.FORWARD,))
-    here, software = machine.fingerprint(), machine.software()
+    here, software = machine.fingerprint(), machine.software(runtimes.versions())
     session = Session(suite, here, software, {}, 2, "quick", 0, path)
     for key in session.cells:
         session.update(key, status="ok", agreement=Agreement(True, 0.1, 1e-7, "agrees"))

@@ -23,7 +23,7 @@ def main(suite: str, layer: str, pass_: str, implementation: str, threads: int) 
     import numpy as np
     import threadpoolctl
 
-    from convbench import implementations
+    from convbench.implementations.registry import REGISTRY
     from convbench.problem import operands
     from convbench.problem.layer import Pass
     from convbench.suites.file import read_suite
@@ -31,7 +31,7 @@ def main(suite: str, layer: str, pass_: str, implementation: str, threads: int) 
     np.ones((64, 64), np.float32) @ np.ones((64, 64), np.float32)
     threadpoolctl.threadpool_limits(threads, user_api="blas")
     cell = next(one for one in read_suite(suite).layers if one.name == layer), Pass(pass_)
-    code = implementations.get(implementation)
+    code = REGISTRY.get(implementation)
     if code.unsupported(*cell):
         print("null")
         return

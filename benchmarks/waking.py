@@ -105,13 +105,13 @@ def serve(descriptor: int, suite: str, layer: str, pass_: str, implementation: s
         square = np.ones((1024, 1024), np.float32)
         run: Callable[[], object] = lambda: square @ square  # noqa: E731
     else:
-        from convbench import implementations
+        from convbench.implementations.registry import REGISTRY
         from convbench.problem import operands
         from convbench.problem.layer import Pass
         from convbench.suites.file import read_suite
 
         cell = next(one for one in read_suite(suite).layers if one.name == layer), Pass(pass_)
-        prepared = implementations.get(implementation).prepare(*cell, threads)
+        prepared = REGISTRY.get(implementation).prepare(*cell, threads)
         prepared.load(operands.floats(*cell, 0))
         run = prepared.run
     run()

@@ -21,10 +21,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convbench import implementations
 from convbench.errors import LayerError, OperandError
 from convbench.implementations.contract import Implementation, Prepared
 from convbench.implementations.numpy.shared.threads import blas
+from convbench.implementations.registry import REGISTRY
 from convbench.problem.layer import ITEMSIZE, Dtype, Layer, Pads, Pair, Pass
 from convbench.problem.layer import Padding as LayerPadding
 from convbench.problem.operands import LentOperands
@@ -227,8 +227,8 @@ def _kept_plan(layer: Layer, pass_: Pass, threads: int | None, implementation: s
 
 def _on_numpy(name: str) -> Implementation:
     """Raises ImplementationError for a name that is not known."""
-    found = implementations.get(name)
-    if found.runtime != "numpy":
+    found = REGISTRY.get(name)
+    if not found.runtime.is_part_of_any_process:
         raise OperandError(
             f"implementation: {name} does not run on NumPy",
             hint="take auto, loop or one of those that auto chooses from; the others are for "

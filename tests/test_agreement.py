@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from convbench import implementations
 from convbench.agreement.check import oracle
 from convbench.agreement.check.bound import MAX_TERMS, cut, direct_factor
 from convbench.agreement.check.checker import check
 from convbench.implementations.numpy.im2col import Im2col
+from convbench.implementations.registry import REGISTRY
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from tests.layers import layers
@@ -93,7 +93,7 @@ def test_bound_covers_rounding_and_is_not_loose():
 @pytest.mark.parametrize("name", ["right", "in_float64", "by_fft"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_right_functions_agree(name, dtype):
-    implementation = implementations.get(f"{USERS}:{name}")
+    implementation = REGISTRY.get(f"{USERS}:{name}")
     found = check(implementation, replace(LAYER, dtype=dtype), Pass.FORWARD, 1, 0)
     assert found.verdict == "agrees", found
     assert found.exact is (name != "by_fft")
@@ -109,7 +109,7 @@ def test_right_functions_agree(name, dtype):
     ],
 )
 def test_wrong_functions_are_wrong(name, sentence):
-    found = check(implementations.get(f"{USERS}:{name}"), LAYER, Pass.FORWARD, 1, 0)
+    found = check(REGISTRY.get(f"{USERS}:{name}"), LAYER, Pass.FORWARD, 1, 0)
     assert found.verdict == "wrong"
     assert sentence in found.diagnosis
 

@@ -13,7 +13,6 @@ import threadpoolctl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convbench import implementations
 from convbench.agreement.check.checker import check
 from convbench.implementations.numpy import depthwise, im2col, mec, shift_gemm, winograd
 from convbench.implementations.numpy.shared import (
@@ -28,6 +27,7 @@ from convbench.implementations.numpy.shared import (
 )
 from convbench.implementations.numpy.shared.correlation import Correlation, block_size, even, phases
 from convbench.implementations.numpy.shared.scratch import Scratch
+from convbench.implementations.registry import REGISTRY
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.suites.file import read_suite
@@ -133,7 +133,7 @@ def test_right_whatever_the_blocks_and_threads(size, layer, count):
         set_sizes(patch, size)
         patch.setattr(threads, "FLOPS_OF_A_THREAD", 1)
         for name in FAST:
-            implementation = implementations.get(name)
+            implementation = REGISTRY.get(name)
             for pass_ in Pass:
                 if implementation.unsupported(layer, pass_) is None:
                     found = check(implementation, layer, pass_, count, seed=1)
@@ -253,7 +253,7 @@ every thread that happens to be in one."""
 @pytest.mark.parametrize("name", FAST)
 def test_what_is_predicted_is_what_is_allocated(name, layer):
     """Workspaces and what a call allocates beside them, as tracemalloc sees them."""
-    implementation = implementations.get(name)
+    implementation = REGISTRY.get(name)
     for pass_ in Pass:
         if implementation.unsupported(layer, pass_) is not None:
             continue
@@ -387,10 +387,10 @@ def test_little_work_stays_in_one_thread(monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_bound_of_winograd_holds_and_a_float16_inside_does_not_pass(name, pass_, dtype):
     layer = Layer("x", (14, 13, 24), 20, (3, 3), padding="same", batch_size=3, dtype=dtype)
-    implementation = implementations.get(name)
+    implementation = REGISTRY.get(name)
     drawn = operands.floats(layer, pass_, 4)
     double = replace(layer, dtype="float64")
-    exact = implementations.get("im2col").prepare(double, pass_, 1)
+    exact = REGISTRY.get("im2col").prepare(double, pass_, 1)
     exact.load(operands.Operands(*(a if a is None else a.astype(float) for a in fields(drawn))))
     right = np.array(exact.to_numpy(exact.run()))
     prepared = implementation.prepare(layer, pass_, 2)
@@ -419,7 +419,7 @@ def test_half_precision_inside_winograd_is_wrong(monkeypatch, name, pass_):
         return tiles
 
     monkeypatch.setattr(winograd.Tiles, "gather", rounded)
-    assert check(implementations.get(name), layer, pass_, 1, seed=1).verdict == "wrong"
+    assert check(REGISTRY.get(name), layer, pass_, 1, seed=1).verdict == "wrong"
 
 
 # Results
@@ -429,7 +429,7 @@ def test_half_precision_inside_winograd_is_wrong(monkeypatch, name, pass_):
 def test_a_result_is_reused_only_when_nobody_has_it(name):
     layer = {"direct": LAYERS[3], "depthwise": LAYERS[4]}.get(name, LAYERS[2])
     drawn = [operands.floats(layer, Pass.FORWARD, seed) for seed in (0, 1)]
-    prepared = implementations.get(name).prepare(layer, Pass.FORWARD, 2)
+    prepared = REGISTRY.get(name).prepare(layer, Pass.FORWARD, 2)
     prepared.load(drawn[0])
     first = prepared.run()
     kept = first.copy()

@@ -17,8 +17,10 @@ from convbench import api, implementations
 from convbench.agreement.check import oracle
 from convbench.agreement.check.bound import direct_factor
 from convbench.errors import ConvbenchError, ImplementationError, OperandError
+from convbench.implementations.registry import BUILT_IN, REGISTRY
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
+from convbench.runtimes.numpy import NumPy
 from tests.cli import ROOT
 from tests.layers import layers
 
@@ -72,7 +74,7 @@ def arguments_of(drawn):
 def assert_right(result, layer, pass_, drawn, plan):
     expected = oracle.expected(layer, pass_, drawn)
     bound = direct_factor(layer, pass_) * oracle.magnitude(layer, pass_, drawn)
-    took = implementations.get(plan.algorithm)
+    took = REGISTRY.get(plan.algorithm)
     if not took.exact(layer, pass_):
         stated = took.error_bound(layer, pass_, drawn)
         bound = bound if stated is None else np.maximum(bound, stated)
@@ -95,7 +97,7 @@ def test_drawn_layers(layer, pass_):
 @pytest.mark.parametrize("pass_", Pass)
 @pytest.mark.parametrize("implementation", ["im2col", "loop"])
 def test_the_implementation_can_be_named(pass_, implementation):
-    if implementations.get(implementation).runtime != "numpy":
+    if REGISTRY.get(implementation).runtime != NumPy():
         pytest.skip("it has a runtime of its own")
     drawn = operands.exact_integers(LAYER, pass_, 1)
     plan = planned(LAYER, pass_, implementation=implementation)
@@ -159,7 +161,7 @@ class Reusing:
     """Returns its own buffer, which the contract allows."""
 
     name = "loop"
-    runtime = "numpy"
+    runtime = NumPy()
 
     def unsupported(self, layer, pass_):
         return None
@@ -295,7 +297,7 @@ def test_a_plan_says_what_it_is():
         "<convbench plan: forward 6x5x4 -> 4x3x8, kernel 3x3, batch 2, by im2col>"
     )
     taken = convbench.plan(X.shape, KERNEL.shape)
-    assert taken.algorithm in implementations.REGISTRY
+    assert taken.algorithm in BUILT_IN
     assert taken.algorithm != "auto"
     assert taken.ledger.outside[0].startswith(f"took {taken.algorithm} ")
 

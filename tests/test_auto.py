@@ -7,19 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convbench import implementations
 from convbench.agreement.check import oracle
 from convbench.agreement.check.checker import check
 from convbench.implementations.numpy import auto as module
 from convbench.implementations.numpy.auto import Auto
 from convbench.implementations.numpy.im2col import Im2col
 from convbench.implementations.numpy.loop import Loop
+from convbench.implementations.registry import Registry
 from convbench.machine import tuning
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.unsupported import Unsupported
 from convbench.report.views.run_notes import choice_notes
 from convbench.results.model import CellLedger
+from convbench.runtimes.numpy import NumPy
 from tests.cli import TINY, convbench
 from tests.report_fixture import small_run
 
@@ -37,7 +38,7 @@ class Slow(Loop):
     """As exact as it is slow, though its cost model thinks well of it."""
 
     name = SLOW
-    runtime = "numpy"
+    runtime = NumPy()
 
     def cost_s(self, layer, pass_, threads):
         return 1e-3
@@ -80,7 +81,7 @@ def known(cache, monkeypatch):
     """The three candidates above, and no other."""
     kinds = {FAST: "Fast", SLOW: "Slow", TRANSFORM: "Transform"}
     registry = {name: f"{__name__}:{kind}" for name, kind in kinds.items()}
-    monkeypatch.setattr(implementations, "REGISTRY", registry)  # whole: it keeps its order
+    monkeypatch.setattr(module, "REGISTRY", Registry(registry))
     return cache
 
 
@@ -104,14 +105,14 @@ def test_candidates_predict_their_time_and_share_a_process():
     candidates = module._candidates()
     assert "im2col" in candidates
     for implementation in candidates.values():
-        assert implementation.runtime == "numpy"
+        assert implementation.runtime == NumPy()
         for pass_ in Pass:
             if implementation.unsupported(LAYER, pass_) is None:
                 assert 0 < implementation.cost_s(LAYER, pass_, 2) < 1
 
 
 def test_a_candidate_that_predicts_no_time_is_left_out(known, monkeypatch):
-    monkeypatch.setitem(implementations.REGISTRY, SLOW, "convbench.implementations.numpy.loop:Loop")
+    monkeypatch.setitem(module.REGISTRY.places, SLOW, "convbench.implementations.numpy.loop:Loop")
     assert ledger().outside[0] == "took im2col by the cost model, which leaves no other"
 
 
@@ -177,7 +178,7 @@ def test_without_trials_earlier_ones_do_not_count(known, no_trials):
 
 
 def test_a_candidate_alone_needs_no_trial(known, monkeypatch):
-    monkeypatch.delitem(implementations.REGISTRY, SLOW)
+    monkeypatch.delitem(module.REGISTRY.places, SLOW)
     assert ledger().outside[0] == "took im2col by the cost model, which leaves no other"
     assert not known.exists()
 
@@ -209,7 +210,7 @@ def test_the_check_is_of_what_it_chose(known):
 
 def test_what_no_candidate_computes_is_unsupported(known, monkeypatch):
     for name in (FAST, SLOW):
-        monkeypatch.delitem(implementations.REGISTRY, name)
+        monkeypatch.delitem(module.REGISTRY.places, name)
     auto = Auto()
     assert auto.unsupported(LAYER, FORWARD) is None
     reason = auto.unsupported(replace(LAYER, kernel_size=(2, 2)), FORWARD)

@@ -7,23 +7,24 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from convbench import implementations
 from convbench.agreement.check.checker import check
+from convbench.implementations.registry import BUILT_IN, REGISTRY
 from convbench.machine import tuning
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
+from convbench.runtimes.tensorflow import TensorFlow
 from convbench.suites.file import read_suite
 from tests.layers import layers
 
 THREADS = 1
 GEOMETRY = read_suite("configs/geometry.yaml").layers
-TENSORFLOW = [n for n in implementations.REGISTRY if implementations.get(n).runtime == "tensorflow"]
+TENSORFLOW = [n for n in BUILT_IN if REGISTRY.get(n).runtime == TensorFlow()]
 REFUSE_NOTHING = ("loop", "im2col", "naive-im2col")
-OTHERS = [n for n in implementations.REGISTRY if n not in TENSORFLOW]
+OTHERS = [n for n in BUILT_IN if n not in TENSORFLOW]
 
 
 def verify(name, layer, pass_):
-    implementation = implementations.get(name)
+    implementation = REGISTRY.get(name)
     reason = implementation.unsupported(layer, pass_)
     if reason is not None:
         assert name not in REFUSE_NOTHING, f"{name} refuses nothing: {reason}"
@@ -42,7 +43,7 @@ def verify(name, layer, pass_):
     "name",
     [
         pytest.param(name, marks=pytest.mark.slow if name in ("keras", "keras-xla") else ())
-        for name in implementations.REGISTRY
+        for name in BUILT_IN
     ],
 )
 def test_geometry(name, layer):
@@ -81,14 +82,14 @@ LARGER = Layer("larger", (30, 26, 24), 20, (3, 4), padding="same", batch_size=5,
 
 
 def _prepared(name, pass_):
-    implementation = implementations.get(name)
+    implementation = REGISTRY.get(name)
     reason = implementation.unsupported(LARGER, pass_)
     if reason is not None:
         pytest.skip(reason.why)
     return implementation.prepare(LARGER, pass_, THREADS)
 
 
-@pytest.mark.parametrize("name", implementations.REGISTRY)
+@pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("pass_", Pass)
 def test_a_call_repeats_itself(name, pass_):
     """The same operands give the same bits, and are left as they were."""
@@ -105,7 +106,7 @@ def test_a_call_repeats_itself(name, pass_):
         np.testing.assert_array_equal(getattr(drawn, what), array)
 
 
-@pytest.mark.parametrize("name", implementations.REGISTRY)
+@pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("pass_", Pass)
 def test_a_ledger_says_what_the_clock_sees(name, pass_):
     prepared = _prepared(name, pass_)

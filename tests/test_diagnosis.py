@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convbench import implementations
 from convbench.agreement.check import oracle
 from convbench.agreement.check.behaviour import unsafe_for_threads
 from convbench.agreement.check.bound import transform_bound
@@ -21,6 +20,7 @@ from convbench.agreement.diagnosis.diagnosis import Search, diagnose, likeliest
 from convbench.agreement.diagnosis.mistakes import mistakes
 from convbench.agreement.diagnosis.smallest import shrink
 from convbench.implementations.numpy.im2col import Im2col
+from convbench.implementations.registry import REGISTRY
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Explanation, MistakeKind
@@ -183,7 +183,7 @@ def test_few_explanations_for_all_are_likelier():
 
 
 def test_an_example_is_as_small_as_can_be():
-    implementation = implementations.get(f"{USERS}:flipped")
+    implementation = REGISTRY.get(f"{USERS}:flipped")
     (explanation, *_) = Diagnosing().explained(implementation, LAYER, Pass.FORWARD, 1, 0)
     example = explanation.example
     assert np.prod(example.layer.kernel_size) == 2
@@ -204,11 +204,11 @@ def test_shrinking_stops_where_nothing_smaller_fails():
 
 
 def test_a_workspace_in_common_is_remarked_and_not_wrong():
-    implementation = implementations.get(f"{ROOT}/tests/styles/memory.py:module_workspace")
+    implementation = REGISTRY.get(f"{ROOT}/tests/styles/memory.py:module_workspace")
     large = replace(LAYER, input_shape=(48, 48, 8), filters=8)
     assert check(implementation, large, Pass.FORWARD, 1, 0).verdict == "agrees"
     assert any(unsafe_for_threads(implementation, large, Pass.FORWARD, 0) for _ in range(20))
-    alone = implementations.get(f"{USERS}:right")
+    alone = REGISTRY.get(f"{USERS}:right")
     assert not unsafe_for_threads(alone, large, Pass.FORWARD, 0)
 
 
@@ -264,7 +264,7 @@ def transform(x, kernel):
 def slightly_off(tmp_path_factory):
     file = tmp_path_factory.mktemp("code") / "slightly_off.py"
     file.write_text(SLIGHTLY_OFF)
-    return lambda name: implementations.get(f"{file}:{name}")
+    return lambda name: REGISTRY.get(f"{file}:{name}")
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_a_trend_of_few_elements_is_an_accident():
 @pytest.mark.parametrize("seed", range(8))
 def test_a_transform_with_few_elements_that_are_not_zero_has_no_trend(seed):
     """A double-precision FFT leaves 1e-17 where nothing reaches; two elements are on a line."""
-    implementation = implementations.get(f"{ROOT}/tests/styles/fourier.py:InDoublePrecision")
+    implementation = REGISTRY.get(f"{ROOT}/tests/styles/fourier.py:InDoublePrecision")
     layer = Layer("few", (5, 2, 3), 9, (4, 1), (3, 3), "same", (3, 3), groups=3, batch_size=1)
     found = check(implementation, layer, Pass.INPUT_GRADIENT, 1, seed)
     assert found.verdict == "agrees", found.diagnosis

@@ -97,7 +97,7 @@ def broken():
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("convbench.own_code.files.STARTED_IN", tmp_path)
+    monkeypatch.setattr("convbench.own_code.description.STARTED_IN", tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     Path("models.py").write_text(MODELS)
     return tmp_path

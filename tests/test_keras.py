@@ -330,7 +330,7 @@ def test_start(threads: int) -> None:
 
 def test_start_sets_the_threads_and_hides_gpus_in_a_new_process() -> None:
     printed = in_a_new_process(
-        "from convbench.implementations.keras.layer import start; start(2)\n"
+        "from convbench.runtimes.tensorflow import start; start(2)\n"
         "import tensorflow as tf\n"
         "print(tf.config.threading.get_intra_op_parallelism_threads(),"
         " tf.config.threading.get_inter_op_parallelism_threads(),"
@@ -345,7 +345,7 @@ def test_start_after_someone_else_did() -> None:
         "import os; os.environ['KERAS_BACKEND'] = 'tensorflow'\n"
         "import tensorflow as tf; tf.config.threading.set_intra_op_parallelism_threads(1)\n"
         "tf.constant(1.0) + 1\n"
-        "from convbench.implementations.keras.layer import start\n"
+        "from convbench.runtimes.tensorflow import start\n"
         "from convbench.errors import ImplementationError\n"
         "try: start(2)\n"
         "except ImplementationError as error: print(error.message)"

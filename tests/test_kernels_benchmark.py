@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convbench import implementations
 from convbench.agreement.check.oracle import expected
+from convbench.implementations.registry import BUILT_IN
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import exact_integers
 from convbench.report.formats.terminal import text
@@ -235,7 +235,7 @@ def test_a_run_that_fails_ends_the_campaign(
 
 def test_everything_but_the_loop_is_run_and_what_is_installed() -> None:
     names = kernels.implementations("mnist", None)
-    assert set(implementations.REGISTRY) - set(names) == {"loop"}
+    assert set(BUILT_IN) - set(names) == {"loop"}
     others = [name for name in names if name.startswith("benchmarks/others")]
     assert others == [code for module, (_, code) in kernels.OTHERS.items() if find_spec(module)]
     assert kernels.implementations("resnet50", ["im2col"]) == ("im2col", *KERAS_WAYS)
@@ -277,7 +277,7 @@ def test_suites_named_are_shipped_and_the_forecast_grows_with_them() -> None:
 def test_other_frameworks_are_asked_for_only_when_a_cell_is(code: str) -> None:
     program = (
         "import sys; from convbench import implementations; from convbench.problem.layer import *\n"
-        f"implementation = implementations.get({code!r})\n"
+        f"implementation = REGISTRY.get({code!r})\n"
         "layer = Layer('a', (5, 5, 2), 2, (3, 3), (2, 2), ((1, 0), (0, 1)), groups=2)\n"
         "print([implementation.unsupported(layer, p) for p in Pass])\n"
         "assert not {'torch', 'onnxruntime', 'onnx'} & sys.modules.keys()"

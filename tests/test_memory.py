@@ -13,16 +13,19 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from convbench import implementations
-from convbench.implementations.contract import Ledger
+from convbench.implementations.contract import Implementation, Ledger
+from convbench.implementations.registry import REGISTRY
 from convbench.measure import blas_buffers, memory
 from convbench.measure.blas_buffers import BlasBuffers
-from convbench.measure.memory import ENVIRONMENT, TIMELINE_POINTS, meter, self_test
+from convbench.measure.environment import Environment
+from convbench.measure.memory import TIMELINE_POINTS, meter, self_test
 from convbench.measure.messages import Meter, Start
 from convbench.measure.meters import rss_timeline
 from convbench.measure.process import Worker
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
+from convbench.runtimes.numpy import NumPy, array_of
+from convbench.runtimes.tensorflow import TensorFlow
 from tests.cli import ROOT
 from tests.users.workspaces import HELD_BYTES, TEMPORARY_BYTES
 
@@ -37,10 +40,10 @@ def block(mib):
     return np.ones(mib * MIB, np.uint8)  # written to, so that its pages exist
 
 
-class Made:
+class Made(Implementation):
     """An implementation that allocates what it is told, in MiB, and its Prepared in one."""
 
-    runtime = "numpy"
+    runtime = NumPy()
     buffers = ()
     ledger = Ledger()
 
@@ -351,12 +354,13 @@ def test_a_reused_result_counts_once_in_convbench_s_own():
     layer = Layer("1x1", (64, 64, 8), 64, (1, 1), batch_size=4)
     given = operands.floats(layer, Pass.FORWARD, seed=1)
     with threadpool_limits(1, user_api="blas"):
-        found = meter(implementations.get("im2col"), layer, Pass.FORWARD, 1, given, RSS_S)
+        found = meter(REGISTRY.get("im2col"), layer, Pass.FORWARD, 1, given, RSS_S)
     result = layer.result_bytes(Pass.FORWARD)
     assert result <= found.peak_bytes <= 1.5 * result
     assert found.held_bytes >= result
 
 
+VARIABLES = TensorFlow().meter_variables()
 WORKSPACES = ROOT / "tests" / "users" / "workspaces.py"
 BOTH = Layer("both", (34, 34, 4), 256, (3, 3))
 WITHIN = 0.05
@@ -366,7 +370,9 @@ WITHIN = 0.05
 def in_a_worker(name):
     """What a worker meters of own code, as `convbench run` asks it to."""
     code = f"{WORKSPACES}:{name}"
-    worker = Worker(Start(code, 1, 0), {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **ENVIRONMENT})
+    runtime = REGISTRY.get(code).runtime
+    environment = Environment(os.environ, {}).metering(runtime, 1, {})
+    worker = Worker(Start(runtime, 1, 0), environment)
     try:
         worker.wait_ready()
         return worker.ask(Meter(BOTH, Pass.FORWARD, code, RSS_S), 120)
@@ -393,15 +399,15 @@ def test_records_are_removed_and_stderr_is_clean(tmp_path, monkeypatch, capfd):
 
 
 def test_self_test_passes_for_numpy():
-    assert self_test("numpy") is None
+    assert self_test(NumPy()) is None
 
 
 def test_self_test_says_which_meter_is_off(monkeypatch):
-    monkeypatch.setattr(memory, "_array", lambda: np.empty(MIB // 2, np.uint8))
+    monkeypatch.setattr(NumPy, "allocation", lambda self, nbytes: array_of(nbytes // 2))
     memory._test.cache_clear()
     self_test.cache_clear()
     try:
-        fault = self_test("numpy")
+        fault = self_test(NumPy())
         found = measure(Made(held=1))
     finally:
         memory._test.cache_clear()
@@ -414,12 +420,12 @@ def test_self_test_says_which_meter_is_off(monkeypatch):
 
 def test_tensorflow_without_memray_is_sampled_and_not_exact(no_memray):
     implementation = Made(held=64, temporary=32)
-    implementation.runtime = "tensorflow"
+    implementation.runtime = TensorFlow()
     found = measure(implementation)
     assert (found.method, found.exact) == ("rss", False)
     assert found.held_bytes >= 32 * MIB
     assert found.call_peak_bytes >= 0
-    assert "memray" in self_test("tensorflow")
+    assert "memray" in self_test(TensorFlow())
 
 
 def test_timeline_shows_the_loop_in_few_points():
@@ -461,6 +467,7 @@ def test_timeline_makes_one_long_call_and_sees_its_middle():
 SCRIPT = textwrap.dedent(
     """
     import dataclasses, json, sys
+    from convbench.runtimes.tensorflow import TensorFlow
     from convbench.problem import operands
     from convbench.implementations.contract import Ledger
     from convbench.problem.layer import Layer, Pass
@@ -502,7 +509,7 @@ SCRIPT = textwrap.dedent(
     matrix = tf.ones((1024, 1024))
     product = lambda: tf.linalg.matmul(matrix, matrix)
     product()
-    json.dump({"test": self_test("tensorflow"),
+    json.dump({"test": self_test(TensorFlow()),
                "packed": memray_peaks([product])[0] - 4 * 2**20,
                **{p.value: dataclasses.asdict(m) for p, m in found.items()}}, sys.stdout)
     """
@@ -511,7 +518,7 @@ OUTPUT_BYTES = 32 * 24 * 24 * 16 * 4
 
 
 def in_tensorflow(**environment):
-    unset = {key: value for key, value in os.environ.items() if key not in ENVIRONMENT}
+    unset = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         env={**unset, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
@@ -524,7 +531,7 @@ def in_tensorflow(**environment):
 
 
 def test_tensorflow_results_are_counted():
-    found = in_tensorflow(**ENVIRONMENT)
+    found = in_tensorflow(**VARIABLES)
     assert found["test"] is None
     forward, gradient = found["forward"], found["kernel-gradient"]
     assert (forward["method"], forward["exact"]) == ("memray", True)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from convbench import implementations
 from convbench.errors import ExitCode, ResultError
+from convbench.implementations.registry import REGISTRY
 from convbench.implementations.variants import Delayed, Variant
 from convbench.noise.file import deviations_of, load, save
 from convbench.noise.trials import SCHEMA, Level, NoiseFile, NoiseRun, Trial, figures
@@ -25,6 +26,7 @@ from convbench.report.views.noise_tables import report
 from convbench.results import stats
 from convbench.results.between_runs import LEAST_DEVIATION, TWO_RUNS
 from convbench.results.run_memory_file import MEMORY_VARIABLE
+from convbench.runtimes.numpy import NumPy
 from tests.cli import ROOT, TINY, convbench, run_tiny
 from tests.report_fixture import CONV1, MACHINE, SOFTWARE
 
@@ -73,18 +75,17 @@ def test_a_delay_is_a_part_of_the_calls_own_time(delay, call):
     assert delayed.seen_delay == 0.0
 
 
-def test_a_variant_computes_what_it_stands_for(monkeypatch):
-    monkeypatch.setattr(implementations, "_known", {})
-    implementations.add_names(Variant("slow", "im2col", 0.5), Variant("again", "im2col"))
+def test_a_variant_computes_what_it_stands_for():
+    registry = REGISTRY.knowing(Variant("slow", "im2col", 0.5), Variant("again", "im2col"))
     results = []
     for name in ("im2col", "slow", "again"):
-        prepared = implementations.get(name).prepare(CONV1, Pass.FORWARD, 1)
+        prepared = registry.get(name).prepare(CONV1, Pass.FORWARD, 1)
         prepared.load(operands.floats(CONV1, Pass.FORWARD, 0))
         results.append(prepared.to_numpy(prepared.run()).copy())
     assert np.array_equal(results[0], results[1])
     assert np.array_equal(results[0], results[2])
-    assert implementations.get("slow").runtime == "slow"  # a process of its own
-    assert [v.name for v in implementations.known_names()] == ["slow", "again"]
+    assert registry.get("slow").runtime == NumPy("slow")  # a process of its own
+    assert [v.name for v in registry.named] == ["slow", "again"]
 
 
 # What trials come to

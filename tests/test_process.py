@@ -13,6 +13,8 @@ from convbench.measure.clock import Plan
 from convbench.measure.messages import CellFailedError, Check, Release, Start, Visit
 from convbench.measure.process import Worker, WorkerLostError, kill_all
 from convbench.problem.layer import Layer, Pass
+from convbench.runtimes.numpy import NumPy
+from convbench.runtimes.own_code import OwnCodeRuntime
 
 USERS = Path(__file__).parent / "users" / "convolutions.py"
 PLAN = Plan(wake_s=0.01, sample_s=0.0025, visit_s=0.02)
@@ -22,7 +24,7 @@ LAYER = Layer("plain", (9, 8, 3), 4, (3, 2), batch_size=2)
 @pytest.fixture
 def worker():
     def start(name):
-        return Worker(Start(f"{USERS}:{name}", 1, 0), os.environ)
+        return Worker(Start(OwnCodeRuntime(name), 1, 0), os.environ)
 
     yield start
     kill_all()
@@ -94,7 +96,7 @@ def test_a_worker_without_the_token_stands_still(worker):
 
 def test_idle_blas_threads_do_not_spin_beside_the_next_arm(worker):
     """The reason for stopping workers: OpenBLAS's threads wait busily after a call."""
-    it = Worker(Start("numpy", 2, 0), os.environ)
+    it = Worker(Start(NumPy(), 2, 0), os.environ)
     it.wait_ready()
     layer = Layer("gemm", (56, 56, 64), 64, (3, 3), batch_size=2)
     with it.token():
@@ -109,7 +111,8 @@ def test_no_worker_outlives_a_killed_parent(tmp_path):
         "import os, sys\n"
         "from convbench.measure.process import Worker\n"
         "from convbench.measure.messages import Start\n"
-        "w = Worker(Start('numpy', 1, 0), os.environ)\n"
+        "from convbench.runtimes.numpy import NumPy\n"
+        "w = Worker(Start(NumPy(), 1, 0), os.environ)\n"
         "w.wait_ready(); w.stop()\n"
         "print(w._process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"

@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from rich.console import Console
 
-from convbench import implementations
 from convbench.agreement.check.checker import check
+from convbench.implementations.registry import REGISTRY
 from convbench.problem.layer import Layer, Pass
 from convbench.profile import counters, experiments, ladder_tables, products
 from convbench.profile import tables as profile_tables
@@ -198,7 +198,7 @@ def in_a_hurry(monkeypatch):
 @pytest.mark.parametrize("name", ["loop", "naive-im2col", "im2col", "mec", "auto"])
 def test_built_in_implementations_can_be_examined(name, pass_):
     found = experiments.examine(
-        implementations.get(name), LAYER, pass_, 1, 0, lambda file: "implementations" in file
+        REGISTRY.get(name), LAYER, pass_, 1, 0, lambda file: "implementations" in file
     )
     assert 0 < found.small_s <= found.call_s
     assert found.work
@@ -214,16 +214,14 @@ def test_built_in_implementations_can_be_examined(name, pass_):
 @pytest.mark.usefixtures("in_a_hurry")
 def test_a_long_call_is_examined_on_a_part(monkeypatch):
     monkeypatch.setattr(experiments, "LONGEST_S", 0.0)
-    found = experiments.examine(
-        implementations.get("loop"), LAYER, Pass.FORWARD, 1, 0, lambda file: True
-    )
+    found = experiments.examine(REGISTRY.get("loop"), LAYER, Pass.FORWARD, 1, 0, lambda file: True)
     assert found.layer.batch_size == 1
     assert found.note.startswith("examined on ")
 
 
 @pytest.mark.usefixtures("in_a_hurry")
 def test_loops_make_the_same_calls_on_a_layer_of_few_elements():
-    loop = implementations.get("loop")
+    loop = REGISTRY.get("loop")
     found = experiments.examine(loop, LAYER, Pass.FORWARD, 1, 0, lambda file: True)
     small = found.small_layer
     assert small.output_size == LAYER.output_size  # it loops over positions
@@ -462,12 +460,11 @@ def test_a_line_is_fitted():
 
 
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.name)
-def test_a_step_is_short_and_right(rung, monkeypatch):
+def test_a_step_is_short_and_right(rung):
     assert len(rung.path.read_text().splitlines()) <= 40
-    monkeypatch.setattr(implementations, "_known", {})
-    implementations.add_names(rung.own_code)
+    registry = REGISTRY.knowing(rung.own_code)
     for layer in (LAYER, replace(LAYER, input_shape=(9, 14, 5), filters=3, batch_size=2)):
-        code = implementations.get(rung.name)
+        code = registry.get(rung.name)
         assert code.unsupported(layer, Pass.FORWARD) is None
         assert check(code, layer, Pass.FORWARD, 2, seed=1).verdict == "agrees"
 

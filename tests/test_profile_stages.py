@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from convbench import implementations
 from convbench.implementations.contract import Implementation, Ledger, Stage
 from convbench.implementations.numpy.shared.threaded import Threaded
 from convbench.implementations.numpy.shared.threads import in_threads
+from convbench.implementations.registry import BUILT_IN, REGISTRY
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import floats
 from convbench.profile import experiments, stages
+from convbench.runtimes.numpy import NumPy
 
 LAYER = Layer("conv", (12, 11, 4), 6, (3, 3), batch_size=3)
 LAYERS = (
@@ -45,7 +46,7 @@ def ready(implementation, layer, pass_, threads=1):
 
 def cells(name, threads=1):
     """All that the implementation computes of the layers, ready to run."""
-    implementation = implementations.get(name)
+    implementation = REGISTRY.get(name)
     for layer in LAYERS:
         for pass_ in Pass:
             if implementation.unsupported(layer, pass_) is None:
@@ -53,7 +54,7 @@ def cells(name, threads=1):
 
 
 def prepares_threaded(name):
-    implementation = implementations.get(name)
+    implementation = REGISTRY.get(name)
     return implementation.runtime == "numpy" and any(
         isinstance(implementation.prepare(layer, Pass.FORWARD, 1), Threaded)
         for layer in LAYERS
@@ -61,7 +62,7 @@ def prepares_threaded(name):
     )
 
 
-STAGED = [name for name in implementations.REGISTRY if prepares_threaded(name)]
+STAGED = [name for name in BUILT_IN if prepares_threaded(name)]
 
 
 class Renamed:
@@ -81,7 +82,7 @@ def named(stage):
 
 def test_what_has_no_stages_is_not_timed():
     assert {"im2col", "mec", "shift-gemm", "winograd", "fft", "direct", "depthwise"} <= {*STAGED}
-    prepared = ready(implementations.get("loop"), LAYER, Pass.FORWARD)
+    prepared = ready(REGISTRY.get("loop"), LAYER, Pass.FORWARD)
     assert stages.declared_stages(prepared) == ()
     assert stages.timed_stages(prepared) == ()
 
@@ -180,7 +181,7 @@ def test_what_was_prepared_is_no_cycle(name):
 
 
 def test_calls_of_all_threads_are_counted():
-    prepared = ready(implementations.get("im2col"), LONG, Pass.FORWARD, 2)
+    prepared = ready(REGISTRY.get("im2col"), LONG, Pass.FORWARD, 2)
     blocks = len(prepared._products.blocks)
     assert blocks >= 2
     calls = {each.name: each.calls for each in stages.timed_stages(prepared)}
@@ -188,8 +189,8 @@ def test_calls_of_all_threads_are_counted():
 
 
 def test_stages_of_auto_are_those_of_what_it_took():
-    taken = ready(implementations.get("auto"), LAYER, Pass.FORWARD)
-    alone = ready(implementations.get(taken.ledger.took), LAYER, Pass.FORWARD)
+    taken = ready(REGISTRY.get("auto"), LAYER, Pass.FORWARD)
+    alone = ready(REGISTRY.get(taken.ledger.took), LAYER, Pass.FORWARD)
     names = [named(each) for each in stages.declared_stages(taken)]
     assert names == [named(each) for each in stages.declared_stages(alone)]
     assert {each.name for each in stages.timed_stages(taken)} - {stages.OTHER}
@@ -204,7 +205,7 @@ def product(left, right):
 
 class Unrolled(Implementation):
     name = "unrolled"
-    runtime = "numpy"
+    runtime = NumPy()
 
     def unsupported(self, layer, pass_):
         return None

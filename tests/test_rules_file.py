@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from convbench.errors import SuiteError
-from convbench.implementations import REGISTRY
+from convbench.implementations.registry import BUILT_IN
 from convbench.problem.layer import Pass
 from convbench.suites.file import MAX_BYTES, read_rules
 from convbench.suites.suite import Rule
 
-KNOWN = ", ".join(REGISTRY)
+KNOWN = ", ".join(BUILT_IN)
 TOP = "expected a mapping with the key gate, a list of rules"
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from convbench import runtimes
 from convbench.compare import ASSUMED, diff, learnt_by
 from convbench.gate import Terms
 from convbench.gate.questions import OTHER_MACHINE
@@ -469,7 +470,7 @@ def test_of_another_machine_nothing_was_learnt():
 
 def _remember_here(count):
     for run in runs_of(count):
-        remember(machine.fingerprint(), machine.software(), 1, run)
+        remember(machine.fingerprint(), machine.software(runtimes.versions()), 1, run)
 
 
 @pytest.mark.slow
@@ -481,11 +482,11 @@ def test_a_run_learns_from_earlier_ones_and_is_remembered(memory, tmp_path):
     assert "(0 earlier runs remembered, 5 are needed)" in done.stdout
     assert document["convbench"]["earlier_runs"] == 0
     assert document["convbench"]["deviations"] == []
-    assert recall(machine.fingerprint(), machine.software(), 1).runs == 1
+    assert recall(machine.fingerprint(), machine.software(runtimes.versions()), 1).runs == 1
 
     again = convbench("run", "--resume", tmp_path / "one.json", "--quiet")
     assert again.returncode == done.returncode, again.stderr
-    assert recall(machine.fingerprint(), machine.software(), 1).runs == 1
+    assert recall(machine.fingerprint(), machine.software(runtimes.versions()), 1).runs == 1
 
     _remember_here(5)
     done, document = run_tiny(tmp_path / "two.json", *options, "--quiet")
@@ -504,7 +505,7 @@ def test_a_run_learns_from_earlier_ones_and_is_remembered(memory, tmp_path):
     assert shown.stdout == done.stdout
     compared = convbench("diff", tmp_path / "one.json", tmp_path / "two.json")
     assert "from 5 earlier runs on this machine" in compared.stdout
-    assert recall(machine.fingerprint(), machine.software(), 1).runs == 7
+    assert recall(machine.fingerprint(), machine.software(runtimes.versions()), 1).runs == 7
 
     told = convbench("machine", "--quiet").stdout
     assert re.search(r"^runs +1 thread, 7 runs remembered: they differ in speedups by", told, re.M)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convbench import runtimes
 from convbench.compare.joining import join, missing_shards
 from convbench.errors import ConvbenchError, ExitCode, ResultError
 from convbench.machine import description as machine
@@ -101,7 +102,14 @@ def saved(layers: slice, **changes: object) -> Saved:
     suite = suite_of(6)
     suite = replace(suite, layers=suite.layers[layers])
     session = Session(
-        suite, machine.fingerprint(), machine.software(), {}, 1, "quick", 0, Path("x.json")
+        suite,
+        machine.fingerprint(),
+        machine.software(runtimes.versions()),
+        {},
+        1,
+        "quick",
+        0,
+        Path("x.json"),
     )
     return Saved(replace(session.result(), **changes), {}, {})  # type: ignore[arg-type]
 
@@ -144,7 +152,14 @@ def test_a_session_saves_less_often_the_longer_that_takes(
 
     monkeypatch.setattr(result_file, "save", slow)
     session = Session(
-        suite_of(2), machine.fingerprint(), machine.software(), {}, 1, "quick", 0, tmp_path / "x"
+        suite_of(2),
+        machine.fingerprint(),
+        machine.software(runtimes.versions()),
+        {},
+        1,
+        "quick",
+        0,
+        tmp_path / "x",
     )
     assert session.keep() is not None  # the first time at once
     kept = []

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convbench.errors import LayerError, SuiteError
-from convbench.implementations import REGISTRY
+from convbench.implementations.registry import BUILT_IN
 from convbench.own_code.description import OwnCode
 from convbench.problem.layer import Layer, Pass
 from convbench.suites.file import MAX_BYTES, json_schema, read_rules, read_suite
@@ -45,7 +45,7 @@ ENTRY = "{input_shape: [8, 8, 3], filters: 4, kernel_size: 3}"
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("convbench.own_code.files.STARTED_IN", tmp_path)
+    monkeypatch.setattr("convbench.own_code.description.STARTED_IN", tmp_path)
     return tmp_path
 
 
@@ -367,7 +367,7 @@ MESSAGES: dict[str, tuple[str, list[str]]] = {
     "implementations": (
         f'layers: [{ENTRY}]\nimplementations: [loop, imcol, no.py:f, "x:", loop, 8]',
         [
-            f'2:25: implementations.1: found "imcol", expected one of {", ".join(REGISTRY)}, or '
+            f'2:25: implementations.1: found "imcol", expected one of {", ".join(BUILT_IN)}, or '
             "your own FILE.py:NAME; did you mean im2col?",
             '2:32: implementations.2: found "no.py:f", expected an existing file; '
             "there is no no.py",
@@ -514,11 +514,11 @@ gate:
 """,
         [
             f"1:83: layers.0.groups: found the number 0, expected {SIZE}",
-            f'2:25: implementations.1: found "imcol", expected one of {", ".join(REGISTRY)}, or '
+            f'2:25: implementations.1: found "imcol", expected one of {", ".join(BUILT_IN)}, or '
             "your own FILE.py:NAME; did you mean im2col?",
             '3:10: passes.0: found the text "backward", expected forward, input-gradient or '
             "kernel-gradient",
-            f'6:22: gate.1.implementation: found "imcol", expected one of {", ".join(REGISTRY)}, '
+            f'6:22: gate.1.implementation: found "imcol", expected one of {", ".join(BUILT_IN)}, '
             "or your own FILE.py:NAME; did you mean im2col?",
         ],
     ),
@@ -1142,7 +1142,7 @@ wheres = st.fixed_dictionaries(
 @st.composite
 def gates(draw: st.DrawFn) -> dict[str, Any]:
     """A suite's implementations and rules that hold of them."""
-    names = draw(st.lists(st.sampled_from(list(REGISTRY)), min_size=2, unique=True))
+    names = draw(st.lists(st.sampled_from(list(BUILT_IN)), min_size=2, unique=True))
     rules = []
     for _ in range(draw(st.integers(1, 4))):
         own = draw(st.sampled_from(names))

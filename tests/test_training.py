@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convbench import implementations
 from convbench.errors import NetworkError, TrainingError
-from convbench.own_code.description import OwnCode
+from convbench.implementations.registry import REGISTRY
 from convbench.training import data
 from convbench.training.following import CLOSE, FACTOR, SIDE, Following
 from convbench.training.loss import softmax_cross_entropy
@@ -46,7 +45,7 @@ IN_FLOAT64 = dataclasses.replace(SMALL, dtype="float64")
 
 
 def _model(network, implementation="im2col", seed=0):
-    return Model(network, implementations.get(implementation), 1, initial_weights(network, seed))
+    return Model(network, REGISTRY.get(implementation), 1, initial_weights(network, seed))
 
 
 def _batch(network, step, seed=0):
@@ -135,9 +134,7 @@ def test_gradients_are_the_differences_of_the_loss(network, seed):
 @pytest.mark.parametrize("images", [1, 2, 31, 70])
 def test_threads_and_pieces_make_no_difference(implementation, threads, images):
     whole = _model(IN_FLOAT64, "loop")
-    split = Model(
-        IN_FLOAT64, implementations.get(implementation), threads, initial_weights(IN_FLOAT64, 0)
-    )
+    split = Model(IN_FLOAT64, REGISTRY.get(implementation), threads, initial_weights(IN_FLOAT64, 0))
     rng = np.random.default_rng(images)
     x, labels = rng.random((images, *SMALL.input_shape)), rng.integers(0, 5, images)
     for model in (whole, split):
@@ -289,7 +286,6 @@ def test_a_wrong_kernel_gradient_departs_at_its_step(tmp_path, calls, step):
     """Two convolutions: the eighth call is the last of the fourth step."""
     file = tmp_path / "own.py"
     file.write_text(textwrap.dedent(WRONG).replace("FROM", str(calls)))
-    implementations.add_names(OwnCode(str(file), str(file)))
     following, _ = _followed(SMALL, _trainer(SMALL, str(file)), 8)
     assert following.departed.step == step
     assert following.departed.parameter.startswith("conv2d")

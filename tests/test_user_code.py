@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convbench import implementations
 from convbench.agreement.check.checker import check
 from convbench.agreement.diagnosis.diagnosis import Search, diagnose
 from convbench.errors import ImplementationError
-from convbench.own_code import files
+from convbench.implementations.registry import REGISTRY
+from convbench.own_code import description
 from convbench.own_code.description import OwnCode
-from convbench.own_code.files import source_of
-from convbench.own_code.implementation import UserCode
+from convbench.own_code.implementation import OwnImplementation
 from convbench.own_code.layouts import Layout, Layouts
 from convbench.own_code.saying import listening
 from convbench.problem import operands
@@ -44,7 +43,7 @@ def own(tmp_path):
     def made(source, name="f", **called):
         path = tmp_path / f"own{len(list(tmp_path.iterdir()))}.py"
         path.write_text(HEAD + textwrap.dedent(source))
-        return UserCode(OwnCode("mine", f"{path}:{name}" if name else str(path), **called))
+        return OwnImplementation(OwnCode("mine", f"{path}:{name}" if name else str(path), **called))
 
     return made
 
@@ -435,10 +434,10 @@ def test_modules_are_found_without_being_run(tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError('was run')")
     (package / "inner.py").write_text("raise RuntimeError('was run')")
-    monkeypatch.setattr(files, "STARTED_IN", tmp_path)
-    assert source_of("loud.inner:f") == package / "inner.py"
-    assert source_of("loud:f") == package / "__init__.py"
-    assert source_of("loud.other:f") is None
+    monkeypatch.setattr(description, "STARTED_IN", tmp_path)
+    assert OwnCode.of("loud.inner:f").source == package / "inner.py"
+    assert OwnCode.of("loud:f").source == package / "__init__.py"
+    assert OwnCode.of("loud.other:f").source is None
     assert "loud" not in sys.modules
 
 
@@ -561,9 +560,11 @@ def test_a_result_that_is_not_one_array(own, returned, told):
         diagnose(code, PLAIN, Pass.FORWARD, 1, 0, Search())
 
 
-def test_names_stay_known_beside_the_registry():
-    implementations.add_names(OwnCode("shortly", f"{USERS}:right"))
-    assert implementations.get("shortly").unsupported(PLAIN, Pass.FORWARD) is None
-    assert implementations.own_code("shortly").code == f"{USERS}:right"
-    assert implementations.own_code("im2col") is None
+def test_a_registry_knows_own_code_by_its_name():
+    registry = REGISTRY.knowing(OwnCode("shortly", f"{USERS}:right"))
+    assert registry.get("shortly").unsupported(PLAIN, Pass.FORWARD) is None
+    assert registry.get("shortly").is_own
+    assert not registry.get("im2col").is_own
+    with pytest.raises(ImplementationError, match="there is no implementation 'shortly'"):
+        REGISTRY.get("shortly")
     assert ROOT in USERS.parents

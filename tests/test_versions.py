@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from convbench import implementations
 from convbench.errors import ConvbenchError
+from convbench.implementations.registry import REGISTRY
+from convbench.own_code.description import OwnCode
 from convbench.own_code.files import import_path
 from convbench.own_code.versions import other_version
+from convbench.runtimes.own_code import OwnCodeRuntime
 from tests.cli import TINY, convbench
 
 CODE = "def conv(x, kernel):\n    return x\n"
@@ -32,8 +34,7 @@ def test_a_file_by_itself_has_its_folder_only(tmp_path):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("convbench.own_code.files.STARTED_IN", tmp_path)
-    monkeypatch.setattr(implementations, "_known", {})
+    monkeypatch.setattr("convbench.own_code.description.STARTED_IN", tmp_path)
     for name in ("new.py", "old.py", "before/new.py", "before/deep/new.py", "deep/new.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(CODE)
@@ -52,9 +53,9 @@ def files(tmp_path, monkeypatch):
     ],
 )
 def test_a_version_beside_it(files, name, against, expected):
-    with other_version(name, against) as found:
-        assert found == expected
-        assert implementations.get(found).runtime == expected
+    with other_version(OwnCode.of(name), against) as found:
+        assert found.name == expected
+        assert REGISTRY.get(found.name).runtime == OwnCodeRuntime(expected)
 
 
 def test_a_version_at_a_ref_is_removed_again_whatever_happens(files):
@@ -68,10 +69,9 @@ def test_a_version_at_a_ref_is_removed_again_whatever_happens(files):
     hook.chmod(0o755)
 
     def measure():
-        with other_version("deep/new.py:conv", "HEAD") as found:
-            assert found == "deep/new.py:conv@HEAD"
-            (variant,) = implementations.known_names()
-            assert Path(variant.code.rpartition(":")[0]).read_text() == CODE
+        with other_version(OwnCode.of("deep/new.py:conv"), "HEAD") as found:
+            assert found.name == "deep/new.py:conv@HEAD"
+            assert Path(found.where).read_text() == CODE
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -91,7 +91,7 @@ def test_what_a_killed_process_left_is_removed(files):
     for folder in (kept, left):
         tree = ["git", "worktree", "add", "-q", "--detach", folder / "tree"]
         subprocess.run(tree, check=True, capture_output=True)
-    with other_version("new.py:conv", "HEAD"):
+    with other_version(OwnCode.of("new.py:conv"), "HEAD"):
         pass
     assert kept.exists()
     assert not left.exists()
@@ -102,7 +102,7 @@ def test_what_a_killed_process_left_is_removed(files):
 def test_outside_of_a_repository_there_are_no_refs(files):
     with (
         pytest.raises(ConvbenchError, match="neither a path nor a git ref"),
-        other_version("new.py:conv", "main"),
+        other_version(OwnCode.of("new.py:conv"), "main"),
     ):
         pass
 

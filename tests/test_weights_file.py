@@ -8,8 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from convbench import implementations
 from convbench.errors import TrainingError
+from convbench.implementations.registry import REGISTRY
 from convbench.training import data, weights_file
 from convbench.training.model import Model, initial_weights
 from convbench.training.network import SGD, Conv2D, Dense, Flatten, MaxPooling2D, Network, ReLU
@@ -29,7 +29,7 @@ def digits():
 
 
 def _trainer(digits, network=NETWORK, seed=0):
-    model = Model(network, implementations.get("im2col"), 1, initial_weights(network, seed))
+    model = Model(network, REGISTRY.get("im2col"), 1, initial_weights(network, seed))
     return Trainer(model, digits, seed=5)
 
 
@@ -221,7 +221,7 @@ def test_weights_go_to_keras_and_back_bit_for_bit(saved, tmp_path):
         assert back[name].dtype == np.float32
         assert back[name].tobytes() == array.tobytes()
     images = np.random.default_rng(0).random((5, 14, 14, 1), np.float32)
-    ours = Model(NETWORK, implementations.get("im2col"), 1, weights)
+    ours = Model(NETWORK, REGISTRY.get("im2col"), 1, weights)
     assert np.allclose(ours.logits(images), model.predict_on_batch(images), atol=1e-5)
     other = dataclasses.replace(NETWORK, layers=(Flatten(), Dense(10)))
     with pytest.raises(TrainingError, match="not of the shape of saved"):

@@ -110,10 +110,10 @@ def _asked_for(
     kernel_layout: str | None,
 ) -> Suite:
     """The suite, with the code that is named alone, if any is."""
-    from convbench.own_code.description import is_own_code
+    from convbench.own_code.description import OwnCode
     from convbench.suites.file import read_suite
 
-    code = [name for name in targets if is_own_code(name)]
+    code = [name for name in targets if OwnCode.is_spelled(name)]
     suites = [name for name in targets if name not in code]
     if len(suites) > 1:
         raise ConvbenchError(

@@ -45,9 +45,11 @@ def to_run(
     if against is not None:
         new = _one_of_yours(chosen.impl, whole)
         whole = with_implementations(whole, [*whole.implementations, new], *chosen.layouts)
-        old = stack.enter_context(other_version(new, against))
-        suite = selected(_versions_only(whole, new, old, rules), chosen.passes, chosen.layers)
-        terms = replace(terms, versions=(new, old))
+        code = next(own for own in whole.own if own.name == new)
+        old = stack.enter_context(other_version(code, against))
+        whole = replace(whole, own=(*whole.own, old))
+        suite = selected(_versions_only(whole, new, old.name, rules), chosen.passes, chosen.layers)
+        terms = replace(terms, versions=(new, old.name))
     else:
         suite = selected(
             with_implementations(whole, chosen.impl, *chosen.layouts), chosen.passes, chosen.layers

@@ -127,10 +127,10 @@ def _check_path(output: Path, force: bool) -> None:
 
 
 def _known(names: list[str]) -> tuple[str, ...]:
-    from convbench import implementations
+    from convbench.implementations.registry import REGISTRY
 
     for name in names:
-        implementations.get(name)
+        REGISTRY.get(name)
     return tuple(dict.fromkeys(names))
 
 

@@ -25,13 +25,12 @@ def machine(
 ) -> None:
     """Show CPU, caches, BLAS, versions, and measured peaks: SGEMM, DGEMM, copies, calls, pages."""
     from convbench.machine.description import usable_cpus
+    from convbench.measure.environment import Environment
     from convbench.report.views.machine_tables import report
     from convbench.results.run_memory_file import recall
     from convbench.schedule import describe
-    from convbench.schedule.options import worker_environment
 
-    environment = worker_environment(os.environ, {})
-    description = describe(environment, len(usable_cpus()), CALIBRATION_S)
+    description = describe(Environment(os.environ, {}), len(usable_cpus()), CALIBRATION_S)
     with Watcher(quiet) as watcher:
         while True:
             try:

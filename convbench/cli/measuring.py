@@ -14,6 +14,7 @@ from convbench.cli.console import Watcher, complain
 from convbench.errors import ConvbenchError
 
 if TYPE_CHECKING:
+    from convbench.implementations.registry import Registry
     from convbench.results.file import Saved
     from convbench.results.model import ResultFile
     from convbench.schedule import Options, Session

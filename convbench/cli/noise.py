@@ -97,6 +97,7 @@ def noise(
     gate's own code, and saves what it found for `convbench gate --noise`. Exit code 0; 5 when a
     cell is wrong or crashed.
     """
+    from convbench.implementations.registry import REGISTRY
     from convbench.noise.file import save
     from convbench.report.views.noise_tables import report
     from convbench.schedule import Pairs
@@ -106,7 +107,7 @@ def noise(
     injected = sorted({part(text, "--inject") for text in inject.split(",") if text.strip()} - {0})
     suite = selected(read_suite(target), pass_, layer)
     subject = _subject(suite, impl)
-    pairs = Pairs.register(subject, injected)
+    pairs = Pairs.of(subject, injected)
     path = output or DEFAULT_PATH
     deadline = None if budget is None else time.monotonic() + budget
     with tempfile.TemporaryDirectory(prefix="convbench-noise-") as folder, Watcher(quiet) as shown:
@@ -117,6 +118,7 @@ def noise(
             seed or 0,
             Path(folder) / "run.json",
             tune=not no_tune,
+            registry=REGISTRY.knowing(*suite.own, *pairs.variants),
         )
         file = _begun(path, force, first, subject)
         options = options_of(first, None, timeout, comparing=True)
@@ -143,11 +145,11 @@ def noise(
 
 def _subject(suite: Suite, impl: str | None) -> str:
     """What is run against itself. Raises ConvbenchError for what is not known."""
-    from convbench import implementations
+    from convbench.implementations.registry import REGISTRY
     from convbench.suites.suite import KERAS_WAYS, LOOP
 
     if impl is not None:
-        implementations.get(impl)
+        REGISTRY.knowing(*suite.own).get(impl)
         return impl
     others = [name for name in suite.implementations if name not in (LOOP, *KERAS_WAYS)]
     return (others or list(suite.implementations))[0]

@@ -188,12 +188,13 @@ def exit_code(result: ResultFile) -> ExitCode:
 
 def _resumed(path: Path, effort: EffortName | None) -> Session:
     """The session of a result file. Raises for a file of another machine or other software."""
+    from convbench import runtimes
     from convbench.errors import ResultError
     from convbench.machine import description as machine
     from convbench.machine.cautions import relevant_environment
+    from convbench.measure.environment import Environment
     from convbench.results import file as result_file
     from convbench.schedule import Session
-    from convbench.schedule.options import worker_environment
 
     saved = result_file.load(path)
     if saved.result.training is not None:
@@ -203,13 +204,14 @@ def _resumed(path: Path, effort: EffortName | None) -> Session:
         )
     session = Session.resume(saved, path)
     here, there = machine.fingerprint(), session.machine
-    environment = relevant_environment(worker_environment(os.environ, session.suite.environment))
+    workers = Environment(os.environ, session.suite.environment)
+    environment = relevant_environment(workers.recorded(session.threads))
     differences = [
         f"{what}: {then} then, {now} now"
         for what, then, now in (
             ("CPU", there.cpu, here.cpu),
             ("CPUs", there.logical_cpus, here.logical_cpus),
-            ("versions", session.software.versions, machine.software().versions),
+            ("versions", session.software.versions, runtimes.versions()),
             ("variables", session.environment, environment),
         )
         if then != now

@@ -252,23 +252,25 @@ def _session(
     effort: EffortName | None,
     tune: bool,
 ) -> TrainingSession:
+    from convbench import runtimes
     from convbench.machine import cautions
     from convbench.machine import description as machine
+    from convbench.measure.environment import Environment
     from convbench.results import file as result_file
-    from convbench.schedule.options import worker_environment
     from convbench.training.session import TrainingSession
 
-    environment = worker_environment(os.environ, {})
+    count = thread_count(threads if threads is not None else "all")
+    environment = Environment(os.environ, {}).recorded(count)
     return TrainingSession(
         setup=setup,
         arms=tuple(names),
         epochs=epochs,
         steps=steps,
-        threads=thread_count(threads if threads is not None else "all"),
+        threads=count,
         effort=effort.value if effort is not None else "standard",
         path=output,
         machine=machine.fingerprint(),
-        software=machine.software(),
+        software=machine.software(runtimes.versions()),
         environment=cautions.relevant_environment(environment),
         metadata=result_file.pyperf_metadata(),
         tune=tune,
@@ -276,10 +278,10 @@ def _session(
 
 
 def _options(timeout: float) -> Options:
+    from convbench.measure.environment import Environment
     from convbench.schedule import Options
-    from convbench.schedule.options import worker_environment
 
-    return Options(environment=worker_environment(os.environ, {}), timeout_s=timeout)
+    return Options(environment=Environment(os.environ, {}), timeout_s=timeout)
 
 
 def _keep(session: TrainingSession, save: Path | None, export_keras: Path | None) -> Path | None:

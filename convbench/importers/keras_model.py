@@ -19,7 +19,7 @@ from convbench.errors import LayerError
 from convbench.importers.contract import Found, ImportSourceError, LeftOut, Reading, Source
 from convbench.importers.padding import written
 from convbench.importers.text import shown
-from convbench.own_code.description import is_own_code, spelling_problem, split
+from convbench.own_code.description import OwnCode
 from convbench.own_code.files import import_code
 from convbench.own_code.saying import describe_exception
 from convbench.problem.layer import ITEMSIZE, Dtype, Layer, Pads, Pair
@@ -50,7 +50,7 @@ def claims(source: Source) -> bool:
         return True
     if source.head is not None:
         return source.path.suffix == ".keras"
-    return is_own_code(source.name)
+    return OwnCode.is_spelled(source.name)
 
 
 def read(source: Source) -> Reading:
@@ -131,18 +131,18 @@ def _saved(source: Source) -> Any:
 
 def _returned(source: Source) -> Any:
     """The model that a function makes; it is called in this process."""
-    where, name = split(source.name)
-    problem = spelling_problem(source.name) or ("" if name else "it names no function")
+    code = OwnCode.of(source.name)
+    problem = code.spelling_problem or ("" if code.attribute else "it names no function")
     if problem:
         raise ImportSourceError(
             f"{source.name}: {problem}", hint="package.module:function, or FILE.py:function"
         )
 
     def call() -> Any:
-        module = import_code(source.name)
-        if not callable(getattr(module, name, None)):
-            raise ImportSourceError(f"{where} has no function {name}")
-        return getattr(module, name)()
+        function = getattr(import_code(code), code.attribute, None)
+        if not callable(function):
+            raise ImportSourceError(f"{code.where} has no function {code.attribute}")
+        return function()
 
     model = _tried(source.name, call)
     import keras

@@ -25,7 +25,9 @@ class Environment:
         """The variables of a worker. `defaults` are for what nobody else says anything of."""
         return self._with({**(defaults or {}), **self.caller, **runtime.variables(threads)})
 
-    def metering(self, runtime: Runtime, threads: int, defaults: Mapping[str, str]) -> dict[str, str]:
+    def metering(
+        self, runtime: Runtime, threads: int, defaults: Mapping[str, str]
+    ) -> dict[str, str]:
         """The variables of a worker that meters memory."""
         return {**self.of(runtime, threads, defaults), **runtime.meter_variables()}
 

@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from convbench.implementations.contract import Implementation, Prepared, StageKind
-from convbench.own_code.prepared import PreparedUserCode
+from convbench.implementations.contract import Implementation, Lending, Prepared, StageKind
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.profile import replaying
@@ -239,9 +238,9 @@ def _faults(run: Callable[[], object], calls: int = 5) -> float:
 
 def _is_channels_first(prepared: Prepared) -> bool:
     """As the implementation takes its input."""
-    if not isinstance(prepared, PreparedUserCode):
+    if not isinstance(prepared, Lending):
         return False
-    axes = prepared.layouts["input"].letters
+    axes = prepared.letters["input"]
     return "H" in axes and axes.find("C") < axes.index("H")
 
 

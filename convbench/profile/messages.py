@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convbench import implementations
+from convbench.implementations import contract
 from convbench.measure.messages import Answer, Request
 from convbench.problem.layer import Layer, Pass
 from convbench.profile.findings import Counted, Examination, Products
@@ -27,7 +28,7 @@ class CellRequest(Request[Answer]):
         """The cell prepared, with operands drawn from the worker's seed."""
         from convbench.problem.operands import floats
 
-        implementation = implementations.get(self.implementation)
+        implementation = bench.registry.get(self.implementation)
         prepared = implementation.prepare(self.layer, self.pass_, bench.threads)
         prepared.load(floats(self.layer, self.pass_, bench.seed))
         return prepared
@@ -41,14 +42,14 @@ class Examine(CellRequest[Examination]):
         from convbench.own_code.saying import is_theirs
         from convbench.profile import experiments
 
-        is_own = implementations.own_code(self.implementation) is not None
+        implementation = bench.registry.get(self.implementation)
         return experiments.examine(
-            implementations.get(self.implementation),
+            implementation,
             self.layer,
             self.pass_,
             bench.threads,
             bench.seed,
-            is_theirs if is_own else _is_ours,
+            is_theirs if implementation.is_own else _is_ours,
         )
 
 
@@ -90,4 +91,4 @@ class TimeProducts(Request[Products]):
 
 def _is_ours(file: str) -> bool:
     """Whether a file is one of the built-in implementations'."""
-    return file.startswith(implementations.__path__[0])
+    return file.startswith(str(Path(contract.__file__).parent))

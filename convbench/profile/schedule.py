@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import cycle
 from math import exp
 
-from convbench import implementations
 from convbench.errors import ConvbenchError, ExitCode
 from convbench.machine.cautions import BLAS_PINS, OTHER_PINS
+from convbench.measure.environment import Environment
 from convbench.measure.messages import Answer, CellFailedError, Start
 from convbench.measure.messages import Request as WorkerRequest
 from convbench.measure.process import Worker, WorkerLostError, kill_all
@@ -35,6 +35,8 @@ from convbench.profile.waterfall import Given, over_rounds, waterfall
 from convbench.results.model import Cell, Speedup
 from convbench.results.rounds import Rounds, by_round, log_median
 from convbench.results.stats import fit_line
+from convbench.runtimes.contract import Runtime
+from convbench.runtimes.numpy import NumPy
 from convbench.schedule.events import Event, PhaseStarted, Progress
 from convbench.schedule.options import Options
 from convbench.schedule.running import run
@@ -48,6 +50,9 @@ EXAMINED_S = 25.0
 """Seconds for which the experiments on the code may be repeated, once for each round."""
 
 EXPERIMENTS = 14
+
+PINS = (*BLAS_PINS, *OTHER_PINS)
+"""Variables that keep a BLAS from its fastest kernels."""
 
 
 WINOGRAD = OwnCode("winograd step", RUNGS[-1].own_code.code)
@@ -269,27 +274,30 @@ class _Apart:
     ) -> None:
         self._session, self._options = session, options
         self._layer, self._pass, self._headline = layer, pass_, headline
-        self._workers: dict[tuple[str, int], Worker] = {}
+        self._workers: dict[tuple[Runtime, int], Worker] = {}
 
     def examinations(self, most: int) -> list[Examination]:
         """Each in a fresh process, since what one does to its memory is not undone."""
         name = self._headline.implementation
-        runtime = implementations.get(name).runtime
+        runtime = self._session.registry.get(name).runtime
         request = Examine(self._layer, self._pass, name)
         found: list[Examination] = []
         began = time.monotonic()
         while len(found) < most:
-            found.append(self._fresh(runtime, self._options.environment, request))
+            found.append(self._fresh(runtime, request))
             so_far = time.monotonic() - began
             if so_far + so_far / len(found) > EXAMINED_S:
                 break
         return found
 
     def _fresh(
-        self, runtime: str, environment: Mapping[str, str], request: WorkerRequest[Answer]
+        self,
+        runtime: Runtime,
+        request: WorkerRequest[Answer],
+        environment: Environment | None = None,
     ) -> Answer:
         """Asked of a process of its own. Raises CellFailedError and WorkerLostError."""
-        worker = Worker(self._start(runtime, self._session.threads), environment)
+        worker = self._started(runtime, self._session.threads, environment)
         try:
             worker.wait_ready()
             return worker.ask(request, self._options.timeout_s)
@@ -301,12 +309,12 @@ class _Apart:
 
     def native(self, dtype: str) -> Products | None:
         """The products by native kernels; None where nothing in the environment pins them."""
-        pinned = {name for name in (*BLAS_PINS, *OTHER_PINS) if self._options.environment.get(name)}
-        if not pinned:
+        numpy, environment = NumPy(), self._options.environment
+        variables = environment.of(numpy, self._session.threads)
+        if not any(variables.get(name) for name in PINS):
             return None
-        freed = {k: v for k, v in self._options.environment.items() if k not in pinned}
         request = TimeProducts(self._layer, self._pass, tuple(sorted({"float32", dtype})))
-        return self._fresh("numpy", freed, request)
+        return self._fresh(numpy, request, environment.without(PINS))
 
     def counters(self) -> tuple[tuple[Counter, ...], str]:
         """Of both, and what is to be said of events that could not be counted."""
@@ -331,7 +339,7 @@ class _Apart:
             return None
         request = TimeCall(equal, Pass.FORWARD, WINOGRAD.name)
         try:
-            seconds: float = self._fresh("numpy", self._options.environment, request)
+            seconds: float = self._fresh(NumPy(), request)
         except (CellFailedError, WorkerLostError):
             return None
         return seconds
@@ -368,11 +376,11 @@ class _Apart:
         """The advice with the time that was measured, where it can be followed from outside."""
         name = self._headline.implementation
         if one.cause == "BLAS kernels" and is_pinned:
-            pins = (*BLAS_PINS, *OTHER_PINS)
-            freed = {k: v for k, v in self._options.environment.items() if k not in pins}
-            runtime = implementations.get(name).runtime
+            freed = self._options.environment.without(PINS)
+            runtime = self._session.registry.get(name).runtime
             try:
-                seconds = self._fresh(runtime, freed, TimeCall(self._layer, self._pass, name))
+                request = TimeCall(self._layer, self._pass, name)
+                seconds = self._fresh(runtime, request, freed)
             except (CellFailedError, WorkerLostError):
                 return one
             return replace(one, measured_s=seconds, tried="without those variables")
@@ -390,17 +398,20 @@ class _Apart:
         except (CellFailedError, WorkerLostError):
             return None
 
-    def _start(self, runtime: str, threads: int) -> Start:
+    def _started(
+        self, runtime: Runtime, threads: int, environment: Environment | None = None
+    ) -> Worker:
         session = self._session
-        known = (*implementations.known_names(), WINOGRAD)
-        return Start(runtime, threads, session.seed, known, tune=session.tune)
+        registry = session.registry.knowing(WINOGRAD)
+        start = Start(runtime, threads, session.seed, registry, tune=session.tune)
+        return Worker(start, (environment or self._options.environment).of(runtime, threads))
 
     def _ask(self, name: str, request: WorkerRequest[Answer], threads: int | None = None) -> Answer:
         threads = threads or self._session.threads
-        runtime = implementations.get(name).runtime
+        runtime = self._session.registry.get(name).runtime
         worker = self._workers.get((runtime, threads))
         if worker is None:
-            worker = Worker(self._start(runtime, threads), self._options.environment)
+            worker = self._started(runtime, threads)
             self._workers[runtime, threads] = worker
             worker.wait_ready()
             worker.stop()

@@ -33,8 +33,8 @@ class Meters:
 
     `seen_by` are the methods that see every array, beside resident pages, which show all memory.
     `variables` must have been set before the runtime's import so that they do. `slack_bytes` is
-    what an operation may allocate beside its result. `packs_in_numpys_blas` says that products pack their
-    matrices into buffers of the BLAS that NumPy loaded, which no method sees.
+    what an operation may allocate beside its result. `packs_in_numpys_blas` says that products pack
+    their matrices into buffers of the BLAS that NumPy loaded, which no method sees.
     """
 
     seen_by: tuple[Method, ...]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from convbench.runtimes.contract import Meters, Runtime
 
@@ -16,7 +16,7 @@ class NumPy(Runtime):
 
     name = "numpy"
     module = "numpy"
-    packages = {"numpy": ("numpy",)}
+    packages: ClassVar[Mapping[str, tuple[str, ...]]] = {"numpy": ("numpy",)}
     install = "pip install numpy"
     is_part_of_any_process = True
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import ClassVar
 
 from convbench.runtimes import runtimes
 from convbench.runtimes.contract import Meters, Method, Missing, Runtime
@@ -18,7 +19,7 @@ class OwnCodeRuntime(Runtime):
 
     name = "own code"
     module = "numpy"
-    packages = {}
+    packages: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     install = ""
 
     def missing(self) -> Missing | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from convbench.errors import ImplementationError
 from convbench.runtimes.contract import Meters, Runtime
@@ -37,7 +38,7 @@ class TensorFlow(Runtime):
 
     name = "tensorflow"
     module = "tensorflow"
-    packages = {
+    packages: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "tensorflow": ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu"),
         "keras": ("keras", "keras-nightly"),
     }

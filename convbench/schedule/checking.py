@@ -16,6 +16,7 @@ from typing import Any
 
 from convbench.agreement.diagnosis.diagnosis import explained, likeliest
 from convbench.errors import ImplementationError
+from convbench.implementations.contract import Implementation
 from convbench.machine.description import Caution, available_memory
 from convbench.measure.messages import (
     CellFailedError,
@@ -27,8 +28,10 @@ from convbench.measure.messages import (
     Start,
 )
 from convbench.measure.process import Worker, WorkerLostError, kill_all
+from convbench.problem.layer import Layer, Pass
 from convbench.problem.unsupported import Unsupported
 from convbench.results.model import Cell, CellLedger, Memory, Status
+from convbench.runtimes.contract import Runtime
 from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress
 from convbench.schedule.options import Options

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from convbench.errors import ConvbenchError
-from convbench.own_code.description import OwnCode, is_own_code
+from convbench.own_code.description import OwnCode
 from convbench.problem.layer import Layer, Pass
 
 DEFAULT_IMPLEMENTATIONS = ("loop", "im2col", "keras", "keras-graph")
@@ -138,7 +138,9 @@ class Suite:
 
     def is_own(self, implementation: str) -> bool:
         """Whether an implementation is the user's own code."""
-        return is_own_code(implementation) or implementation in {own.name for own in self.own}
+        return OwnCode.is_spelled(implementation) or any(
+            own.name == implementation for own in self.own
+        )
 
 
 def shard(suite: Suite, index: int, count: int) -> Suite:

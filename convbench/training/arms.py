@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench import implementations
+from convbench.implementations.registry import Registry
 from convbench.training.convolution import ConnectedConv2D
 from convbench.training.data import Dataset, batches, load
 from convbench.training.keras_model import KerasModel
@@ -108,13 +108,13 @@ class Arm(Protocol):
     def state(self) -> State | None: ...
 
 
-def connect(setup: Setup, implementation: str, threads: int) -> Arm:
+def connect(setup: Setup, implementation: str, threads: int, registry: Registry) -> Arm:
     """Loads the data and connects the network. Raises TrainingError where that cannot be."""
     network = setup.network
     data = _loaded(setup.data, network.input_shape, network.classes, setup.seed, setup.images)
     if implementation in KERAS:
         return KerasArm(setup, data, implementation, threads)
-    return NumpyArm(setup, data, implementation, threads)
+    return NumpyArm(setup, data, implementation, threads, registry)
 
 
 _loaded = functools.lru_cache(maxsize=1)(load)
@@ -124,16 +124,22 @@ _loaded = functools.lru_cache(maxsize=1)(load)
 class NumpyArm:
     """Our network, with that implementation's convolutions."""
 
-    def __init__(self, setup: Setup, data: Dataset, implementation: str, threads: int) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        data: Dataset,
+        implementation: str,
+        threads: int,
+        registry: Registry,
+    ) -> None:
         network = setup.network
-        found = implementations.get(implementation)
+        found = registry.get(implementation)
         weights = setup.initial_weights()
         self._trainer = Trainer(
             Model(network, found, threads, weights), data, setup.seed, setup.shuffle
         )
         self._start = self._trainer.state
-        is_own = implementations.own_code(implementation) is not None
-        exact = is_own or self._trainer.model.is_exact
+        exact = self._trainer.model.is_exact
         self.connected = _connected(data, network, exact)
 
     def follow(self, state: State | None = None) -> tuple[float, dict[str, Array]]:

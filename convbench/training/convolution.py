@@ -84,10 +84,11 @@ class ConnectedConv2D(ConnectedLayer):
                 self._prepared[batch, pass_] = self._prepare(pass_, batch)
 
     def is_exact(self, batch: int, to_input: bool) -> bool:
-        """Whether its passes only sum products, by what the implementation would choose."""
+        """Whether its passes only sum products, as far as the one that would be chosen knows."""
         layer = convolution(self.place, batch, self._dtype)
         return all(
             self._implementation.chosen(layer, pass_, self._threads).exact(layer, pass_)
+            is not False
             for pass_ in _passes(True, to_input)
         )
 

@@ -38,7 +38,9 @@ class Connect(Request["Connected"]):
     def answer(self, bench: Bench) -> Connected:
         from convbench.training import arms
 
-        arm = bench.kept[_ARM] = arms.connect(self.setup, self.implementation, bench.threads)
+        arm = bench.kept[_ARM] = arms.connect(
+            self.setup, self.implementation, bench.threads, bench.registry
+        )
         if self.warm:
             arm.warm_up()
             arm.restart()

@@ -15,8 +15,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from convbench import implementations
 from convbench.errors import ConvbenchError, TrainingError
+from convbench.implementations.registry import REGISTRY
 from convbench.measure.messages import Answer, CellFailedError, Request, Start
 from convbench.measure.process import Worker, WorkerLostError, kill_all
 from convbench.results.model import TWIN, Agreement, RoundSamples, Step, benchmark_name
@@ -84,12 +84,9 @@ def train(session: TrainingSession, options: Options) -> Generator[Event, None, 
 
 
 def _start(session: TrainingSession, options: Options, implementation: str) -> Worker:
-    runtime = "tensorflow"
-    if implementation not in KERAS:
-        runtime = implementations.get(implementation).runtime
-    known = implementations.known_names()
-    start = Start(runtime, session.threads, session.setup.seed, known, tune=session.tune)
-    return Worker(start, options.environment)
+    runtime = REGISTRY.get(implementation).runtime
+    start = Start(runtime, session.threads, session.setup.seed, tune=session.tune)
+    return Worker(start, options.environment.of(runtime, session.threads))
 
 
 def _ask(worker: Worker, request: Request[Answer], options: Options) -> Answer:
@@ -169,7 +166,7 @@ def _follow(
     session.connected = connected
     setup = session.setup if connected.exact else in_float64(session.setup)
     following = yield from _compared(options, led, name, ours, setup, steps)
-    is_own = implementations.own_code(name) is not None
+    is_own = REGISTRY.get(name).is_own
     if following.departed and is_own and setup.network.dtype == "float32":
         in_double = in_float64(setup)
         again = yield from _compared(options, led, name, ours, in_double, steps)

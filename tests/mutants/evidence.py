@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
+from convbench.implementations.registry import REGISTRY
 from tests.cli import ROOT
 from tests.mutants.causes import CAUSES
 from tests.mutants.holdout_causes import HOLDOUT
@@ -44,13 +45,12 @@ class Judged:
 
 def judge(name: str, every: int = 1) -> Judged:
     """One mutant, on every layer of geometry.yaml that it supports, or on one in so many."""
-    from convbench import implementations
     from convbench.agreement.check.checker import check
     from convbench.agreement.diagnosis.diagnosing import Diagnosing
     from convbench.agreement.diagnosis.diagnosis import likeliest
     from convbench.suites.file import read_suite
 
-    implementation = implementations.get(str(ROOT / "tests" / "mutants" / name))
+    implementation = REGISTRY.get(str(ROOT / "tests" / "mutants" / name))
     pass_ = _pass_of(implementation, name)
     diagnosing = Diagnosing()
     found = []
@@ -98,11 +98,10 @@ class Agreed:
 
 def agree(name: str, drawn: int = 0) -> Agreed:
     """One right convolution on geometry.yaml, or on so many drawn layers."""
-    from convbench import implementations
     from convbench.agreement.check.checker import check
     from convbench.problem.layer import Pass
 
-    implementation = implementations.get(str(ROOT / "tests" / "styles" / name))
+    implementation = REGISTRY.get(str(ROOT / "tests" / "styles" / name))
     cells, called_wrong = 0, []
     for layer in _layers(name, drawn):
         for pass_ in Pass:

@@ -31,11 +31,11 @@ from convbench.implementations.keras.layer import (
     is_padded_before,
     keras_convolution,
     kernel_shape,
-    start,
 )
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
 from convbench.problem.unsupported import Unsupported
+from convbench.runtimes.tensorflow import TensorFlow, start
 
 Array = NDArray[np.floating[Any]]
 Tensor = Any

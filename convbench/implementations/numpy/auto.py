@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench import implementations
 from convbench.implementations.contract import (
     Costed,
     Float64,
@@ -25,10 +24,12 @@ from convbench.implementations.contract import (
     Stage,
     Staged,
 )
+from convbench.implementations.registry import REGISTRY
 from convbench.machine import tuning
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands, floats
 from convbench.problem.unsupported import Unsupported
+from convbench.runtimes.numpy import NumPy
 
 CANDIDATES = (
     "im2col",
@@ -195,8 +196,8 @@ def _shortlist(layer: Layer, pass_: Pass, threads: int) -> tuple[str, ...]:
 def _candidates() -> dict[str, Costed]:
     found = {}
     for name in CANDIDATES:
-        if name in implementations.REGISTRY:
-            candidate = implementations.get(name)
+        if name in REGISTRY.places:
+            candidate = REGISTRY.get(name)
             if isinstance(candidate, Costed):
                 found[name] = candidate
     return found

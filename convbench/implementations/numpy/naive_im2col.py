@@ -18,6 +18,7 @@ from convbench.implementations.contract import Implementation, Ledger
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
 from convbench.problem.unsupported import Unsupported
+from convbench.runtimes.numpy import NumPy
 
 Array = NDArray[Any]
 

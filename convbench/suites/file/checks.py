@@ -11,19 +11,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from convbench.errors import LayerError
-from convbench.implementations import REGISTRY
+from convbench.implementations.registry import BUILT_IN
 from convbench.own_code.description import (
     ACTIVATION_AXES,
     KERNEL_AXES,
     OwnCode,
     expression_problem,
-    is_file,
-    is_own_code,
     layout_problem,
-    spelling_problem,
-    split,
+    spelled,
 )
-from convbench.own_code.files import source_of
 from convbench.problem.layer import Layer, Pass
 from convbench.suites.file.document import REQUIRED_KEYS, Keys
 from convbench.suites.file.messages import (
@@ -92,8 +88,8 @@ def implementations(document: Document, folder: Path) -> tuple[dict[str, str], t
         seen = seen_from_here(name, folder)
         names.append((i, seen))
         written[seen] = name
-        if is_own_code(name):
-            own.append(OwnCode(seen, seen))
+        if OwnCode.is_spelled(name):
+            own.append(OwnCode.of(seen))
         if lacking := _expected_here(name, seen):
             document.problem(("implementations", i), f"found {quoted(name)}, expected {lacking}")
     for i, entry in document.items("implementations", dict):
@@ -112,7 +108,7 @@ def _own_code(document: Document, i: int, entry: dict[str, Any], folder: Path) -
     keys = ("implementations", i)
     code = seen_from_here(entry["code"], folder)
     name = entry.get("name", code)
-    expected = "" if is_own_code(code) else "FILE.py:NAME or package.module:NAME"
+    expected = "" if OwnCode.is_spelled(code) else "FILE.py:NAME or package.module:NAME"
     if expected := expected or _expected_here(entry["code"], code):
         text = f"found {quoted(entry['code'])}, expected {expected}"
         document.problem((*keys, "code"), text)
@@ -139,7 +135,7 @@ def _own_code(document: Document, i: int, entry: dict[str, Any], folder: Path) -
 
 def _taken(name: str) -> str:
     """What a name stands for already, so that the user's own code cannot have it."""
-    if name in REGISTRY:
+    if name in BUILT_IN:
         return "an implementation of convbench"
     if name in COMPOSITES:
         return "what convbench calls several implementations together"
@@ -150,31 +146,29 @@ def _taken(name: str) -> str:
 
 def _expected_here(name: str, seen: str) -> str:
     """What stands for an implementation that exists, if `name` cannot."""
-    expected = expected_name(name, REGISTRY)
-    if not expected and is_own_code(name) and source_of(seen) is None:
-        where, _ = split(seen)
-        what = "file" if is_file(where) else "module"
-        expected = f"an existing {what}; there is no {shown(where)}"
+    expected = expected_name(name, BUILT_IN)
+    code = OwnCode.of(seen)
+    if not expected and OwnCode.is_spelled(name) and code.source is None:
+        expected = f"an existing {code.place_kind}; there is no {shown(code.where)}"
     return expected
 
 
 def expected_name(name: str, known: Collection[str]) -> str:
     """What stands for an implementation, if `name` cannot: it is neither known nor own code."""
-    if not is_own_code(name):
+    if not OwnCode.is_spelled(name):
         if name in known:
             return ""
         return f"one of {', '.join(known)}, or your own FILE.py:NAME{did_you_mean(name, known)}"
-    problem = spelling_problem(name)
+    problem = OwnCode.of(name).spelling_problem
     return f"FILE.py:NAME or package.module:NAME; {problem}" if problem else ""
 
 
 def seen_from_here(name: str, folder: Path) -> str:
     """The name of an implementation, the user's file seen from where convbench runs."""
-    where, function = split(name)
-    if not is_own_code(name) or not is_file(where):
+    code = OwnCode.of(name)
+    if not OwnCode.is_spelled(name) or not code.is_file:
         return name
-    path = os.path.normpath(folder / where)
-    return f"{path}:{function}" if function else path
+    return spelled(os.path.normpath(folder / code.where), code.attribute)
 
 
 def layers(document: Document) -> list[Layer]:

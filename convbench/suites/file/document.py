@@ -18,7 +18,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
-from convbench.implementations import REGISTRY
+from convbench.implementations.registry import BUILT_IN
 from convbench.own_code.description import ACTIVATION_AXES, KERNEL_AXES
 from convbench.problem.layer import Dtype, Layer, Pass
 from convbench.suites.suite import (
@@ -74,8 +74,8 @@ def _one_of(*names: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"enum": list(names)}, own]})
 
 
-ImplementationName = Annotated[str, _one_of(*REGISTRY)]
-VersusName = Annotated[str, _one_of(*REGISTRY, FASTEST_KERAS)]
+ImplementationName = Annotated[str, _one_of(*BUILT_IN)]
+VersusName = Annotated[str, _one_of(*BUILT_IN, FASTEST_KERAS)]
 
 
 def _layout(axes: str) -> Any:

@@ -9,7 +9,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from convbench.implementations import REGISTRY
+from convbench.implementations.registry import BUILT_IN
 from convbench.problem.layer import Layer, Pass
 from convbench.suites.file.checks import expected_name, seen_from_here
 from convbench.suites.file.document import FIGURES, RULE_KEYS
@@ -21,7 +21,7 @@ Keys = dict[str, Any]  # of one rule, those whose values have the right type
 Problems = Iterator[tuple[str, str]]  # the key, empty for the rule as a whole, and the text
 
 _DEFAULT = {name: name for name in DEFAULT_IMPLEMENTATIONS}
-_REGISTERED = {name: name for name in REGISTRY}
+_REGISTERED = {name: name for name in BUILT_IN}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from convbench.implementations.numpy.shared.scratch import Scratch
 from convbench.implementations.numpy.shared.threads import worthwhile
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
+from convbench.runtimes.numpy import NumPy
 
 Array = NDArray[np.floating[Any]]
 
