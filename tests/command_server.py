@@ -107,9 +107,9 @@ def _run(asked: dict, descriptors: list[int]) -> None:
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
         from convbench import cli
-        from convbench.own_code import files
+        from convbench.own_code import description
 
-        files.STARTED_IN = Path.cwd()
+        description.STARTED_IN = Path.cwd()
         cli.main()
         code = 0
     except SystemExit as error:

@@ -444,7 +444,7 @@ def test_modules_are_found_without_being_run(tmp_path, monkeypatch):
 def test_a_copy_has_state_of_its_own(own):
     code = own("def f(x, kernel):\n    seen.append(1)\n    return np.zeros((2, 4, 7, 7))")
     run(code, PLAIN)
-    other = code.copy().prepare(PLAIN, Pass.FORWARD, 1)
+    other = code.fresh().prepare(PLAIN, Pass.FORWARD, 1)
     other.load(operands.floats(PLAIN, Pass.FORWARD, 0))
     other.run()
     assert other._function.__globals__["seen"] == [1]

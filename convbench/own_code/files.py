@@ -12,7 +12,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from convbench.errors import ImplementationError
-from convbench.own_code.description import STARTED_IN, OwnCode
+from convbench.own_code import description
+from convbench.own_code.description import OwnCode
 
 _copies = count(1)
 
@@ -38,7 +39,7 @@ def import_code(own: OwnCode, afresh: bool = False) -> ModuleType:
     Raises ImplementationError where there is none, and whatever the module raises.
     """
     if not own.is_file:
-        _put_first([str(STARTED_IN)])
+        _put_first([str(description.STARTED_IN)])
         known = importlib.import_module(own.where)
         return _copy_of(known.__name__, Path(str(known.__file__))) if afresh else known
     path = _path(own)
@@ -66,7 +67,7 @@ def imported(own: OwnCode) -> ModuleType | None:
 
 
 def _path(own: OwnCode) -> Path:
-    return (STARTED_IN / own.where).resolve()
+    return (description.STARTED_IN / own.where).resolve()
 
 
 def _dotted_name(path: Path) -> str:
