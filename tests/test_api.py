@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import convbench
-from convbench import api, implementations
+from convbench import api
 from convbench.agreement.check import oracle
 from convbench.agreement.check.bound import direct_factor
 from convbench.errors import ConvbenchError, ImplementationError, OperandError
-from convbench.implementations.registry import BUILT_IN, REGISTRY
+from convbench.implementations.contract import Ledger
+from convbench.implementations.registry import BUILT_IN, REGISTRY, Registry
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.runtimes.numpy import NumPy
@@ -167,7 +168,7 @@ class Reusing:
         return None
 
     def prepare(self, layer, pass_, threads):
-        self.ledger = implementations.contract.Ledger(("nothing",))
+        self.ledger = Ledger(("nothing",))
         self.buffers = (np.zeros(layer.result_shape(pass_), layer.dtype),)
         return self
 
@@ -182,7 +183,8 @@ class Reusing:
 
 
 def test_a_result_that_an_implementation_reuses_is_copied(monkeypatch):
-    monkeypatch.setattr(api.implementations, "get", lambda name: Reusing())
+    known = dict.fromkeys(("auto", "loop"), f"{__name__}:Reusing")
+    monkeypatch.setattr(api, "REGISTRY", Registry(known))
     plan = convbench.plan(X.shape, KERNEL.shape)
     first, second = plan(X, KERNEL), plan(X, KERNEL)
     assert first.max() == 1
@@ -377,7 +379,7 @@ def test_plans_refuse_what_does_not_fit():
 
 def test_what_an_implementation_does_not_support_is_refused(monkeypatch):
     monkeypatch.setattr(Reusing, "unsupported", lambda *asked: "not today")
-    monkeypatch.setattr(api.implementations, "get", lambda name: Reusing())
+    monkeypatch.setattr(api, "REGISTRY", Registry({"loop": f"{__name__}:Reusing"}))
     says = refusal(convbench.plan, X.shape, KERNEL.shape, implementation="loop")
     assert says.startswith("loop cannot compute this (6x5x4 -> 4x3x8,")
     assert says.endswith("not today")

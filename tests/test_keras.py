@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from convbench.errors import ImplementationError
-from convbench.implementations import get
 from convbench.implementations.keras import layer as keras_layer
 from convbench.implementations.keras.passes import COMPILATION, TRACING, PreparedKeras
+from convbench.implementations.registry import REGISTRY
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Array, Operands, exact_integers
 
@@ -125,7 +125,7 @@ def prepared(threads: int) -> Callable[[str, str, Pass], PreparedKeras]:
 
     def prepare(way: str, name: str, pass_: Pass) -> PreparedKeras:
         if (way, name, pass_) not in cache:
-            cache[way, name, pass_] = get(way).prepare(LAYERS[name], pass_, threads)
+            cache[way, name, pass_] = REGISTRY.get(way).prepare(LAYERS[name], pass_, threads)
         one: PreparedKeras = cache[way, name, pass_]
         return one
 
@@ -154,7 +154,7 @@ def test_equals_the_oracle_after_every_load(
 @pytest.mark.parametrize("way", WAYS)
 def test_exact_where_a_library_might_choose_winograd(way: str, pass_: Pass, threads: int) -> None:
     wide = Layer("wide", (14, 14, 256), 256, (3, 3), padding="same", batch_size=2)
-    implementation = get(way)
+    implementation = REGISTRY.get(way)
     assert implementation.exact(wide, pass_)
     one, operands = implementation.prepare(wide, pass_, threads), exact_integers(wide, pass_, 3)
     one.load(operands)
@@ -233,7 +233,7 @@ def test_a_compiled_forward_keeps_its_convolution(name: str, prepared: Any) -> N
 def test_a_dilated_gradient_is_one_convolution(
     way: str, name: str, pass_: Pass, threads: int
 ) -> None:
-    operations = graph_operations(lambda: get(way).prepare(LAYERS[name], pass_, threads))
+    operations = graph_operations(lambda: REGISTRY.get(way).prepare(LAYERS[name], pass_, threads))
     convolutions = {operation: n for operation, n in operations.items() if "Conv" in operation}
     assert [*convolutions.values()] == [1]
     assert "Backprop" in next(iter(convolutions))
@@ -289,14 +289,14 @@ def test_ledger_of_tracing(prepared: Any) -> None:
 def test_unsupported(way: str) -> None:
     both = layer("both", strides=(2, 2), dilation_rate=(2, 2))
     for pass_ in Pass:
-        reason = get(way).unsupported(both, pass_)
+        reason = REGISTRY.get(way).unsupported(both, pass_)
         assert reason is not None
         assert reason.lacks == ("strides", "dilation_rate")
-        assert all(get(way).unsupported(one, pass_) is None for one in LAYERS.values())
+        assert all(REGISTRY.get(way).unsupported(one, pass_) is None for one in LAYERS.values())
 
 
 def test_workspace_counts_the_padded_copy() -> None:
-    keras = get("keras")
+    keras = REGISTRY.get("keras")
     assert keras.workspace_bytes(LAYERS["same"], Pass.FORWARD, 1) == 0
     padded = 2 * (8 + 2) * (9 + 4) * 4 * 4
     assert keras.workspace_bytes(LAYERS["pads"], Pass.FORWARD, 1) == padded
@@ -355,8 +355,8 @@ def test_start_after_someone_else_did() -> None:
 
 def test_the_modules_import_nothing_of_tensorflow() -> None:
     printed = in_a_new_process(
-        "from convbench.implementations import get\n"
-        f"for way in {WAYS}: get(way)\n"
+        "from convbench.implementations.registry import REGISTRY\n"
+        f"for way in {WAYS}: REGISTRY.get(way)\n"
         "import sys; print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
     )
     assert printed == "[]\n"

@@ -276,7 +276,8 @@ def test_suites_named_are_shipped_and_the_forecast_grows_with_them() -> None:
 @pytest.mark.parametrize("code", [code for _, code in kernels.OTHERS.values()])
 def test_other_frameworks_are_asked_for_only_when_a_cell_is(code: str) -> None:
     program = (
-        "import sys; from convbench import implementations; from convbench.problem.layer import *\n"
+        "import sys; from convbench.implementations.registry import REGISTRY\n"
+        "from convbench.problem.layer import *\n"
         f"implementation = REGISTRY.get({code!r})\n"
         "layer = Layer('a', (5, 5, 2), 2, (3, 3), (2, 2), ((1, 0), (0, 1)), groups=2)\n"
         "print([implementation.unsupported(layer, p) for p in Pass])\n"

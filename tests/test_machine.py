@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from convbench import runtimes
 from convbench.errors import ConvbenchError
 from convbench.machine import tuning
 from convbench.machine.calibration import calibrate, copy_array_bytes, neighbour_load, sgemm_rate_in
@@ -247,7 +248,7 @@ def test_cache_sizes_and_what_is_assumed_where_they_are_unknown(tmp_path: Path):
 def test_software_and_blas():
     import numpy as np
 
-    found = software(blas_libraries("numpy"))
+    found = software(runtimes.versions(), blas_libraries("numpy"))
     assert found.versions["numpy"] == np.__version__
     assert {"tensorflow", "keras", "pyperf", "memray", "threadpoolctl"} <= set(found.versions)
     assert found.blas

@@ -469,7 +469,7 @@ SCRIPT = textwrap.dedent(
     import dataclasses, json, sys
     from convbench.runtimes.tensorflow import TensorFlow
     from convbench.problem import operands
-    from convbench.implementations.contract import Ledger
+    from convbench.implementations.contract import Implementation, Ledger
     from convbench.problem.layer import Layer, Pass
     from convbench.measure.memory import meter, self_test
     from convbench.measure.meters import memray_peaks
@@ -478,8 +478,8 @@ SCRIPT = textwrap.dedent(
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
-    class Graph:
-        name, runtime, buffers, ledger = "graph", "tensorflow", (), Ledger()
+    class Graph(Implementation):
+        name, runtime, buffers, ledger = "graph", TensorFlow(), (), Ledger()
         unsupported = exact = lambda self, layer, pass_: None
         workspace_bytes = lambda self, layer, pass_, threads: 0
 

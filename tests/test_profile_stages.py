@@ -55,7 +55,7 @@ def cells(name, threads=1):
 
 def prepares_threaded(name):
     implementation = REGISTRY.get(name)
-    return implementation.runtime == "numpy" and any(
+    return implementation.runtime == NumPy() and any(
         isinstance(implementation.prepare(layer, Pass.FORWARD, 1), Threaded)
         for layer in LAYERS
         if implementation.unsupported(layer, Pass.FORWARD) is None

@@ -211,7 +211,7 @@ def _resumed(path: Path, effort: EffortName | None) -> Session:
         for what, then, now in (
             ("CPU", there.cpu, here.cpu),
             ("CPUs", there.logical_cpus, here.logical_cpus),
-            ("versions", session.software.versions, runtimes.versions()),
+            ("versions", session.software.versions, machine.software(runtimes.versions()).versions),
             ("variables", session.environment, environment),
         )
         if then != now

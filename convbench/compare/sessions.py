@@ -93,9 +93,8 @@ def _entries(
 
 
 def _blas(result: ResultFile) -> str:
-    """The BLAS libraries that NumPy uses, in a word each."""
-    of_numpy = (blas for blas in result.software.blas if blas.used_by == "numpy")
-    return "; ".join(dict.fromkeys(map(_blas_words, of_numpy))) or "none known"
+    """The BLAS libraries that were seen, in a few words each."""
+    return "; ".join(dict.fromkeys(map(_blas_words, result.software.blas))) or "none known"
 
 
 def _blas_words(blas: BlasLibrary) -> str:

@@ -23,6 +23,7 @@ from convbench.results.between_runs import Seen, between_runs
 from convbench.results.model import Deviation, Figure, Part, ResultFile
 from convbench.results.stats import MIN_ROUNDS, Estimate
 from convbench.results.summary import CellKey, Ratio, between, kind_of, speedups, times
+from convbench.runtimes import runtimes
 from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 MAX_FIGURES = 60
 """Number of names that are kept of each kind of figure of a run: enough to pool over, and a file of
 at most 4 MB a machine. Of more, those with the lowest checksums are kept, in every run the same."""
-
-PACKAGES = ("numpy", "tensorflow", "keras")
-"""Packages of which another version makes another machine of the same hardware."""
 
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parent
@@ -70,12 +68,13 @@ def population(machine: Machine, software: Software, threads: int) -> str:
     """One line that differs where runs may differ by another amount: machine, threads, versions."""
     parts = " ".join((*machine.isa, *(f"{name}={size}" for name, size in machine.caches.items())))
     versions = software.versions
+    packages = (name for runtime in runtimes() for name in runtime.packages)
     return "; ".join(
         (
             f"{machine.cpu} ({zlib.crc32(parts.encode()):08x})",
             f"{machine.logical_cpus} CPUs, quota {machine.cpu_quota or 'none'}",
             f"threads {threads}",
-            *(f"{name} {versions[name]}" for name in PACKAGES if name in versions),
+            *(f"{name} {versions[name]}" for name in packages if name in versions),
         )
     )
 
