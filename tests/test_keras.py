@@ -24,6 +24,7 @@ from convbench.implementations.keras.passes import COMPILATION, TRACING, Prepare
 from convbench.implementations.registry import REGISTRY
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Array, Operands, exact_integers
+from convbench.runtimes import tensorflow as runtime
 
 WAYS = ("keras", "keras-graph", "keras-xla")
 GRADIENTS = (Pass.INPUT_GRADIENT, Pass.KERNEL_GRADIENT)
@@ -115,7 +116,7 @@ def expected(layer: Layer, pass_: Pass, operands: Operands) -> Array:
 @pytest.fixture(scope="module")
 def threads() -> int:
     """TensorFlow takes one number of threads a process: that of an earlier test, if there is."""
-    return keras_layer._started or 1
+    return runtime._started or 1
 
 
 @pytest.fixture(scope="module")
@@ -322,10 +323,10 @@ def in_a_new_process(code: str) -> str:
 
 
 def test_start(threads: int) -> None:
-    keras_layer.start(threads)
-    keras_layer.start(threads)
+    runtime.start(threads)
+    runtime.start(threads)
     with pytest.raises(ImplementationError, match=f"with {threads} threads"):
-        keras_layer.start(threads + 1)
+        runtime.start(threads + 1)
 
 
 def test_start_sets_the_threads_and_hides_gpus_in_a_new_process() -> None:

@@ -35,7 +35,7 @@ def _what_decides(old: ResultFile, new: ResultFile) -> tuple[_Triple, ...]:
         ("caches", _words(then.caches), _words(now.caches)),
         ("logical CPUs", then.logical_cpus, now.logical_cpus),
         ("CPU quota", then.cpu_quota or "none", now.cpu_quota or "none"),
-        ("BLAS", _blas(old), _blas(new)),
+        ("BLAS", _blas(old, new), _blas(new, old)),
         ("threads", old.threads, new.threads),
         ("state", old.state, new.state),
     )
@@ -92,9 +92,15 @@ def _entries(
         yield name, then.get(name, nothing), now.get(name, nothing)
 
 
-def _blas(result: ResultFile) -> str:
-    """The BLAS libraries that were seen, in a few words each."""
-    return "; ".join(dict.fromkeys(map(_blas_words, result.software.blas))) or "none known"
+def _blas(result: ResultFile, other: ResultFile) -> str:
+    """The BLAS libraries of a result in a few words each, of runtimes for which `other` has some.
+
+    Whether those of a further runtime were looked at says nothing of the machine.
+    """
+    libraries = result.software.blas
+    shared = {blas.used_by for blas in libraries} & {blas.used_by for blas in other.software.blas}
+    found = [blas for blas in libraries if blas.used_by in shared or not shared]
+    return "; ".join(dict.fromkeys(map(_blas_words, found))) or "none known"
 
 
 def _blas_words(blas: BlasLibrary) -> str:
