@@ -1,7 +1,7 @@
 """Turn questions into verdicts: has a speedup fallen, does a floor hold, or can nobody tell?
 
 Rules come as questions (see questions.py): each with an estimate of how much too slow something is.
-Here they are decided together (research/measurement.md, 4): *regressed* when
+Here they are decided together (docs/measuring.md): *regressed* when
 the lower bound of the slowdown is beyond a margin, Holm over all questions; *holds* when its upper
 bound is below a second, wider margin; else *inconclusive*. With one margin for both, a clean run
 would rarely hold.

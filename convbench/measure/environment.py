@@ -1,4 +1,4 @@
-"""Put together the variables of a worker: the caller's, the runtime's, and the suite's."""
+"""Put together the variables of a worker from those of the caller, the runtime and the suite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from convbench.runtimes.contract import Runtime
 class Environment:
     """What all workers of a session have: the caller's variables, and what a suite changes of them.
 
-    `changes` win over all others; None unsets a variable.
+    Where several name a variable, later ones of these win: defaults of ours, the caller, the
+    runtime, the suite (`changes`, whose None unsets it), and, in a worker that meters memory, what
+    the runtime's meters need.
     """
 
     caller: Mapping[str, str]

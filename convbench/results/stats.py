@@ -1,6 +1,6 @@
 """Make intervals and tests from rounds, with nothing but the standard library.
 
-A round is the replicate (research/measurement.md): one figure a round, the logarithm of a ratio
+A round is the replicate (docs/measuring.md): one figure a round, the logarithm of a ratio
 or of a time; the estimate is the mean over rounds and its interval Student's t.
 """
 

@@ -321,7 +321,11 @@ def _peak(calibration: Calibration | None, layer: Layer, threads: int) -> float 
 
 
 def kind_of(implementation: str) -> str:
-    """What runs of an implementation differ by: `keras` has a runtime with threads of its own."""
+    """Two kinds of implementations, which differ from run to run by different amounts.
+
+    `keras` computes with threads of a framework's own, which the host schedules; all others, as
+    `numpy`, in the thread that calls them and those that it starts. Saved deviations name the kind.
+    """
     return "keras" if implementation in KERAS_WAYS else "numpy"
 
 

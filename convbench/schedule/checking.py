@@ -51,6 +51,7 @@ STATUS_OF_VERDICT: dict[str, Status] = {
     "wrong": "wrong",
     "mistrusted": "skipped",
 }
+"""Status of a cell by the verdict on it. A cell whose check proves nothing is not timed."""
 
 
 LANE_CELLS = 100

@@ -1,9 +1,9 @@
 """List the mistakes: what each is called, in a sentence, and what it changes.
 
 A mistake turns the right computation into the wrong one, so that whether it explains a result is a
-matter of computing. To add one, yield it from the function of its family; `causes` of tests/mutants
-is the vocabulary. Its variant tells it from the other mistakes of the same cause and has no figure
-of a layer: the same mistake has the same variant on every layer.
+matter of computing. To add one, yield it from the function of its family; `CAUSES` of
+tests/mutants/causes.py is the vocabulary. Its variant tells it from the other mistakes of the same
+cause and has no figure of a layer: the same mistake has the same variant on every layer.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ KNOWN_RATE = 0.10
 """While false alarms may be more frequent than this for all that is known, nothing is said."""
 
 GOOD_DETECTION = 1.05
-"""A gate that finds 5 % nine times of ten is worth having (research/measurement.md, 6)."""
+"""A gate that finds 5 % nine times of ten is worth having (docs/measuring.md)."""
 
 
 def report(file: NoiseFile) -> Report:
