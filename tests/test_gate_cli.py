@@ -128,6 +128,7 @@ def test_twins_that_differ_make_the_run_unreliable(saved, result, tmp_path):
         arm = next(b for b in part["benchmarks"] if b["metadata"]["name"] == name)
         for twin, run in zip(benchmark["runs"], arm["runs"], strict=True):
             twin["values"] = [value * 3 for value in run["values"]]
+            twin["metadata"]["visits"] = run["metadata"]["visits"]
     part["benchmarks"] += twins
     part["convbench"]["duplicates"] = [
         {
