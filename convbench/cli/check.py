@@ -1,4 +1,4 @@
-"""Run `convbench check`: is it right, in every pass? If not, what is the mistake?"""
+"""Run `convbench check`: is it right, in every pass? If it is not, what is the mistake?"""
 
 from __future__ import annotations
 
@@ -9,19 +9,7 @@ import typer
 
 from convbench.cli.console import Watcher, complain, guarded
 from convbench.cli.measuring import (
-    Force,
-    Impls,
     InterruptedRun,
-    KernelLayout,
-    Layers,
-    LayoutOption,
-    NoTune,
-    Passes,
-    Quiet,
-    SeedOption,
-    ShardOption,
-    Threads,
-    Timeout,
     any_wrong,
     new_session,
     options_of,
@@ -31,7 +19,18 @@ from convbench.cli.measuring import (
     watched,
     with_implementations,
 )
-from convbench.cli.show import Format, print_result
+from convbench.cli.options import (
+    Conditions,
+    Force,
+    Impls,
+    Layouts,
+    Part,
+    ResultTarget,
+    ShardOption,
+    Shown,
+    grouped,
+)
+from convbench.cli.show import print_result
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
@@ -42,7 +41,9 @@ BUILT_IN = "geometry"
 
 
 @guarded
+@grouped
 def check(
+    *,
     target: Annotated[
         list[str] | None,
         typer.Argument(
@@ -52,43 +53,35 @@ def check(
         ),
     ] = None,
     impl: Impls = None,
-    layout: LayoutOption = None,
-    kernel_layout: KernelLayout = None,
-    pass_: Passes = None,
-    layer: Layers = None,
+    layouts: Layouts,
+    part: Part,
     shard: ShardOption = None,
-    threads: Threads = None,
-    seed: SeedOption = None,
-    no_tune: NoTune = False,
-    timeout: Timeout = 300.0,
+    conditions: Conditions,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Save the result file.", metavar="FILE.json"),
     ] = None,
     force: Force = False,
-    format_: Annotated[
-        Format, typer.Option("--format", help="How the tables are printed.")
-    ] = Format.TABLE,
-    quiet: Quiet = False,
+    shown: Shown,
 ) -> None:
     """Check that implementations compute the convolution, in every pass; nothing is timed.
 
-    Of what is wrong the mistake is named, if it is one that can be told. Exit code 0, or 5 when a
-    cell is wrong or crashed.
+    The mistake of wrong code is named where convbench can tell it. Exit code 0, or 5 when a cell is
+    wrong or crashed.
     """
     from convbench.results import file as result_file
     from convbench.schedule import check as check_schedule
 
-    part = shard_of(shard)
-    suite = selected(_asked_for(target or [], impl, layout, kernel_layout), pass_, layer, part)
-    path = output or result_file.default_path(suite.name)
+    one_of = shard_of(shard)
+    suite = selected(_asked_for(target or [], impl, layouts), part, one_of)
+    path = result_file.default_path(suite.name)
     if output is not None:
-        path = result_path(output, suite.name, force)
-    session = new_session(suite, threads, None, seed or 0, path, part, not no_tune)
-    options = options_of(session, None, timeout)
+        path = result_path(ResultTarget(output, force), suite.name)
+    session = new_session(suite, conditions, path, shard=one_of)
+    options = options_of(session, conditions)
 
     interrupted = False
-    with Watcher(quiet) as watcher:
+    with Watcher(shown.quiet) as watcher:
         try:
             watched(session, check_schedule(session, options), watcher, save=output is not None)
         except InterruptedRun:
@@ -96,20 +89,15 @@ def check(
     if output is not None:
         complain(f"saved {session.save()}")
     result = session.result()
-    print_result(result, format_)
+    print_result(result, shown.format_)
     if interrupted:
         complain("interrupted: what is pending was not checked")
         raise SystemExit(ExitCode.INTERRUPTED)
     raise SystemExit(ExitCode.WRONG if any_wrong(result) else ExitCode.FINE)
 
 
-def _asked_for(
-    targets: list[str],
-    impl: list[str] | None,
-    layout: str | None,
-    kernel_layout: str | None,
-) -> Suite:
-    """The suite, with the code that is named alone, if any is."""
+def _asked_for(targets: list[str], impl: list[str] | None, layouts: Layouts) -> Suite:
+    """Return the suite. Code that is named replaces the suite's implementations."""
     from convbench.own_code.description import OwnCode
     from convbench.suites.file import read_suite
 
@@ -126,4 +114,4 @@ def _asked_for(
         )
     suite = read_suite(suites[0] if suites else BUILT_IN)
     named = [*code, *(impl or [])]
-    return with_implementations(suite, named, layout, kernel_layout, only_own=True)
+    return with_implementations(suite, named, layouts, only_own=True)

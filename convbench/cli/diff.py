@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from convbench.cli.console import guarded
-from convbench.cli.show import Format, print_report, refuse_checks
+from convbench.cli.options import Format, FormatOption, NoiseOption, ReportPath
+from convbench.cli.show import print_report, refuse_checks
 
 
 @guarded
@@ -21,15 +22,9 @@ def diff(
     more: Annotated[
         list[Path] | None, typer.Argument(metavar="[MORE.json]...", help="Further result files.")
     ] = None,
-    noise: Annotated[
-        Path | None,
-        typer.Option(help="What `convbench noise` saved about this machine.", metavar="FILE"),
-    ] = None,
-    format_: Annotated[Format, typer.Option("--format", help="How it is printed.")] = Format.TABLE,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg; - is stdout."),
-    ] = None,
+    noise: NoiseOption = None,
+    format_: FormatOption = Format.TABLE,
+    output: ReportPath = None,
 ) -> None:
     """Compare saved result files; always exit code 0 when they can be read."""
     from convbench.compare import diff as compare

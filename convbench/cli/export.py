@@ -9,22 +9,26 @@ from typing import Annotated
 import typer
 
 from convbench.cli.console import complain, guarded, write
-from convbench.cli.measuring import Force, Layers, Passes, selected
+from convbench.cli.measuring import selected
+from convbench.cli.options import Force, Part, grouped
 from convbench.errors import ConvbenchError
 
 
 class Tool(StrEnum):
+    """A tool that a suite can be written for."""
+
     BENCHDNN = "benchdnn"
 
 
 @guarded
+@grouped
 def export(
+    *,
     tool: Annotated[Tool, typer.Argument(help="Whose format.")],
     suite: Annotated[
         str, typer.Argument(help="A suite: a YAML file, or a shipped one.", metavar="SUITE")
     ],
-    pass_: Passes = None,
-    layer: Layers = None,
+    part: Part,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The file.  [default: stdout]", metavar="FILE"),
@@ -33,14 +37,14 @@ def export(
 ) -> None:
     """Write a suite's layers for another tool: benchdnn's problem descriptors, dilation converted.
 
-    A layer that the tool cannot run is left out and told.
+    Layers that the tool cannot run are left out, and named.
     """
     from convbench.importers import benchdnn
     from convbench.suites.file import read_suite
 
     if output is not None and output.exists() and not force:
         raise ConvbenchError(f"{output} exists already", hint="--force overwrites it")
-    chosen = selected(read_suite(suite), pass_, layer)
+    chosen = selected(read_suite(suite), part)
     text, left_out = benchdnn.write(chosen)
     for entry in left_out:
         complain(f"left out: {entry}")

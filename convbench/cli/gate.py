@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -11,22 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from convbench.cli.console import Watcher, complain, guarded
-from convbench.cli.gate_terms import Selection, part, refuse_nothing_supported, to_run, with_rules
+from convbench.cli.gate_terms import Selection, refuse_nothing_supported, to_run, with_rules
 from convbench.cli.measuring import (
-    BudgetOption,
-    EffortOption,
-    Force,
     InterruptedRun,
-    KernelLayout,
-    Layers,
-    LayoutOption,
-    NoTune,
-    Passes,
-    Quiet,
-    ResultPath,
-    SeedOption,
-    Threads,
-    Timeout,
     any_wrong,
     new_session,
     options_of,
@@ -34,55 +21,60 @@ from convbench.cli.measuring import (
     result_path,
     watched,
 )
-from convbench.cli.show import Format, print_report
+from convbench.cli.options import (
+    AnotherMachine,
+    BudgetOption,
+    Conditions,
+    EffortName,
+    EffortOption,
+    Impls,
+    Layouts,
+    NoiseOption,
+    Part,
+    ResultTarget,
+    Shown,
+    grouped,
+    percentage,
+)
+from convbench.cli.show import print_report
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
     from convbench.gate import Terms
+    from convbench.machine.description import Machine
+    from convbench.report.views.table import Report
     from convbench.results.file import Saved
-    from convbench.schedule import Judged, Options, Session
+    from convbench.schedule import Judged
     from convbench.suites.suite import Rule
 
 
 class OnInconclusive(StrEnum):
+    """What a verdict that cannot be reached does to the exit code."""
+
     FAIL = "fail"
     PASS = "pass"
 
 
-@guarded
-def gate(
-    target: Annotated[
-        str,
-        typer.Argument(
-            help="A suite, which is run and judged, or a result file (.json), which is judged."
-        ),
-    ],
+@dataclass(frozen=True)
+class HeldTo:
+    """The options that say what a run or a result is held to."""
+
     rules: Annotated[
         Path | None,
         typer.Option(help="A YAML file with the floors (key `gate`), in place of the suite's."),
-    ] = None,
+    ] = None
     baseline: Annotated[
         Path | None,
         typer.Option(help="A saved result: has any speedup fallen since?", metavar="OLD.json"),
-    ] = None,
+    ] = None
     against: Annotated[
         str | None,
         typer.Option(
-            help="Another version of --impl, run in turn with it: a file, a folder or a git ref.",
+            help="Another version of the one --impl FILE.py:NAME, run in turn with it: a file, a "
+            "folder or a git ref.",
             metavar="PATH_OR_GIT_REF",
         ),
-    ] = None,
-    impl: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--impl",
-            help="Only these implementations; with --against the one FILE.py:NAME. Repeatable.",
-        ),
-    ] = None,
-    layout: LayoutOption = None,
-    kernel_layout: KernelLayout = None,
-    pass_: Passes = None,
-    layer: Layers = None,
+    ] = None
     tolerance: Annotated[
         str | None,
         typer.Option(
@@ -90,18 +82,22 @@ def gate(
             "floors]",
             metavar="PER CENT",
         ),
-    ] = None,
-    noise: Annotated[
-        Path | None,
-        typer.Option(help="What `convbench noise` saved about this machine.", metavar="FILE"),
-    ] = None,
-    allow_different_machine: Annotated[
-        bool,
-        typer.Option(
-            "--allow-different-machine",
-            help="Judge a baseline of another machine, BLAS or thread count, with wider bounds.",
+    ] = None
+    noise: NoiseOption = None
+    allow_different_machine: AnotherMachine = False
+
+
+@guarded
+@grouped
+def gate(
+    *,
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A suite, which is run and judged, or a result file (.json), which is judged."
         ),
-    ] = False,
+    ],
+    held_to: HeldTo,
     inconclusive: Annotated[
         OnInconclusive | None,
         typer.Option(
@@ -109,14 +105,13 @@ def gate(
             "or version, fail for floors]"
         ),
     ] = None,
-    threads: Threads = None,
+    impl: Impls = None,
+    layouts: Layouts,
+    part: Part,
+    conditions: Conditions,
     effort: EffortOption = None,
     budget: BudgetOption = None,
-    seed: SeedOption = None,
-    no_tune: NoTune = False,
-    timeout: Timeout = 300.0,
-    output: ResultPath = None,
-    force: Force = False,
+    result_file: ResultTarget,
     report: Annotated[
         list[Path] | None,
         typer.Option(
@@ -124,10 +119,7 @@ def gate(
             metavar="FILE",
         ),
     ] = None,
-    format_: Annotated[
-        Format, typer.Option("--format", help="How the verdicts are printed.")
-    ] = Format.TABLE,
-    quiet: Quiet = False,
+    shown: Shown,
 ) -> None:
     """Hold a suite or a result to floors, to an earlier result, or to another version of the code.
 
@@ -135,85 +127,38 @@ def gate(
     timings cannot be trusted, 4 when the baseline cannot be compared, 5 when a cell is wrong.
     """
     from convbench import report as formats
-    from convbench.gate import Judgement, Terms, exit_code
-    from convbench.report.views.gate_tables import report as tables
-    from convbench.results.file import load, reserve
-    from convbench.suites.file import read_rules
+    from convbench.results.file import reserve
 
     for path in report or ():  # raises before anything is measured
         formats.format_of(path)
         reserve(path, force=True)
-    if baseline is None and (noise is not None or allow_different_machine):
-        raise ConvbenchError(
-            "--noise and --allow-different-machine concern a --baseline, and none was given"
-        )
-    given = None if rules is None else read_rules(rules)
-    terms = Terms(
-        baseline=None if baseline is None else load(baseline),
-        tolerance=None if tolerance is None else part(tolerance, "--tolerance"),
-        allow_different_machine=allow_different_machine,
-    )
+    chosen = Selection(impl, layouts, part)
+    measuring = _Measuring(conditions, effort, budget, result_file, shown.quiet)
     if target.endswith(".json"):
-        _only_judged(
-            target,
-            {
-                "--against": against,
-                "--impl": impl,
-                "--layout": layout,
-                "--kernel-layout": kernel_layout,
-                "--pass": pass_,
-                "--layer": layer,
-                "--threads": threads,
-                "--effort": effort,
-                "--budget": budget,
-                "--seed": seed,
-                "--no-tune": no_tune or None,
-                "--output": output,
-            },
-        )
-        held = _file_held_to(terms, Path(target), given, noise)
+        _refuse_to_run(target, held_to, chosen, measuring)
+        held = _file_held_to(Path(target), held_to)
     else:
-        with ExitStack() as stack:
-            chosen = Selection(impl, (layout, kernel_layout), pass_, layer)
-            suite, terms, notes = to_run(stack, target, terms, given, against, chosen)
-            path = result_path(output, suite.name, force)
-            session = new_session(suite, threads, effort, seed or 0, path, tune=not no_tune)
-            recall_runs(session)
-            options = options_of(session, budget, timeout, comparing=against is not None)
-            terms = _measured_here(terms, noise, session.threads)
-            held = _run_held_to(terms, session, options, quiet, notes)
-            if terms.versions is not None:
-                refuse_nothing_supported(terms.versions[0], held.saved.result)
+        held = _run_held_to(target, held_to, chosen, measuring)
 
-    policy: Literal["fail", "pass"] | None = None
-    if inconclusive is not None:
-        policy = "fail" if inconclusive is OnInconclusive.FAIL else "pass"
-    result, old_version = held.saved.result, terms.versions and terms.versions[1]
-    code = exit_code(held.judged.verdicts, policy, any_wrong(result, old_version))
-    told = tables(
-        Judgement(
-            target=target,
-            verdicts=held.judged.verdicts,
-            looks=held.judged.looks,
-            alpha=held.alpha,
-            exit_code=code,
-            on_inconclusive=policy,
-            baseline=None if baseline is None else str(baseline),
-            version=old_version,
-            deviations=held.terms.deviations_for(held.saved),
-            twins=held.terms.twins(held.saved),
-            notes=(*held.notes, *held.terms.overlooked(held.saved)),
-        ),
-        result,
-    )
-    print_report(told, format_, None)
+    told, code = _told(target, held, held_to.baseline, inconclusive)
+    print_report(told, shown.format_, None)
     for path in report or ():
-        print_report(told, format_, path)
+        print_report(told, shown.format_, path)
     raise SystemExit(code)
 
 
+class _Measuring(NamedTuple):
+    """The options of a run that is then judged."""
+
+    conditions: Conditions
+    effort: EffortName | None
+    budget: float | None
+    result_file: ResultTarget
+    quiet: bool
+
+
 class _Held(NamedTuple):
-    """A result, what it was held to, and what came of it."""
+    """A result, the terms that it was held to, and the verdicts."""
 
     saved: Saved
     terms: Terms
@@ -222,53 +167,128 @@ class _Held(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _file_held_to(
-    terms: Terms, path: Path, rules: tuple[Rule, ...] | None, noise: Path | None
-) -> _Held:
+def _terms(held_to: HeldTo) -> Terms:
+    """Read what the options hold a result to, but for the rules and the deviations."""
+    from convbench.gate import Terms
+    from convbench.results.file import load
+
+    if held_to.baseline is None and (held_to.noise or held_to.allow_different_machine):
+        raise ConvbenchError(
+            "--noise and --allow-different-machine concern a --baseline, and none was given"
+        )
+    tolerance = held_to.tolerance
+    return Terms(
+        baseline=None if held_to.baseline is None else load(held_to.baseline),
+        tolerance=None if tolerance is None else percentage(tolerance, "--tolerance"),
+        allow_different_machine=held_to.allow_different_machine,
+    )
+
+
+def _rules(held_to: HeldTo) -> tuple[Rule, ...] | None:
+    """Read the floors of `--rules`; None leaves the suite its own."""
+    from convbench.suites.file import read_rules
+
+    return None if held_to.rules is None else read_rules(held_to.rules)
+
+
+def _file_held_to(path: Path, held_to: HeldTo) -> _Held:
     from convbench.gate import look_alpha
-    from convbench.noise.file import deviations_of
     from convbench.results.file import load
     from convbench.schedule import Judged
 
+    rules, terms = _rules(held_to), _terms(held_to)
     saved = load(path)
-    suite = saved.result.suite
-    if rules is None:  # its own, of which a narrower run may have left some out
-        terms, notes = with_rules(terms, suite.gate, None, suite)
+    result = saved.result
+    if rules is None:  # a run of a part of the suite may lack cells that the suite's floors name
+        terms, notes = with_rules(terms, result.suite.gate, None, result.suite)
     else:
-        terms, notes = with_rules(terms, rules, suite, suite)
-    if noise is not None:
-        here = saved.result
-        terms = replace(terms, deviations=deviations_of(noise, here.machine, here.threads))
+        terms, notes = with_rules(terms, rules, result.suite, result.suite)
+    terms = _with_deviations(terms, held_to.noise, result.machine, result.threads)
     alpha = look_alpha(1)
     return _Held(saved, terms, Judged(tuple(terms.verdicts(saved, alpha)), 1), alpha, notes)
 
 
-def _measured_here(terms: Terms, noise: Path | None, threads: int) -> Terms:
-    from convbench.machine.description import fingerprint
-    from convbench.noise.file import deviations_of
-
-    if noise is None:
-        return terms
-    return replace(terms, deviations=deviations_of(noise, fingerprint(), threads))
-
-
-def _run_held_to(
-    terms: Terms, session: Session, options: Options, quiet: bool, notes: tuple[str, ...]
-) -> _Held:
+def _run_held_to(target: str, held_to: HeldTo, chosen: Selection, measuring: _Measuring) -> _Held:
     from convbench.gate import look_alpha
     from convbench.schedule import run_and_judge
 
-    with Watcher(quiet) as watcher:
+    against, conditions = held_to.against, measuring.conditions
+    with ExitStack() as stack:
+        rules, terms = _rules(held_to), _terms(held_to)
+        suite, terms, notes = to_run(stack, target, terms, rules, against, chosen)
+        path = result_path(measuring.result_file, suite.name)
+        session = new_session(suite, conditions, path, measuring.effort)
+        recall_runs(session)
+        options = options_of(session, conditions, measuring.budget, comparing=against is not None)
+        terms = _with_deviations(terms, held_to.noise, session.machine, session.threads)
         try:
-            judged = watched(session, run_and_judge(session, options, terms.verdicts), watcher)
+            with Watcher(measuring.quiet) as watcher:
+                events = run_and_judge(session, options, terms.verdicts)
+                judged = watched(session, events, watcher)
         except InterruptedRun:
             complain(f"interrupted: nothing was judged; what was measured is in {session.path}")
             raise SystemExit(ExitCode.INTERRUPTED) from None
     complain(f"saved {session.path}")
-    return _Held(session.saved(), terms, judged, look_alpha(), notes)
+    saved = session.saved()
+    if terms.versions is not None:
+        refuse_nothing_supported(terms.versions[0], saved.result)
+    return _Held(saved, terms, judged, look_alpha(), notes)
 
 
-def _only_judged(target: str, options: dict[str, object]) -> None:
+def _with_deviations(terms: Terms, noise: Path | None, machine: Machine, threads: int) -> Terms:
+    from convbench.noise.file import deviations_of
+
+    if noise is None:
+        return terms
+    return replace(terms, deviations=deviations_of(noise, machine, threads))
+
+
+def _told(
+    target: str, held: _Held, baseline: Path | None, inconclusive: OnInconclusive | None
+) -> tuple[Report, ExitCode]:
+    """Return the report on what was judged, and the exit code."""
+    from convbench.gate import Judgement, exit_code
+    from convbench.report.views.gate_tables import report
+
+    result, versions = held.saved.result, held.terms.versions
+    old_version = versions and versions[1]
+    policy: Literal["fail", "pass"] | None = None
+    if inconclusive is not None:
+        policy = "fail" if inconclusive is OnInconclusive.FAIL else "pass"
+    code = exit_code(held.judged.verdicts, policy, any_wrong(result, old_version))
+    judgement = Judgement(
+        target=target,
+        verdicts=held.judged.verdicts,
+        looks=held.judged.looks,
+        alpha=held.alpha,
+        exit_code=code,
+        on_inconclusive=policy,
+        baseline=None if baseline is None else str(baseline),
+        version=old_version,
+        deviations=held.terms.deviations_for(held.saved),
+        twins=held.terms.twins(held.saved),
+        notes=(*held.notes, *held.terms.overlooked(held.saved)),
+    )
+    return report(judgement, result), code
+
+
+def _refuse_to_run(target: str, held_to: HeldTo, chosen: Selection, measuring: _Measuring) -> None:
+    """Raise ConvbenchError for options of a run, where a result file is judged."""
+    conditions = measuring.conditions
+    options = {
+        "--against": held_to.against,
+        "--impl": chosen.impl,
+        "--layout": chosen.layouts.layout,
+        "--kernel-layout": chosen.layouts.kernel_layout,
+        "--pass": chosen.part.pass_,
+        "--layer": chosen.part.layer,
+        "--threads": conditions.threads,
+        "--effort": measuring.effort,
+        "--budget": measuring.budget,
+        "--seed": conditions.seed,
+        "--no-tune": conditions.no_tune or None,
+        "--output": measuring.result_file.output,
+    }
     given = [option for option, value in options.items() if value is not None]
     if given:
         raise ConvbenchError(

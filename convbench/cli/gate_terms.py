@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from convbench.cli.measuring import selected, with_implementations
+from convbench.cli.options import Layouts, Part
 from convbench.errors import ConvbenchError
 from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS
 
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """Options that choose from a suite: implementations and their layouts, passes, layers."""
+    """What the options choose of a suite."""
 
     impl: list[str] | None
-    layouts: tuple[str | None, str | None]
-    passes: list[str] | None
-    layers: list[str] | None
+    layouts: Layouts
+    part: Part
 
 
 def to_run(
@@ -36,7 +35,10 @@ def to_run(
     against: str | None,
     chosen: Selection,
 ) -> tuple[Suite, Terms, tuple[str, ...]]:
-    """The suite as selected, what its run is held to, and a note on rules that were left out."""
+    """Return the suite as selected, what its run is held to, and notes on what was left out.
+
+    `stack` keeps the files of another version until it is closed.
+    """
     from convbench.own_code.versions import other_version
     from convbench.suites.file import read_suite
 
@@ -44,31 +46,17 @@ def to_run(
     rules = whole.gate if rules is None else rules
     if against is not None:
         new = _one_of_yours(chosen.impl, whole)
-        whole = with_implementations(whole, [*whole.implementations, new], *chosen.layouts)
+        whole = with_implementations(whole, [*whole.implementations, new], chosen.layouts)
         code = next(own for own in whole.own if own.name == new)
         old = stack.enter_context(other_version(code, against))
         whole = replace(whole, own=(*whole.own, old))
-        suite = selected(_versions_only(whole, new, old.name, rules), chosen.passes, chosen.layers)
+        suite = selected(_versions_only(whole, new, old.name, rules), chosen.part)
         terms = replace(terms, versions=(new, old.name))
     else:
-        suite = selected(
-            with_implementations(whole, chosen.impl, *chosen.layouts), chosen.passes, chosen.layers
-        )
+        suite = selected(with_implementations(whole, chosen.impl, chosen.layouts), chosen.part)
     known = tuple(dict.fromkeys([*whole.implementations, *suite.implementations]))
     terms, notes = with_rules(terms, rules, replace(whole, implementations=known), suite)
     return suite, terms, notes
-
-
-def part(text: str, option: str) -> float:
-    """`3%` as 0.03. Raises ConvbenchError for what is no percentage."""
-    number = text.strip().removesuffix("%").strip()
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if not text.strip().endswith("%") or not 0 <= value < 1000:
-        raise ConvbenchError(f"{option}: found {text!r}, expected a percentage such as 3%")
-    return value / 100
 
 
 def _one_of_yours(impl: list[str] | None, suite: Suite) -> str:
@@ -81,7 +69,7 @@ def _one_of_yours(impl: list[str] | None, suite: Suite) -> str:
 
 
 def _versions_only(suite: Suite, new: str, old: str, rules: Sequence[Rule]) -> Suite:
-    """The suite with the two versions, and what its floors need to be judged."""
+    """Return the suite with the two versions, and the implementations that its floors name."""
     needed = {name for rule in rules for name in (rule.implementation, rule.versus)}
     if FASTEST_KERAS in needed:
         needed |= set(KERAS_WAYS)
@@ -90,7 +78,7 @@ def _versions_only(suite: Suite, new: str, old: str, rules: Sequence[Rule]) -> S
 
 
 def refuse_nothing_supported(name: str, result: ResultFile) -> None:
-    """Raises ConvbenchError where an implementation computes nothing of the suite."""
+    """Raise ConvbenchError if an implementation computes nothing of the suite."""
     cells = [cell for cell in result.cells if cell.implementation == name]
     if cells and all(cell.status == "unsupported" for cell in cells):
         why = f": {cells[0].reason}" if cells[0].reason else ""
@@ -103,10 +91,10 @@ def refuse_nothing_supported(name: str, result: ResultFile) -> None:
 def with_rules(
     terms: Terms, rules: Sequence[Rule], whole: Suite | None, suite: Suite
 ) -> tuple[Terms, tuple[str, ...]]:
-    """The terms with those rules that concern the selected suite, and notes on what is left out.
+    """Return the terms with the rules that concern the selected suite, and notes on the others.
 
-    Raises ConvbenchError for a rule that concerns nothing of the whole suite (None: any may), and
-    where there is nothing to judge.
+    Raises ConvbenchError for a rule that concerns nothing of the whole suite (unless that is None),
+    and if there is nothing to judge.
     """
     from convbench.gate import in_common, why_not_of
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convbench.cli.console import complain, guarded, write
-from convbench.cli.measuring import EffortOption
+from convbench.cli.options import EffortOption, Force, grouped
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
@@ -21,8 +22,57 @@ MAX_TOLD = 20
 """Number of left-out entries that are told on a terminal. The suite names all of them."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The options that say what is read."""
+
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="What SOURCE is, where it does not tell: keras, onnx, benchdnn, deepbench, "
+            "xnnpack, convset, libxsmm, convnet-benchmarks or csv.",
+        ),
+    ] = None
+    input_shape: Annotated[
+        str | None,
+        typer.Option(
+            "--input-shape",
+            help="Height, width and channels of a model's input, such as 224,224,3.",
+            metavar="H,W,C",
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", help="Images in every layer's batch.", min=1),
+    ] = None
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing if anything has to be left out.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """The options that say what is written into the suite beside its layers."""
+
+    name: Annotated[
+        str | None, typer.Option(help="The suite's name.  [default: that of the source]")
+    ] = None
+    description: Annotated[str, typer.Option(help="What the suite is for, in a line.")] = ""
+    impl: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--impl",
+            help="What the suite shall run; repeatable.  [default: im2col, keras, keras-graph]",
+        ),
+    ] = None
+    effort: EffortOption = None
+
+
 @guarded
+@grouped
 def import_(
+    *,
     source: Annotated[
         str,
         typer.Argument(
@@ -31,81 +81,56 @@ def import_(
             metavar="SOURCE",
         ),
     ],
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="What SOURCE is, where it does not tell: keras, onnx, benchdnn, deepbench, "
-            "xnnpack, convset, libxsmm, convnet-benchmarks or csv.",
-        ),
-    ] = None,
-    input_shape: Annotated[
-        str | None,
-        typer.Option(
-            "--input-shape",
-            help="Height, width and channels of a model's input, such as 224,224,3.",
-            metavar="H,W,C",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", help="Images in every layer's batch.", min=1),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="The suite's name.  [default: that of the source]")
-    ] = None,
-    description: Annotated[str, typer.Option(help="What the suite is for, in a line.")] = "",
-    impl: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--impl",
-            help="What the suite shall run; repeatable.  [default: im2col, keras, keras-graph]",
-        ),
-    ] = None,
-    effort: EffortOption = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Write nothing if anything has to be left out.")
-    ] = False,
+    origin: Origin,
+    made: Made,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output", "-o", help="The suite's file.  [default: stdout]", metavar="FILE.yaml"
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    force: Force = False,
 ) -> None:
     """Read the convolutions of another tool's list, or of a model, into a suite.
 
     Equal ones are merged and counted. What is left out is told with its place and the reason.
     """
-    from dataclasses import replace
+    from convbench.importers.merging import suite_name
 
+    if output is not None and str(output) != "-":
+        _check_path(output, force)
+    if made.name is not None and made.name != suite_name(made.name, is_file=False, lower=False):
+        raise ConvbenchError(
+            f"--name: found {made.name!r}, expected letters, digits, dots, dashes and underscores"
+        )
+    text, summary = _read(source, origin, made)
+    write(text, output)
+    complain(summary)
+    raise SystemExit(ExitCode.FINE)
+
+
+def _read(source: str, origin: Origin, made: Made) -> tuple[str, str]:
+    """Return the text of the suite's file, and a sentence on what was read."""
     from convbench import importers
     from convbench.importers.merging import IMPLEMENTATIONS, suite_name, suite_of
     from convbench.suites.file import MAX_BYTES
     from convbench.suites.file.writing import MAX_LAYERS, write_suite
 
-    if output is not None and str(output) != "-":
-        _check_path(output, force)
-    if name is not None and name != suite_name(name, is_file=False, lower=False):
-        raise ConvbenchError(
-            f"--name: found {name!r}, expected letters, digits, dots, dashes and underscores"
-        )
-    implementations = _known(impl) if impl else IMPLEMENTATIONS
-    given = importers.source(source, _shape(input_shape), batch_size)
-    known, reading = importers.read(given, format_)
+    implementations = _known(made.impl) if made.impl else IMPLEMENTATIONS
+    given = importers.source(source, _shape(origin.input_shape), origin.batch_size)
+    known, reading = importers.read(given, origin.format_)
     _tell_left_out(reading)
-    if strict and reading.left_out:
+    if origin.strict and reading.left_out:
         raise ConvbenchError(
             f"{source}: {len(reading.left_out)} entries had to be left out, and --strict was given"
         )
     is_file = given.head is not None
+    name = made.name or suite_name(source, is_file)
     shown = given.path.name if is_file else source
-    name = name or suite_name(source, is_file)
-    suite, layers = suite_of(name, shown, known, reading, batch_size, implementations)
-    suite = replace(suite, description=" ".join(description.split()))
-    if effort is not None:
-        suite = replace(suite, effort=effort.value)
+    suite, layers = suite_of(name, shown, known, reading, origin.batch_size, implementations)
+    suite = replace(suite, description=" ".join(made.description.split()))
+    if made.effort is not None:
+        suite = replace(suite, effort=made.effort.value)
     command = shlex.join(["convbench", "import", *_arguments(sys.argv[1:])])
     remarks = {one.layer.name: _also(one.others) for one in layers if one.others}
     text = write_suite(suite, f"Made by: {command}", remarks)
@@ -114,9 +139,7 @@ def import_(
             f"{source}: {len(suite.layers)} different layers are more than a suite can have",
             hint=f"split the list: {MAX_LAYERS} layers, {MAX_BYTES // 10**6} MB",
         )
-    write(text, output)
-    complain(_summary(suite, reading))
-    raise SystemExit(ExitCode.FINE)
+    return text, _summary(suite, reading)
 
 
 def _check_path(output: Path, force: bool) -> None:
@@ -148,7 +171,7 @@ def _shape(text: str | None) -> tuple[int, int, int] | None:
 
 
 def _arguments(given: list[str]) -> list[str]:
-    """Those of the command line behind `import`."""
+    """Return the arguments of the command line that follow `import`."""
     return given[given.index("import") + 1 :] if "import" in given else given
 
 

@@ -1,27 +1,23 @@
-"""Run `convbench machine`: what this machine is, what it can do, and what holds it back."""
+"""Run `convbench machine`: tell what this machine is and can do, and what holds it back."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from convbench.cli.console import Watcher, guarded
-from convbench.cli.show import Format, print_report
+from convbench.cli.options import ReportPath, Shown, grouped
+from convbench.cli.show import print_report
 
 CALIBRATION_S = 3.0
+"""Seconds that the peaks are measured for."""
 
 
 @guarded
+@grouped
 def machine(
-    format_: Annotated[Format, typer.Option("--format", help="How it is printed.")] = Format.TABLE,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg; - is stdout."),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    *,
+    output: ReportPath = None,
+    shown: Shown,
 ) -> None:
     """Show CPU, caches, BLAS, versions, and measured peaks: SGEMM, DGEMM, copies, calls, pages."""
     from convbench.machine.description import usable_cpus
@@ -31,7 +27,7 @@ def machine(
     from convbench.schedule import describe
 
     description = describe(Environment(os.environ, {}), len(usable_cpus()), CALIBRATION_S)
-    with Watcher(quiet) as watcher:
+    with Watcher(shown.quiet) as watcher:
         while True:
             try:
                 watcher.show(next(description))
@@ -43,4 +39,4 @@ def machine(
         for threads in sorted({1, len(usable_cpus())})
         if (found := recall(described.machine, described.software, threads)) is not None
     }
-    print_report(report(described, known), format_, output)
+    print_report(report(described, known), shown.format_, output)

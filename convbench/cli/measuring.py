@@ -1,16 +1,14 @@
-"""Share what the commands that measure have in common: options, the session, watching it."""
+"""Share what the commands that measure have in common: the suite, the session, watching it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
-from enum import StrEnum
+from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
-
-import typer
+from typing import TYPE_CHECKING, TypeVar
 
 from convbench.cli.console import Watcher, complain
+from convbench.cli.options import Conditions, EffortName, Layouts, Part, ResultTarget
 from convbench.errors import ConvbenchError
 
 if TYPE_CHECKING:
@@ -28,112 +26,8 @@ MAX_LISTED = 20
 """Number of layers that a message names."""
 
 
-class EffortName(StrEnum):
-    SMOKE = "smoke"
-    QUICK = "quick"
-    STANDARD = "standard"
-    RIGOROUS = "rigorous"
-
-
-Impls = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--impl",
-        help="Only these implementations; FILE.py:NAME or package.module:NAME adds your own. "
-        "Repeatable.",
-    ),
-]
-LayoutOption = Annotated[
-    str | None,
-    typer.Option("--layout", help="Axes of your own code's input, e.g. NHWC.  [default: NCHW]"),
-]
-KernelLayout = Annotated[
-    str | None,
-    typer.Option(
-        "--kernel-layout", help="Axes of your own code's kernel, e.g. HWIO.  [default: OIHW]"
-    ),
-]
-Passes = Annotated[list[str] | None, typer.Option("--pass", help="Only these passes. Repeatable.")]
-Layers = Annotated[
-    list[str] | None,
-    typer.Option("--layer", help="Only layers whose name matches, e.g. 'conv*'. Repeatable."),
-]
-Threads = Annotated[
-    str | None, typer.Option(help="Threads for every implementation: 'all' or a number.")
-]
-EffortOption = Annotated[
-    EffortName | None,
-    typer.Option("--effort", help="How much is measured.  [default: the suite's, or standard]"),
-]
-BudgetOption = Annotated[
-    float | None,
-    typer.Option(
-        "--budget", help="Seconds for the whole run: fewer rounds, then fewer arms.", min=1
-    ),
-]
-PrecisionOption = Annotated[
-    str | None,
-    typer.Option(
-        "--precision",
-        help="Go on until every speedup's interval is this narrow, or the budget ends.",
-        metavar="PERCENT",
-    ),
-]
-
-
-class StateName(StrEnum):
-    WARM = "warm"
-    COLD_THREADS = "cold-threads"
-
-
-StateOption = Annotated[
-    StateName | None,
-    typer.Option(
-        "--state",
-        help="What is timed: calls in a tight loop, or the first call after a pause, whose threads "
-        "sleep.  [default: warm]",
-    ),
-]
-ConfirmOption = Annotated[
-    bool,
-    typer.Option("--confirm", help="Time each cell by a plain loop in a process of its own, too."),
-]
-SeedOption = Annotated[
-    int | None,
-    typer.Option("--seed", help="Seed of operands and of the order.  [default: 0]", min=0),
-]
-ShardOption = Annotated[
-    str | None,
-    typer.Option(
-        "--shard",
-        help="Only one part of the suite's layers, such as 2/8; `merge` joins the results.",
-        metavar="I/N",
-    ),
-]
-NoTune = Annotated[
-    bool,
-    typer.Option("--no-tune", help="`auto` chooses by its cost model alone, without trials."),
-]
-Top = Annotated[
-    int | None,
-    typer.Option(
-        "--top", help="How many layers of a network are named.  [default: 3]", metavar="N", min=1
-    ),
-]
-Timeout = Annotated[
-    float,
-    typer.Option(help="Seconds after which a cell that does not answer is given up.", min=1),
-]
-ResultPath = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="The result file.  [default: results/SUITE-TIME.json]"),
-]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite the result file.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-
-
 class InterruptedRun(Exception):  # noqa: N818 - it is no error: what was measured is saved
-    """Ctrl-C came while a session was measured; the session is saved."""
+    """Ctrl-C came while a session measured, and the session was saved."""
 
 
 def watched(
@@ -142,7 +36,7 @@ def watched(
     watcher: Watcher,
     save: bool = True,
 ) -> Outcome:
-    """What the generator returns; its events are shown. Raises InterruptedRun on Ctrl-C."""
+    """Show the generator's events and return what it returns. Raises InterruptedRun on Ctrl-C."""
     from convbench.schedule.events import Saved
 
     asked_for = session.path
@@ -165,30 +59,29 @@ def watched(
 
 
 def result_path(
-    output: Path | None,
+    target: ResultTarget,
     suite: str,
-    force: bool,
-    part: tuple[int, int] | None = None,
+    shard: tuple[int, int] | None = None,
     resumes: bool = False,
 ) -> Path:
-    """Where the result goes; made sure of before anything is measured.
+    """Return the path of the result file, once it is known that the file can be written.
 
-    `resumes`: the command has `--resume`.
+    `resumes` says whether the command has `--resume`, which an error can then advise.
     """
     from convbench.results import file as result_file
 
-    name = f"{suite}-{part[0]}of{part[1]}" if part else suite
-    path = output or result_file.default_path(name)
+    name = f"{suite}-{shard[0]}of{shard[1]}" if shard else suite
+    path = target.output or result_file.default_path(name)
     if path.suffix != ".json":
         raise ConvbenchError(f"{path}: a result file ends in .json")
-    result_file.reserve(path, force, resumes)
+    result_file.reserve(path, target.force, resumes)
     return path
 
 
 def options_of(
     session: Session,
-    budget: float | None,
-    timeout: float,
+    conditions: Conditions,
+    budget: float | None = None,
     time_wrong: bool = False,
     comparing: bool = False,
     confirm: bool = False,
@@ -199,7 +92,7 @@ def options_of(
     return Options(
         environment=Environment(os.environ, session.suite.environment),
         budget_s=budget,
-        timeout_s=timeout,
+        timeout_s=conditions.timeout,
         time_wrong=time_wrong,
         comparing=comparing,
         confirm=confirm,
@@ -207,7 +100,7 @@ def options_of(
 
 
 def any_wrong(result: ResultFile, but_for: str | None = None) -> bool:
-    """Whether a cell is wrong or crashed; an old version may be, and the new one mend it."""
+    """Whether a cell is wrong or crashed. `but_for` may be: an old version that is mended now."""
     return any(
         cell.status in ("wrong", "failed") and cell.implementation != but_for
         for cell in result.cells
@@ -217,13 +110,12 @@ def any_wrong(result: ResultFile, but_for: str | None = None) -> bool:
 def with_implementations(
     suite: Suite,
     impl: list[str] | None,
-    layout: str | None = None,
-    kernel_layout: str | None = None,
+    layouts: Layouts,
     only_own: bool = False,
 ) -> Suite:
-    """The suite with only the implementations that the options name.
+    """Return the suite with only the implementations that the options name.
 
-    The user's own code is added to the suite's others, or, `only_own`, stands alone.
+    The user's own code is added to the suite's others; with `only_own` it stands alone.
     """
     from dataclasses import replace
 
@@ -236,8 +128,8 @@ def with_implementations(
     )
 
     options = {
-        "--layout": (layout, ACTIVATION_AXES),
-        "--kernel-layout": (kernel_layout, KERNEL_AXES),
+        "--layout": (layouts.layout, ACTIVATION_AXES),
+        "--kernel-layout": (layouts.kernel_layout, KERNEL_AXES),
     }
     for option, (letters, axes) in options.items():
         if letters is not None and (problem := layout_problem(letters, axes)):
@@ -252,8 +144,8 @@ def with_implementations(
     names = tuple(dict.fromkeys([*named, *own]))
     described = {code.name: code for code in suite.own}
     for name in own:
-        if layout or kernel_layout or name not in described:
-            described[name] = OwnCode(name, name, layout or "", kernel_layout or "")
+        if layouts != Layouts() or name not in described:
+            described[name] = OwnCode(name, name, layouts.layout or "", layouts.kernel_layout or "")
     suite = replace(suite, implementations=names, own=tuple(described.values()))
     registry = REGISTRY.knowing(*suite.own)
     for name in names:  # raises for a name that is not known, a file that is not there
@@ -262,7 +154,7 @@ def with_implementations(
 
 
 def shard_of(text: str | None) -> tuple[int, int] | None:
-    """(2, 8) of 2/8. Raises ConvbenchError for anything else."""
+    """Read `2/8` as (2, 8). Raises ConvbenchError for anything else."""
     if text is None:
         return None
     index, _, count = text.partition("/")
@@ -273,21 +165,16 @@ def shard_of(text: str | None) -> tuple[int, int] | None:
     return int(index), int(count)
 
 
-def selected(
-    suite: Suite,
-    passes: list[str] | None,
-    layers: list[str] | None,
-    part: tuple[int, int] | None = None,
-) -> Suite:
-    """The suite with only the passes and layers that the options name, and of these one part."""
+def selected(suite: Suite, part: Part, shard: tuple[int, int] | None = None) -> Suite:
+    """Return the suite with only the passes and layers that the options name, or a shard of it."""
     from dataclasses import replace
     from difflib import get_close_matches
     from fnmatch import fnmatchcase
 
     from convbench.problem.layer import Pass
-    from convbench.suites.suite import shard
+    from convbench.suites.suite import shard as shard_of_suite
 
-    if passes:
+    if passes := part.pass_:
         unknown = [name for name in passes if name not in list(Pass)]
         if unknown:
             close = get_close_matches(unknown[0], list(Pass), n=1)
@@ -297,7 +184,7 @@ def selected(
                 + f"Known: {', '.join(Pass)}",
             )
         suite = replace(suite, passes=tuple(p for p in Pass if p in passes))
-    if layers:
+    if layers := part.layer:
         kept = tuple(
             layer
             for layer in suite.layers
@@ -311,20 +198,21 @@ def selected(
                 hint=f"its layers: {', '.join(names)}{f' and {more} more' if more else ''}",
             )
         suite = replace(suite, layers=kept)
-    return shard(suite, *part) if part else suite
+    return shard_of_suite(suite, *shard) if shard else suite
 
 
 def new_session(
     suite: Suite,
-    threads: str | None,
-    effort: EffortName | None,
-    seed: int,
+    conditions: Conditions,
     path: Path,
+    effort: EffortName | None = None,
     shard: tuple[int, int] | None = None,
-    tune: bool = True,
     registry: Registry | None = None,
 ) -> Session:
-    """`registry` is for a suite whose implementations are not all built in or its own code."""
+    """Return a session that has measured nothing yet and will save to `path`.
+
+    `registry` is for a suite some of whose implementations are neither built in nor own code.
+    """
     from convbench import runtimes
     from convbench.implementations.registry import REGISTRY
     from convbench.machine import cautions
@@ -333,7 +221,7 @@ def new_session(
     from convbench.results import file as result_file
     from convbench.schedule import Session
 
-    count = thread_count(threads if threads is not None else suite.threads)
+    count = thread_count(suite.threads if conditions.threads is None else conditions.threads)
     environment = Environment(os.environ, suite.environment).recorded(count)
     return Session(
         suite=suite,
@@ -342,17 +230,31 @@ def new_session(
         environment=cautions.relevant_environment(environment),
         threads=count,
         effort=effort.value if effort is not None else suite.effort,
-        seed=seed,
+        seed=conditions.seed or 0,
         path=path,
         metadata=result_file.pyperf_metadata(),
         shard=shard,
-        tune=tune,
+        tune=not conditions.no_tune,
         registry=registry or REGISTRY,
     )
 
 
+def refuse_to_mix(problem: str, compared: Iterable[tuple[str, object, object]], hint: str) -> None:
+    """Raise ResultError, with exit code 4, if what a file was made with is not what is here now.
+
+    `compared` has the name of each thing, what it was then, and what it is now.
+    """
+    from convbench.errors import ExitCode, ResultError
+
+    differences = [f"{what}: {then} then, {now} now" for what, then, now in compared if then != now]
+    if differences:
+        error = ResultError(f"{problem}: {'; '.join(differences)}", hint=hint)
+        error.exit_code = ExitCode.INCOMPARABLE
+        raise error
+
+
 def recall_runs(session: Session) -> None:
-    """Tells the session what earlier runs on this machine showed of how much runs differ."""
+    """Tell the session how much earlier runs on this machine differed from one another."""
     from convbench.results.run_memory_file import recall
 
     if session.state == "warm":
@@ -362,7 +264,7 @@ def recall_runs(session: Session) -> None:
 
 
 def remember_run(saved: Saved, subject: str | None = None) -> None:
-    """Keeps what a finished run showed, for later ones; for `subject` see run_memory.run_of."""
+    """Keep the figures of a finished run for later runs; see run_memory.run_of for `subject`."""
     from convbench.results.run_memory import run_of
     from convbench.results.run_memory_file import remember
 

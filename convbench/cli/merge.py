@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from convbench.cli.console import complain, guarded
-from convbench.cli.measuring import Force, Top, result_path
-from convbench.cli.show import Format, print_result
+from convbench.cli.measuring import result_path
+from convbench.cli.options import AnotherMachine, Force, Format, FormatOption, ResultTarget, Top
+from convbench.cli.show import print_result
 
 
 @guarded
@@ -21,15 +22,8 @@ def merge(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The result file of the whole.", metavar="FILE")
     ],
-    allow_different_machine: Annotated[
-        bool,
-        typer.Option(
-            "--allow-different-machine", help="Join files of other machines or versions too."
-        ),
-    ] = False,
-    format_: Annotated[
-        Format, typer.Option("--format", help="How the tables are printed.")
-    ] = Format.TABLE,
+    allow_different_machine: AnotherMachine = False,
+    format_: FormatOption = Format.TABLE,
     top: Top = None,
     force: Force = False,
 ) -> None:
@@ -40,7 +34,7 @@ def merge(
     from convbench.compare.joining import join
     from convbench.results.file import load, save
 
-    path = result_path(output, "merged", force)
+    path = result_path(ResultTarget(output, force), "merged")
     whole = join([(str(file), load(file)) for file in files], allow_different_machine)
     path = save(path, whole)
     print_result(whole.result, format_, top=top)

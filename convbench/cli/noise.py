@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Generator
-from dataclasses import replace
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convbench.cli.console import Watcher, complain, guarded
-from convbench.cli.gate_terms import part
 from convbench.cli.measuring import (
-    EffortOption,
-    Force,
     InterruptedRun,
-    Layers,
-    NoTune,
-    Passes,
-    Quiet,
-    SeedOption,
-    Threads,
-    Timeout,
     any_wrong,
     new_session,
     options_of,
+    refuse_to_mix,
     remember_run,
     selected,
     watched,
 )
-from convbench.cli.show import Format, print_report, refuse_checks
+from convbench.cli.options import (
+    BudgetOption,
+    Conditions,
+    EffortOption,
+    Force,
+    Part,
+    Shown,
+    grouped,
+    percentage,
+)
+from convbench.cli.show import print_report, refuse_checks
 from convbench.errors import ConvbenchError, ExitCode
 from convbench.report.views.scale import counted
 
@@ -44,20 +46,19 @@ if TYPE_CHECKING:
 DEFAULT_PATH = Path("results/noise.json")
 
 
-@guarded
-def noise(
-    target: Annotated[
-        str, typer.Argument(help="A suite; `noise` is one without TensorFlow.", metavar="SUITE")
-    ] = "noise",
-    runs: Annotated[int, typer.Option(help="How many runs of the gate.", min=1)] = 5,
+@dataclass(frozen=True)
+class Trials:
+    """The options that say what is run against what, and how often."""
+
+    runs: Annotated[int, typer.Option(help="How many runs of the gate.", min=1)] = 5
     inject: Annotated[
         str,
         typer.Option(help="Slowdowns to put into further arms; '' for none.", metavar="2%,5%,..."),
-    ] = "2%,5%,10%",
+    ] = "2%,5%,10%"
     each: Annotated[
         bool,
         typer.Option("--each", help="Each pair is a job of its own only; not all together too."),
-    ] = False,
+    ] = False
     impl: Annotated[
         str | None,
         typer.Option(
@@ -65,31 +66,29 @@ def noise(
             help="What is run against itself.  [default: the suite's first that is neither loop "
             "nor Keras]",
         ),
-    ] = None,
-    pass_: Passes = None,
-    layer: Layers = None,
-    threads: Threads = None,
+    ] = None
+
+
+@guarded
+@grouped
+def noise(
+    *,
+    target: Annotated[
+        str, typer.Argument(help="A suite; `noise` is one without TensorFlow.", metavar="SUITE")
+    ] = "noise",
+    trials: Trials,
+    part: Part,
+    conditions: Conditions,
     effort: EffortOption = None,
-    budget: Annotated[
-        float | None, typer.Option(help="Seconds for all runs: fewer of them.", min=1)
-    ] = None,
-    seed: SeedOption = None,
-    no_tune: NoTune = False,
-    timeout: Timeout = 300.0,
+    budget: BudgetOption = None,
     output: Annotated[
-        Path | None,
+        Path,
         typer.Option(
-            "--output",
-            "-o",
-            help="The noise file; one of the same machine and suite is added to.  "
-            "[default: results/noise.json]",
+            "--output", "-o", help="The noise file; one of the same machine and suite is added to."
         ),
-    ] = None,
+    ] = DEFAULT_PATH,
     force: Force = False,
-    format_: Annotated[
-        Format, typer.Option("--format", help="How the figures are printed.")
-    ] = Format.TABLE,
-    quiet: Quiet = False,
+    shown: Shown,
 ) -> None:
     """Try the gate on arms whose difference is known: false alarms, power, what it can detect.
 
@@ -98,53 +97,80 @@ def noise(
     cell is wrong or crashed.
     """
     from convbench.implementations.registry import REGISTRY
-    from convbench.noise.file import save
-    from convbench.report.views.noise_tables import report
     from convbench.schedule import Pairs
     from convbench.suites.file import read_suite
 
-    refuse_checks(format_, "noise")
-    injected = sorted({part(text, "--inject") for text in inject.split(",") if text.strip()} - {0})
-    suite = selected(read_suite(target), pass_, layer)
-    subject = _subject(suite, impl)
+    refuse_checks(shown.format_, "noise")
+    slowdowns = [text for text in trials.inject.split(",") if text.strip()]
+    injected = sorted({percentage(text, "--inject") for text in slowdowns} - {0})
+    suite = selected(read_suite(target), part)
+    subject = _subject(suite, trials.impl)
     pairs = Pairs.of(subject, injected)
-    path = output or DEFAULT_PATH
     deadline = None if budget is None else time.monotonic() + budget
-    with tempfile.TemporaryDirectory(prefix="convbench-noise-") as folder, Watcher(quiet) as shown:
+    with tempfile.TemporaryDirectory(prefix="convbench-noise-") as folder:
         first = new_session(
             pairs.suite(suite),
-            threads,
-            effort,
-            seed or 0,
+            conditions,
             Path(folder) / "run.json",
-            tune=not no_tune,
+            effort,
             registry=REGISTRY.knowing(*suite.own, *pairs.variants),
         )
-        file = _begun(path, force, first, subject)
-        options = options_of(first, None, timeout, comparing=True)
-        interrupted = wrong = False
-        try:
-            for session, done in _runs(first, options, (pairs, not each), runs, deadline, shown):
-                wrong |= any_wrong(session.result())
-                file = replace(file, machine=first.machine, software=first.software)
-                file = replace(file, runs=(*file.runs, done))
-                save(path, file)
-                remember_run(session.saved(), subject)
-        except InterruptedRun:
-            interrupted = True
+        begun = _begun(output, force, first, subject)
+        options = options_of(first, conditions, comparing=True)
+        with Watcher(shown.quiet) as watcher:
+            runs = _runs(first, options, (pairs, not trials.each), trials.runs, deadline, watcher)
+            file, end = _saved(output, begun, runs)
+    _tell(file, output, end, shown)
+
+
+class _End(StrEnum):
+    """How a campaign of runs ended."""
+
+    FINE = "fine"
+    WRONG = "wrong"
+    INTERRUPTED = "interrupted"
+
+
+def _saved(
+    path: Path, file: NoiseFile, runs: Iterable[tuple[Session, NoiseRun]]
+) -> tuple[NoiseFile, _End]:
+    """Add each run to the file as soon as it is made."""
+    from convbench.noise.file import save
+
+    end = _End.FINE
+    try:
+        for session, done in runs:
+            if any_wrong(session.result()):
+                end = _End.WRONG
+            file = replace(file, machine=session.machine, software=session.software)
+            file = replace(file, runs=(*file.runs, done))
+            save(path, file)
+            remember_run(session.saved(), file.implementation)
+    except InterruptedRun:
+        end = _End.INTERRUPTED
+    return file, end
+
+
+def _tell(file: NoiseFile, path: Path, end: _End, shown: Shown) -> None:
+    """Print what the file holds, and exit unless all is fine."""
+    from convbench.report.views.noise_tables import report
+
     if file.runs:
-        print_report(report(file), format_, None)
+        print_report(report(file), shown.format_, None)
         complain(f"saved {path}")
-    if interrupted:
+    if end is _End.INTERRUPTED:
         made = counted(len(file.runs), "run")
         complain(f"interrupted after {made}; the next command goes on with the file")
         raise SystemExit(ExitCode.INTERRUPTED)
-    if wrong:
+    if end is _End.WRONG:
         raise SystemExit(ExitCode.WRONG)
 
 
 def _subject(suite: Suite, impl: str | None) -> str:
-    """What is run against itself. Raises ConvbenchError for what is not known."""
+    """Return the implementation that is run against itself.
+
+    Raises ConvbenchError for a name that is not known.
+    """
     from convbench.implementations.registry import REGISTRY
     from convbench.suites.suite import KERAS_WAYS, LOOP
 
@@ -156,8 +182,10 @@ def _subject(suite: Suite, impl: str | None) -> str:
 
 
 def _begun(path: Path, force: bool, session: Session, subject: str) -> NoiseFile:
-    """The file to add to: the one that is there, or a new one. Raises for another machine's."""
-    from convbench.errors import ResultError
+    """Return the file to add to: the one that exists, or a new one.
+
+    Raises ResultError for a file of another machine, other software or another campaign.
+    """
     from convbench.noise.file import load
     from convbench.noise.trials import SCHEMA, NoiseFile
     from convbench.results.file import reserve
@@ -178,9 +206,9 @@ def _begun(path: Path, force: bool, session: Session, subject: str) -> NoiseFile
     if force or not path.exists():
         return new
     old = load(path)
-    differences = [
-        f"{what}: {then} then, {now} now"
-        for what, then, now in (
+    refuse_to_mix(
+        f"{path} cannot be added to",
+        (
             ("CPU", old.machine.cpu, new.machine.cpu),
             ("CPUs", old.machine.logical_cpus, new.machine.logical_cpus),
             ("versions", old.software.versions, new.software.versions),
@@ -189,16 +217,9 @@ def _begun(path: Path, force: bool, session: Session, subject: str) -> NoiseFile
             ("implementation", old.implementation, new.implementation),
             ("threads", old.threads, new.threads),
             ("effort", old.effort, new.effort),
-        )
-        if then != now
-    ]
-    if differences:
-        error = ResultError(
-            f"{path} cannot be added to: {'; '.join(differences)}",
-            hint="--force begins it anew, -o names another file",
-        )
-        error.exit_code = ExitCode.INCOMPARABLE
-        raise error
+        ),
+        hint="--force begins it anew, -o names another file",
+    )
     return old
 
 
@@ -210,9 +231,9 @@ def _runs(
     deadline: float | None,
     watcher: Watcher,
 ) -> Generator[tuple[Session, NoiseRun], None, None]:
-    """One run after the other, as many as are asked for and fit before the deadline.
+    """Yield one run after the other, as many as are asked for and end before the deadline.
 
-    What the first run found right is not checked again; every run has processes of its own.
+    Cells that the first run found right are not checked again. Each run has its own processes.
     """
     from convbench.schedule import campaign_run
 
@@ -231,14 +252,14 @@ def _runs(
 
 
 def _again(first: Session, run: int) -> Session:
-    """The same session without samples, in another order."""
+    """Return the same session without samples, whose arms come in another order."""
     return replace(first, benchmarks={}, seed=first.seed + run - 1, cells=dict(first.cells))
 
 
 def _labelled(
     events: Generator[Event, None, NoiseRun], run: int, number: int
 ) -> Generator[Event, None, NoiseRun]:
-    """The events, those of progress saying which run it is."""
+    """Yield the events. Those of progress name the run."""
     from convbench.schedule.events import Progress
 
     while True:

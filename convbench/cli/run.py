@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convbench.cli.console import Watcher, complain, guarded
-from convbench.cli.gate_terms import part
 from convbench.cli.measuring import (
-    BudgetOption,
-    ConfirmOption,
-    EffortName,
-    EffortOption,
-    Force,
-    Impls,
     InterruptedRun,
-    KernelLayout,
-    Layers,
-    LayoutOption,
-    NoTune,
-    Passes,
-    PrecisionOption,
-    Quiet,
-    ResultPath,
-    SeedOption,
-    ShardOption,
-    StateOption,
-    Threads,
-    Timeout,
-    Top,
     any_wrong,
     new_session,
     options_of,
     recall_runs,
+    refuse_to_mix,
     remember_run,
     result_path,
     selected,
@@ -43,7 +25,24 @@ from convbench.cli.measuring import (
     watched,
     with_implementations,
 )
-from convbench.cli.show import Format, print_result
+from convbench.cli.options import (
+    BudgetOption,
+    Conditions,
+    EffortName,
+    EffortOption,
+    Impls,
+    Layouts,
+    Part,
+    ResultTarget,
+    ShardOption,
+    Shown,
+    SuiteName,
+    TimeWrong,
+    Top,
+    grouped,
+    percentage,
+)
+from convbench.cli.show import print_result
 from convbench.errors import PRECEDENCE, ConvbenchError, ExitCode
 from convbench.report.views.scale import counted
 
@@ -52,51 +51,68 @@ if TYPE_CHECKING:
     from convbench.schedule import Session
 
 
-@guarded
-def run(
-    target: Annotated[
-        str | None,
-        typer.Argument(
-            help="A suite: a YAML file, or a shipped one by name (mnist).", metavar="SUITE"
+class StateName(StrEnum):
+    """The state of the machine in which a call is timed."""
+
+    WARM = "warm"
+    COLD_THREADS = "cold-threads"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The options that say what is run. A resumed run keeps those that it was started with."""
+
+    impl: Impls = None
+    shard: ShardOption = None
+    state: Annotated[
+        StateName | None,
+        typer.Option(
+            "--state",
+            help="What is timed: calls in a tight loop, or the first call after a pause, whose "
+            "threads sleep.  [default: warm]",
         ),
-    ] = None,
-    impl: Impls = None,
-    layout: LayoutOption = None,
-    kernel_layout: KernelLayout = None,
-    pass_: Passes = None,
-    layer: Layers = None,
-    shard: ShardOption = None,
-    threads: Threads = None,
+    ] = None
+
+
+@guarded
+@grouped
+def run(
+    *,
+    target: SuiteName = None,
+    chosen: Chosen,
+    layouts: Layouts,
+    part: Part,
+    conditions: Conditions,
     effort: EffortOption = None,
     budget: BudgetOption = None,
-    precision: PrecisionOption = None,
-    state: StateOption = None,
-    confirm: ConfirmOption = False,
-    seed: SeedOption = None,
-    no_tune: NoTune = False,
-    timeout: Timeout = 300.0,
-    time_wrong: Annotated[
-        bool, typer.Option("--time-wrong", help="Time wrong cells too; they are not ranked.")
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            help="Go on until every speedup's interval is this narrow, or the budget ends.",
+            metavar="PERCENT",
+        ),
+    ] = None,
+    confirm: Annotated[
+        bool,
+        typer.Option(
+            "--confirm", help="Time each cell by a plain loop in a process of its own, too."
+        ),
     ] = False,
-    output: ResultPath = None,
-    force: Force = False,
+    time_wrong: TimeWrong = False,
+    result_file: ResultTarget,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this result file.", metavar="FILE")
     ] = None,
-    format_: Annotated[
-        Format, typer.Option("--format", help="How the tables are printed.")
-    ] = Format.TABLE,
     top: Top = None,
-    quiet: Quiet = False,
+    shown: Shown,
 ) -> None:
     """Check, time and meter a suite; print the tables; save one result file.
 
     Exit code 0 when all is well, 3 when a duplicate arm shows that the timings cannot be trusted,
     5 when a cell is wrong or crashed.
     """
-    from convbench.results import file as result_file
     from convbench.schedule import run as run_schedule
-    from convbench.suites.file import read_suite
 
     if (target is None) == (resume is None):
         raise ConvbenchError(
@@ -104,43 +120,16 @@ def run(
             hint="convbench run configs/mnist.yaml",
         )
     if resume is not None:
-        chosen = {
-            "--impl": impl,
-            "--layout": layout,
-            "--kernel-layout": kernel_layout,
-            "--pass": pass_,
-            "--layer": layer,
-            "--shard": shard,
-            "--threads": threads,
-            "--seed": seed,
-            "--state": state,
-            "--no-tune": no_tune or None,
-            "--output": output,
-        }
-        given = [option for option, value in chosen.items() if value is not None]
-        if given:
-            raise ConvbenchError(
-                f"--resume goes on with what {resume} was started with: {', '.join(given)} "
-                "cannot be changed",
-                hint="--effort, --budget, --precision, --confirm, --timeout and --time-wrong can",
-            )
+        _refuse_to_change(resume, chosen, layouts, part, conditions, result_file)
         session = _resumed(resume, effort)
-        result_file.reserve(session.path, force=True)
     else:
-        whole = with_implementations(read_suite(str(target)), impl, layout, kernel_layout)
-        part = shard_of(shard)
-        suite = selected(whole, pass_, layer, part)
-        path = result_path(output, suite.name, force, part, resumes=True)
-        session = new_session(suite, threads, effort, seed or 0, path, part, not no_tune)
-        if state is not None:
-            session.state = state.value
-        recall_runs(session)
+        session = _begun(str(target), chosen, layouts, part, conditions, effort, result_file)
     if precision is not None:
         session.precision = _precision(precision, session)
-    options = options_of(session, budget, timeout, time_wrong, confirm=confirm)
+    options = options_of(session, conditions, budget, time_wrong, confirm=confirm)
 
     interrupted = False
-    with Watcher(quiet) as watcher:
+    with Watcher(shown.quiet) as watcher:
         try:
             watched(session, run_schedule(session, options), watcher)
         except InterruptedRun:
@@ -150,7 +139,7 @@ def run(
     if not interrupted:
         remember_run(saved)
     result = saved.result
-    print_result(result, format_, top=top)
+    print_result(result, shown.format_, top=top)
     complain(f"saved {session.path}")
     if interrupted:
         done = counted(result.rounds, "round")
@@ -159,13 +148,66 @@ def run(
     raise SystemExit(exit_code(result))
 
 
+def _begun(
+    target: str,
+    chosen: Chosen,
+    layouts: Layouts,
+    part: Part,
+    conditions: Conditions,
+    effort: EffortName | None,
+    result_file: ResultTarget,
+) -> Session:
+    """Return the session of a new run, whose result file can be written."""
+    from convbench.suites.file import read_suite
+
+    shard = shard_of(chosen.shard)
+    suite = selected(with_implementations(read_suite(target), chosen.impl, layouts), part, shard)
+    path = result_path(result_file, suite.name, shard, resumes=True)
+    session = new_session(suite, conditions, path, effort, shard)
+    if chosen.state is not None:
+        session.state = chosen.state.value
+    recall_runs(session)
+    return session
+
+
+def _refuse_to_change(
+    resume: Path,
+    chosen: Chosen,
+    layouts: Layouts,
+    part: Part,
+    conditions: Conditions,
+    result_file: ResultTarget,
+) -> None:
+    """Raise ConvbenchError for options that a run which is resumed cannot change."""
+    fixed = {
+        "--impl": chosen.impl,
+        "--layout": layouts.layout,
+        "--kernel-layout": layouts.kernel_layout,
+        "--pass": part.pass_,
+        "--layer": part.layer,
+        "--shard": chosen.shard,
+        "--threads": conditions.threads,
+        "--seed": conditions.seed,
+        "--state": chosen.state,
+        "--no-tune": conditions.no_tune or None,
+        "--output": result_file.output,
+    }
+    given = [option for option, value in fixed.items() if value is not None]
+    if given:
+        raise ConvbenchError(
+            f"--resume goes on with what {resume} was started with: {', '.join(given)} "
+            "cannot be changed",
+            hint="--effort, --budget, --precision, --confirm, --timeout and --time-wrong can",
+        )
+
+
 def _precision(asked: str, session: Session) -> Precision:
-    """What `--precision` asks for. A resumed run keeps its first stage, which its intervals use."""
+    """Read `--precision`. A resumed run keeps its first stage, on which its intervals rest."""
     from convbench.results.model import Precision
     from convbench.results.stats import MIN_ROUNDS
     from convbench.schedule.effort import EFFORTS
 
-    target = part(asked, "--precision")
+    target = percentage(asked, "--precision")
     if target <= 0:
         raise ConvbenchError(f"--precision: found {asked!r}, expected more than 0 %")
     if session.precision is not None:
@@ -175,7 +217,7 @@ def _precision(asked: str, session: Session) -> Precision:
 
 
 def exit_code(result: ResultFile) -> ExitCode:
-    """5 for a wrong or crashed cell, else 3 for an unreliable run, else 0."""
+    """Return 5 for a wrong or crashed cell, else 3 for an unreliable run, else 0."""
     from convbench.results.summary import is_unreliable
 
     found = {ExitCode.FINE}
@@ -187,7 +229,10 @@ def exit_code(result: ResultFile) -> ExitCode:
 
 
 def _resumed(path: Path, effort: EffortName | None) -> Session:
-    """The session of a result file. Raises for a file of another machine or other software."""
+    """Return the session of a result file, which may be written.
+
+    Raises ResultError for a file of another machine or other software.
+    """
     from convbench import runtimes
     from convbench.errors import ResultError
     from convbench.machine import description as machine
@@ -199,31 +244,24 @@ def _resumed(path: Path, effort: EffortName | None) -> Session:
     saved = result_file.load(path)
     if saved.result.training is not None:
         raise ResultError(
-            f"{path} is of a training, which `run` cannot go on with",
+            f"{path} is the result of a training, which `run` cannot go on with",
             hint="convbench train --resume goes on with a checkpoint",
         )
     session = Session.resume(saved, path)
     here, there = machine.fingerprint(), session.machine
     workers = Environment(os.environ, session.suite.environment)
     environment = relevant_environment(workers.recorded(session.threads))
-    differences = [
-        f"{what}: {then} then, {now} now"
-        for what, then, now in (
+    refuse_to_mix(
+        f"{path} cannot be resumed here",
+        (
             ("CPU", there.cpu, here.cpu),
             ("CPUs", there.logical_cpus, here.logical_cpus),
             ("versions", session.software.versions, machine.software(runtimes.versions()).versions),
             ("variables", session.environment, environment),
-        )
-        if then != now
-    ]
-    if differences:
-        error = ResultError(
-            f"{path} cannot be resumed here: {'; '.join(differences)}",
-            hint="rounds of two machines, versions or settings do not belong together: start a "
-            "new run",
-        )
-        error.exit_code = ExitCode.INCOMPARABLE
-        raise error
+        ),
+        hint="rounds of two machines, versions or settings do not belong together: start a new run",
+    )
     if effort is not None:
         session.effort = effort.value
+    result_file.reserve(session.path, force=True)
     return session

@@ -13,6 +13,8 @@ from convbench.cli.console import guarded, write
 
 
 class Document(StrEnum):
+    """A kind of file that has a schema."""
+
     SUITE = "suite"
     NETWORK = "network"
     RESULT = "result"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convbench.cli.console import complain, guarded, write
-from convbench.cli.measuring import Layers, Passes, Top, selected
+from convbench.cli.measuring import selected
+from convbench.cli.options import Format, FormatOption, Part, ReportPath, Top, grouped
 from convbench.errors import ConvbenchError
 
 if TYPE_CHECKING:
@@ -19,26 +19,14 @@ if TYPE_CHECKING:
     from convbench.results.model import ResultFile
 
 
-class Format(StrEnum):
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    CSV = "csv"
-    JSON = "json"
-    GITHUB = "github"
-    JUNIT = "junit"
-    SMALLER = "customSmallerIsBetter"
-
-
 @guarded
+@grouped
 def show(
+    *,
     file: Annotated[Path, typer.Argument(help="A result file that `convbench run` saved.")],
-    format_: Annotated[Format, typer.Option("--format", help="How it is printed.")] = Format.TABLE,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg .xml; - is stdout."),
-    ] = None,
-    pass_: Passes = None,
-    layer: Layers = None,
+    format_: FormatOption = Format.TABLE,
+    output: ReportPath = None,
+    part: Part,
     top: Top = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every cell, where a large run would be summed up.")
@@ -48,19 +36,21 @@ def show(
     from convbench.results.file import load
 
     saved = load(file)
-    if saved.result.training is not None and (pass_ or layer):
-        raise ConvbenchError(f"{file} is of a training, which has no layers to choose from")
-    result = _narrowed(saved, pass_, layer) if pass_ or layer else saved.result
+    if saved.result.training is not None and part != Part():
+        raise ConvbenchError(
+            f"{file} is the result of a training, which has no layers to choose from"
+        )
+    result = _narrowed(saved, part) if part != Part() else saved.result
     print_result(result, format_, output, top, everything)
 
 
-def _narrowed(saved: Saved, passes: list[str] | None, layers: list[str] | None) -> ResultFile:
-    """The result of some passes and layers, with means and totals over these."""
+def _narrowed(saved: Saved, part: Part) -> ResultFile:
+    """Return the result of some passes and layers, with the means and totals of these."""
     from dataclasses import replace
 
     from convbench.results.summary import summarise
 
-    suite = selected(saved.result.suite, passes, layers)
+    suite = selected(saved.result.suite, part)
     names = {layer.name for layer in suite.layers}
     cells = tuple(
         cell for cell in saved.result.cells if cell.layer in names and cell.pass_ in suite.passes
@@ -75,7 +65,7 @@ def print_result(
     top: int | None = None,
     everything: bool = False,
 ) -> None:
-    """The tables of a run, or of a check."""
+    """Print the tables of a run, a check or a training."""
     from convbench.report.views import check_tables, network_tables, run_tables
     from convbench.training import tables as training_tables
 
@@ -89,7 +79,7 @@ def print_result(
 
 
 def refuse_checks(format_: Format, command: str) -> None:
-    """Raises ConvbenchError for a format that holds checks or points, of a command without any."""
+    """Raise ConvbenchError for a format of checks or points, if a command has neither."""
     if format_ in (Format.JUNIT, Format.SMALLER):
         raise ConvbenchError(
             f"--format {format_.value}: {command} checks nothing, so there is nothing to write",
@@ -98,7 +88,10 @@ def refuse_checks(format_: Format, command: str) -> None:
 
 
 def print_report(report: Report, format_: Format, output: Path | None) -> None:
-    """On a terminal tables fit its width; the suffix of `output` chooses the format."""
+    """Print a report, or write it to `output`, whose suffix then chooses the format.
+
+    On a terminal, tables fit its width.
+    """
     from convbench import report as formats
 
     if output is not None and str(output) != "-":
@@ -114,7 +107,7 @@ def print_report(report: Report, format_: Format, output: Path | None) -> None:
 
 
 def _print_for_github(report: Report) -> None:
-    """In a step of GitHub Actions the summary goes to the step's file, the rest to stdout."""
+    """Append the summary to the step's file in GitHub Actions; print the rest on stdout."""
     from convbench.report.formats import github
 
     file = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -127,7 +120,7 @@ def _print_for_github(report: Report) -> None:
 
 
 def _appended(report: Report, file: Path) -> bool:
-    """Whether the step's summary could be written; what other commands wrote there stays."""
+    """Append to the step's summary, and return whether that could be done."""
     from convbench.report.formats import github
 
     try:

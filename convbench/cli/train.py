@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,23 +13,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convbench.cli.console import Watcher, complain, guarded
-from convbench.cli.measuring import (
+from convbench.cli.measuring import result_path, thread_count, with_implementations
+from convbench.cli.options import (
+    Conditions,
     EffortName,
     EffortOption,
-    Force,
-    KernelLayout,
-    LayoutOption,
-    NoTune,
-    Quiet,
-    ResultPath,
-    SeedOption,
-    Threads,
-    Timeout,
-    result_path,
-    thread_count,
+    Layouts,
+    ResultTarget,
+    Shown,
+    TimeWrong,
+    grouped,
 )
 from convbench.cli.run import exit_code
-from convbench.cli.show import Format, print_result
+from convbench.cli.show import print_result
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
@@ -39,15 +36,66 @@ if TYPE_CHECKING:
     from convbench.training.trainer import Array, State
 
 DEFAULT = "auto"
+"""The implementation that is trained if none is named."""
 
 
 class Versus(StrEnum):
+    """What a training is held against."""
+
     KERAS = "keras"
     NONE = "none"
 
 
+@dataclass(frozen=True)
+class Training:
+    """The options that say what a training is: its length and its data."""
+
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of a training.  [default: the network's]", min=1)
+    ] = None
+    steps: Annotated[int | None, typer.Option(help="Only so many steps of a training.", min=1)] = (
+        None
+    )
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images in a batch.  [default: the network's]", min=1)
+    ] = None
+    data: Annotated[
+        str,
+        typer.Option(
+            help="mnist, digits, synthetic, or a file like mnist.npz.  [default: the first of "
+            "these that is there]",
+            show_default=False,
+        ),
+    ] = "auto"
+    images: Annotated[
+        int | None, typer.Option(help="Train on so many images at the most.", min=1)
+    ] = None
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """The files that a training's weights come from and go to."""
+
+    load: Annotated[
+        Path | None,
+        typer.Option(help="Start from these weights: .npz, or a .keras model of the same shape."),
+    ] = None
+    save: Annotated[
+        Path | None, typer.Option(help="Save the weights after the last training, as .npz.")
+    ] = None
+    export_keras: Annotated[Path | None, typer.Option(help="Save them as a .keras model too.")] = (
+        None
+    )
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with a training that was saved; implies --versus none."),
+    ] = None
+
+
 @guarded
+@grouped
 def train(
+    *,
     target: Annotated[
         str,
         typer.Argument(
@@ -62,100 +110,42 @@ def train(
             "[default: auto]",
         ),
     ] = None,
-    layout: LayoutOption = None,
-    kernel_layout: KernelLayout = None,
+    layouts: Layouts,
     versus: Annotated[
         Versus, typer.Option(help="What it is held against; with none nothing is compared.")
     ] = Versus.KERAS,
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs of a training.  [default: the network's]", min=1)
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Only so many steps of a training.", min=1)
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images in a batch.  [default: the network's]", min=1)
-    ] = None,
-    data: Annotated[
-        str,
-        typer.Option(
-            help="mnist, digits, synthetic, or a file like mnist.npz.  [default: the first of "
-            "these that is there]",
-            show_default=False,
-        ),
-    ] = "auto",
-    images: Annotated[
-        int | None, typer.Option(help="Train on so many images at the most.", min=1)
-    ] = None,
-    threads: Threads = None,
+    training: Training,
+    conditions: Conditions,
     effort: EffortOption = None,
-    seed: SeedOption = None,
-    no_tune: NoTune = False,
-    timeout: Timeout = 300.0,
-    time_wrong: Annotated[
-        bool, typer.Option("--time-wrong", help="Time what does not follow Keras too.")
-    ] = False,
-    load: Annotated[
-        Path | None,
-        typer.Option(help="Start from these weights: .npz, or a .keras model of the same shape."),
-    ] = None,
-    save: Annotated[
-        Path | None, typer.Option(help="Save the weights after the last training, as .npz.")
-    ] = None,
-    export_keras: Annotated[
-        Path | None, typer.Option(help="Save them as a .keras model too.")
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(help="Go on with a training that was saved; implies --versus none."),
-    ] = None,
-    output: ResultPath = None,
-    force: Force = False,
-    format_: Annotated[
-        Format, typer.Option("--format", help="How the tables are printed.")
-    ] = Format.TABLE,
-    quiet: Quiet = False,
+    time_wrong: TimeWrong = False,
+    weights: WeightFiles,
+    result_file: ResultTarget,
+    shown: Shown,
 ) -> None:
     """Train a network: check that it follows Keras step by step, time an epoch, save the result.
 
     Exit code 0 when all is well, 3 when the timings cannot be trusted, 5 when an implementation
     does not follow Keras, or crashed.
     """
-    from dataclasses import replace
-
     from convbench.training import weights_file
-    from convbench.training.arms import Setup
-    from convbench.training.file import read_network
     from convbench.training.schedule import train as train_in_rounds
     from convbench.training.schedule import train_once
 
-    network = read_network(target)
-    if batch_size is not None:
-        network = replace(network, batch_size=batch_size)
-    names = _implementations(impl, layout, kernel_layout)
-    _check_options(names, load, save, export_keras, resume)
-    resumed = weights_file.load(resume, network) if resume else None
+    network = _network(target, training.batch_size)
+    names = _implementations(impl, layouts)
+    _refuse_weights(names, weights)
+    resumed = weights_file.load(weights.resume, network) if weights.resume else None
     alone = versus is Versus.NONE or resumed is not None
-    weights = _initial(load, network)
-    session = _session(
-        Setup(network, data, images, resumed.seed if resumed else (seed or 0), weights),
-        names if alone else [*names, "keras", "keras-xla"],
-        output=result_path(output, network.name, force),
-        epochs=epochs or network.epochs,
-        steps=steps,
-        threads=threads,
-        effort=effort,
-        tune=not no_tune,
-    )
+    path = result_path(result_file, network.name)
+    arms = names if alone else [*names, "keras", "keras-xla"]
+    setup = _setup(network, training, weights, conditions, resumed)
+    session = _session(setup, arms, path, training, conditions, effort)
     session.time_wrong = time_wrong
-    once = alone and (save is not None or resumed is not None)
-    events = (
-        train_once(session, _options(timeout), resumed)
-        if once
-        else train_in_rounds(session, _options(timeout))
-    )
+    once = alone and (weights.save is not None or resumed is not None)
+    options = _options(conditions)
+    events = train_once(session, options, resumed) if once else train_in_rounds(session, options)
     interrupted = False
-    with Watcher(quiet) as watcher:
+    with Watcher(shown.quiet) as watcher:
         try:
             for event in events:
                 watcher.show(event)
@@ -165,10 +155,10 @@ def train(
             if not once:
                 session.save()
     result = session.result()
-    print_result(result, format_)
+    print_result(result, shown.format_)
     if not once:
         complain(f"saved {session.path}")
-    saved_at = _keep(session, save or resume, export_keras)
+    saved_at = _keep(session, weights.save or weights.resume, weights.export_keras)
     if interrupted:
         if saved_at:
             complain(f"interrupted: {_going_on(sys.argv[1:])} goes on")
@@ -177,7 +167,7 @@ def train(
 
 
 def _going_on(given: list[str]) -> str:
-    """The command that goes on: as it was given, data and all, with --resume for --save."""
+    """Return the command that goes on with a training: as it was given, but --resume for --save."""
     resuming = ("--resume" + word.removeprefix("--save") for word in given)
     words = [
         new if word == "--save" or word.startswith("--save=") else word
@@ -186,16 +176,20 @@ def _going_on(given: list[str]) -> str:
     return shlex.join(["convbench", *words])
 
 
-def _implementations(
-    impl: list[str] | None, layout: str | None, kernel_layout: str | None
-) -> list[str]:
-    """Names that are known, own code made known."""
-    from convbench.cli.measuring import with_implementations
+def _network(target: str, batch_size: int | None) -> Network:
+    from dataclasses import replace
+
+    from convbench.training.file import read_network
+
+    network = read_network(target)
+    return network if batch_size is None else replace(network, batch_size=batch_size)
+
+
+def _implementations(impl: list[str] | None, layouts: Layouts) -> list[str]:
+    """Return the names of what computes the convolutions. Raises for a name that is not known."""
     from convbench.suites.suite import KERAS_WAYS, Suite
 
-    suite = with_implementations(
-        Suite("", (), (DEFAULT,)), impl, layout, kernel_layout, only_own=True
-    )
+    suite = with_implementations(Suite("", (), (DEFAULT,)), impl, layouts, only_own=True)
     keras = [name for name in suite.implementations if name in KERAS_WAYS]
     if keras:
         raise ConvbenchError(
@@ -205,28 +199,36 @@ def _implementations(
     return list(suite.implementations)
 
 
-def _check_options(
-    names: list[str],
-    load: Path | None,
-    save: Path | None,
-    export_keras: Path | None,
-    resume: Path | None,
-) -> None:
-    if resume and load:
+def _refuse_weights(names: list[str], weights: WeightFiles) -> None:
+    """Raise ConvbenchError for files that do not fit together, or whose suffix is wrong."""
+    if weights.resume and weights.load:
         raise ConvbenchError("--resume has its weights: --load cannot be given with it")
-    if (save or resume) and len(names) > 1:
+    if (weights.save or weights.resume) and len(names) > 1:
         raise ConvbenchError(
             f"--save and --resume are for one implementation, found {', '.join(names)}"
         )
     for option, path, suffixes in (
-        ("--save", save, (".npz",)),
-        ("--export-keras", export_keras, (".keras",)),
-        ("--load", load, (".npz", ".keras")),
+        ("--save", weights.save, (".npz",)),
+        ("--export-keras", weights.export_keras, (".keras",)),
+        ("--load", weights.load, (".npz", ".keras")),
     ):
         if path is not None and path.suffix not in suffixes:
             raise ConvbenchError(
                 f"{option}: found {path}, expected a file that ends in {' or '.join(suffixes)}"
             )
+
+
+def _setup(
+    network: Network,
+    training: Training,
+    weights: WeightFiles,
+    conditions: Conditions,
+    resumed: State | None,
+) -> Setup:
+    from convbench.training.arms import Setup
+
+    seed = resumed.seed if resumed else (conditions.seed or 0)
+    return Setup(network, training.data, training.images, seed, _initial(weights.load, network))
 
 
 def _initial(load: Path | None, network: Network) -> dict[str, Array] | None:
@@ -243,14 +245,11 @@ def _initial(load: Path | None, network: Network) -> dict[str, Array] | None:
 
 def _session(
     setup: Setup,
-    names: list[str],
-    *,
-    output: Path,
-    epochs: int,
-    steps: int | None,
-    threads: str | None,
+    arms: list[str],
+    path: Path,
+    training: Training,
+    conditions: Conditions,
     effort: EffortName | None,
-    tune: bool,
 ) -> TrainingSession:
     from convbench import runtimes
     from convbench.machine import cautions
@@ -259,33 +258,33 @@ def _session(
     from convbench.results import file as result_file
     from convbench.training.session import TrainingSession
 
-    count = thread_count(threads if threads is not None else "all")
+    count = thread_count("all" if conditions.threads is None else conditions.threads)
     environment = Environment(os.environ, {}).recorded(count)
     return TrainingSession(
         setup=setup,
-        arms=tuple(names),
-        epochs=epochs,
-        steps=steps,
+        arms=tuple(arms),
+        epochs=training.epochs or setup.network.epochs,
+        steps=training.steps,
         threads=count,
-        effort=effort.value if effort is not None else "standard",
-        path=output,
+        effort="standard" if effort is None else effort.value,
+        path=path,
         machine=machine.fingerprint(),
         software=machine.software(runtimes.versions()),
         environment=cautions.relevant_environment(environment),
         metadata=result_file.pyperf_metadata(),
-        tune=tune,
+        tune=not conditions.no_tune,
     )
 
 
-def _options(timeout: float) -> Options:
+def _options(conditions: Conditions) -> Options:
     from convbench.measure.environment import Environment
     from convbench.schedule import Options
 
-    return Options(environment=Environment(os.environ, {}), timeout_s=timeout)
+    return Options(environment=Environment(os.environ, {}), timeout_s=conditions.timeout)
 
 
 def _keep(session: TrainingSession, save: Path | None, export_keras: Path | None) -> Path | None:
-    """Writes the weights of the last training, where that was asked for."""
+    """Write the weights of the last training to the files that were asked for."""
     from convbench.training import weights_file
 
     state: State | None = session.state
