@@ -140,7 +140,7 @@ def test_the_result_can_be_shown_diffed_and_gated(trained):
 def test_run_does_not_go_on_with_a_training(trained):
     done = convbench("run", "--resume", "result.json", cwd=trained[0])
     assert done.returncode == 2
-    assert "is of a training" in done.stderr
+    assert "is the result of a training" in done.stderr
     done = convbench("show", "result.json", "--layer", "conv1", cwd=trained[0])
     assert done.returncode == 2
     assert "has no layers" in done.stderr
