@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from convbench.results.model import ResultFile
     from convbench.schedule import Options, Session
     from convbench.schedule.events import Event
+    from convbench.schedule.session import BaseSession
     from convbench.suites.suite import Suite
 
 Outcome = TypeVar("Outcome")
@@ -137,7 +138,7 @@ class InterruptedRun(Exception):  # noqa: N818 - it is no error: what was measur
 
 
 def watched(
-    session: Session,
+    session: BaseSession[Any],
     events: Generator[Event, None, Outcome],
     watcher: Watcher,
     save: bool = True,
@@ -186,7 +187,7 @@ def result_path(
 
 
 def options_of(
-    session: Session,
+    session: BaseSession[Any],
     budget: float | None,
     timeout: float,
     time_wrong: bool = False,

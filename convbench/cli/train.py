@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from convbench.cli.measuring import (
     EffortName,
     EffortOption,
     Force,
+    InterruptedRun,
     KernelLayout,
     LayoutOption,
     NoTune,
@@ -24,15 +26,18 @@ from convbench.cli.measuring import (
     SeedOption,
     Threads,
     Timeout,
+    options_of,
     result_path,
     thread_count,
+    watched,
+    with_implementations,
 )
 from convbench.cli.run import exit_code
 from convbench.cli.show import Format, print_result
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
-    from convbench.schedule import Options
+    from convbench.suites.suite import Suite
     from convbench.training.arms import Setup
     from convbench.training.network import Network
     from convbench.training.session import TrainingSession
@@ -124,7 +129,7 @@ def train(
     from dataclasses import replace
 
     from convbench.training import weights_file
-    from convbench.training.arms import Setup
+    from convbench.training.arms import KERAS, Setup
     from convbench.training.file import read_network
     from convbench.training.schedule import train as train_in_rounds
     from convbench.training.schedule import train_once
@@ -132,14 +137,16 @@ def train(
     network = read_network(target)
     if batch_size is not None:
         network = replace(network, batch_size=batch_size)
-    names = _implementations(impl, layout, kernel_layout)
-    _check_options(names, load, save, export_keras, resume)
+    suite = _suite(network, impl, layout, kernel_layout)
+    _check_options(suite.implementations, load, save, export_keras, resume)
     resumed = weights_file.load(resume, network) if resume else None
     alone = versus is Versus.NONE or resumed is not None
+    if not alone:
+        suite = replace(suite, implementations=(*suite.implementations, *KERAS))
     weights = _initial(load, network)
     session = _session(
         Setup(network, data, images, resumed.seed if resumed else (seed or 0), weights),
-        names if alone else [*names, "keras", "keras-xla"],
+        suite,
         output=result_path(output, network.name, force),
         epochs=epochs or network.epochs,
         steps=steps,
@@ -147,23 +154,15 @@ def train(
         effort=effort,
         tune=not no_tune,
     )
-    session.time_wrong = time_wrong
+    options = options_of(session, None, timeout, time_wrong)
     once = alone and (save is not None or resumed is not None)
-    events = (
-        train_once(session, _options(timeout), resumed)
-        if once
-        else train_in_rounds(session, _options(timeout))
-    )
+    events = train_once(session, options, resumed) if once else train_in_rounds(session, options)
     interrupted = False
     with Watcher(quiet) as watcher:
         try:
-            for event in events:
-                watcher.show(event)
-        except KeyboardInterrupt:
+            watched(session, events, watcher, save=not once)
+        except InterruptedRun:
             interrupted = True
-            events.close()
-            if not once:
-                session.save()
     result = session.result()
     print_result(result, format_)
     if not once:
@@ -186,27 +185,25 @@ def _going_on(given: list[str]) -> str:
     return shlex.join(["convbench", *words])
 
 
-def _implementations(
-    impl: list[str] | None, layout: str | None, kernel_layout: str | None
-) -> list[str]:
-    """Names that are known, own code made known."""
-    from convbench.cli.measuring import with_implementations
+def _suite(
+    network: Network, impl: list[str] | None, layout: str | None, kernel_layout: str | None
+) -> Suite:
+    """A suite without layers, of what trains the network beside Keras."""
     from convbench.suites.suite import KERAS_WAYS, Suite
 
-    suite = with_implementations(
-        Suite("", (), (DEFAULT,)), impl, layout, kernel_layout, only_own=True
-    )
+    suite = Suite(network.name, (), (DEFAULT,), (), source=network.source)
+    suite = with_implementations(suite, impl, layout, kernel_layout, only_own=True)
     keras = [name for name in suite.implementations if name in KERAS_WAYS]
     if keras:
         raise ConvbenchError(
             f"--impl: {keras[0]} is what a training is held against",
             hint="name NumPy's or your own; --versus keras runs Keras's fit",
         )
-    return list(suite.implementations)
+    return suite
 
 
 def _check_options(
-    names: list[str],
+    names: Sequence[str],
     load: Path | None,
     save: Path | None,
     export_keras: Path | None,
@@ -243,7 +240,7 @@ def _initial(load: Path | None, network: Network) -> dict[str, Array] | None:
 
 def _session(
     setup: Setup,
-    names: list[str],
+    suite: Suite,
     *,
     output: Path,
     epochs: int,
@@ -262,26 +259,20 @@ def _session(
     count = thread_count(threads if threads is not None else "all")
     environment = Environment(os.environ, {}).recorded(count)
     return TrainingSession(
-        setup=setup,
-        arms=tuple(names),
-        epochs=epochs,
-        steps=steps,
-        threads=count,
-        effort=effort.value if effort is not None else "standard",
-        path=output,
+        suite=suite,
         machine=machine.fingerprint(),
         software=machine.software(runtimes.versions()),
         environment=cautions.relevant_environment(environment),
+        threads=count,
+        effort=effort.value if effort is not None else "standard",
+        seed=setup.seed,
+        path=output,
         metadata=result_file.pyperf_metadata(),
         tune=tune,
+        setup=setup,
+        epochs=epochs,
+        steps=steps,
     )
-
-
-def _options(timeout: float) -> Options:
-    from convbench.measure.environment import Environment
-    from convbench.schedule import Options
-
-    return Options(environment=Environment(os.environ, {}), timeout_s=timeout)
 
 
 def _keep(session: TrainingSession, save: Path | None, export_keras: Path | None) -> Path | None:
