@@ -48,6 +48,19 @@ OWN = """
         return conv2d_kernel_gradient(*given, padding=padding).transpose(3, 2, 0, 1)
 """
 
+CHANNELS_LAST = """
+    from convbench import conv2d, conv2d_input_gradient, conv2d_kernel_gradient
+
+    def forward(x, kernel, padding="valid"):
+        return conv2d(x, kernel, padding=padding)
+
+    def input_gradient(output_gradient, kernel, input_shape, padding="valid"):
+        return conv2d_input_gradient(output_gradient, kernel, input_shape, padding=padding)
+
+    def kernel_gradient(x, output_gradient, kernel_size, padding="valid"):
+        return conv2d_kernel_gradient(x, output_gradient, kernel_size, padding=padding)
+"""
+
 SMOKE = ("--data", "synthetic", "--images", "210", "--effort", "smoke", "--threads", "1")
 
 
@@ -179,6 +192,15 @@ def test_an_epoch_of_a_slow_arm_is_extrapolated(folder):
     assert done.returncode == 0, done.stderr
     assert "the epoch of auto is extrapolated from 4 steps" in done.stdout
     assert {arm["steps"] for arm in _result(folder)["training"]["arms"]} == {4}
+
+
+def test_own_code_is_called_in_the_layout_that_was_named(folder):
+    (folder / "last.py").write_text(textwrap.dedent(CHANNELS_LAST))
+    layouts = ("--layout", "NHWC", "--kernel-layout", "HWIO")
+    given = (*layouts, "--versus", "none", "--steps", "2", "-o", "result.json")
+    done = _train(folder, "--impl", "last.py", *given)
+    assert done.returncode == 0, done.stdout
+    assert _result(folder)["suite"]["own"][0]["layout"] == "NHWC"
 
 
 # Saving

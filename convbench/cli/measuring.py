@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from convbench.cli.console import Watcher, complain
 from convbench.cli.options import Conditions, EffortName, Layouts, Part, ResultTarget
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convbench.results.model import ResultFile
     from convbench.schedule import Options, Session
     from convbench.schedule.events import Event
+    from convbench.schedule.session import BaseSession
     from convbench.suites.suite import Suite
 
 Outcome = TypeVar("Outcome")
@@ -31,7 +32,7 @@ class InterruptedRun(Exception):  # noqa: N818 - it is no error: what was measur
 
 
 def watched(
-    session: Session,
+    session: BaseSession[Any],
     events: Generator[Event, None, Outcome],
     watcher: Watcher,
     save: bool = True,
@@ -79,7 +80,7 @@ def result_path(
 
 
 def options_of(
-    session: Session,
+    session: BaseSession[Any],
     conditions: Conditions,
     budget: float | None = None,
     time_wrong: bool = False,

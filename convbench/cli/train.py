@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convbench.cli.console import Watcher, complain, guarded
-from convbench.cli.measuring import result_path, thread_count, with_implementations
+from convbench.cli.measuring import (
+    InterruptedRun,
+    options_of,
+    result_path,
+    thread_count,
+    watched,
+    with_implementations,
+)
 from convbench.cli.options import (
     Conditions,
     EffortName,
@@ -29,7 +37,7 @@ from convbench.cli.show import print_result
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
-    from convbench.schedule import Options
+    from convbench.suites.suite import Suite
     from convbench.training.arms import Setup
     from convbench.training.network import Network
     from convbench.training.session import TrainingSession
@@ -128,32 +136,29 @@ def train(
     does not follow Keras, or crashed.
     """
     from convbench.training import weights_file
+    from convbench.training.arms import KERAS
     from convbench.training.schedule import train as train_in_rounds
     from convbench.training.schedule import train_once
 
     network = _network(target, training.batch_size)
-    names = _implementations(impl, layouts)
-    _refuse_weights(names, weights)
+    suite = _suite(network, impl, layouts)
+    _refuse_weights(suite.implementations, weights)
     resumed = weights_file.load(weights.resume, network) if weights.resume else None
     alone = versus is Versus.NONE or resumed is not None
+    if not alone:
+        suite = replace(suite, implementations=(*suite.implementations, *KERAS))
     path = result_path(result_file, network.name)
-    arms = names if alone else [*names, "keras", "keras-xla"]
     setup = _setup(network, training, weights, conditions, resumed)
-    session = _session(setup, arms, path, training, conditions, effort)
-    session.time_wrong = time_wrong
+    session = _session(setup, suite, path, training, conditions, effort)
     once = alone and (weights.save is not None or resumed is not None)
-    options = _options(conditions)
+    options = options_of(session, conditions, time_wrong=time_wrong)
     events = train_once(session, options, resumed) if once else train_in_rounds(session, options)
     interrupted = False
     with Watcher(shown.quiet) as watcher:
         try:
-            for event in events:
-                watcher.show(event)
-        except KeyboardInterrupt:
+            watched(session, events, watcher, save=not once)
+        except InterruptedRun:
             interrupted = True
-            events.close()
-            if not once:
-                session.save()
     result = session.result()
     print_result(result, shown.format_)
     if not once:
@@ -177,29 +182,31 @@ def _going_on(given: list[str]) -> str:
 
 
 def _network(target: str, batch_size: int | None) -> Network:
-    from dataclasses import replace
-
     from convbench.training.file import read_network
 
     network = read_network(target)
     return network if batch_size is None else replace(network, batch_size=batch_size)
 
 
-def _implementations(impl: list[str] | None, layouts: Layouts) -> list[str]:
-    """Return the names of what computes the convolutions. Raises for a name that is not known."""
+def _suite(network: Network, impl: list[str] | None, layouts: Layouts) -> Suite:
+    """Return a suite without layers, whose implementations train the network beside Keras.
+
+    Raises ConvbenchError for a name that is not known.
+    """
     from convbench.suites.suite import KERAS_WAYS, Suite
 
-    suite = with_implementations(Suite("", (), (DEFAULT,)), impl, layouts, only_own=True)
+    suite = Suite(network.name, (), (DEFAULT,), (), source=network.source)
+    suite = with_implementations(suite, impl, layouts, only_own=True)
     keras = [name for name in suite.implementations if name in KERAS_WAYS]
     if keras:
         raise ConvbenchError(
             f"--impl: {keras[0]} is what a training is held against",
             hint="name NumPy's or your own; --versus keras runs Keras's fit",
         )
-    return list(suite.implementations)
+    return suite
 
 
-def _refuse_weights(names: list[str], weights: WeightFiles) -> None:
+def _refuse_weights(names: Sequence[str], weights: WeightFiles) -> None:
     """Raise ConvbenchError for files that do not fit together, or whose suffix is wrong."""
     if weights.resume and weights.load:
         raise ConvbenchError("--resume has its weights: --load cannot be given with it")
@@ -245,7 +252,7 @@ def _initial(load: Path | None, network: Network) -> dict[str, Array] | None:
 
 def _session(
     setup: Setup,
-    arms: list[str],
+    suite: Suite,
     path: Path,
     training: Training,
     conditions: Conditions,
@@ -261,26 +268,20 @@ def _session(
     count = thread_count("all" if conditions.threads is None else conditions.threads)
     environment = Environment(os.environ, {}).recorded(count)
     return TrainingSession(
-        setup=setup,
-        arms=tuple(arms),
-        epochs=training.epochs or setup.network.epochs,
-        steps=training.steps,
-        threads=count,
-        effort="standard" if effort is None else effort.value,
-        path=path,
+        suite=suite,
         machine=machine.fingerprint(),
         software=machine.software(runtimes.versions()),
         environment=cautions.relevant_environment(environment),
+        threads=count,
+        effort=effort.value if effort is not None else "standard",
+        seed=setup.seed,
+        path=path,
         metadata=result_file.pyperf_metadata(),
         tune=not conditions.no_tune,
+        setup=setup,
+        epochs=training.epochs or setup.network.epochs,
+        steps=training.steps,
     )
-
-
-def _options(conditions: Conditions) -> Options:
-    from convbench.measure.environment import Environment
-    from convbench.schedule import Options
-
-    return Options(environment=Environment(os.environ, {}), timeout_s=conditions.timeout)
 
 
 def _keep(session: TrainingSession, save: Path | None, export_keras: Path | None) -> Path | None:

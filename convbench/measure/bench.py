@@ -95,10 +95,7 @@ class Bench:
     def visit(self, request: Visit) -> Sampled:
         name = request.implementation
         if name not in self._arms:
-            implementation = self.registry.get(name)
-            prepared = implementation.prepare(request.layer, request.pass_, self.threads)
-            prepared.load(operands.floats(request.layer, request.pass_, self.seed))
-            self._arms[name] = prepared
+            self._arms[name] = self.loaded(request.layer, request.pass_, name)
         if name != self._last:
             tuning.settle()
             self._last = name
@@ -108,6 +105,12 @@ class Bench:
         # Threads that still spin for the arm would disturb the probe, as no neighbour does.
         after = probe() if tuning.is_quiet() else before
         return Sampled(visited, (before, after))
+
+    def loaded(self, layer: Layer, pass_: Pass, name: str) -> Prepared:
+        """A cell prepared, with operands drawn from the seed."""
+        prepared = self.registry.get(name).prepare(layer, pass_, self.threads)
+        prepared.load(operands.floats(layer, pass_, self.seed))
+        return prepared
 
     def release(self) -> Released:
         delays = {

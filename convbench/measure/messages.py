@@ -77,12 +77,16 @@ class Failure:
     raised: Raised | None = None
 
 
-class CellFailedError(Exception):
-    """A request raised. The worker sends the failure, the parent raises it, and both go on."""
+class UnansweredError(Exception):
+    """A request has no answer; `failure` says why."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.reason)
         self.failure = failure
+
+
+class CellFailedError(UnansweredError):
+    """A request raised. The worker sends the failure, the parent raises it, and both go on."""
 
 
 # Checking

@@ -20,7 +20,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from convbench.measure.messages import Answer, CellFailedError, Failure, Ready, Request, Start
+from convbench.measure.messages import (
+    Answer,
+    CellFailedError,
+    Failure,
+    Ready,
+    Request,
+    Start,
+    UnansweredError,
+)
 
 LOG_TAIL = 3
 ENDS_S = 1.0
@@ -30,8 +38,11 @@ START_TIMEOUT_S = 180.0
 """Importing TensorFlow takes some 3 s; on a cold disk far longer."""
 
 
-class WorkerLostError(Exception):
+class WorkerLostError(UnansweredError):
     """The worker is gone: it crashed, was killed, or hung and was killed by us."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(Failure(reason))
 
 
 class Worker:

@@ -25,13 +25,7 @@ class CellRequest(Request[Answer]):
     implementation: str
 
     def _loaded(self, bench: Bench) -> Prepared:
-        """The cell prepared, with operands drawn from the worker's seed."""
-        from convbench.problem.operands import floats
-
-        implementation = bench.registry.get(self.implementation)
-        prepared = implementation.prepare(self.layer, self.pass_, bench.threads)
-        prepared.load(floats(self.layer, self.pass_, bench.seed))
-        return prepared
+        return bench.loaded(self.layer, self.pass_, self.implementation)
 
 
 @dataclass(frozen=True)

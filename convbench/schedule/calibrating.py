@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 
 from convbench.errors import ConvbenchError
@@ -10,13 +10,25 @@ from convbench.machine.calibration import neighbour_load, sgemm_rate_in
 from convbench.machine.cautions import cautions, relevant_environment
 from convbench.machine.description import MachineDescription, fingerprint, software
 from convbench.measure.environment import Environment
-from convbench.measure.messages import Calibrate, CellFailedError, Start
-from convbench.measure.process import Worker, WorkerLostError
+from convbench.measure.messages import Calibrate, UnansweredError
 from convbench.runtimes import versions
 from convbench.runtimes.numpy import NumPy
+from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import Event, PhaseStarted, Progress
+from convbench.schedule.options import Options
+from convbench.schedule.session import BaseSession, Key
+from convbench.schedule.workers import Workers
 
 TIMEOUT_S = 120.0
+
+
+def describe_once(session: BaseSession[Key], options: Options) -> Iterator[Event]:
+    """Describes the machine to a session, unless it goes on with a file that has it."""
+    if session.machine.calibration is None:
+        seconds = EFFORTS[session.effort].calibration_s
+        found = yield from describe(options.environment, session.threads, seconds)
+        session.machine, session.software = found.machine, found.software
+        session.caution(*found.warnings)
 
 
 def describe(
@@ -33,18 +45,18 @@ def describe(
     machine = fingerprint()
     counts = tuple(sorted({1, threads, machine.logical_cpus}))
     numpy = NumPy()
-    worker = Worker(Start(numpy, threads, seed=0), environment.of(numpy, threads))
+    workers = Workers(environment, threads, timeout_s=TIMEOUT_S)
     try:
-        blas = worker.wait_ready().blas
-        machine = replace(machine, calibration=worker.ask(Calibrate(counts, seconds), TIMEOUT_S))
-    except (CellFailedError, WorkerLostError) as error:
+        with workers.one(numpy) as worker:
+            blas = worker.wait_ready().blas
+            calibration = workers.ask(worker, Calibrate(counts, seconds))
+    except UnansweredError as error:
         raise ConvbenchError(
             f"no worker can calibrate this machine: {error}",
             hint="the suite's `environment`, or a variable of yours, may keep Python or NumPy "
             "from starting",
         ) from None
-    finally:
-        worker.kill()
+    machine = replace(machine, calibration=calibration)
     recorded = environment.recorded(threads)
     return MachineDescription(
         machine=machine,

@@ -25,9 +25,8 @@ from convbench.measure.messages import (
     Failure,
     Meter,
     Refused,
-    Start,
 )
-from convbench.measure.process import Worker, WorkerLostError, kill_all
+from convbench.measure.process import WorkerLostError, kill_all
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.unsupported import Unsupported
 from convbench.results.model import Cell, CellLedger, Memory, Status
@@ -36,6 +35,7 @@ from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress
 from convbench.schedule.options import Options
 from convbench.schedule.session import CellKey, Session
+from convbench.schedule.workers import Workers
 from convbench.suites.suite import KERAS_WAYS
 
 GIB = 2**30
@@ -262,31 +262,19 @@ def _each_cell(
     a new one."""
     variables = options.environment.metering if lane.metering else options.environment.of
     environment = variables(lane.runtime, session.threads, SLEEPY_BLAS)
-    worker: Worker | None = None
+    workers, worker = Workers.of(session, options), None
     try:
         for key in lane.keys:
             yield _Started(lane, key)
             answer: Checked | Memory | Refused | Failure
             with room.taken(_needed_bytes(session, key)):
                 try:
-                    if worker is None:
-                        start = Start(
-                            lane.runtime,
-                            session.threads,
-                            session.seed,
-                            session.registry,
-                            tune=session.tune,
-                        )
-                        worker = Worker(start, environment)
-                    worker.wait_ready()
-                    answer = worker.ask(
-                        _request(session, lane, key, options.metering), options.timeout_s
-                    )
+                    worker = worker or workers.start(lane.runtime, environment)
+                    answer = workers.ask(worker, _request(session, lane, key, options.metering))
                 except CellFailedError as failed:
                     answer = failed.failure
                 except WorkerLostError as lost:
-                    worker = None
-                    answer = Failure(str(lost))
+                    worker, answer = None, lost.failure
             yield _Answered(lane, key, answer)
     finally:
         if worker is not None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from convbench.measure.clock import Plan
-from convbench.measure.messages import CellFailedError, Sampled, Start, Visit
-from convbench.measure.process import Worker, WorkerLostError
+from convbench.measure.messages import Sampled, UnansweredError, Visit
 from convbench.results.model import PLAIN, benchmark_name
 from convbench.schedule.events import Event, Progress, Saved
 from convbench.schedule.options import Options
 from convbench.schedule.session import CellKey, Session, round_samples
+from convbench.schedule.workers import Workers
 
 LOOP_PLAN = Plan(wake_s=0.3, sample_s=0.01, visit_s=0.6, least=3)
 """A plain loop: 0.3 s of calls without the clock, then 60 samples of 10 ms back to back."""
@@ -42,15 +42,8 @@ def confirm(session: Session, options: Options, number: int, rounds: int) -> Ite
 
 def _plain(session: Session, options: Options, key: CellKey) -> Sampled | None:
     """One loop in a fresh process; None where it failed, which a round tells with its reason."""
-    runtime = session.registry.get(key[2]).runtime
-    start = Start(runtime, session.threads, session.seed, session.registry, tune=session.tune)
-    worker = Worker(start, options.environment.of(runtime, session.threads))
+    request = Visit(session.layer(key[0]), key[1], key[2], LOOP_PLAN)
     try:
-        worker.wait_ready()
-        request = Visit(session.layer(key[0]), key[1], key[2], LOOP_PLAN)
-        answer = worker.ask(request, options.timeout_s)
-    except (CellFailedError, WorkerLostError):
+        return Workers.of(session, options).ask_once(session.runtime_of(key[2]), request)
+    except UnansweredError:
         return None
-    finally:
-        worker.kill()
-    return answer

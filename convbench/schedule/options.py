@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from convbench.measure.environment import Environment
+from convbench.results.model import Status
 
 
 @dataclass(frozen=True)
@@ -28,3 +29,8 @@ class Options:
     comparing: bool = False
     confirm: bool = False
     metering: bool = True
+
+    @property
+    def timed(self) -> tuple[Status, ...]:
+        """Statuses of the cells that are timed."""
+        return ("ok", "wrong") if self.time_wrong else ("ok",)

@@ -7,9 +7,8 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from convbench.measure.process import kill_all
-from convbench.schedule.calibrating import describe
+from convbench.schedule.calibrating import describe_once
 from convbench.schedule.checking import agree
-from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import CellSettled, Event, Saved
 from convbench.schedule.options import Options
 from convbench.schedule.session import Session
@@ -32,11 +31,7 @@ def run(session: Session, options: Options) -> Generator[Event, None, None]:
     """
     started = time.monotonic()
     try:
-        if session.machine.calibration is None:
-            seconds = EFFORTS[session.effort].calibration_s
-            found = yield from describe(options.environment, session.threads, seconds)
-            session.machine, session.software = found.machine, found.software
-            session.caution(*found.warnings)
+        yield from describe_once(session, options)
         for event in agree(session, options):
             yield event
             if isinstance(event, CellSettled) and (path := session.keep()):

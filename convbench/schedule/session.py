@@ -1,9 +1,13 @@
-"""Keep what a run knows so far: every cell's state, every raw sample, and where it is saved."""
+"""Keep what a session knows so far: every cell's state, every raw sample, and where it is saved.
+
+`BaseSession` has what the sessions of add-ons have too; `Session` is one of layers and passes.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +15,7 @@ from datetime import datetime
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
+from typing import Generic, TypeVar
 
 from convbench.implementations.registry import REGISTRY, Registry
 from convbench.machine.description import Caution, Machine, Software
@@ -20,6 +25,7 @@ from convbench.results import file as result_file
 from convbench.results.model import (
     LOAD,
     SCHEMA,
+    Benchmarks,
     Cell,
     Deviation,
     Precision,
@@ -28,6 +34,7 @@ from convbench.results.model import (
     State,
 )
 from convbench.results.summary import summarise
+from convbench.runtimes.contract import Runtime
 from convbench.suites.suite import Suite
 
 SAVING = 0.05
@@ -35,11 +42,15 @@ SAVING = 0.05
 
 CellKey = tuple[str, Pass, str]  # layer, pass, implementation
 Unit = tuple[Layer, Pass]
+Key = TypeVar("Key")
 
 
 @dataclass
-class Session:
-    """The one place that changes while a run goes on. Everything it holds is saved."""
+class BaseSession(Generic[Key]):
+    """The one place that changes while a session goes on. Everything it holds is saved.
+
+    Cells are kept by a key that a subclass chooses.
+    """
 
     suite: Suite
     machine: Machine
@@ -49,24 +60,97 @@ class Session:
     effort: str
     seed: int
     path: Path
-    cells: dict[CellKey, Cell] = field(default_factory=dict)
-    benchmarks: dict[str, tuple[RoundSamples, ...]] = field(default_factory=dict)
+    cells: dict[Key, Cell] = field(default_factory=dict)
+    benchmarks: Benchmarks = field(default_factory=dict)
     cautions: tuple[Caution, ...] = ()
     metadata: dict[str, str | int | float] = field(default_factory=dict)
-    call_s: dict[CellKey, float] = field(default_factory=dict)
-    shard: tuple[int, int] | None = None
     tune: bool = True
-    state: State = "warm"
-    precision: Precision | None = None
-    deviations: tuple[Deviation, ...] = ()
-    earlier_runs: int | None = None
     registry: Registry = REGISTRY
-    _layers: dict[str, Layer] = field(init=False, repr=False)
     _saved_at: float = field(default=-math.inf, init=False, repr=False)
     _save_s: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.registry = self.registry.knowing(*self.suite.own)
+
+    def runtime_of(self, implementation: str) -> Runtime:
+        return self.registry.get(implementation).runtime
+
+    def update(self, key: Key, **changes: object) -> Cell:
+        self.cells[key] = replace(self.cells[key], **changes)  # type: ignore[arg-type]
+        return self.cells[key]
+
+    def caution(self, *cautions: Caution) -> None:
+        """Notes what a reader must know, once."""
+        new = [caution for caution in cautions if caution not in self.cautions]
+        self.cautions = (*self.cautions, *new)
+
+    def add(self, name: str, samples: RoundSamples) -> None:
+        """Keeps a benchmark's samples of a round; a round that is measured again replaces itself,
+        since its arms belong together."""
+        others = [run for run in self.benchmarks.get(name, ()) if run.round != samples.round]
+        self.benchmarks[name] = tuple(sorted([*others, samples], key=lambda run: run.round))
+
+    def rounds_of(self, benchmark: str) -> set[int]:
+        return {run.round for run in self.benchmarks.get(benchmark, ())}
+
+    def random_of(self, number: int) -> random.Random:
+        """The randomness of a round: other in every round, the same for the same seed."""
+        return random.Random(f"{self.seed} {number}")
+
+    def result(self) -> ResultFile:
+        return summarise(self._bare(), self.benchmarks)
+
+    def _bare(self) -> ResultFile:
+        """The result without what is derived from samples."""
+        return ResultFile(
+            schema_=SCHEMA,
+            suite=self.suite,
+            machine=self.machine,
+            software=self.software,
+            environment=self.environment,
+            warnings=self.cautions,
+            threads=self.threads,
+            effort=self.effort,
+            seed=self.seed,
+            rounds=0,
+            cells=tuple(self.cells.values()),
+            tune=self.tune,
+        )
+
+    def saved(self) -> result_file.Saved:
+        """What the result file has."""
+        return result_file.Saved(self.result(), self.benchmarks, self.metadata)
+
+    def save(self) -> Path:
+        """Writes the result file; returns where it went (see result_file.save)."""
+        started = time.monotonic()
+        self.path = result_file.save(self.path, self.saved())
+        self._saved_at = time.monotonic()
+        self._save_s = self._saved_at - started
+        return self.path
+
+    def keep(self) -> Path | None:
+        """Saves, unless that would take more than SAVING of the time: files of thousands of cells
+        take seconds to write, and others are written whenever there is something new."""
+        if time.monotonic() - self._saved_at < self._save_s / SAVING:
+            return None
+        return self.save()
+
+
+@dataclass
+class Session(BaseSession[CellKey]):
+    """A session that checks, meters and times the cells of a suite."""
+
+    call_s: dict[CellKey, float] = field(default_factory=dict)
+    shard: tuple[int, int] | None = None
+    state: State = "warm"
+    precision: Precision | None = None
+    deviations: tuple[Deviation, ...] = ()
+    earlier_runs: int | None = None
+    _layers: dict[str, Layer] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._layers = {layer.name: layer for layer in self.suite.layers}
         for layer, pass_, name in product(
             self.suite.layers, self.suite.passes, self.suite.implementations
@@ -117,64 +201,15 @@ class Session:
         layer, pass_ = unit
         return [(layer.name, pass_, name) for name in self.suite.implementations]
 
-    def update(self, key: CellKey, **changes: object) -> Cell:
-        self.cells[key] = replace(self.cells[key], **changes)  # type: ignore[arg-type]
-        return self.cells[key]
-
-    def caution(self, *cautions: Caution) -> None:
-        """Notes what a reader must know, once."""
-        new = [caution for caution in cautions if caution not in self.cautions]
-        self.cautions = (*self.cautions, *new)
-
-    def add(self, name: str, samples: RoundSamples) -> None:
-        """Keeps a benchmark's samples of a round; a round that is measured again replaces itself,
-        since its arms belong together."""
-        others = [run for run in self.benchmarks.get(name, ()) if run.round != samples.round]
-        self.benchmarks[name] = tuple(sorted([*others, samples], key=lambda run: run.round))
-
-    def rounds_of(self, benchmark: str) -> set[int]:
-        return {run.round for run in self.benchmarks.get(benchmark, ())}
-
-    def result(self) -> ResultFile:
-        bare = ResultFile(
-            schema_=SCHEMA,
-            suite=self.suite,
-            machine=self.machine,
-            software=self.software,
-            environment=self.environment,
-            warnings=self.cautions,
-            threads=self.threads,
-            effort=self.effort,
-            seed=self.seed,
-            rounds=0,
-            cells=tuple(self.cells.values()),
+    def _bare(self) -> ResultFile:
+        return replace(
+            super()._bare(),
             shard=self.shard,
-            tune=self.tune,
             state=self.state,
             precision=self.precision,
             deviations=self.deviations,
             earlier_runs=self.earlier_runs,
         )
-        return summarise(bare, self.benchmarks)
-
-    def saved(self) -> result_file.Saved:
-        """What the result file has."""
-        return result_file.Saved(self.result(), self.benchmarks, self.metadata)
-
-    def save(self) -> Path:
-        """Writes the result file; returns where it went (see result_file.save)."""
-        started = time.monotonic()
-        self.path = result_file.save(self.path, self.saved())
-        self._saved_at = time.monotonic()
-        self._save_s = self._saved_at - started
-        return self.path
-
-    def keep(self) -> Path | None:
-        """Saves, unless that would take more than SAVING of the time: files of thousands of cells
-        take seconds to write, and others are written whenever there is something new."""
-        if time.monotonic() - self._saved_at < self._save_s / SAVING:
-            return None
-        return self.save()
 
 
 def _retried(cell: Cell) -> Cell:
@@ -196,11 +231,15 @@ def round_samples(
         loops=visits[0].visited.loops,
         values=tuple(value for visit in visits for value in visit.visited.values),
         warmups=tuple(warmup for visit in visits for warmup in visit.visited.warmups),
-        metadata={
-            "date": datetime.now().isoformat(" "),
-            LOAD: round(os.getloadavg()[0], 2),
-            **seen,
-        },
+        metadata={**circumstances(), **seen},
         visits=tuple(len(visit.visited.values) for visit in visits),
         probes=tuple(visit.probes for visit in visits),
     )
+
+
+def circumstances() -> dict[str, str | int | float]:
+    """What is recorded of the moment in which samples were taken."""
+    return {
+        "date": datetime.now().isoformat(" "),
+        LOAD: round(os.getloadavg()[0], 2),
+    }

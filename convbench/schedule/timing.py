@@ -8,15 +8,21 @@ order: a visit wakes the arm up and takes all of its samples. Results are saved 
 
 from __future__ import annotations
 
-import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from convbench.machine.description import Caution, usable_cpus
 from convbench.measure.clock import Visited, wake_s
-from convbench.measure.messages import CellFailedError, Release, Released, Sampled, Start, Visit
+from convbench.measure.messages import (
+    CellFailedError,
+    Release,
+    Released,
+    Sampled,
+    UnansweredError,
+    Visit,
+)
 from convbench.measure.process import Worker, WorkerLostError
 from convbench.results.model import SEEN_DELAY, TWIN, RoundSamples, benchmark_name
 from convbench.runtimes.contract import Runtime
@@ -27,6 +33,7 @@ from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress
 from convbench.schedule.options import Options
 from convbench.schedule.session import CellKey, Session, Unit, round_samples
 from convbench.schedule.sharing import still_wide, sweeps_of
+from convbench.schedule.workers import Workers
 from convbench.suites.suite import KERAS_WAYS
 
 
@@ -122,9 +129,8 @@ def _missing(session: Session, units: dict[Unit, list[Arm]], number: int) -> dic
 
 def _arms(session: Session, unit: Unit, options: Options) -> list[Arm]:
     """The cells of a (layer, pass) that are to be timed, and the twin of one of them."""
-    timed = ("ok", "wrong") if options.time_wrong else ("ok",)
-    keys = [key for key in session.keys_of(unit) if session.cells[key].status in timed]
-    runtimes = {key: session.registry.get(key[2]).runtime for key in keys}
+    keys = [key for key in session.keys_of(unit) if session.cells[key].status in options.timed]
+    runtimes = {key: session.runtime_of(key[2]) for key in keys}
     arms = [Arm(key, runtimes[key]) for key in keys]
     right = [key for key in keys if session.cells[key].status == "ok" and key in session.call_s]
     if right:
@@ -210,32 +216,29 @@ class _Round:
         visits: Visits,
     ) -> None:
         self._session = session
-        self._options = options
         self._effort = effort
         self._number = number
         self._units = units
         self._sweeps = sweeps
         self._visits = visits
-        self._workers: dict[Runtime, Worker] = {}
-        # Another order in every round, the same for the same seed.
-        self._random = random.Random(f"{session.seed} {number}")
-        self._cpus = self._same_cpus() if options.comparing else ()
+        self._random = session.random_of(number)
+        cpus = self._same_cpus() if options.comparing else ()
+        self._workers = replace(Workers.of(session, options), cpus=cpus)
+        self._crew: dict[Runtime, Worker] = {}
 
     def run(self) -> Iterator[Event]:
         yield Progress("timing", f"round {self._number}: starting workers")
         try:
-            for arm in [arm for arms in self._units.values() for arm in arms]:
-                if arm.runtime not in self._workers:
-                    self._workers[arm.runtime] = self._start(arm)
-            for worker in list(self._workers.values()):
-                self._wait_ready(worker)
+            arms_of = self._units.values()
+            runtimes = {arm.runtime: arm.runtime for arms in arms_of for arm in arms}
+            self._crew = self._workers.start_all(runtimes)
             for unit, arms in self._units.items():
                 yield from self._unit(unit, arms)
                 if path := self._session.keep():
                     yield Saved(path)
             yield Saved(self._session.save())
         finally:
-            for worker in self._workers.values():
+            for worker in self._crew.values():
                 worker.kill()
 
     def _same_cpus(self) -> tuple[int, ...]:
@@ -246,20 +249,6 @@ class _Round:
         """
         return tuple(sorted(self._random.sample(usable_cpus(), self._session.threads)))
 
-    def _start(self, arm: Arm) -> Worker:
-        session = self._session
-        start = Start(
-            arm.runtime, session.threads, session.seed, session.registry, self._cpus, session.tune
-        )
-        return Worker(start, self._options.environment.of(arm.runtime, session.threads))
-
-    def _wait_ready(self, worker: Worker) -> None:
-        try:
-            worker.wait_ready()
-        except WorkerLostError:
-            return  # it shows again, with its reason, when the first cell is asked for
-        worker.stop()
-
     def _unit(self, unit: Unit, arms: list[Arm]) -> Iterator[Event]:
         """Visits every arm of a (layer, pass) in sweeps."""
         taken = {arm: _Taken() for arm in arms}
@@ -267,7 +256,7 @@ class _Round:
         for sweep in range(self._sweeps[unit]):
             taking_part = [arm for arm in taken if sweep % 2 == 0 or arm not in seldom]
             yield from self._sweep(unit, taking_part, taken)
-        released = {each: self._release(worker) for each, worker in self._workers.items()}
+        released = {each: self._release(worker) for each, worker in self._crew.items()}
         for arm, of_arm in taken.items():
             self._session.add(arm.name, self._run_of(arm, of_arm, released[arm.runtime]))
             if not arm.twin:
@@ -301,17 +290,15 @@ class _Round:
         layer, pass_ = unit
         waking_s = wake_s(self._effort.wake_s, self._visits.get(arm, []))
         plan = self._effort.plan(waking_s, self._session.state)
-        worker = self._workers[arm.runtime]
+        worker = self._crew[arm.runtime]
         try:
             with worker.token():
-                answer = worker.ask(Visit(layer, pass_, arm.key[2], plan), self._options.timeout_s)
+                return self._workers.ask(worker, Visit(layer, pass_, arm.key[2], plan))
         except CellFailedError as failed:
             return str(failed)
         except WorkerLostError as lost:
-            replacement = self._workers[arm.runtime] = self._start(arm)
-            self._wait_ready(replacement)
+            self._crew |= self._workers.start_all({arm.runtime: arm.runtime})
             return str(lost)
-        return answer
 
     def _fail(self, arm: Arm, reason: str) -> Iterator[Event]:
         """Settles the arm's cell; the arms of later rounds leave it out."""
@@ -323,8 +310,8 @@ class _Round:
     def _release(self, worker: Worker) -> Released | None:
         try:
             with worker.token():
-                return worker.ask(Release(), self._options.timeout_s)
-        except (CellFailedError, WorkerLostError):
+                return self._workers.ask(worker, Release())
+        except UnansweredError:
             return None  # dead already: the next request finds out and replaces it
 
     def _run_of(self, arm: Arm, taken: _Taken, released: Released | None) -> RoundSamples:

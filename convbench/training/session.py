@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
-from convbench.machine.description import Caution, Machine, Software
-from convbench.results import file as result_file
-from convbench.results.model import (
-    SCHEMA,
-    ArmTraining,
-    Cell,
-    ResultFile,
-    RoundSamples,
-    Step,
-    Training,
-)
-from convbench.results.summary import summarise
-from convbench.suites.suite import Suite
+from convbench.measure.messages import Failure
+from convbench.results.model import ArmTraining, Cell, ResultFile, Step, Training
+from convbench.schedule.session import BaseSession
 from convbench.training.arms import KERAS, Connected, Setup, Summary, Trained, thinned
 from convbench.training.following import Departure
 from convbench.training.trainer import State
@@ -28,26 +16,17 @@ MOST_LOSSES = 200
 """Number of losses that are kept of a training. Each is the mean of its part."""
 
 
-@dataclass
-class TrainingSession:
-    """What is known of a training so far, and where it is saved."""
+@dataclass(kw_only=True)
+class TrainingSession(BaseSession[str]):
+    """What is known of a training so far. Its suite has no layers; it names the arms.
+
+    It is not resumed from its result file, as other sessions are, but from the weights that
+    `--save` wrote: a training goes on at a step, and not at a round.
+    """
 
     setup: Setup
-    arms: tuple[str, ...]
     epochs: int
     steps: int | None
-    threads: int
-    effort: str
-    path: Path
-    machine: Machine
-    software: Software
-    environment: dict[str, str]
-    metadata: dict[str, str | int | float]
-    tune: bool = True
-    time_wrong: bool = False
-    cells: dict[str, Cell] = field(default_factory=dict)
-    benchmarks: dict[str, tuple[RoundSamples, ...]] = field(default_factory=dict)
-    cautions: tuple[Caution, ...] = ()
     followed: dict[str, tuple[int, str, Departure | None]] = field(default_factory=dict)
     trained: dict[str, list[Trained]] = field(default_factory=dict)
     accuracies: dict[str, list[float]] = field(default_factory=dict)
@@ -56,41 +35,24 @@ class TrainingSession:
     state: State | None = None  # of the first arm that is not Keras, after its last training
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in self.arms:
             self.cells[name] = Cell(self.setup.network.name, Step.TRAINING, name, "pending")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return self.suite.implementations
 
     @property
     def subject(self) -> str | None:
         """The first arm that is not Keras."""
         return next((name for name in self.arms if name not in KERAS), None)
 
-    def update(self, name: str, **changes: Any) -> Cell:
-        self.cells[name] = replace(self.cells[name], **changes)
-        return self.cells[name]
+    def fail(self, name: str, failure: Failure) -> Cell:
+        return self.update(name, status="failed", reason=failure.reason, said=failure.said)
 
-    def result(self) -> ResultFile:
-        network = self.setup.network
-        bare = ResultFile(
-            schema_=SCHEMA,
-            suite=Suite(network.name, (), self.arms, (), source=network.source),
-            machine=self.machine,
-            software=self.software,
-            environment=self.environment,
-            warnings=self.cautions,
-            threads=self.threads,
-            effort=self.effort,
-            seed=self.setup.seed,
-            rounds=0,
-            cells=tuple(self.cells.values()),
-            tune=self.tune,
-            training=self._training(),
-        )
-        return summarise(bare, self.benchmarks)
-
-    def save(self) -> Path:
-        saved = result_file.Saved(self.result(), self.benchmarks, self.metadata)
-        self.path = result_file.save(self.path, saved)
-        return self.path
+    def _bare(self) -> ResultFile:
+        return replace(super()._bare(), training=self._training())
 
     def _training(self) -> Training:
         found = self.connected
