@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convbench import addons
 from convbench.cli.console import Watcher, complain, guarded
 from convbench.cli.gate_terms import part
 from convbench.cli.measuring import (
@@ -196,13 +197,13 @@ def _resumed(path: Path, effort: EffortName | None) -> Session:
     from convbench.results import file as result_file
     from convbench.schedule import Session
 
-    saved = result_file.load(path)
-    if saved.result.training is not None:
+    document = result_file.read_json(path)
+    if name := addons.writer(document):
         raise ResultError(
-            f"{path} is of a training, which `run` cannot go on with",
-            hint="convbench train --resume goes on with a checkpoint",
+            f"{path} is of a {addons.ADD_ONS[name].result}, which `run` cannot go on with",
+            hint=f"`convbench {name} --help` says what that command goes on with",
         )
-    session = Session.resume(saved, path)
+    session = Session.resume(result_file.parsed(path, document), path)
     here, there = machine.fingerprint(), session.machine
     workers = Environment(os.environ, session.suite.environment)
     environment = relevant_environment(workers.recorded(session.threads))

@@ -28,7 +28,7 @@ from convbench.cli.measuring import (
     thread_count,
 )
 from convbench.cli.run import exit_code
-from convbench.cli.show import Format, print_result
+from convbench.cli.show import Format, print_report
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def train(
     """
     from dataclasses import replace
 
-    from convbench.training import weights_file
+    from convbench.training import tables, weights_file
     from convbench.training.arms import Setup
     from convbench.training.file import read_network
     from convbench.training.schedule import train as train_in_rounds
@@ -165,7 +165,7 @@ def train(
             if not once:
                 session.save()
     result = session.result()
-    print_result(result, format_)
+    print_report(tables.report(result), format_, None)
     if not once:
         complain(f"saved {session.path}")
     saved_at = _keep(session, save or resume, export_keras)

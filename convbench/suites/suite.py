@@ -164,16 +164,11 @@ def _hash(name: str) -> int:
 
 def shipped_suites() -> dict[str, Path]:
     """Suites by name: installed beside the package, or in configs/ of a checkout."""
-    return _shipped("suite")
+    return shipped("suite")
 
 
-def shipped_networks() -> dict[str, Path]:
-    """Networks by name, from the same folder."""
-    return _shipped("network")
-
-
-def _shipped(kind: str) -> dict[str, Path]:
-    """The files whose first line names the schema of that kind."""
+def shipped(kind: str) -> dict[str, Path]:
+    """The files by name, from that folder, whose first line names the schema of that kind."""
     package = Path(__file__).parents[1]
     folder = next(
         (f for f in (package / "configs", package.parent / "configs") if f.is_dir()), None
