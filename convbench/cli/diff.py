@@ -28,7 +28,7 @@ def diff(
     format_: Annotated[Format, typer.Option("--format", help="How it is printed.")] = Format.TABLE,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg; - is stdout."),
+        typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg .html; - is stdout."),
     ] = None,
 ) -> None:
     """Compare saved result files; always exit code 0 when they can be read."""

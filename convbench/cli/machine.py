@@ -19,7 +19,7 @@ def machine(
     format_: Annotated[Format, typer.Option("--format", help="How it is printed.")] = Format.TABLE,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg; - is stdout."),
+        typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg .html; - is stdout."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:

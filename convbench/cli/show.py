@@ -36,7 +36,9 @@ def show(
     format_: Annotated[Format, typer.Option("--format", help="How it is printed.")] = Format.TABLE,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A file: .txt .md .csv .json .svg .xml; - is stdout."),
+        typer.Option(
+            "--output", "-o", help="A file: .txt .md .csv .json .svg .html .xml; - is stdout."
+        ),
     ] = None,
     pass_: Passes = None,
     layer: Layers = None,

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from convbench.errors import ConvbenchError
+from convbench.implementations.registry import REGISTRY
 from convbench.machine.calibration import neighbour_load, sgemm_rate_in
 from convbench.machine.cautions import cautions, relevant_environment
 from convbench.machine.description import MachineDescription, fingerprint, software
@@ -33,7 +34,7 @@ def describe(
     machine = fingerprint()
     counts = tuple(sorted({1, threads, machine.logical_cpus}))
     numpy = NumPy()
-    worker = Worker(Start(numpy, threads, seed=0), environment.of(numpy, threads))
+    worker = Worker(Start(numpy, threads, 0, REGISTRY), environment.of(numpy, threads))
     try:
         blas = worker.wait_ready().blas
         machine = replace(machine, calibration=worker.ask(Calibrate(counts, seconds), TIMEOUT_S))

@@ -85,7 +85,7 @@ def train(session: TrainingSession, options: Options) -> Generator[Event, None, 
 
 def _start(session: TrainingSession, options: Options, implementation: str) -> Worker:
     runtime = REGISTRY.get(implementation).runtime
-    start = Start(runtime, session.threads, session.setup.seed, tune=session.tune)
+    start = Start(runtime, session.threads, session.setup.seed, REGISTRY, tune=session.tune)
     return Worker(start, options.environment.of(runtime, session.threads))
 
 
