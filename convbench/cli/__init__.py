@@ -40,7 +40,7 @@ def root(
 ) -> None:
     Traceback.wanted = traceback
     if version:
-        from convbench import __version__
+        from convbench.machine.version import __version__
 
         typer.echo(f"convbench {__version__}")
         raise typer.Exit
