@@ -192,7 +192,6 @@ def _resumed(path: Path, effort: EffortName | None) -> Session:
     from convbench import runtimes
     from convbench.errors import ResultError
     from convbench.machine import description as machine
-    from convbench.machine.cautions import relevant_environment
     from convbench.measure.environment import Environment
     from convbench.results import file as result_file
     from convbench.schedule import Session
@@ -206,7 +205,7 @@ def _resumed(path: Path, effort: EffortName | None) -> Session:
     session = Session.resume(result_file.parsed(path, document), path)
     here, there = machine.fingerprint(), session.machine
     workers = Environment(os.environ, session.suite.environment)
-    environment = relevant_environment(workers.recorded(session.threads))
+    environment = workers.recorded(session.threads)
     differences = [
         f"{what}: {then} then, {now} now"
         for what, then, now in (

@@ -253,14 +253,12 @@ def _session(
     tune: bool,
 ) -> TrainingSession:
     from convbench import runtimes
-    from convbench.machine import cautions
     from convbench.machine import description as machine
     from convbench.measure.environment import Environment
     from convbench.results import file as result_file
     from convbench.training.session import TrainingSession
 
     count = thread_count(threads if threads is not None else "all")
-    environment = Environment(os.environ, {}).recorded(count)
     return TrainingSession(
         setup=setup,
         arms=tuple(names),
@@ -271,7 +269,7 @@ def _session(
         path=output,
         machine=machine.fingerprint(),
         software=machine.software(runtimes.versions()),
-        environment=cautions.relevant_environment(environment),
+        environment=Environment(os.environ, {}).recorded(count),
         metadata=result_file.pyperf_metadata(),
         tune=tune,
     )
