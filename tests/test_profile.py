@@ -30,6 +30,7 @@ from rich.console import Console
 from convbench.agreement.check.checker import check
 from convbench.implementations.registry import REGISTRY
 from convbench.problem.layer import Layer, Pass
+from convbench.problem.operands import floats
 from convbench.profile import counters, experiments, ladder_tables, products
 from convbench.profile import tables as profile_tables
 from convbench.profile.advising import CHANGES, MOST, advice
@@ -38,7 +39,7 @@ from convbench.profile.document import CAUSES, SCHEMA, Headline, Overhead, Point
 from convbench.profile.document import Counter as Counted
 from convbench.profile.findings import Examination, Line, Products, StageTime, Work
 from convbench.profile.ladder import RUNGS, file_of
-from convbench.profile.stages import OTHER, declared_stages
+from convbench.profile.stages import OTHER, declared_stages, timed_stages
 from convbench.profile.tracing import Traced, give_traced, trace
 from convbench.profile.waterfall import Given, over_rounds, waterfall
 from convbench.report import format_of, render
@@ -206,9 +207,12 @@ def test_built_in_implementations_can_be_examined(name, pass_):
     assert all(one.seconds >= 0 for one in found.work)
     assert all(one.rest >= -1e-12 for one in found.work)
     assert found.dtype == "float32"
-    declared = {each.name: each.kind for each in declared_stages(code.prepare(LAYER, pass_, 1))}
+    ready = code.prepare(LAYER, pass_, 1)
+    ready.load(floats(LAYER, pass_, 0))
+    declared = {each.name: each.kind for each in declared_stages(ready)}
     assert bool(declared) == (name not in ("loop", "naive-im2col"))
     if declared:
+        assert [one.name for one in found.stages] == [one.name for one in timed_stages(ready, 1)]
         are_the_stages_of_a_call(found, declared)
     else:
         assert found.stages == ()
@@ -659,6 +663,11 @@ def test_the_table_of_causes_is_the_profiles():
         assert left == pytest.approx(before / factor)
     assert rows[-1][1:] == (headline.ratio, headline.versus_s)
     assert rows[-2][2] == pytest.approx(headline.versus_s)
+    left = [row[2] for row in rows[:-1]]
+    drawn = [row.values[3].raw.count("█") for row in section.rows[1:-1]]
+    for length, before, after in zip(drawn, left, left[1:], strict=False):
+        share = abs(math.log(before / after)) / math.log(max(left) / min(left))
+        assert length == pytest.approx(share * profile_tables.BAR_WIDTH, abs=1)
     assert math.prod(factor for _, factor, _ in rows[1:-1]) == pytest.approx(headline.ratio)
 
 
