@@ -5,10 +5,10 @@ The fast convolution itself is here too: `conv2d`, its two gradients, and `plan`
 
 from typing import TYPE_CHECKING
 
+from convbench.machine.version import __version__
+
 if TYPE_CHECKING:
     from convbench.api import Plan, conv2d, conv2d_input_gradient, conv2d_kernel_gradient, plan
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Plan",

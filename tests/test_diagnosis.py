@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convbench.agreement.check import oracle
-from convbench.agreement.check.behaviour import unsafe_for_threads
 from convbench.agreement.check.bound import transform_bound
 from convbench.agreement.check.checker import check
 from convbench.agreement.check.systematic import trend
+from convbench.agreement.diagnosis.behaviour import unsafe_for_threads
 from convbench.agreement.diagnosis.computation import Computation
 from convbench.agreement.diagnosis.diagnosing import Diagnosing
 from convbench.agreement.diagnosis.diagnosis import Search, diagnose, likeliest

@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -26,9 +27,10 @@ from convbench.problem.layer import Pass
 from convbench.report import format_of, render
 from convbench.report.formats.terminal import print_report
 from convbench.report.views.gate_tables import report
+from convbench.report.views.table import Kind
 from convbench.results import stats, summary
 from convbench.results.model import RoundSamples
-from convbench.suites.suite import Rule
+from convbench.suites.suite import QUANTITIES, Quantity, Rule
 from tests.diff_fixture import TIMES, again, saved, scaled, with_cells
 from tests.gate_fixture import (
     NAMES,
@@ -217,6 +219,11 @@ def verdict_of(saved_, terms, layer="conv1", pass_=FORWARD, versus="loop"):
         if v.question.subject == Subject("im2col", versus, layer, pass_)
     ]
     return found
+
+
+def test_every_quantity_has_words_and_a_unit():
+    assert [*QUANTITIES] == [*get_args(Quantity)]
+    assert all(Kind(said.written) for said in QUANTITIES.values())
 
 
 @pytest.mark.parametrize(("at_least", "expected"), [(100, "holds"), (300, "regressed")])

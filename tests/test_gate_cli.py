@@ -1,8 +1,11 @@
 """`convbench gate` through the real command line: exit codes, kinds of rules, bad input."""
 
 import json
+import math
 import os
+import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -10,7 +13,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from tests.cli import ROOT, TINY, USERS, convbench, launched, run_tiny
+from convbench.results import file as result_file
+from tests.cli import ROOT, TINY, USERS, cells, convbench, launched, run_tiny
+from tests.diff_fixture import saved as saved_by_hand
 
 QUICK = ("--effort", "quick", "--quiet")
 ONE = ("--layer", "a", "--pass", "forward")
@@ -66,24 +71,155 @@ def floor(at_least, **more):
 # Exit codes
 
 
-@pytest.mark.parametrize(("at_least", "code", "word"), [(0.01, 0, "holds"), (1e6, 1, "regressed")])
-def test_a_floor_of_a_result_file(result, tmp_path, at_least, code, word):
-    done = convbench("gate", result, "--rules", rules(tmp_path, floor(at_least)))
-    assert done.returncode == code, done.stderr
-    assert done.stdout.count(word) >= 2  # two passes
-    assert f"(exit code {code})" in done.stdout
+@pytest.fixture(scope="module")
+def by_hand(folder):
+    """A result file whose samples are drawn, so that what its floors come to is known."""
+    return result_file.save(folder / "by_hand.json", saved_by_hand())
+
+
+def rounds_of(document, layer, implementation):
+    """The samples of each round of a forward call, in seconds."""
+    name = f"{layer}/forward/{implementation}"
+    (runs,) = (b["runs"] for b in document["benchmarks"] if b["metadata"]["name"] == name)
+    return [run["values"] for run in runs]
+
+
+def speedup(document, layer):
+    """Over the loop: in each round the median of paired samples, then the mean, all in logs."""
+    pairs = zip(*(rounds_of(document, layer, name) for name in ("loop", "im2col")), strict=True)
+    medians = [
+        statistics.median(math.log(t / o) for t, o in zip(theirs, ours, strict=True))
+        for theirs, ours in pairs
+    ]
+    return math.exp(statistics.fmean(medians))
+
+
+def mean_speedup(document):
+    layers = [layer["name"] for layer in document["convbench"]["suite"]["layers"]]
+    return statistics.geometric_mean(speedup(document, layer) for layer in layers)
+
+
+def cell_of(document, implementation):
+    return cells(document)["conv1", "forward", implementation]
+
+
+def part_of_peak(document):
+    part = document["convbench"]
+    peak = part["machine"]["calibration"]["sgemm"][str(part["threads"])]
+    work = cell_of(document, "im2col")["work"]
+    time = statistics.geometric_mean(map(statistics.median, rounds_of(document, "conv1", "im2col")))
+    return work["flops"] / time / peak
+
+
+def bytes_of(document, implementation):
+    return cell_of(document, implementation)["memory"]["peak_bytes"]
+
+
+OVER_LOOP = "{{implementation: im2col, versus: loop, pass: forward, {more}at_least: {limit}}}"
+SPEEDUP = OVER_LOOP.replace("{more}", "layer: conv1, ")
+MEAN = OVER_LOOP.replace("{more}", "of: geometric_mean, ")
+PEAK = "{{implementation: im2col, layer: conv1, pass: forward, per_cent_of_peak: {limit}}}"
+BYTES = "{{implementation: {name}, layer: conv1, pass: forward, at_most_bytes: {limit}}}"
+EXACT, INEXACT = BYTES.replace("{name}", "im2col"), BYTES.replace("{name}", "keras")
+CODES = {"holds": 0, "regressed": 1, "inconclusive": 3}
+SCALES = {"x": 1, "%": 1 / 100, "MiB": 2**20}
+FIGURES = {
+    "speedup": (SPEEDUP, lambda of: speedup(of, "conv1"), 1, "x"),
+    "geometric mean": (MEAN, mean_speedup, 1, "x"),
+    "fraction of peak": (PEAK, part_of_peak, 100, "%"),
+    "bytes": (EXACT, lambda of: bytes_of(of, "im2col"), 1, "MiB"),
+    "inexact bytes": (INEXACT, lambda of: bytes_of(of, "keras"), 1, "MiB"),
+}
+"""By quantity: the rule, the figure that the samples give, what a rule's number is of it, and the
+unit in which both are printed."""
+
+
+@pytest.mark.parametrize(
+    ("quantity", "factor", "verdict"),
+    [
+        *(("speedup", *case) for case in ((0.9, "holds"), (1.1, "regressed"))),
+        *(("geometric mean", *case) for case in ((0.9, "holds"), (1.1, "regressed"))),
+        *(("fraction of peak", *case) for case in ((0.9, "holds"), (1.1, "regressed"))),
+        # What the run found itself: half of all such runs would have found less.
+        *((name, 1.0, "inconclusive") for name in ("speedup", "geometric mean")),
+        ("fraction of peak", 1.0, "inconclusive"),
+        *(("bytes", *case) for case in ((1.0, "holds"), (0.99, "regressed"))),
+        *(("inexact bytes", factor, "inconclusive") for factor in (0.5, 2.0)),
+    ],
+)
+def test_a_floor_of_a_result_file(by_hand, tmp_path, quantity, factor, verdict):
+    """Verdict, figures, units and exit code, in the table, as JSON and as JUnit."""
+    rule, figure, scale, unit = FIGURES[quantity]
+    found = figure(json.loads(by_hand.read_text()))
+    limit = found * factor if unit != "MiB" else int(found * factor)
+    given = tmp_path / "rules.yaml"
+    given.write_text(f"gate:\n  - {rule.format(limit=limit * scale)}\n")
+    files = [tmp_path / "gate.json", tmp_path / "gate.xml"]
+    options = [word for file in files for word in ("--report", file)]
+    done = convbench("gate", by_hand, "--rules", given, *options)
+    assert done.returncode == CODES[verdict], done.stdout + done.stderr
+    assert f"of 1 rule 1 {verdict} (exit code {CODES[verdict]})" in done.stdout
+
+    document = json.loads(files[0].read_text())
+    (judged,) = document["verdicts"]
+    assert (document["exit_code"], judged["outcome"]) == (CODES[verdict], verdict)
+    question = judged["question"]
+    assert (question["found"], question["limit"]) == pytest.approx((found, limit), rel=1e-12)
+
+    where = "geometric mean" if quantity == "geometric mean" else "conv1"
+    (row,) = re.findall(rf"^{where} forward {{2,}}(.+)$", done.stdout, re.M)
+    told, *figures = re.split(" {2,}", row)[:3]
+    assert told == verdict
+    for printed, exact in zip(figures, (found, limit), strict=True):
+        assert amount(printed, unit) == pytest.approx(exact, rel=0.02)
+
+    suite = ET.parse(files[1]).getroot()
+    counts = tuple(int(suite.attrib[name]) for name in ("tests", "failures", "skipped"))
+    assert counts == (1, int(verdict != "holds"), 0)
+    words = "".join(next(suite.iter("testcase")).itertext())
+    (message,) = [each.attrib["message"] for each in suite.iter("failure")] or [words.strip()]
+    assert message.startswith(verdict)
+    if judged["evidence"]:
+        assert f"found {figures[0]}, limit {figures[1]}; slowdown {limit / found:.4f}" in words
+        assert judged["evidence"]["estimate"] == pytest.approx(limit / found)
+
+
+def amount(printed, unit):
+    """What a printed figure says, which ends in that unit and no other."""
+    assert printed.endswith(unit)
+    return float(printed.removesuffix(unit)) * SCALES[unit]
+
+
+def test_the_worst_of_several_floors_decides(by_hand, tmp_path):
+    found = speedup(json.loads(by_hand.read_text()), "conv1")
+    several = [SPEEDUP.format(limit=found * factor) for factor in (0.9, 1.0, 1.1)]
+    for count, code in ((1, 0), (2, 3), (3, 1)):
+        given = tmp_path / "rules.yaml"
+        given.write_text("gate:\n" + "".join(f"  - {rule}\n" for rule in several[:count]))
+        done = convbench("gate", by_hand, "--rules", given)
+        assert done.returncode == code, done.stdout + done.stderr
 
 
 def test_a_suite_is_run_and_judged_by_its_own_floors(tmp_path):
+    """One round is no evidence, however far from the floor it is."""
     suite = tmp_path / "suite.yaml"
     suite.write_text(TINY.read_text() + f"gate:\n  - {{{floor(0.01)}}}\n")
     done = convbench("gate", suite, "--effort", "smoke", *ONE, "-o", tmp_path / "new.json")
-    assert done.returncode in (0, 3), done.stderr
-    assert "a forward" in done.stdout
-    again = json.loads((tmp_path / "new.json").read_text())
-    assert again["convbench"]["suite"]["gate"][0]["at_least"] == 0.01
+    assert done.returncode == 3, done.stderr
+    document = json.loads((tmp_path / "new.json").read_text())
+    assert document["convbench"]["suite"]["gate"][0]["at_least"] == 0.01
+    (row,) = re.findall(r"^a forward {2,}(.+)$", done.stdout, re.M)
+    told, found, limit = re.split(" {2,}", row)[:3]
+    (ratio,) = (
+        each["ratio"]
+        for each in document["convbench"]["speedups"]
+        if (each["implementation"], each["versus"]) == ("im2col", "loop")
+    )
+    assert (told, limit) == ("inconclusive", "0.0100x")
+    assert amount(found, "x") == pytest.approx(ratio, rel=0.01)
     # The file carries its floors.
-    assert convbench("gate", tmp_path / "new.json").returncode == done.returncode
+    again = convbench("gate", tmp_path / "new.json")
+    assert (again.returncode, row in again.stdout) == (3, True)
 
 
 @pytest.mark.parametrize(("policy", "code"), [((), 3), (("--inconclusive", "pass"), 0)])
@@ -107,17 +243,19 @@ def test_an_inconclusive_baseline_passes_unless_told_otherwise(result, tmp_path)
     assert failing.returncode == 3
 
 
-def test_a_speedup_that_fell(result, saved, tmp_path):
-    saved = json.loads(json.dumps(saved))
-    for benchmark in saved["benchmarks"]:
+def test_a_speedup_that_fell(result, tmp_path):
+    document = json.loads(result.read_text())
+    for benchmark in document["benchmarks"]:
         if benchmark["metadata"]["name"].endswith("im2col"):
             for run in benchmark["runs"]:
                 run["values"] = [value * 50 for value in run["values"]]
-    slow = _write(tmp_path / "slow.json", saved)
+    slow = _write(tmp_path / "slow.json", document)
     done = convbench("gate", slow, "--baseline", result)
-    assert done.returncode in (1, 3), done.stderr  # 3: the twins differed on this machine
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"^a forward {2,}regressed ", done.stdout, re.M)
     reverse = convbench("gate", result, "--baseline", slow)
-    assert reverse.returncode in (0, 3), reverse.stdout
+    assert reverse.returncode == 0, reverse.stdout
+    assert re.search(r"^a forward {2,}holds ", reverse.stdout, re.M)
 
 
 def test_twins_that_differ_make_the_run_unreliable(saved, result, tmp_path):

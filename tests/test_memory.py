@@ -372,7 +372,7 @@ def in_a_worker(name):
     code = f"{WORKSPACES}:{name}"
     runtime = REGISTRY.get(code).runtime
     environment = Environment(os.environ, {}).metering(runtime, 1, {})
-    worker = Worker(Start(runtime, 1, 0), environment)
+    worker = Worker(Start(runtime, 1, 0, REGISTRY), environment)
     try:
         worker.wait_ready()
         return worker.ask(Meter(BOTH, Pass.FORWARD, code, RSS_S), 120)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from convbench.errors import NetworkError, SuiteError
 from convbench.suites.file import read_suite
-from convbench.suites.suite import shipped_networks, shipped_suites
+from convbench.suites.suite import shipped_suites
 from convbench.training.file import network_schema, read_network
+from convbench.training.file.document import shipped_networks
 from convbench.training.network import (
     NAMES,
     SGD,

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from convbench.implementations.registry import REGISTRY
 from convbench.measure.clock import Plan
 from convbench.measure.messages import CellFailedError, Check, Release, Start, Visit
 from convbench.measure.process import Worker, WorkerLostError, kill_all
@@ -24,7 +25,7 @@ LAYER = Layer("plain", (9, 8, 3), 4, (3, 2), batch_size=2)
 @pytest.fixture
 def worker():
     def start(name):
-        return Worker(Start(OwnCodeRuntime(name), 1, 0), os.environ)
+        return Worker(Start(OwnCodeRuntime(name), 1, 0, REGISTRY), os.environ)
 
     yield start
     kill_all()
@@ -96,7 +97,7 @@ def test_a_worker_without_the_token_stands_still(worker):
 
 def test_idle_blas_threads_do_not_spin_beside_the_next_arm(worker):
     """The reason for stopping workers: OpenBLAS's threads wait busily after a call."""
-    it = Worker(Start(NumPy(), 2, 0), os.environ)
+    it = Worker(Start(NumPy(), 2, 0, REGISTRY), os.environ)
     it.wait_ready()
     layer = Layer("gemm", (56, 56, 64), 64, (3, 3), batch_size=2)
     with it.token():
@@ -109,10 +110,11 @@ def test_idle_blas_threads_do_not_spin_beside_the_next_arm(worker):
 def test_no_worker_outlives_a_killed_parent(tmp_path):
     program = (
         "import os, sys\n"
+        "from convbench.implementations.registry import REGISTRY\n"
         "from convbench.measure.process import Worker\n"
         "from convbench.measure.messages import Start\n"
         "from convbench.runtimes.numpy import NumPy\n"
-        "w = Worker(Start(NumPy(), 1, 0), os.environ)\n"
+        "w = Worker(Start(NumPy(), 1, 0, REGISTRY), os.environ)\n"
         "w.wait_ready(); w.stop()\n"
         "print(w._process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"

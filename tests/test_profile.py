@@ -4,6 +4,7 @@ CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_profile.py writes the golden files:
 """
 
 import io
+import itertools
 import json
 import math
 import mmap
@@ -29,6 +30,7 @@ from rich.console import Console
 from convbench.agreement.check.checker import check
 from convbench.implementations.registry import REGISTRY
 from convbench.problem.layer import Layer, Pass
+from convbench.problem.operands import floats
 from convbench.profile import counters, experiments, ladder_tables, products
 from convbench.profile import tables as profile_tables
 from convbench.profile.advising import CHANGES, MOST, advice
@@ -37,6 +39,7 @@ from convbench.profile.document import CAUSES, SCHEMA, Headline, Overhead, Point
 from convbench.profile.document import Counter as Counted
 from convbench.profile.findings import Examination, Line, Products, StageTime, Work
 from convbench.profile.ladder import RUNGS, file_of
+from convbench.profile.stages import OTHER, declared_stages, timed_stages
 from convbench.profile.tracing import Traced, give_traced, trace
 from convbench.profile.waterfall import Given, over_rounds, waterfall
 from convbench.report import format_of, render
@@ -197,18 +200,68 @@ def in_a_hurry(monkeypatch):
 )
 @pytest.mark.parametrize("name", ["loop", "naive-im2col", "im2col", "mec", "auto"])
 def test_built_in_implementations_can_be_examined(name, pass_):
-    found = experiments.examine(
-        REGISTRY.get(name), LAYER, pass_, 1, 0, lambda file: "implementations" in file
-    )
+    code = REGISTRY.get(name)
+    found = experiments.examine(code, LAYER, pass_, 1, 0, lambda file: "implementations" in file)
     assert 0 < found.small_s <= found.call_s
     assert found.work
     assert all(one.seconds >= 0 for one in found.work)
     assert all(one.rest >= -1e-12 for one in found.work)
-    assert bool(found.stages) == (name not in ("loop", "naive-im2col"))
     assert found.dtype == "float32"
+    ready = code.prepare(LAYER, pass_, 1)
+    ready.load(floats(LAYER, pass_, 0))
+    declared = {each.name: each.kind for each in declared_stages(ready)}
+    assert bool(declared) == (name not in ("loop", "naive-im2col"))
+    if declared:
+        assert [one.name for one in found.stages] == [one.name for one in timed_stages(ready, 1)]
+        are_the_stages_of_a_call(found, declared)
+    else:
+        assert found.stages == ()
     if name == "loop":
         assert found.calls > math.prod(LAYER.kernel_size)
         assert {line.file.rpartition("/")[2] for line in found.lines} == {"loop.py"}
+
+
+def are_the_stages_of_a_call(found, declared):
+    """The stages are those that the implementation declares, in its order, and make up a call.
+
+    So does the work that the waterfall goes by, which has each stage's share of it.
+    """
+    *shown, rest = (stage.name for stage in found.stages)
+    assert rest == OTHER
+    assert shown == [name for name in declared if name in shown]
+    assert "product" in [declared[name] for name in shown]
+    assert all(stage.seconds > 0 and stage.calls >= 1 for stage in found.stages)
+    whole = sum(stage.seconds for stage in found.stages)
+    # The timers cost about as much as so small a call, and other processes disturb it.
+    assert 0.2 < whole / found.call_s < 10
+    assert [(one.name, one.kind) for one in found.work] == [(n, declared[n]) for n in shown]
+    shares = [stage.seconds / whole for stage in found.stages[:-1]]
+    on_elements = found.call_s - found.fresh_pages_s - found.small_s
+    expected = [share * on_elements for share in shares]
+    assert [one.seconds for one in found.work] == pytest.approx(expected, abs=1e-12)
+    assert sum(one.flops for one in found.work) == pytest.approx(LAYER.flops, abs=len(shown))
+    are_shown(found.stages, profile_tables.report(profile(stages=found.stages)))
+
+
+def are_shown(stages, report):
+    """The table of stages has each with its own time, and its share; shares are 100 % together."""
+    (table,) = (each for each in report.tables if each.title.startswith("Stages"))
+    (section,) = table.sections
+    rows = [tuple(value.raw for value in row.values) for row in section.rows]
+    whole = math.fsum(stage.seconds for stage in stages)
+    expected = [(one.name, one.seconds, one.seconds / whole, str(one.calls)) for one in stages]
+    for row, exact in zip(rows, expected, strict=True):
+        assert (row[0], row[3]) == (exact[0], exact[3])
+        assert row[1:3] == pytest.approx(exact[1:3], rel=1e-9)
+    assert math.fsum(row[2] for row in rows) == pytest.approx(1)
+    printed = render(report, "text")
+    heading, units, *lines = re.search(r"^Stages.+\n((?:.+\n)+)", printed, re.M)[1].splitlines()
+    assert (heading.split(), units.split()) == (["stage", "time", "of", "it", "calls"], ["ms", "%"])
+    for line, (name, seconds, share, calls) in zip(lines, expected, strict=True):
+        told, time, per_cent, count = line.split()
+        assert (told, count) == (name, calls)
+        assert float(time) == pytest.approx(seconds * 1e3, rel=0.01)
+        assert float(per_cent) == pytest.approx(share * 100, rel=0.06, abs=6e-3)
 
 
 @pytest.mark.usefixtures("in_a_hurry")
@@ -590,6 +643,32 @@ def test_golden(name, how):
     assert found == path.read_text()
     if how == "80":
         assert max(map(len, found.splitlines())) <= 80
+
+
+def test_the_table_of_stages_is_the_profiles():
+    are_shown(staged().stages, REPORTS["stages"]())
+
+
+def test_the_table_of_causes_is_the_profiles():
+    """From row to row the time is divided by the factor, down from the one to the other."""
+    made = profile()
+    headline = made.headline
+    table = profile_tables.report(made).tables[0]
+    (section,) = table.sections
+    rows = [tuple(value.raw for value in row.values)[:3] for row in section.rows]
+    names = [headline.implementation, "unexplained", *CAUSES, headline.chosen]
+    assert [name for name, _, _ in rows] == names
+    assert rows[0][2] == headline.time_s
+    for (_, _, before), (_, factor, left) in itertools.pairwise(rows[:-1]):
+        assert left == pytest.approx(before / factor)
+    assert rows[-1][1:] == (headline.ratio, headline.versus_s)
+    assert rows[-2][2] == pytest.approx(headline.versus_s)
+    left = [row[2] for row in rows[:-1]]
+    drawn = [row.values[3].raw.count("█") for row in section.rows[1:-1]]
+    for length, before, after in zip(drawn, left, left[1:], strict=False):
+        share = abs(math.log(before / after)) / math.log(max(left) / min(left))
+        assert length == pytest.approx(share * profile_tables.BAR_WIDTH, abs=1)
+    assert math.prod(factor for _, factor, _ in rows[1:-1]) == pytest.approx(headline.ratio)
 
 
 class Page(HTMLParser):

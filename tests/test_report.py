@@ -25,7 +25,7 @@ from convbench.errors import ConvbenchError
 from convbench.report import FORMATS, format_of, render
 from convbench.report.formats.markdown import escape
 from convbench.report.formats.terminal import print_report
-from convbench.report.formats.typeset import clean, shorten, width, wrap
+from convbench.report.typeset import clean, shorten, width, wrap
 from convbench.report.views import scale
 from convbench.report.views.run_tables import report
 from convbench.report.views.table import Kind, Value

@@ -136,6 +136,23 @@ def test_suites_win_over_runtimes_and_these_over_defaults():
     assert "A" not in environment.without(["A"]).of(NumPy(), 1)
 
 
+def test_what_the_caller_says_wins_over_what_a_runtime_would_rather_have():
+    level = "TF_CPP_MIN_LOG_LEVEL"
+    for caller, changes, expected in (
+        ({}, {}, "2"),
+        ({level: "0"}, {}, "0"),
+        ({level: "0"}, {level: "1"}, "1"),
+    ):
+        environment = Environment(caller, changes)
+        own = REGISTRY.get("mine.py:f").runtime
+        for found in (
+            environment.of(TensorFlow(), 1),
+            environment.of(own, 1),
+            environment.recorded(1),
+        ):
+            assert found[level] == expected
+
+
 def _modules():
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()

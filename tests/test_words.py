@@ -31,6 +31,7 @@ from convbench.results.model import (
 )
 from convbench.suites.file import messages, read_suite
 from convbench.suites.suite import Rule
+from convbench.training.file.document import WORDS
 from convbench.training.network import Dense, Flatten, MaxPooling2D, Network
 from tests.cli import ROOT
 from tests.diff_fixture import TIMES, saved, with_cells
@@ -264,13 +265,18 @@ def test_the_loop_says_its_pads_where_it_has_some(pass_, padding):
 
 
 def test_advice_on_a_value_goes_by_its_key():
-    """EXPECTED says in words what these tables say as data."""
-    for key, words in messages.EXPECTED.items():
-        assert (key in messages._NAMES_ALONE) == ("write the name alone" in words)
-        assert (key in messages._NUMBER_KEYS) == ("number" in words)
+    """What is expected is said in words, and these tables say it as data."""
+    for expected, alone, numbers in (
+        (messages.EXPECTED, (), messages._NUMBER_KEYS),
+        (WORDS.expected, WORDS.alone, WORDS.numbers),
+    ):
+        for key, words in expected.items():
+            assert (key in alone) == ("write the name alone" in words)
+            assert (key in numbers) == ("number" in words)
 
 
 NOT_OURS = {
+    "addons": "places of modules",
     "cli": "arguments and options, as they were typed",
     "importers": "files of other tools",
     "machine": "what the system and its tools write",

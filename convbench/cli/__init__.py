@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from convbench import addons
 from convbench.cli import (
     check,
     diff,
@@ -13,11 +14,9 @@ from convbench.cli import (
     machine,
     merge,
     noise,
-    profile,
     run,
     schema,
     show,
-    train,
 )
 from convbench.cli.console import Traceback
 
@@ -41,7 +40,7 @@ def root(
 ) -> None:
     Traceback.wanted = traceback
     if version:
-        from convbench import __version__
+        from convbench.machine.version import __version__
 
         typer.echo(f"convbench {__version__}")
         raise typer.Exit
@@ -50,8 +49,8 @@ def root(
 
 
 app.command("run")(run.run)
-app.command("train")(train.train)
-app.command("profile")(profile.profile)
+for _name, _add_on in addons.ADD_ONS.items():
+    app.command(_name)(addons.found(_add_on.command))
 app.command("check")(check.check)
 app.command("show")(show.show)
 app.command("diff")(diff.diff)

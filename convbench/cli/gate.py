@@ -115,7 +115,8 @@ def gate(
     report: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Write the verdicts to a file too: .txt .md .csv .json .xml .svg. Repeatable.",
+            help="Write the verdicts to a file too: .txt .md .csv .json .xml .svg .html. "
+            "Repeatable.",
             metavar="FILE",
         ),
     ] = None,

@@ -216,19 +216,18 @@ def new_session(
     """
     from convbench import runtimes
     from convbench.implementations.registry import REGISTRY
-    from convbench.machine import cautions
     from convbench.machine import description as machine
     from convbench.measure.environment import Environment
     from convbench.results import file as result_file
     from convbench.schedule import Session
 
     count = thread_count(suite.threads if conditions.threads is None else conditions.threads)
-    environment = Environment(os.environ, suite.environment).recorded(count)
+    environment = Environment(os.environ, suite.environment)
     return Session(
         suite=suite,
         machine=machine.fingerprint(),
         software=machine.software(runtimes.versions()),
-        environment=cautions.relevant_environment(environment),
+        environment=environment.recorded(count),
         threads=count,
         effort=effort.value if effort is not None else suite.effort,
         seed=conditions.seed or 0,

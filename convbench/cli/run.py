@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convbench import addons
 from convbench.cli.console import Watcher, complain, guarded
 from convbench.cli.measuring import (
     InterruptedRun,
@@ -236,21 +237,21 @@ def _resumed(path: Path, effort: EffortName | None) -> Session:
     from convbench import runtimes
     from convbench.errors import ResultError
     from convbench.machine import description as machine
-    from convbench.machine.cautions import relevant_environment
     from convbench.measure.environment import Environment
     from convbench.results import file as result_file
     from convbench.schedule import Session
 
-    saved = result_file.load(path)
-    if saved.result.training is not None:
+    document = result_file.read_json(path)
+    if name := addons.writer(document):
+        what = addons.ADD_ONS[name].result
         raise ResultError(
-            f"{path} is the result of a training, which `run` cannot go on with",
-            hint="convbench train --resume goes on with a checkpoint",
+            f"{path} is the result of a {what}, which `run` cannot go on with",
+            hint=f"`convbench {name} --help` says what that command goes on with",
         )
-    session = Session.resume(saved, path)
+    session = Session.resume(result_file.parsed(path, document), path)
     here, there = machine.fingerprint(), session.machine
     workers = Environment(os.environ, session.suite.environment)
-    environment = relevant_environment(workers.recorded(session.threads))
+    environment = workers.recorded(session.threads)
     refuse_to_mix(
         f"{path} cannot be resumed here",
         (

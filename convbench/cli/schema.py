@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from convbench import addons
 from convbench.cli.console import guarded, write
 
+SUITE, RESULT = "suite", "result"
 
-class Document(StrEnum):
-    """A kind of file that has a schema."""
 
-    SUITE = "suite"
-    NETWORK = "network"
-    RESULT = "result"
+def documents() -> list[str]:
+    """What has a schema: suites, the files that add-ons read, and result files."""
+    return [SUITE, *addons.kinds(), RESULT]
+
+
+def _known(document: str) -> str:
+    if document not in documents():
+        names = ", ".join(map(repr, documents()))
+        raise typer.BadParameter(f"{document!r} is not one of {names}.")
+    return document
 
 
 @guarded
 def schema(
-    document: Annotated[Document, typer.Argument(help="Which file's schema.")] = Document.SUITE,
+    document: Annotated[
+        str,
+        typer.Argument(
+            help="Which file's schema.", metavar=f"[{'|'.join(documents())}]", callback=_known
+        ),
+    ] = SUITE,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A file instead of stdout.")
     ] = None,
 ) -> None:
     """Print the JSON Schema of a suite or a network, or of the key `convbench` in a result file."""
-    if document is Document.SUITE:
-        from convbench.suites.file import json_schema
-    elif document is Document.NETWORK:
-        from convbench.training.file import network_schema as json_schema
+    if document == RESULT:
+        from convbench.results.file import json_schema as schema_of
+    elif document == SUITE:
+        from convbench.suites.file import json_schema as schema_of
     else:
-        from convbench.results.file import json_schema
-    write(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", output)
+        schema_of = addons.found(addons.kinds()[document]).schema
+    write(json.dumps(schema_of(), indent=2, ensure_ascii=False) + "\n", output)

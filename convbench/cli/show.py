@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convbench import addons
 from convbench.cli.console import complain, guarded, write
 from convbench.cli.measuring import selected
 from convbench.cli.options import Format, FormatOption, Part, ReportPath, Top, grouped
@@ -33,13 +34,18 @@ def show(
     ] = False,
 ) -> None:
     """Print the tables of a result file; always exit code 0 when it can be read."""
-    from convbench.results.file import load
+    from convbench.results.file import parsed, read_json
 
-    saved = load(file)
-    if saved.result.training is not None and part != Part():
-        raise ConvbenchError(
-            f"{file} is the result of a training, which has no layers to choose from"
-        )
+    document = read_json(file)
+    if name := addons.writer(document):
+        add_on = addons.ADD_ONS[name]
+        if part != Part():
+            raise ConvbenchError(
+                f"{file} is the result of a {add_on.result}, which has no layers to choose from"
+            )
+        print_report(addons.found(add_on.show)(file), format_, output)
+        return
+    saved = parsed(file, document)
     result = _narrowed(saved, part) if part != Part() else saved.result
     print_result(result, format_, output, top, everything)
 
@@ -67,11 +73,8 @@ def print_result(
 ) -> None:
     """Print the tables of a run, a check or a training."""
     from convbench.report.views import check_tables, network_tables, run_tables
-    from convbench.training import tables as training_tables
 
-    if result.training is not None:
-        report = training_tables.report(result)
-    elif check_tables.is_check(result):
+    if check_tables.is_check(result):
         report = check_tables.report(result)
     else:
         report = run_tables.report(result, top or network_tables.TOP, everything)

@@ -33,7 +33,7 @@ from convbench.cli.options import (
     grouped,
 )
 from convbench.cli.run import exit_code
-from convbench.cli.show import print_result
+from convbench.cli.show import print_report
 from convbench.errors import ConvbenchError, ExitCode
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def train(
     Exit code 0 when all is well, 3 when the timings cannot be trusted, 5 when an implementation
     does not follow Keras, or crashed.
     """
-    from convbench.training import weights_file
+    from convbench.training import tables, weights_file
     from convbench.training.arms import KERAS
     from convbench.training.schedule import train as train_in_rounds
     from convbench.training.schedule import train_once
@@ -160,7 +160,7 @@ def train(
         except InterruptedRun:
             interrupted = True
     result = session.result()
-    print_result(result, shown.format_)
+    print_report(tables.report(result), shown.format_, None)
     if not once:
         complain(f"saved {session.path}")
     saved_at = _keep(session, weights.save or weights.resume, weights.export_keras)
@@ -259,19 +259,17 @@ def _session(
     effort: EffortName | None,
 ) -> TrainingSession:
     from convbench import runtimes
-    from convbench.machine import cautions
     from convbench.machine import description as machine
     from convbench.measure.environment import Environment
     from convbench.results import file as result_file
     from convbench.training.session import TrainingSession
 
     count = thread_count("all" if conditions.threads is None else conditions.threads)
-    environment = Environment(os.environ, {}).recorded(count)
     return TrainingSession(
         suite=suite,
         machine=machine.fingerprint(),
         software=machine.software(runtimes.versions()),
-        environment=cautions.relevant_environment(environment),
+        environment=Environment(os.environ, {}).recorded(count),
         threads=count,
         effort=effort.value if effort is not None else "standard",
         seed=setup.seed,

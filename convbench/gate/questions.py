@@ -13,7 +13,7 @@ from convbench.gate.decision import ROOM, TOLERANCE, Margins, Question, Subject
 from convbench.results import stats, summary
 from convbench.results.model import Cell, Duplicate, ResultFile, Step, benchmark_name
 from convbench.results.summary import RatioKey
-from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS, LOOP, Rule, Suite
+from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS, LOOP, QUANTITIES, Rule, Suite
 
 if TYPE_CHECKING:
     from convbench.results.file import Saved
@@ -142,12 +142,8 @@ def _unmeasured(question: Question, reason: str) -> Question:
 
 
 def _words(rule: Rule) -> str:
-    if rule.at_most_bytes is not None:
-        return f"at most {rule.at_most_bytes} bytes"
-    if rule.per_cent_of_peak is not None:
-        return f"at least {rule.per_cent_of_peak:g} % of peak"
     over = f"geometric mean over {rule.layer} " if rule.of == "geometric_mean" else ""
-    return f"{over}at least {rule.at_least:g} times as fast as {rule.versus}"
+    return over + QUANTITIES[rule.quantity].rule.format(limit=rule.limit, versus=rule.versus)
 
 
 def _margins(tolerance: float | None) -> Margins:

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from convbench import __version__
 from convbench.errors import LayerError
 from convbench.importers.contract import Found, ImportSourceError, LeftOut, Reading, Source
 from convbench.importers.padding import written
 from convbench.importers.text import lines, shown
+from convbench.machine.version import __version__
 from convbench.problem.layer import Layer, Pass
 from convbench.suites.suite import Suite
 

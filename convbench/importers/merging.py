@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from convbench import __version__
 from convbench.importers.contract import Found, ImportSourceError, Reading
 from convbench.importers.padding import written
+from convbench.machine.version import __version__
 from convbench.problem.layer import Layer
 from convbench.suites.suite import Provenance, Suite
 

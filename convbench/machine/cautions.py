@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from convbench.errors import ConvbenchError
@@ -23,11 +24,12 @@ SgemmMeter = Callable[[Mapping[str, str], int], float]
 """FLOP/s of SGEMM in a fresh process with that environment and number of threads."""
 
 RELEVANT = re.compile(
-    r"(OMP|KMP|GOMP|OPENBLAS|GOTO|MKL|BLIS|NVPL|VECLIB|NPY|NUMPY|NUMBA|TF|XLA|KERAS|ONEDNN|DNNL"
-    r"|MALLOC|TCMALLOC|TBB)_.+"
-    r"|CUDA_VISIBLE_DEVICES|PYTHONHASHSEED|PYTHONMALLOC|PYTHONDEVMODE|PYTHONOPTIMIZE"
+    r"(OMP|KMP|GOMP|OPENBLAS|GOTO|MKL|BLIS|NVPL|VECLIB|NUMBA|MALLOC|TCMALLOC|TBB)_.+"
+    r"|PYTHONHASHSEED|PYTHONMALLOC|PYTHONDEVMODE|PYTHONOPTIMIZE"
     r"|GLIBC_TUNABLES|LD_PRELOAD|LD_LIBRARY_PATH|DYLD_INSERT_LIBRARIES"
 )
+"""Variables of BLAS, of threads, of memory and of Python. Each runtime knows its own."""
+
 TERRAFORM = re.compile(
     r"TF_(CLI|VAR|TOKEN|HTTP|LOG|DATA_DIR|WORKSPACE|INPUT|IN_AUTOMATION|PLUGIN|REGISTRY|STATE)(_.*)?"
 )
@@ -35,12 +37,18 @@ TERRAFORM = re.compile(
 SECRET = re.compile(r"TOKEN|KEY|PASSWORD|PASSWD|SECRET|CREDENTIAL", re.IGNORECASE)
 
 
-def relevant_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that change what is measured, sorted; nothing that may be a secret."""
+def relevant_environment(environ: Mapping[str, str], of_runtimes: Iterable[str]) -> dict[str, str]:
+    """The variables that change what is measured, sorted; nothing that may be a secret.
+
+    `of_runtimes` are patterns, as shells have them, of the variables that runtimes read.
+    """
+    patterns = [RELEVANT, *(re.compile(fnmatch.translate(each)) for each in of_runtimes)]
     return {
         name: environ[name]
         for name in sorted(environ)
-        if RELEVANT.fullmatch(name) and not TERRAFORM.fullmatch(name) and not SECRET.search(name)
+        if any(pattern.fullmatch(name) for pattern in patterns)
+        and not TERRAFORM.fullmatch(name)
+        and not SECRET.search(name)
     }
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import convbench
 from convbench.machine.tuning import ROOT, read_caches, read_cpu, read_text
+from convbench.machine.version import __version__
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def software(versions: Mapping[str, str], blas: tuple[BlasLibrary, ...] = ()) ->
     """
     tools = {name: version for name in TOOLS if (version := installed_version(name)) is not None}
     found = {**versions, **tools}
-    return Software(convbench.__version__, platform.python_version(), found, blas)
+    return Software(__version__, platform.python_version(), found, blas)
 
 
 def installed_version(*names: str) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from convbench.implementations.contract import Ledger
-from convbench.implementations.registry import REGISTRY, Registry
+from convbench.implementations.registry import Registry
 from convbench.machine.description import BlasLibrary, Calibration
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.unsupported import Unsupported
@@ -48,7 +48,7 @@ class Start:
     runtime: Runtime
     threads: int
     seed: int
-    registry: Registry = REGISTRY
+    registry: Registry
     cpus: tuple[int, ...] = ()
     tune: bool = True
 

@@ -1,7 +1,10 @@
 """Turn a result into neutral tables, and tables into text. Measure nothing.
 
-`run_tables.report` turns a result file into a `table.Report`; every format renders any Report.
-To add a format, write a module with a function from Report to str and add a line to FORMATS.
+`views/` decide what is told: each turns one kind of result, such as a run, a diff or a judgement,
+into a `views.table.Report`, whose tables hold raw numbers and whose notes are whole sentences.
+`formats/` decide how it is written: each renders any Report, and knows no kind of result. A view
+imports no format, and `typeset.py` has what both do with words. To add a format, write a module in
+`formats/` with a function from Report to str, and add a line to FORMATS.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ FORMATS: dict[str, Format] = {
     "markdown": Format("convbench.report.formats.markdown:render", (".md", ".markdown")),
     "csv": Format("convbench.report.formats.csv_:render", (".csv",)),
     "json": Format("convbench.report.formats.json_:render", (".json",)),
-    "svg": Format("convbench.report.views.charts:render", (".svg",)),
+    "svg": Format("convbench.report.formats.svg:render", (".svg",)),
     "html": Format("convbench.report.formats.html:render", (".html", ".htm")),
     "github": Format("convbench.report.formats.github:render", ()),
     "junit": Format("convbench.report.formats.junit:render", (".xml",)),

@@ -149,7 +149,11 @@ def pyperf_metadata() -> dict[str, str | int | float]:
 
 def load(path: Path) -> Saved:
     """Raises ResultError, which says what is wrong and where."""
-    document = read_json(path)
+    return parsed(path, read_json(path))
+
+
+def parsed(path: Path, document: dict[str, Any]) -> Saved:
+    """The result file that `document` was read from. Raises ResultError, as `load` does."""
     part = document.get("convbench")
     if not isinstance(part, dict):
         raise ResultError(

@@ -69,6 +69,10 @@ class Runtime(ABC):
     """Seconds from the start of a worker until it can be asked: a first guess, which a run scales
     by what it sees."""
 
+    relevant_variables: ClassVar[tuple[str, ...]] = ()
+    """Patterns, as shells have them, of the variables that change what it computes or how fast. A
+    result file records those that are set."""
+
     is_part_of_any_process: ClassVar[bool] = False
     """Whether it computes in whatever process calls it, so that nothing has to be started."""
 
@@ -84,6 +88,10 @@ class Runtime(ABC):
 
     def variables(self, threads: int) -> Mapping[str, str]:
         """Variables that a worker has before the import, unless a suite says otherwise."""
+        return {}
+
+    def default_variables(self) -> Mapping[str, str]:
+        """Further ones, which a worker has unless the caller's environment has them."""
         return {}
 
     @abstractmethod

@@ -18,6 +18,7 @@ class NumPy(Runtime):
     module = "numpy"
     packages: ClassVar[Mapping[str, tuple[str, ...]]] = {"numpy": ("numpy",)}
     install = "pip install numpy"
+    relevant_variables = ("NPY_?*", "NUMPY_?*")
     is_part_of_any_process = True
 
     def start(self, threads: int) -> None:

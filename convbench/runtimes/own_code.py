@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -28,8 +28,10 @@ class OwnCodeRuntime(Runtime):
 
     def variables(self, threads: int) -> Mapping[str, str]:
         """Those of every runtime, since the code may import any of them."""
-        found = (each.variables(threads) for each in runtimes())
-        return {name: value for variables in found for name, value in variables.items()}
+        return _together(each.variables(threads) for each in runtimes())
+
+    def default_variables(self) -> Mapping[str, str]:
+        return _together(each.default_variables() for each in runtimes())
 
     def start(self, threads: int) -> None:
         cap_blas(threads)
@@ -45,11 +47,14 @@ class OwnCodeRuntime(Runtime):
 
     def meter_variables(self) -> Mapping[str, str]:
         """Those of every runtime: which of them the code imports is not known before."""
-        found = (each.meter_variables() for each in runtimes())
-        return {name: value for variables in found for name, value in variables.items()}
+        return _together(each.meter_variables() for each in runtimes())
 
     def allocation(self, nbytes: int) -> Callable[[], object]:
         return array_of(nbytes)
 
     def poison(self) -> AbstractContextManager[None]:
         return unwritten_is_nan()
+
+
+def _together(each: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    return {name: value for variables in each for name, value in variables.items()}

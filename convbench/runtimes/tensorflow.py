@@ -14,12 +14,11 @@ from convbench.errors import ImplementationError
 from convbench.runtimes.contract import Meters, Runtime
 from convbench.runtimes.numpy import cap_blas
 
-VARIABLES = {
-    "CUDA_VISIBLE_DEVICES": "-1",
-    "KERAS_BACKEND": "tensorflow",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-}
-"""Variables that a worker has: no GPU, Keras on TensorFlow, fewer notes on stderr."""
+VARIABLES = {"CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": "tensorflow"}
+"""Variables that a worker has: no GPU, and Keras on TensorFlow."""
+
+DEFAULTS = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+"""Fewer notes on stderr, unless somebody asked for more or less of them."""
 
 METER_VARIABLES = {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
 """Variables without which TensorFlow's CPU allocator hands out parts of a pool of its own, so that
@@ -44,10 +43,15 @@ class TensorFlow(Runtime):
     }
     install = "pip install tensorflow"
     import_s = 4.0
+    relevant_variables = (
+        *("TF_?*", "XLA_?*", "KERAS_?*", "ONEDNN_?*", "DNNL_?*", "CUDA_VISIBLE_DEVICES"),
+    )
 
     def variables(self, threads: int) -> Mapping[str, str]:
-        level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", VARIABLES["TF_CPP_MIN_LOG_LEVEL"])
-        return {**VARIABLES, "TF_CPP_MIN_LOG_LEVEL": level}
+        return VARIABLES
+
+    def default_variables(self) -> Mapping[str, str]:
+        return DEFAULTS
 
     def start(self, threads: int) -> None:
         cap_blas(threads)
@@ -86,7 +90,8 @@ def start(threads: int) -> None:
             hint="measure each number of threads in a process of its own",
         )
     os.environ["KERAS_BACKEND"] = VARIABLES["KERAS_BACKEND"]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", VARIABLES["TF_CPP_MIN_LOG_LEVEL"])
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
     import keras
     import tensorflow as tf
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from convbench.errors import ConvbenchError
 from convbench.machine.calibration import neighbour_load, sgemm_rate_in
-from convbench.machine.cautions import cautions, relevant_environment
+from convbench.machine.cautions import cautions
 from convbench.machine.description import MachineDescription, fingerprint, software
 from convbench.measure.environment import Environment
 from convbench.measure.messages import Calibrate, UnansweredError
@@ -57,10 +57,10 @@ def describe(
             "from starting",
         ) from None
     machine = replace(machine, calibration=calibration)
-    recorded = environment.recorded(threads)
+    variables = environment.of_all(threads)
     return MachineDescription(
         machine=machine,
         software=software(versions(), blas),
-        environment=relevant_environment(recorded),
-        warnings=cautions(machine, recorded, threads, sgemm_rate_in, load=load, blas=blas),
+        environment=environment.recorded(threads),
+        warnings=cautions(machine, variables, threads, sgemm_rate_in, load=load, blas=blas),
     )

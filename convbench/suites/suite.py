@@ -46,6 +46,28 @@ bytes."""
 
 
 @dataclass(frozen=True)
+class Said:
+    """How people read of a quantity, wherever a rule, a verdict or a point is of it.
+
+    `rule` says a limit. `written` is the kind of number that a figure is, which decides its unit
+    (`report.views.scale`). A chart where smaller is better has the figure in `point`, which is one
+    over it where `larger_is_better`.
+    """
+
+    rule: str
+    written: Literal["ratio", "fraction", "bytes"]
+    point: str
+    larger_is_better: bool = True
+
+
+QUANTITIES: dict[Quantity, Said] = {
+    "speedup": Said("at least {limit:g} times as fast as {versus}", "ratio", "time of {versus}"),
+    "fraction_of_peak": Said("at least {limit:g} % of peak", "fraction", "time of the peak rate"),
+    "peak_bytes": Said("at most {limit} bytes", "bytes", "bytes", larger_is_better=False),
+}
+
+
+@dataclass(frozen=True)
 class Rule:
     """A floor of a gate: exactly one of `at_least`, `at_most_bytes` and `per_cent_of_peak`.
 
@@ -67,8 +89,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         """Raises ValueError for what no file that was checked can hold."""
-        figures = [self.at_least, self.at_most_bytes, self.per_cent_of_peak]
-        given = [figure for figure in figures if figure is not None]
+        given = self._given
         if len(given) != 1 or not 0 < given[0] < math.inf:
             raise ValueError(
                 "a rule has one positive at_least, at_most_bytes or per_cent_of_peak, "
@@ -76,6 +97,16 @@ class Rule:
             )
         if (self.at_least is None) != (self.versus is None):
             raise ValueError("a rule has versus beside at_least, and only there")
+
+    @property
+    def _given(self) -> list[float]:
+        figures = [self.at_least, self.at_most_bytes, self.per_cent_of_peak]
+        return [figure for figure in figures if figure is not None]
+
+    @property
+    def limit(self) -> float:
+        """The one figure, as it was written: a speedup, bytes, or per cent."""
+        return self._given[0]
 
     @property
     def quantity(self) -> Quantity:
@@ -164,16 +195,11 @@ def _hash(name: str) -> int:
 
 def shipped_suites() -> dict[str, Path]:
     """Suites by name: installed beside the package, or in configs/ of a checkout."""
-    return _shipped("suite")
+    return shipped("suite")
 
 
-def shipped_networks() -> dict[str, Path]:
-    """Networks by name, from the same folder."""
-    return _shipped("network")
-
-
-def _shipped(kind: str) -> dict[str, Path]:
-    """The files whose first line names the schema of that kind."""
+def shipped(kind: str) -> dict[str, Path]:
+    """The files by name, from that folder, whose first line names the schema of that kind."""
     package = Path(__file__).parents[1]
     folder = next(
         (f for f in (package / "configs", package.parent / "configs") if f.is_dir()), None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 
 from convbench.report.views import scale
@@ -29,6 +30,7 @@ from convbench.report.views.table import (
     text,
 )
 from convbench.report.views.time_notes import time_notes
+from convbench.results import file as result_file
 from convbench.results.model import ArmTraining, Cell, ResultFile, Speedup, Training
 from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS, LOOP
 
@@ -36,6 +38,11 @@ BARS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 40
 
 WAYS = {"keras": "Keras fit", "keras-xla": "Keras fit, jit_compile"}
+
+
+def show(path: Path) -> Report:
+    """The report of a saved training. Raises ResultError where the file cannot be read."""
+    return report(result_file.load(path).result)
 
 
 def report(result: ResultFile) -> Report:

@@ -28,6 +28,7 @@ class FlatArrays(Runtime):
     module = "array"
     packages = {"flat-arrays": ("pip",)}  # noqa: RUF012 - a package that is there
     install = "pip install flat-arrays"
+    relevant_variables = ("FLAT_ARRAYS_?*",)
 
     def variables(self, threads):
         return {VARIABLE: str(threads)}

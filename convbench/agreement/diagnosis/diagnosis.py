@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from convbench.agreement.check.behaviour import behaviour
 from convbench.agreement.check.bound import cut
 from convbench.agreement.check.checker import is_wrong
 from convbench.agreement.check.systematic import trend
 from convbench.agreement.check.trial import Array, Seen, Trial
+from convbench.agreement.diagnosis.behaviour import behaviour
 from convbench.agreement.diagnosis.computation import Computation, Float64, Sizes
 from convbench.agreement.diagnosis.mistakes import Letters, Mistake, mistakes
 from convbench.agreement.diagnosis.patterns import pattern

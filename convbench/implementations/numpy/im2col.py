@@ -5,6 +5,10 @@ Document Processing" (2006). Layout NHWC, so that the output of the product is t
 layer. The matrix is never built whole: blocks of images, or of output rows of one image, are dealt
 to threads, each with buffers of its own that `prepare` allocates; and where a kernel row has terms
 enough, a block gathers the columns of one row only, which serve all of them (`column_products.py`).
+
+The stages that a profile times are declared by what the passes are made of, in
+`shared/columns.py`, `shared/column_products.py` and `shared/col2im.py`. A pass hands these on, and
+adds its own.
 """
 
 from __future__ import annotations

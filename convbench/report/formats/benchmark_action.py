@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 
-from convbench.report.formats.typeset import clean
+from convbench.report.typeset import clean
 from convbench.report.views import scale
 from convbench.report.views.table import Point, Report
 

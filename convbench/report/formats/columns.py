@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from convbench.report.formats.typeset import clean, left, right, shorten, width, wrap
+from convbench.report.typeset import clean, left, right, shorten, width, wrap
 from convbench.report.views import scale
 from convbench.report.views.table import Column, Row, Table, Tone, Value
 

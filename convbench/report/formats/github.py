@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from convbench.report.formats import markdown
-from convbench.report.formats.typeset import clean
+from convbench.report.typeset import clean
 from convbench.report.views import scale
 from convbench.report.views.table import (
     Check,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from convbench.report.formats.typeset import clean, printable
-from convbench.report.views import charts, scale
+from convbench.report.formats import svg
+from convbench.report.typeset import clean, printable
+from convbench.report.views import scale
 from convbench.report.views.table import Column, Note, Report, Row, Section, Table, Value
 
 STYLE = """
@@ -33,7 +34,7 @@ def render(report: Report) -> str:
     body = [
         f"<h1>{_text(report.title)}</h1>",
         *[_note(note) for note in report.notes if note.tone == "strong"],
-        *(f"<figure>{charts.svg(chart)}</figure>" for chart in report.charts),
+        *(f"<figure>{svg.element(chart)}</figure>" for chart in report.charts),
         *(part for table in report.tables for part in _table(table)),
         *[_note(note) for note in report.notes if note.tone != "strong"],
         f"<dl>{facts}</dl>",

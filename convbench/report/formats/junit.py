@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from convbench.report.formats.typeset import clean
+from convbench.report.typeset import clean
 from convbench.report.views.table import Check, Report
 
 # Control sequences as a whole; then what XML 1.0 (2.2) has not, and the controls that it advises

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from convbench.report.formats.columns import Line, Plan, plan
-from convbench.report.formats.typeset import clean, left, printable, width, wrap
+from convbench.report.typeset import clean, left, printable, width, wrap
 from convbench.report.views.table import Report, Row, Section, Table, Tone
 
 # Headings and remarks wrap at this width rather than widen the box of a narrow table.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from convbench.report.formats.typeset import clean, printable
+from convbench.report.typeset import clean, printable
 from convbench.report.views import scale
 from convbench.report.views.table import Column, Report, Row, Section, Table, Value
 

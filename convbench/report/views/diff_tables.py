@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from convbench.compare import CellRow, Change, Compared, Diff, Figure, Quantity
-from convbench.report.formats.typeset import shorten
+from convbench.report.typeset import shorten
 from convbench.report.views import scale
 from convbench.report.views.diff_flat import flat_table
 from convbench.report.views.diff_notes import ABOUT, About, facts, grouped, name_of, notes

@@ -30,7 +30,7 @@ from convbench.report.views.table import (
 )
 from convbench.report.views.table import Outcome as CheckOutcome
 from convbench.results.model import Cell, Part, ResultFile
-from convbench.suites.suite import FASTEST_KERAS
+from convbench.suites.suite import FASTEST_KERAS, QUANTITIES
 
 _TONES: dict[Outcome, Tone] = {
     "regressed": "bad",
@@ -154,13 +154,7 @@ def _where(subject: Subject, is_short: bool = False) -> str:
 def _figure(question: Question, figure: float | None) -> Value:
     if figure is None:
         return MISSING
-    match question.quantity:
-        case "peak_bytes":
-            return text(scale.mebibytes(figure))
-        case "fraction_of_peak":
-            return text(f"{scale.percent(figure)} %")
-        case "speedup":
-            return text(f"{scale.significant(figure)}x")
+    return text(scale.amount(Kind(QUANTITIES[question.quantity].written), figure))
 
 
 def _evidence(evidence: Evidence | None) -> tuple[Value, ...]:
@@ -287,16 +281,15 @@ def _points(judgement: Judgement) -> Iterator[Point]:
         if question.found is None or question.limit is None:
             continue
         name = f"{_where(question.subject)}: {_rule(question, judgement)}"
-        if question.quantity == "peak_bytes":
-            yield Point(name, "bytes", question.found, None, verdict.outcome)
-            continue
+        said = QUANTITIES[question.quantity]
         low_high, extra = None, str(verdict.outcome)
         if evidence is not None:
             extra += f", {scale.counted(evidence.rounds, 'round')}"
             if evidence.ci99 and question.against != "baseline":
                 low_high = (evidence.ci99[0] / question.limit, evidence.ci99[1] / question.limit)
-        unit = f"time of {question.subject.versus or 'the peak rate'}"
-        yield Point(name, unit, 1 / question.found, low_high, extra)
+        unit = said.point.format(versus=question.subject.versus)
+        value = 1 / question.found if said.larger_is_better else question.found
+        yield Point(name, unit, value, low_high, extra)
 
 
 def _flat(judgement: Judgement) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from convbench.report.formats.typeset import clean
+from convbench.report.typeset import clean
 from convbench.report.views import scale
 from convbench.report.views.table import Check, Kind, Outcome, Point
 from convbench.results.model import Agreement, Cell, Duplicate, ResultFile, Status

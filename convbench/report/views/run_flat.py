@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from convbench.report.formats.typeset import clean
+from convbench.report.typeset import clean
 from convbench.report.views.table import Column, Interval, Kind, Row, Section, Table, Value
 from convbench.results.model import Cell, ResultFile, Speedup
 from convbench.suites.suite import FASTEST_KERAS, LOOP

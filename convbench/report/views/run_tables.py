@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from convbench.problem.layer import Layer, Pass
-from convbench.report.formats.typeset import shorten
+from convbench.report.typeset import shorten
 from convbench.report.views import scale
 from convbench.report.views.large_tables import is_large, large_tables
 from convbench.report.views.network_tables import TOP, network_tables

@@ -146,8 +146,13 @@ def amount_of_flops(flops: float) -> str:
     return f"{flops:.0f} FLOP"
 
 
+def amount(kind: Kind, number: float) -> str:
+    """For running text, with the unit: `0.661 MiB`, `2.7 %`, and `181x` of a ratio."""
+    return scaled(kind, number) + ("x" if kind is Kind.RATIO else f" {unit(kind)}")
+
+
 def mebibytes(size: float) -> str:
-    return f"{scaled(Kind.BYTES, size)} {unit(Kind.BYTES)}"
+    return amount(Kind.BYTES, size)
 
 
 def counted(number: int, noun: str) -> str:

@@ -25,6 +25,7 @@ from convbench.suites.file.document import REQUIRED_KEYS, Keys
 from convbench.suites.file.messages import (
     EXPECTED,
     did_you_mean,
+    expected,
     field_of,
     quoted,
     shown,
@@ -58,8 +59,8 @@ def _note(document: Document, kind: str, location: Keys) -> None:
             document.wrong.add((*keys[:-1], meant))
     elif kind == "missing":  # not in a layer: what it needs can stand in the defaults
         if keys not in document.wrong:
-            expected = EXPECTED[field_of(keys, document.kind)]
-            text = f"found no key {keys[-1]}, expected {expected}"
+            wanted = expected(field_of(keys, document.kind), document.kind)
+            text = f"found no key {keys[-1]}, expected {wanted}"
             document.problem(keys[:-1], text)
     elif location[-1] == "[key]" and location[0] == "environment":
         text = f"found {quoted(str(keys[-1]))}, expected {EXPECTED['environment key']}"

@@ -302,17 +302,36 @@ REQUIRED_KEYS = tuple(f.name for f in fields(Layer) if f.default is MISSING and 
 
 
 @dataclass(frozen=True)
+class Words:
+    """What messages say of one kind of file, beside what messages.py says of all.
+
+    `shorter` tells how a file of it gets by with fewer aliases. `expected` says what is expected of
+    a field, or of the whole file, by the kind's name. `numbers` are fields that take any number,
+    `alone` names that have no keys, and `other_names` what other tools call a key: in lower case,
+    without `_`, with spaces between them.
+    """
+
+    shorter: str
+    expected: dict[str, str] = field(default_factory=dict)
+    numbers: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
+    other_names: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Kind:
-    """A kind of file: what it is called, its model, and the keys of each place in it.
+    """A kind of file: its name and words in messages, its model, and the keys of each place in it.
 
     `homes` has the keys of each place as messages call it, `places` those of a place as the model
     does, by the innermost key or tag. `depths` tells how long the keys to a value under a top key
     are, where not 2: a problem inside of a value is told at the value, at layers.0.strides and not
     at layers.0.strides.1. `tags` tells where the model puts the tag of a union. `choices` are the
-    names that can stand for a field. `shipped` are the files known by name, `command` reads one.
+    names that can stand for a field. `shipped` are the files known by name, `command` reads one,
+    and `schema` gives the JSON Schema of such a file.
     """
 
     name: str
+    words: Words
     model: TypeAdapter[Any]
     homes: dict[str, tuple[str, ...]]
     places: dict[str, tuple[str, ...]]
@@ -321,6 +340,7 @@ class Kind:
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
     shipped: Callable[[], dict[str, Path]] = dict
     command: str = ""
+    schema: Callable[[], dict[str, Any]] = dict
 
     def keys_of(self, location: Keys) -> Keys:
         """The keys to the value that the model finds something wrong at, or in."""
@@ -333,37 +353,6 @@ class Kind:
         """The keys of the innermost place that the last key of a location stands in."""
         known = [self.places[str(key)] for key in location[:-1] if key in self.places]
         return known[-1] if known else self.homes[TOP]
-
-
-SUITE = Kind(
-    "suite",
-    TypeAdapter(SuiteDocument),
-    {
-        TOP: SUITE_KEYS,
-        "in a layer or in defaults": ENTRY_KEYS,
-        "in a rule of gate": RULE_KEYS,
-        "in an entry of implementations": OWN_KEYS,
-        "in provenance": PROVENANCE_KEYS,
-    },
-    places={
-        "layers": ENTRY_KEYS,
-        "defaults": LAYER_KEYS,
-        "gate": RULE_KEYS,
-        "implementations": OWN_KEYS,
-        "provenance": PROVENANCE_KEYS,
-    },
-    depths={"layers": 3, "gate": 3, "threads": 1, "effort": 1, "implementations": 3},
-    tags={"implementations": 2},
-    shipped=shipped_suites,
-    command="convbench run",
-)
-RULES = Kind(
-    "rules file",
-    TypeAdapter(RulesDocument),
-    {TOP: tuple(RulesDocument.__annotations__), "in a rule of gate": RULE_KEYS},
-    places={"gate": RULE_KEYS},
-    depths={"gate": 3},
-)
 
 
 def json_schema() -> dict[str, Any]:
@@ -388,3 +377,37 @@ def add_defaults(properties: dict[str, Any], described: type[Any]) -> None:
             # A layer without pads of its own has `valid`; pairs are written as one integer.
             value = f.default[0] if isinstance(f.default, tuple) else f.default
             properties[f.name]["default"] = value
+
+
+SUITE = Kind(
+    "suite",
+    Words("write the layers out, and what they share under defaults"),
+    TypeAdapter(SuiteDocument),
+    {
+        TOP: SUITE_KEYS,
+        "in a layer or in defaults": ENTRY_KEYS,
+        "in a rule of gate": RULE_KEYS,
+        "in an entry of implementations": OWN_KEYS,
+        "in provenance": PROVENANCE_KEYS,
+    },
+    places={
+        "layers": ENTRY_KEYS,
+        "defaults": LAYER_KEYS,
+        "gate": RULE_KEYS,
+        "implementations": OWN_KEYS,
+        "provenance": PROVENANCE_KEYS,
+    },
+    depths={"layers": 3, "gate": 3, "threads": 1, "effort": 1, "implementations": 3},
+    tags={"implementations": 2},
+    shipped=shipped_suites,
+    command="convbench run",
+    schema=json_schema,
+)
+RULES = Kind(
+    "rules file",
+    Words("write the rules out"),
+    TypeAdapter(RulesDocument),
+    {TOP: tuple(RulesDocument.__annotations__), "in a rule of gate": RULE_KEYS},
+    places={"gate": RULE_KEYS},
+    depths={"gate": 3},
+)

@@ -12,23 +12,8 @@ from convbench.problem.layer import Pass
 from convbench.suites.file.document import MAX_INTEGER, Keys, Kind
 from convbench.suites.suite import DEFAULT_IMPLEMENTATIONS, FASTEST_KERAS
 
-_NAMES_ALONE = ("relu", "flatten")
-"""Layers of a network that have no keys."""
-
 EXPECTED = {
     "suite": "a mapping of keys such as layers and implementations",
-    "network": "a mapping of keys such as input_shape and layers",
-    "network layers[]": "a layer such as relu, or {conv2d: {filters: 8, kernel_size: 3}}",
-    "conv2d": "a mapping such as {filters: 8, kernel_size: 3}",
-    "dense": "a mapping such as {units: 10}",
-    "max_pooling2d": "a mapping such as {pool_size: 2}, or the name alone",
-    **dict.fromkeys(_NAMES_ALONE, "no keys; write the name alone, without a colon"),
-    "max_pooling2d padding": "valid or same",
-    "optimizer": "sgd, adam, or a mapping such as {name: sgd, momentum: 0.9}",
-    "optimizer name": "sgd or adam",
-    **dict.fromkeys(("learning_rate", "epsilon"), "a finite number above 0"),
-    **dict.fromkeys(("beta_1", "beta_2"), "a number of at least 0 and below 1"),
-    "momentum": "a number from 0 to 1",
     "rules file": "a mapping with the key gate, a list of rules",
     "name": "text without / and line breaks, of at most 100 characters",
     "layers name": "text without line breaks",
@@ -65,14 +50,14 @@ EXPECTED = {
     "at_most_bytes": "an integer of at least 1; 4 MiB are 4194304",
     "input_shape": "two or three integers of at least 1: [height, width, channels]",
     "padding": "valid, same, an integer of at least 0, or [[top, bottom], [left, right]]",
-    **dict.fromkeys(("use_bias", "nesterov"), "true or false"),
+    "use_bias": "true or false",
     "dtype": "float32 or float64",
     **dict.fromkeys(
-        ("filters", "groups", "batch_size", "count", "units", "epochs"),
+        ("filters", "groups", "batch_size", "count"),
         f"an integer from 1 to {MAX_INTEGER}",
     ),
     **dict.fromkeys(
-        ("kernel_size", "strides", "dilation_rate", "pool_size"),
+        ("kernel_size", "strides", "dilation_rate"),
         "an integer of at least 1, or two as [height, width]",
     ),
     **dict.fromkeys(
@@ -82,21 +67,16 @@ EXPECTED = {
     **dict.fromkeys(("passes[]", "pass"), "forward, input-gradient or kernel-gradient"),
     **dict.fromkeys(("at_least", "per_cent_of_peak"), "a finite number above 0"),
 }
+"""What is expected of a field, in suites and in files that have the same keys. A kind of file that
+differs says so in its `words`."""
+
 _TEXT_KEYS = (
     *("name", "layers name", "layer", "description"),
     *("environment[]", "implementations[]", "passes[]"),
 )
-_NUMBER_KEYS = (
-    *("learning_rate", "epsilon", "beta_1", "beta_2", "momentum", "at_least", "per_cent_of_peak"),
-    *("read", "merged", "provenance[]"),
-)
+_NUMBER_KEYS = (*("at_least", "per_cent_of_peak", "read", "merged", "provenance[]"),)
 """Keys whose values may be any number, and not only an integer or a text."""
 
-SHORTER = {
-    "suite": "write the layers out, and what they share under defaults",
-    "rules file": "write the rules out",
-    "network": "write the layers out",
-}
 MAX_LISTED = 10
 
 # What other tools call our keys, where the letters alone do not tell; in lower case, without _.
@@ -123,13 +103,6 @@ _OTHER_NAMES = {
     "gate": "rules gates",
     "threads": "cores jobs",
     "environment": "env variables",
-    "conv2d": "conv convolution convolution2d",
-    "max_pooling2d": "maxpool maxpool2d pool pooling maxpooling",
-    "dense": "linear fc fullyconnected",
-    "units": "features outfeatures neurons filters",
-    "pool_size": "kernelsize size window",
-    "learning_rate": "lr rate stepsize alpha",
-    "epsilon": "eps",
 }
 _ADVICE = {
     "channels": "the input's channels are the third number of input_shape, "
@@ -150,12 +123,18 @@ _SYNTAX_ADVICE = {
 }
 
 
+def expected(field: str, kind: Kind) -> str:
+    """What is expected of a field that `field_of` gave, or of a whole file, by the kind's name."""
+    return kind.words.expected.get(field) or EXPECTED[field]
+
+
 def field_of(keys: Keys, kind: Kind) -> str:
-    """What EXPECTED calls a value: by its list or mapping, where that makes a difference."""
+    """What `expected` calls a value: by its list or mapping, where that makes a difference."""
     *parents, name = keys
     place = next((key for key in reversed(parents) if isinstance(key, str)), "")
     inside = f"{place}[]" if isinstance(name, int) else f"{place} {name}"
-    return next((f for f in (f"{kind.name} {inside}", inside) if f in EXPECTED), str(name))
+    known = EXPECTED.keys() | kind.words.expected.keys()
+    return next((f for f in (f"{kind.name} {inside}", inside) if f in known), str(name))
 
 
 def wrong_value(keys: Keys, node: yaml.Node, kind: Kind) -> str:
@@ -168,31 +147,32 @@ def wrong_value(keys: Keys, node: yaml.Node, kind: Kind) -> str:
     if field in _TEXT_KEYS:
         if scalar in ("int", "float", "bool"):
             remedy = f'; write it in quotes: "{shown(node.value)}"'
-    elif scalar == "null" and field not in _NAMES_ALONE:
+    elif scalar == "null" and field not in kind.words.alone:
         remedy = "; give it a value, or remove the key"
     elif scalar == "str":
         remedy = _remedy(node.value, field, kind)
-    return f"found {found(node)}, expected {EXPECTED[field]}{remedy}"
+    return f"found {found(node)}, expected {expected(field, kind)}{remedy}"
 
 
 def _remedy(text: str, field: str, kind: Kind) -> str:
     """What to do about text that should be something else, or another name."""
     if field in kind.choices:
         if text in kind.choices[field]:
-            return f"; {text} needs its keys, {EXPECTED[text]}"
-        close = _close_names(text, kind.choices[field])
+            return f"; {text} needs its keys, {expected(text, kind)}"
+        close = _close_names(text, kind.choices[field], kind)
         return f"; did you mean {close[0]}?" if close else ""
     if _needs_no_quotes(text):
         return "; remove the quotes"
-    if field in _NUMBER_KEYS and _EXPONENT.fullmatch(text):
+    if field in (*_NUMBER_KEYS, *kind.words.numbers) and _EXPONENT.fullmatch(text):
         return f"; write {yaml.safe_dump(float(text)).split()[0]}"  # 1e-3 is text in YAML 1.1
     return ""
 
 
-def _close_names(name: str, names: Collection[str]) -> list[str]:
+def _close_names(name: str, names: Collection[str], kind: Kind) -> list[str]:
     """Those of `names` that somebody may have meant, the likeliest first."""
     key = _letters(name)
-    close = [name for name in names if key in _OTHER_NAMES.get(name, "").split()]
+    other_names = {**_OTHER_NAMES, **kind.words.other_names}
+    close = [name for name in names if key in other_names.get(name, "").split()]
     return close + get_close_matches(key, names, n=1, cutoff=_CLOSE)
 
 
@@ -212,7 +192,7 @@ def unknown_key(location: Keys, kind: Kind) -> tuple[str, str | None]:
     top, name = location[0], str(location[-1])
     here = kind.keys_at(location)
     home_of = {name: home for home, names in reversed(kind.homes.items()) for name in names}
-    close = _close_names(name, here) + _close_names(name, home_of)
+    close = _close_names(name, here, kind) + _close_names(name, home_of, kind)
     meant = next((name for name in close if name in here), None)
     if name == "<<":
         instead = top != "gate" and "defaults" in home_of
@@ -225,10 +205,10 @@ def unknown_key(location: Keys, kind: Kind) -> tuple[str, str | None]:
     else:
         remedy = f"; {close[0]} belongs {home_of[close[0]]}" if close else ""
     if len(here) > 1:
-        expected = f"one of {', '.join(here)}"
+        allowed = f"one of {', '.join(here)}"
     else:
-        expected = f"{here[0]} and nothing else" if here else "none"
-    return f"found an unknown key, expected {expected}{remedy}", meant
+        allowed = f"{here[0]} and nothing else" if here else "none"
+    return f"found an unknown key, expected {allowed}{remedy}", meant
 
 
 def syntax(error: yaml.MarkedYAMLError) -> str:

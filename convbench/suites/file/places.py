@@ -8,7 +8,7 @@ import yaml
 
 from convbench.errors import SuiteError
 from convbench.suites.file.document import Keys, Kind
-from convbench.suites.file.messages import EXPECTED, SHORTER, found, is_whole, shown, syntax
+from convbench.suites.file.messages import expected, found, is_whole, shown, syntax
 from convbench.suites.file.source import place_after
 
 MAX_VALUES = 400_000  # every use of an alias counts, so that aliases of aliases cannot explode
@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 def _too_much(mark: yaml.Mark, text: str, kind: Kind) -> SuiteError:
     return SuiteError(
         f"{mark.name}:{mark.line + 1}:{mark.column + 1}: found {text}, expected a {kind.name}",
-        hint=SHORTER[kind.name],
+        hint=kind.words.shorter,
     )
 
 
@@ -68,7 +68,7 @@ def _compose(file: str, text: str, kind: Kind) -> yaml.Node:
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
         raise SuiteError(f"{file}:{place}: {syntax(error)}") from None
     if root is None:
-        raise SuiteError(f"{file}:1:1: found an empty file, expected {EXPECTED[kind.name]}")
+        raise SuiteError(f"{file}:1:1: found an empty file, expected {expected(kind.name, kind)}")
     return root
 
 
@@ -90,7 +90,7 @@ class Document:
         self.value: dict[str, Any] = self._value(root, root, ())
         if not isinstance(self.value, dict):
             if not self.problems:
-                self.problem((), f"found {found(root)}, expected {EXPECTED[kind.name]}")
+                self.problem((), f"found {found(root)}, expected {expected(kind.name, kind)}")
             self.raise_problems()
 
     def problem(self, keys: Keys, text: str, at: yaml.Node | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any, Literal, Required
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, with_config
@@ -22,10 +23,12 @@ from convbench.suites.file.document import (
     Size,
     SizeOrPair,
     SuiteName,
+    Words,
     about,
     add_defaults,
 )
-from convbench.suites.suite import shipped_networks
+from convbench.suites.file.messages import EXPECTED
+from convbench.suites.suite import shipped
 from convbench.training.network import NAMES, SGD, Adam, Network
 
 OPTIMIZERS: dict[str, type[SGD | Adam]] = {"sgd": SGD, "adam": Adam}
@@ -158,8 +161,64 @@ _OPTIMIZER_KEYS = {
     name: ("name", *(f.name for f in fields(kind))) for name, kind in OPTIMIZERS.items()
 }
 
+
+def network_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a network file."""
+    schema = NETWORK.model.json_schema()
+    models = {"Conv2DKeys": "conv2d", "MaxPooling2DKeys": "max_pooling2d", "DenseKeys": "dense"}
+    for model, name in models.items():
+        add_defaults(schema["$defs"][model]["properties"], LAYERS[name])
+    for model, kind in (("SGDKeys", SGD), ("AdamKeys", Adam)):
+        add_defaults(schema["$defs"][model]["properties"], kind)
+    properties = schema["properties"]
+    optimizer = properties.pop("optimizer")
+    add_defaults(properties, Network)
+    properties["optimizer"] = optimizer
+    return {"$schema": DRAFT, **schema, "title": "convbench network"}
+
+
+def shipped_networks() -> dict[str, Path]:
+    """Networks by name: installed beside the package, or in configs/ of a checkout."""
+    return shipped("network")
+
+
+_ALONE = ("relu", "flatten")
+
+WORDS = Words(
+    "write the layers out",
+    expected={
+        "network": "a mapping of keys such as input_shape and layers",
+        "network layers[]": "a layer such as relu, or {conv2d: {filters: 8, kernel_size: 3}}",
+        "conv2d": "a mapping such as {filters: 8, kernel_size: 3}",
+        "dense": "a mapping such as {units: 10}",
+        "max_pooling2d": "a mapping such as {pool_size: 2}, or the name alone",
+        **dict.fromkeys(_ALONE, "no keys; write the name alone, without a colon"),
+        "max_pooling2d padding": "valid or same",
+        "optimizer": "sgd, adam, or a mapping such as {name: sgd, momentum: 0.9}",
+        "optimizer name": "sgd or adam",
+        **dict.fromkeys(("learning_rate", "epsilon"), "a finite number above 0"),
+        **dict.fromkeys(("beta_1", "beta_2"), "a number of at least 0 and below 1"),
+        "momentum": "a number from 0 to 1",
+        "nesterov": EXPECTED["use_bias"],
+        **dict.fromkeys(("units", "epochs"), EXPECTED["filters"]),
+        "pool_size": EXPECTED["kernel_size"],
+    },
+    numbers=("learning_rate", "epsilon", "beta_1", "beta_2", "momentum"),
+    alone=_ALONE,
+    other_names={
+        "conv2d": "conv convolution convolution2d",
+        "max_pooling2d": "maxpool maxpool2d pool pooling maxpooling",
+        "dense": "linear fc fullyconnected",
+        "units": "features outfeatures neurons filters",
+        "pool_size": "kernelsize size window",
+        "learning_rate": "lr rate stepsize alpha",
+        "epsilon": "eps",
+    },
+)
+
 NETWORK = Kind(
     "network",
+    WORDS,
     TypeAdapter(NetworkDocument),
     {
         TOP: tuple(NetworkDocument.__annotations__),
@@ -177,19 +236,5 @@ NETWORK = Kind(
     },
     shipped=shipped_networks,
     command="convbench train",
+    schema=network_schema,
 )
-
-
-def network_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a network file."""
-    schema = NETWORK.model.json_schema()
-    models = {"Conv2DKeys": "conv2d", "MaxPooling2DKeys": "max_pooling2d", "DenseKeys": "dense"}
-    for model, name in models.items():
-        add_defaults(schema["$defs"][model]["properties"], LAYERS[name])
-    for model, kind in (("SGDKeys", SGD), ("AdamKeys", Adam)):
-        add_defaults(schema["$defs"][model]["properties"], kind)
-    properties = schema["properties"]
-    optimizer = properties.pop("optimizer")
-    add_defaults(properties, Network)
-    properties["optimizer"] = optimizer
-    return {"$schema": DRAFT, **schema, "title": "convbench network"}

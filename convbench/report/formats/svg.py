@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
 from convbench.report.formats.terminal import svg as terminal_svg
-from convbench.report.formats.typeset import clean
+from convbench.report.typeset import clean
 from convbench.report.views.scale import scaled, unit
 from convbench.report.views.table import Bar, Chart, Report
 
@@ -50,7 +50,7 @@ def render(report: Report) -> str:
     return _svg(background + inside, top, report.title)
 
 
-def svg(chart: Chart) -> str:
+def element(chart: Chart) -> str:
     """One chart as an element of a page; the page has STYLE's background, whatever it is."""
     return _svg("".join(_drawn(chart)), height(chart), chart.title)
 

@@ -1,0 +1,58 @@
+"""List the add-ons: what each adds to the commands, the YAML files and the results of the core.
+
+To add one, write a room of its own with its messages, its schedule and its views, and a command in
+`cli/`, and add a line to ADD_ONS. The core imports no add-on: a place is written
+`module:attribute`, and is imported when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class AddOn:
+    """What an add-on adds: places of a command, of kinds of YAML files, and of what shows results.
+
+    `kinds` are `suites.file.document.Kind`s by name. `result` says in one word what the add-on
+    saves, and is the key in the part `convbench` that none but its result files have. `show` is a
+    function from the path of such a file to a `report.views.table.Report`.
+    """
+
+    command: str
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    result: str = ""
+    show: str = ""
+
+
+ADD_ONS = {
+    "train": AddOn(
+        "convbench.cli.train:train",
+        kinds={"network": "convbench.training.file.document:NETWORK"},
+        result="training",
+        show="convbench.training.tables:show",
+    ),
+    "profile": AddOn("convbench.cli.profile:profile"),
+}
+"""Add-ons by the names of their commands."""
+
+
+def kinds() -> dict[str, str]:
+    """Places of the kinds of YAML files that the add-ons read, by name."""
+    return {name: place for each in ADD_ONS.values() for name, place in each.kinds.items()}
+
+
+def writer(document: Mapping[str, Any]) -> str | None:
+    """Name of the add-on that wrote a result file; None for a file of the core, or of nobody."""
+    part = document.get("convbench")
+    keys = {key for key, value in part.items() if value} if isinstance(part, dict) else set()
+    return next((name for name, each in ADD_ONS.items() if each.result in keys), None)
+
+
+def found(place: str) -> Any:
+    """What stands at a place."""
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
