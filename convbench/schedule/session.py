@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from convbench.implementations.registry import REGISTRY, Registry
+from convbench.machine import usage
 from convbench.machine.description import Caution, Machine, Software
 from convbench.measure.messages import Sampled
 from convbench.problem.layer import Layer, Pass
@@ -198,7 +198,7 @@ def round_samples(
         warmups=tuple(warmup for visit in visits for warmup in visit.visited.warmups),
         metadata={
             "date": datetime.now().isoformat(" "),
-            LOAD: round(os.getloadavg()[0], 2),
+            LOAD: round(usage.load(), 2),
             **seen,
         },
         visits=tuple(len(visit.visited.values) for visit in visits),

@@ -8,7 +8,6 @@ arm, seconds a step, and one accuracy.
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from collections.abc import Generator, Iterator
@@ -17,6 +16,7 @@ from datetime import datetime
 
 from convbench.errors import ConvbenchError, TrainingError
 from convbench.implementations.registry import REGISTRY
+from convbench.machine import usage
 from convbench.measure.messages import Answer, CellFailedError, Request, Start
 from convbench.measure.process import Worker, WorkerLostError, kill_all
 from convbench.results.model import TWIN, Agreement, RoundSamples, Step, benchmark_name
@@ -289,7 +289,7 @@ class _Round:
             warmups=(),
             metadata={
                 "date": datetime.now().isoformat(" "),
-                "load_avg_1min": round(os.getloadavg()[0], 2),
+                "load_avg_1min": round(usage.load(), 2),
             },
         )
         benchmark = benchmark_name(session.setup.network.name, Step.TRAINING, name)
