@@ -6,7 +6,6 @@ CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_check.py writes the golden files an
 import io
 import json
 import os
-import pty
 import re
 import shlex
 import signal
@@ -505,6 +504,7 @@ def test_a_full_disk_behind_stdout_is_told(format_):
 
 
 def test_it_fits_a_terminal_of_80_columns():
+    pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
     outer, inner = pty.openpty()
     os.system(f"stty cols 80 rows 24 < {os.ttyname(inner)}")
     process = subprocess.Popen(

@@ -349,6 +349,23 @@ def test_a_stranger_who_calls_is_turned_away():
     assert len(refused) == 1
 
 
+@against_linux
+def test_a_worker_imports_little():
+    """Not psutil, which its kernels need no more than anything else that is not theirs."""
+    code = (
+        "import sys\n"
+        "import convbench.measure.worker\n"
+        "assert 'numpy' not in sys.modules\n"
+        "from convbench.measure import bench, probes\n"
+        "probes.probe()\n"
+        "bench.peak_resident_bytes()\n"
+        "heavy = {'psutil', 'yaml', 'pydantic', 'typer', 'rich', 'pyperf'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 # What is told where something cannot be done
 
 
