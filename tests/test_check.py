@@ -27,6 +27,7 @@ from convbench.results.model import Agreement, Cell, Example, Explanation, Mista
 from convbench.suites.suite import Suite
 from tests.cli import ROOT, TINY, USERS, command, convbench, launched
 from tests.report_fixture import empty_run
+from tests.systems import linux
 
 GOLDEN = Path(__file__).parent / "golden" / "check"
 VIEWS = ("80", "txt", "md", "csv")
@@ -486,6 +487,7 @@ def test_a_reader_that_goes_away_changes_no_exit_code(name, format_):
     assert "Broken pipe" not in done.stderr
 
 
+@linux
 @pytest.mark.parametrize("format_", ["table", "json"])
 def test_a_full_disk_behind_stdout_is_told(format_):
     with open("/dev/full", "w") as full:

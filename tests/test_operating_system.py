@@ -84,6 +84,8 @@ def _known(node):
                     yield f"{module}.{alias.name}"
         case ast.ImportFrom(module=str() as module) if module.partition(".")[0] in MODULES:
             yield module
+        case ast.ImportFrom(module="convbench.machine.system" as module):
+            yield module
         case ast.Attribute(value=ast.Name(id="os" | "sys" as module)) if _tells(module, node.attr):
             yield f"{module}.{node.attr}"
         case ast.Call(func=ast.Attribute(attr="CDLL") | ast.Name(id="CDLL")) if (
@@ -117,6 +119,7 @@ def test_nobody_else_knows_the_operating_system():
         ("from resource import getrusage", "resource"),
         ("import psutil", "psutil"),
         ("import platform", "platform"),
+        ("from convbench.machine.system import is_linux", "convbench.machine.system"),
         ("from os import kill", "os.kill"),
         ("from sys import platform", "sys.platform"),
         ("os.sched_getaffinity(0)", "os.sched_getaffinity"),
