@@ -34,11 +34,12 @@ UNSEEN = "this system does not tell which pages are there"
 
 @contextmanager
 def memory_kept() -> Iterator[bool]:
-    """Within, malloc gives nothing back to the system. Whether that can be had: glibc has it.
+    """Inside the `with`, malloc gives nothing back to the system. Yields whether that can be had.
 
-    Otherwise large arrays come from mmap, or from the top of the heap, and go back there, so that
-    the kernel zeroes their pages at every call. Afterwards they do so again, by the thresholds that
-    a process starts with, which no longer grow: what is timed as people run it comes before.
+    Only glibc has it. Usually large arrays come from mmap, or from the top of the heap, and go back
+    there, so that the kernel zeroes their pages at every call. Afterwards they do so again, by the
+    thresholds that a process starts with, which no longer grow: what is timed as people run it
+    comes before.
     """
     mallopt: Callable[[int, int], int] | None = None
     if is_linux():

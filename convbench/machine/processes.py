@@ -1,4 +1,4 @@
-"""Arrange how processes end: whether one runs, that a worker does not outlive its parent."""
+"""Tell whether a process runs, and let a worker end with its parent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell what processes use: resident memory, fresh pages, CPU time, and the load of the machine."""
+"""Tell what this process takes, resident memory and new pages, and how busy the machine is."""
 
 from __future__ import annotations
 
