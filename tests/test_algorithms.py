@@ -28,11 +28,13 @@ from convbench.implementations.numpy.shared import (
 from convbench.implementations.numpy.shared.correlation import Correlation, block_size, even, phases
 from convbench.implementations.numpy.shared.scratch import Scratch
 from convbench.implementations.registry import REGISTRY
+from convbench.machine import affinity
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.suites.file import read_suite
 from convbench.suites.suite import shipped_suites
 from tests.layers import layers
+from tests.systems import posix
 
 FAST = ("im2col", "mec", "shift-gemm", "winograd", "winograd-2x2", "direct", "depthwise")
 NETWORKS = ("resnet50", "vgg16", "alexnet", "mobilenet", "mnist", "lenet")
@@ -314,6 +316,7 @@ def test_what_a_thread_raises_is_raised_once_all_have_ended(fails):
     assert sorted(ended) == sorted([1 - fails, 0, 1])
 
 
+@posix
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_starts_threads_of_its_own():
     threads.in_threads(lambda _: None, 2)
@@ -361,7 +364,7 @@ def test_where_cpus_cannot_be_set_threads_work_all_the_same(given, monkeypatch):
     if given == "one CPU":
         os.sched_setaffinity(0, {min(before)})
     elif given == "no such call":
-        monkeypatch.setattr(threads, "_sched_getcpu", lambda: None)
+        monkeypatch.setattr(affinity, "_sched_getcpu", lambda: None)
     else:
         monkeypatch.setattr(os, "sched_setaffinity", forbidden)
     try:

@@ -6,7 +6,6 @@ CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_check.py writes the golden files an
 import io
 import json
 import os
-import pty
 import re
 import shlex
 import signal
@@ -28,6 +27,7 @@ from convbench.results.model import Agreement, Cell, Example, Explanation, Mista
 from convbench.suites.suite import Suite
 from tests.cli import ROOT, TINY, USERS, command, convbench, launched
 from tests.report_fixture import empty_run
+from tests.systems import linux
 
 GOLDEN = Path(__file__).parent / "golden" / "check"
 VIEWS = ("80", "txt", "md", "csv")
@@ -487,6 +487,7 @@ def test_a_reader_that_goes_away_changes_no_exit_code(name, format_):
     assert "Broken pipe" not in done.stderr
 
 
+@linux
 @pytest.mark.parametrize("format_", ["table", "json"])
 def test_a_full_disk_behind_stdout_is_told(format_):
     with open("/dev/full", "w") as full:
@@ -505,6 +506,7 @@ def test_a_full_disk_behind_stdout_is_told(format_):
 
 
 def test_it_fits_a_terminal_of_80_columns():
+    pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
     outer, inner = pty.openpty()
     os.system(f"stty cols 80 rows 24 < {os.ttyname(inner)}")
     process = subprocess.Popen(

@@ -21,6 +21,7 @@ from convbench.report.views.run_tables import report
 from convbench.report.views.table import Check, Outcome, Point, Report, Table
 from tests.cli import ROOT, convbench
 from tests.report_fixture import MINE, RUNS, full_run, small_run
+from tests.systems import linux
 
 GOLDEN = Path(__file__).parent / "golden" / "ci"
 VIEWS = {
@@ -371,7 +372,9 @@ def test_what_other_commands_wrote_counts_for_the_limit(tmp_path: Path) -> None:
     assert "cut: " in summary.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("place", ["no/such/folder/summary.md", "", "/dev/full"])
+@pytest.mark.parametrize(
+    "place", ["no/such/folder/summary.md", "", pytest.param("/dev/full", marks=linux)]
+)
 def test_a_summary_that_cannot_be_written_is_printed(place: str, tmp_path: Path) -> None:
     environment = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path / place)}
     file = failing(tmp_path)

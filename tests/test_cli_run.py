@@ -10,6 +10,7 @@ import pytest
 
 from convbench.results import file as result_file
 from tests.cli import TINY, USERS, cells, convbench, launched, run_tiny
+from tests.systems import linux, posix
 
 
 @pytest.fixture(scope="module")
@@ -178,12 +179,14 @@ def test_a_right_function_is_ranked(tmp_path):
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        pytest.param("killed", "killed by SIGKILL", marks=pytest.mark.slow),
-        ("segfault", "killed by SIGSEGV (convolutions.py:63, in segfault)"),
+        pytest.param("killed", "killed by SIGKILL", marks=[pytest.mark.slow, posix]),
+        pytest.param(
+            "segfault", "killed by SIGSEGV (convolutions.py:63, in segfault)", marks=posix
+        ),
         ("hangs", "no answer for 3 s"),
         pytest.param("out_of_memory", "out of memory", marks=pytest.mark.slow),
         ("raises", "RuntimeError: out of luck (convolutions.py:51, in raises)"),
-        pytest.param("crashes_when_timed", "killed by SIGSEGV", marks=pytest.mark.slow),
+        pytest.param("crashes_when_timed", "killed by SIGSEGV", marks=[pytest.mark.slow, posix]),
     ],
 )
 def test_a_fault_costs_its_cell_only(tmp_path, function, reason):
@@ -216,7 +219,7 @@ def _rounds(output):
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)],
+    [("SIGINT", 130), pytest.param("SIGKILL", -9, marks=pytest.mark.slow)],
 )
 def test_interrupted_and_resumed(tmp_path, number, code):
     output = tmp_path / "r.json"
@@ -224,16 +227,16 @@ def test_interrupted_and_resumed(tmp_path, number, code):
     arguments = ["run", TINY, *few, "--effort", "quick", "-o", output]
     process = launched(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     _wait_for_round(process, output, 2)
-    process.send_signal(number)
+    process.send_signal(getattr(signal, number))
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == code, stderr
-    if number == signal.SIGINT:
+    if number == "SIGINT":
         assert f"convbench run --resume {output}" in stderr
         assert "im2col is" in stdout, "what there is is shown"
     before = result_file.load(output)
     rounds = before.result.rounds
     assert rounds < 5
-    if number == signal.SIGINT:
+    if number == "SIGINT":
         assert f"interrupted after {rounds} round{'s' * (rounds != 1)}:" in stderr
     first = before.benchmarks["a/forward/im2col"][0]
 
@@ -305,6 +308,7 @@ def test_nothing_is_overwritten_without_force(tiny):
     assert tiny[2].read_text() == before
 
 
+@linux
 @pytest.mark.parametrize("folder", ["/proc/convbench", "/dev/null/results"])
 def test_a_folder_that_cannot_be_written_is_noticed_before_measuring(folder):
     started = time.monotonic()

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from convbench.implementations.contract import Implementation, Ledger
 from convbench.implementations.registry import REGISTRY
+from convbench.machine import pages
 from convbench.measure import blas_buffers, memory
 from convbench.measure.blas_buffers import BlasBuffers
 from convbench.measure.environment import Environment
@@ -27,7 +28,11 @@ from convbench.problem.layer import Layer, Pass
 from convbench.runtimes.numpy import NumPy, array_of
 from convbench.runtimes.tensorflow import TensorFlow
 from tests.cli import ROOT
+from tests.systems import linux
 from tests.users.workspaces import HELD_BYTES, TEMPORARY_BYTES
+
+pytestmark = linux
+"""Figures are exact, and equal whatever meters them, where the pages of BLAS's buffers are seen."""
 
 MIB = 2**20
 NOISE = 16 * 1024
@@ -332,7 +337,7 @@ def test_a_blas_that_hides_its_buffers_makes_the_figure_doubtful(openblas, monke
 
 
 def test_a_system_that_does_not_tell_pages_makes_the_figure_doubtful(openblas, monkeypatch):
-    monkeypatch.setattr(blas_buffers, "_resident_bytes", lambda address, size: size)
+    monkeypatch.setattr(pages, "resident_bytes", lambda address, size: size)
     found = measure(Made(held=1))
     assert not found.exact
     assert "does not tell which pages are there" in found.method

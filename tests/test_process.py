@@ -1,6 +1,7 @@
 """Workers: faults cost one answer, a stopped worker stands still, a dead parent leaves none."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,16 +11,28 @@ import psutil
 import pytest
 
 from convbench.implementations.registry import REGISTRY
+from convbench.machine.system import PORTABLE, VARIABLE, is_linux
 from convbench.measure.clock import Plan
 from convbench.measure.messages import CellFailedError, Check, Release, Start, Visit
 from convbench.measure.process import Worker, WorkerLostError, kill_all
 from convbench.problem.layer import Layer, Pass
 from convbench.runtimes.numpy import NumPy
 from convbench.runtimes.own_code import OwnCodeRuntime
+from tests.systems import linux, posix
 
 USERS = Path(__file__).parent / "users" / "convolutions.py"
 PLAN = Plan(wake_s=0.01, sample_s=0.0025, visit_s=0.02)
 LAYER = Layer("plain", (9, 8, 3), 4, (3, 2), batch_size=2)
+
+
+@pytest.fixture(params=[pytest.param("linux", marks=linux), PORTABLE], autouse=True)
+def way(request, monkeypatch):
+    """Linux's own way to hold a worker, and the portable one."""
+    with monkeypatch.context() as patch:
+        patch.setenv(VARIABLE, request.param)
+        is_linux.cache_clear()
+        yield request.param
+    is_linux.cache_clear()
 
 
 @pytest.fixture
@@ -52,6 +65,7 @@ def test_what_a_function_raises_costs_the_cell_only(worker, name, reason):
     assert it.ask(_check("right"), 60).agreement.verdict == "agrees"
 
 
+@posix
 @pytest.mark.parametrize(
     ("name", "reason"), [("killed", "killed by SIGKILL"), ("segfault", "killed by SIGSEGV")]
 )
@@ -69,7 +83,7 @@ def test_a_hung_worker_is_killed(worker):
     it.wait_ready()
     with pytest.raises(WorkerLostError, match=r"no answer for 1 s: killed \(see --timeout\)"):
         it.ask(_check("hangs"), 1)
-    assert it._process.poll() is not None
+    assert it._child.process.poll() is not None
 
 
 def test_a_worker_without_the_token_stands_still(worker):
@@ -83,7 +97,7 @@ def test_a_worker_without_the_token_stands_still(worker):
     before, after = sampled.probes
     assert 0 < before.quickest_loop_s <= before.slowest_loop_s < 1
     assert 0 < after.wake_s < 1
-    process = psutil.Process(it._process.pid)
+    process = psutil.Process(it._child.process.pid)
     deadline = time.monotonic() + 5
     while process.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -102,12 +116,38 @@ def test_idle_blas_threads_do_not_spin_beside_the_next_arm(worker):
     layer = Layer("gemm", (56, 56, 64), 64, (3, 3), batch_size=2)
     with it.token():
         it.ask(Visit(layer, Pass.FORWARD, "im2col", PLAN), 60)
-    used = sum(psutil.Process(it._process.pid).cpu_times()[:2])
+    used = sum(psutil.Process(it._child.process.pid).cpu_times()[:2])
     time.sleep(0.1)
-    assert sum(psutil.Process(it._process.pid).cpu_times()[:2]) - used <= 0.01
+    assert sum(psutil.Process(it._child.process.pid).cpu_times()[:2]) - used <= 0.01
 
 
-def test_no_worker_outlives_a_killed_parent(tmp_path):
+def test_what_a_worker_starts_stands_still_and_ends_with_it(worker, tmp_path):
+    (tmp_path / "starts.py").write_text(
+        "import subprocess\nimport sys\n\n"
+        "BUSY = subprocess.Popen([sys.executable, '-c', 'while True: pass'])\n\n\n"
+        "def conv(x, kernel):\n    raise ValueError(BUSY.pid)\n"
+    )
+    it = worker("starts")
+    it.wait_ready()
+    with it.token(), pytest.raises(CellFailedError) as failed:
+        it.ask(Check(LAYER, Pass.FORWARD, f"{tmp_path}/starts.py:conv"), 60)
+    busy = psutil.Process(int(re.search(r"ValueError: (\d+)", str(failed.value))[1]))
+    time.sleep(0.05)
+    before = busy.cpu_times()
+    time.sleep(0.2)
+    assert busy.cpu_times() == before
+    it.kill()
+    deadline = time.monotonic() + 5
+    while busy.is_running() and time.monotonic() < deadline:
+        if busy.status() == psutil.STATUS_ZOMBIE:  # nobody reaps orphans here
+            return
+        time.sleep(0.01)
+    assert not busy.is_running()
+
+
+def test_no_worker_outlives_a_killed_parent(way):
+    """On Linux not even one that stands still."""
+    stopped = "w.stop(); " if way == "linux" else ""
     program = (
         "import os, sys\n"
         "from convbench.implementations.registry import REGISTRY\n"
@@ -115,8 +155,8 @@ def test_no_worker_outlives_a_killed_parent(tmp_path):
         "from convbench.measure.messages import Start\n"
         "from convbench.runtimes.numpy import NumPy\n"
         "w = Worker(Start(NumPy(), 1, 0, REGISTRY), os.environ)\n"
-        "w.wait_ready(); w.stop()\n"
-        "print(w._process.pid, flush=True)\n"
+        "w.wait_ready()\n"
+        f"{stopped}print(w._child.process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -29,6 +29,7 @@ from rich.console import Console
 
 from convbench.agreement.check.checker import check
 from convbench.implementations.registry import REGISTRY
+from convbench.machine import events
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import floats
 from convbench.profile import counters, experiments, ladder_tables, products
@@ -49,6 +50,7 @@ from convbench.results.stats import fit_line
 from convbench.suites.suite import Suite
 from tests.cli import ROOT, TINY, USERS, convbench
 from tests.report_fixture import MACHINE, SOFTWARE
+from tests.systems import linux
 
 GOLDEN = Path(__file__).parent / "golden" / "profile"
 LAYER = Layer("conv", (12, 11, 4), 6, (3, 3), batch_size=3)
@@ -295,11 +297,13 @@ def test_the_product_has_the_flops_of_the_pass(pass_):
         assert all(seconds > 0 for seconds in found.seconds.values())
 
 
+@linux
 def test_fresh_pages_are_those_that_a_process_that_keeps_memory_does_not_touch():
     """In a process of its own: what is done to malloc is not wholly undone."""
     code = """
 import numpy as np
-from convbench.profile.pages import memory_kept, page_faults
+from convbench.machine.pages import memory_kept
+from convbench.machine.usage import page_faults
 
 def faults():
     for _ in range(3):
@@ -330,7 +334,7 @@ def test_a_call_is_counted_or_what_is_missing_is_told():
                 memory[page * mmap.PAGESIZE] = 1
 
     found = counters.counted(fresh, call_s=1e-3)
-    assert {*found.counts, *found.missing} == {*counters.EVENTS}
+    assert {*found.counts, *found.missing} == {*events.EVENTS}
     if "page faults" in found.missing:
         assert "not permitted" in found.missing["page faults"]
     else:
@@ -339,15 +343,16 @@ def test_a_call_is_counted_or_what_is_missing_is_told():
         assert found.counts["instructions"] > 64
 
 
-@pytest.mark.parametrize("error", counters.REASONS)
+@linux
+@pytest.mark.parametrize("error", events.REASONS)
 def test_why_nothing_is_counted(monkeypatch, error):
     def refused(*_):
-        raise OSError(error, counters.REASONS[error])
+        raise OSError(error, events.REASONS[error])
 
-    monkeypatch.setattr(counters, "_perf_event_open", refused)
+    monkeypatch.setattr(events, "_perf_event_open", refused)
     found = counters.counted(lambda: None, 1.0)
     assert found.counts == {}
-    assert set(found.missing.values()) == {counters.REASONS[error]}
+    assert set(found.missing.values()) == {events.REASONS[error]}
 
 
 # The waterfall

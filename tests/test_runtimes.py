@@ -21,6 +21,7 @@ from convbench.schedule import Options, Session, run
 from convbench.suites.file import read_suite
 from tests.cli import ROOT, TINY
 from tests.elsewhere.flat_arrays import NAME, VARIABLE, FlatArrays
+from tests.systems import linux
 
 PACKAGE = Path(convbench.__file__).parent
 FRAMEWORKS = {"tensorflow", "keras", "torch", "jax", "onnxruntime"}
@@ -56,6 +57,7 @@ def saved(tmp_path_factory):
         return result_file.load(session.save())
 
 
+@linux
 def test_its_cells_are_checked_timed_and_metered(saved):
     cells = [cell for cell in saved.result.cells if cell.implementation == NAME]
     by_pass = {cell.pass_: cell for cell in cells if cell.layer == "a"}

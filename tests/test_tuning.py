@@ -13,6 +13,7 @@ from convbench.machine import cache_file, tuning
 from convbench.machine.tuning import convolution, fastest, recall, remember
 from convbench.problem.layer import Layer, Pass
 from tests.cli import ROOT
+from tests.systems import linux
 
 FORWARD = Pass.FORWARD
 LAYER = Layer("any", (8, 8, 3), 4, (3, 3), padding="same", count=3)
@@ -275,6 +276,7 @@ def test_its_size_is_bounded(cache, monkeypatch):
     assert [recall("z", key) for key in "abcd"] == [None, *[{"n": 1.0}] * 3]
 
 
+@linux
 def test_a_lock_that_is_held_for_good_costs_a_moment(cache, monkeypatch):
     import fcntl
 

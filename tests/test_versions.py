@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from convbench.own_code.files import import_path
 from convbench.own_code.versions import other_version
 from convbench.runtimes.own_code import OwnCodeRuntime
 from tests.cli import TINY, convbench
+from tests.systems import linux
 
 CODE = "def conv(x, kernel):\n    return x\n"
 
@@ -85,7 +87,7 @@ def test_what_a_killed_process_left_is_removed(files):
     who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
         subprocess.run(["git", *who, *words], check=True, capture_output=True)
-    gone = subprocess.Popen(["true"])
+    gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     kept, left = (files / f"convbench-version-{pid}-x" for pid in (os.getpid(), gone.pid))
     for folder in (kept, left):
@@ -107,6 +109,7 @@ def test_outside_of_a_repository_there_are_no_refs(files):
         pass
 
 
+@linux
 def test_versions_are_timed_on_the_same_cpus(tmp_path):
     log = tmp_path / "log"
     code = (

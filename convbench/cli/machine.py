@@ -20,7 +20,7 @@ def machine(
     shown: Shown,
 ) -> None:
     """Show CPU, caches, BLAS, versions, and measured peaks: SGEMM, DGEMM, copies, calls, pages."""
-    from convbench.machine.description import usable_cpus
+    from convbench.machine.affinity import usable_cpus
     from convbench.measure.environment import Environment
     from convbench.report.views.machine_tables import report
     from convbench.results.run_memory_file import recall

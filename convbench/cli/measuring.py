@@ -274,7 +274,7 @@ def remember_run(saved: Saved, subject: str | None = None) -> None:
 
 
 def thread_count(asked: str | int) -> int:
-    from convbench.machine.description import usable_cpus
+    from convbench.machine.affinity import usable_cpus
 
     usable = len(usable_cpus())
     if asked == "all":

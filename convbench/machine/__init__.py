@@ -1,1 +1,1 @@
-"""Know the machine: what it is, its measured peaks, its caches, and what holds it back."""
+"""Know the machine and its system: what it is, its peaks, its caches, and what holds it back."""

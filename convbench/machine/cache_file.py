@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from convbench.machine.system import is_linux
+
 LOCK_S = 1.0
 """Longest wait for a file in seconds. A holder that was stopped must not stop others."""
 
@@ -98,16 +100,42 @@ def _replace(path: Path, document: Document) -> None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Alone with the file inside the `with`, as far as that can be had within LOCK_S."""
+    if is_linux():
+        with _locked_by_linux(path.with_name(f"{path.name}.lock")):
+            yield
+    else:
+        with _locked_by_a_file(path.with_name(f"{path.name}.held")):
+            yield
+
+
+@contextlib.contextmanager
+def _locked_by_linux(lock: Path) -> Iterator[None]:
+    """The system lets go of this lock when its holder ends, however that ends."""
     import fcntl
 
-    with path.with_name(f"{path.name}.lock").open("a") as lock:
-        deadline = time.monotonic() + LOCK_S
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if time.monotonic() < deadline:
-                    time.sleep(0.005)
-                    continue
-            break
+    with lock.open("a") as file:
+        _within_lock_s(lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB))
         yield
+
+
+@contextlib.contextmanager
+def _locked_by_a_file(lock: Path) -> Iterator[None]:
+    """A file that exists is the lock. One that a killed process left is waited for once."""
+    _within_lock_s(lambda: lock.touch(exist_ok=False))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+
+
+def _within_lock_s(take: Callable[[], None]) -> None:
+    """Tries until it takes the lock, or LOCK_S are over."""
+    deadline = time.monotonic() + LOCK_S
+    while True:
+        try:
+            return take()
+        except OSError:
+            if time.monotonic() >= deadline:
+                return None
+        time.sleep(0.005)

@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from convbench.errors import ConvbenchError
-from convbench.machine.description import Calibration, Load, usable_cpus
+from convbench.machine.affinity import usable_cpus
+from convbench.machine.description import Calibration, Load
+from convbench.machine.system import is_linux
 from convbench.machine.tuning import ROOT, cache_bytes, read_caches
 
 SINGLE, DOUBLE = "float32", "float64"
@@ -113,9 +115,9 @@ def neighbour_load(seconds: float = 0.3, root: Path = ROOT) -> Load:
     """
     # The scans of all processes cost CPU time of our own, so they stay outside the two readings.
     cpu_time_before, _ = _cpu_time_by_process()
-    busy_before, total_before = _ticks(root)
+    busy_before, total_before = _cpu_times(root)
     time.sleep(seconds)
-    busy, total = _ticks(root)
+    busy, total = _cpu_times(root)
     cpu_time, names = _cpu_time_by_process()
     used = {pid: cpu_time[pid] - cpu_time_before.get(pid, 0.0) for pid in cpu_time}
     busiest = sorted((pid for pid in used if used[pid] > 0.1 * seconds), key=lambda pid: -used[pid])
@@ -139,8 +141,28 @@ def _cpu_time_by_process() -> tuple[dict[int, float], dict[int, str]]:
     return cpu_time, names
 
 
+def _cpu_times(root: Path) -> tuple[float, float]:
+    """Busy time and all time so far of the CPUs that this process may use, in one unit."""
+    return _ticks(root) if is_linux() else _portable_cpu_times()
+
+
+def _portable_cpu_times() -> tuple[float, float]:
+    """In seconds. psutil's fields differ by system; idle and waiting CPUs have the same names."""
+    import psutil
+
+    times = psutil.cpu_times(percpu=True)
+    chosen = [times[cpu] for cpu in usable_cpus() if cpu < len(times)]
+    # Guest time is part of user time already.
+    total = sum(
+        sum(each) - getattr(each, "guest", 0.0) - getattr(each, "guest_nice", 0.0)
+        for each in chosen
+    )
+    idle = sum(each.idle + getattr(each, "iowait", 0.0) for each in chosen)
+    return total - idle, total
+
+
 def _ticks(root: Path) -> tuple[int, int]:
-    """Busy and all ticks so far of the CPUs that this process may use; zeros where unknown."""
+    """In ticks, from /proc/stat; zeros where it cannot be read."""
     wanted = {f"cpu{cpu}" for cpu in usable_cpus()}
     busy = total = 0
     try:
@@ -243,8 +265,8 @@ def _fresh_page_s(deadline: float) -> float:
     again: list[float] = []
     while len(first) < 3 or time.perf_counter() < deadline:
         region = mmap.mmap(-1, FRESH_BYTES)
-        # Refused by kernels that have no huge pages at all.
-        with contextlib.suppress(OSError):
+        # Refused by kernels that have no huge pages at all, and unknown to other systems.
+        with contextlib.suppress(OSError, AttributeError):
             region.madvise(mmap.MADV_NOHUGEPAGE)
         pages = np.frombuffer(region, dtype=np.uint8)[::PAGE_BYTES]
         for times in (first, again):

@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from convbench.errors import ConvbenchError
+from convbench.machine.affinity import keeps_threads, usable_cpus
 from convbench.machine.description import (
     BlasLibrary,
     Caution,
     Load,
     Machine,
+    installed_version,
     read_integer,
-    usable_cpus,
 )
+from convbench.machine.system import VARIABLE
 from convbench.machine.tuning import ROOT
 
 SgemmMeter = Callable[[Mapping[str, str], int], float]
@@ -27,6 +29,7 @@ RELEVANT = re.compile(
     r"(OMP|KMP|GOMP|OPENBLAS|GOTO|MKL|BLIS|NVPL|VECLIB|NUMBA|MALLOC|TCMALLOC|TBB)_.+"
     r"|PYTHONHASHSEED|PYTHONMALLOC|PYTHONDEVMODE|PYTHONOPTIMIZE"
     r"|GLIBC_TUNABLES|LD_PRELOAD|LD_LIBRARY_PATH|DYLD_INSERT_LIBRARIES"
+    rf"|{VARIABLE}"
 )
 """Variables of BLAS, of threads, of memory and of Python. Each runtime knows its own."""
 
@@ -101,6 +104,7 @@ def cautions(
         *_neighbours(load),
         *_quota(machine, environ, threads, measure),
         *_missing_threads(machine, blas, threads),
+        *_missing_means(),
     ]
     return tuple(sorted(found, key=lambda caution: -(caution.factor or 0.0)))
 
@@ -272,3 +276,19 @@ def _missing_threads(
             factor = _ratio(rates.get(threads), rates.get(library.threads))
             hint = "look for a limit on its threads in the environment, or how it was built"
             yield _weighed(what, hint, factor)
+
+
+def _missing_means() -> Iterator[Caution]:
+    """What cannot be done on this system, or with what is installed, and what that means."""
+    if not keeps_threads():
+        yield Caution(
+            "threads cannot be kept to CPUs on this system: threads of one call may take turns on "
+            "a CPU, and the probes see one CPU only",
+            "nothing to do here; on Linux threads can be kept to CPUs",
+        )
+    if installed_version("memray") is None:
+        yield Caution(
+            "memray is not installed: memory that Python's own allocators do not see, as "
+            "TensorFlow's, is told by resident pages, which is not exact",
+            "pip install memray, on Linux or macOS; there is none for Windows",
+        )

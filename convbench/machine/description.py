@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from convbench.machine.affinity import usable_cpus
+from convbench.machine.system import is_linux
 from convbench.machine.tuning import ROOT, read_caches, read_cpu, read_text
 from convbench.machine.version import __version__
 
@@ -136,13 +137,6 @@ def fingerprint(root: Path = ROOT) -> Machine:
     )
 
 
-def usable_cpus() -> tuple[int, ...]:
-    """The logical CPUs that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
-
-
 def available_memory(root: Path = ROOT) -> int:
     """Bytes that can still be allocated without swapping, within the limits of our cgroups."""
     import psutil
@@ -201,6 +195,10 @@ def read_integer(path: Path) -> int | None:
 
 def _cores(cpus: tuple[int, ...], root: Path) -> int:
     """Physical cores among `cpus`: those with the same siblings are one. Without a word, all."""
+    if not is_linux():
+        import psutil
+
+        return min(psutil.cpu_count(logical=False) or len(cpus), len(cpus))
     topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     return len({read_text(root / topology.format(cpu)) or f"only {cpu}" for cpu in cpus})
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-import resource
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from convbench.agreement.check import checker
@@ -16,6 +12,7 @@ from convbench.implementations.contract import Implementation, Prepared
 from convbench.implementations.registry import Registry
 from convbench.implementations.variants import Delayed
 from convbench.machine import tuning
+from convbench.machine.usage import peak_resident_bytes
 from convbench.measure import clock
 from convbench.measure.messages import (
     CellFailedError,
@@ -120,7 +117,7 @@ class Bench:
         }
         self._arms.clear()
         self._loops.clear()
-        return Released(_max_rss(), delays)
+        return Released(peak_resident_bytes(), delays)
 
     def _checked(self, implementation: Implementation, request: Check) -> Checked:
         cell = self._cell(request)
@@ -161,15 +158,3 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(error.message, is_usage=True, hint=error.hint)
     raised = Raised(type(error).__name__, place_of(error))
     return Failure(describe_exception(error), trace(error), raised=raised)
-
-
-def _max_rss() -> int:
-    """The largest resident memory of this process so far, in bytes.
-
-    getrusage's figure is the last resort: it counts what the parent held before the fork.
-    """
-    with contextlib.suppress(OSError):
-        status = Path("/proc/self/status").read_text()
-        if found := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):
-            return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

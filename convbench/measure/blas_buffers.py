@@ -8,19 +8,17 @@ The pages that some calls touched are counted like this (all names are OpenBLAS'
 driver/others/memory.c and blas_server.c): its threads are ended, as they are before every fork, so
 that all buffers are free; as many as can be in use at a time are taken, their pages given back to
 the system, the buffers freed, and the threads started again. Nobody else can use a buffer
-meanwhile. The next products take the same buffers, first ones first. Afterwards mincore(2) tells
-which pages are there.
+meanwhile. The next products take the same buffers, first ones first. Afterwards the system tells
+which pages are there (machine/pages.py).
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import mmap
 from pathlib import Path
 
-MADV_DONTNEED, MADV_NOHUGEPAGE = 4, 15
-"""Numbers of two kinds of advice to madvise(2), from Linux's mman-common.h."""
+from convbench.machine import pages
 
 LEAST_BUFFER_BYTES = 2**20
 """Smallest growth of the process in bytes that is taken for OpenBLAS's buffer. OpenBLAS's
@@ -31,8 +29,6 @@ MOST_BUFFERS = 64
 """Buffers that are taken at most until one of them is new and its size can be seen. An OpenBLAS
 built for one thread has 2 * MAX_PARALLEL_NUMBER * 2 of them, NumPy's has 128 and more."""
 
-STATM = Path("/proc/self/statm")
-
 
 class BuffersUnseenError(Exception):
     """The buffers of a BLAS library cannot be counted; the text says why."""
@@ -42,25 +38,29 @@ class BlasBuffers:
     """The buffers of all OpenBLAS libraries of this process, for `threads` threads of a call."""
 
     def __init__(self, threads: int) -> None:
-        """Raises BuffersUnseenError where there is an OpenBLAS whose buffers cannot be counted."""
+        """Raises OSError or BuffersUnseenError where there is an OpenBLAS whose buffers cannot be
+        counted."""
         # The caller's threads may each multiply, and a library's own threads keep one buffer each.
         self._count = 2 * threads + 2
         self._libraries = [_library(path) for path in _openblas_paths()]
         self._taken: list[tuple[int, int]] = []  # address, bytes
 
     def forget(self) -> None:
-        """Empties the buffers, so that pages which are touched from now on can be counted."""
+        """Empties the buffers, so that pages which are touched from now on can be counted.
+
+        Raises OSError or BuffersUnseenError where they cannot be.
+        """
         self._taken = [
             (address, library.buffer_bytes)
             for library in self._libraries
             for address in library.emptied(self._count)
         ]
         if self.touched_bytes():
-            raise BuffersUnseenError("this system does not tell which pages are there")
+            raise BuffersUnseenError(pages.UNSEEN)
 
     def touched_bytes(self) -> int:
         """Bytes of the pages that were touched since `forget`."""
-        return sum(_resident_bytes(address, size) for address, size in self._taken)
+        return sum(pages.resident_bytes(address, size) for address, size in self._taken)
 
 
 class _OpenBlas:
@@ -88,13 +88,11 @@ class _OpenBlas:
         grown: list[int] = []
         try:
             while len(grown) < 2 and len(taken) < MOST_BUFFERS:
-                before = _mapped_bytes()
+                before = pages.mapped_bytes()
                 taken.append(self._allocate(0))
-                more = _mapped_bytes() - before
+                more = pages.mapped_bytes() - before
                 if more >= LEAST_BUFFER_BYTES:
                     grown.append(more)
-        except OSError as error:
-            raise BuffersUnseenError(str(error)) from None
         finally:
             for address in taken:
                 self._free(address)
@@ -108,9 +106,7 @@ class _OpenBlas:
         taken = [self._allocate(0) for _ in range(count)]
         try:
             for address in taken:
-                # A huge page would count 2 MiB where one byte is touched.
-                _call("madvise", address, self.buffer_bytes, MADV_NOHUGEPAGE)
-                _call("madvise", address, self.buffer_bytes, MADV_DONTNEED)
+                pages.give_back(address, self.buffer_bytes)
         finally:
             for address in taken:
                 self._free(address)
@@ -127,25 +123,3 @@ def _openblas_paths() -> list[str]:
 
     found = threadpool_info()
     return [pool["filepath"] for pool in found if pool["internal_api"] == "openblas"]
-
-
-def _mapped_bytes() -> int:
-    return int(STATM.read_text().split()[0]) * mmap.PAGESIZE
-
-
-def _resident_bytes(address: int, size: int) -> int:
-    pages = ctypes.create_string_buffer(size // mmap.PAGESIZE)
-    _call("mincore", address, size, pages)
-    return sum(page & 1 for page in pages.raw) * mmap.PAGESIZE
-
-
-def _call(name: str, address: int, size: int, last: object) -> None:
-    """Calls a function of the C library on a range of memory."""
-    function = getattr(_libc(), name)
-    if function(ctypes.c_void_p(address), ctypes.c_size_t(size), last):
-        raise BuffersUnseenError(f"{name}: error {ctypes.get_errno()}")
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)

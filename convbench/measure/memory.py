@@ -177,7 +177,7 @@ def _emptied_buffers(threads: int) -> tuple[BlasBuffers | None, str | None]:
     try:
         buffers = BlasBuffers(threads)
         buffers.forget()
-    except BuffersUnseenError as error:
+    except (BuffersUnseenError, OSError) as error:
         return None, f"without BLAS's buffers: {error}"
     return buffers, None
 

@@ -9,7 +9,6 @@ see the arm, so that what they say of a visit does not depend on how the arm did
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from convbench.implementations.numpy.shared.threads import current_cpu
+from convbench.machine import affinity
 from convbench.results.model import Probe
 
 LOOP_STEPS = 2500
@@ -48,23 +47,23 @@ def probe() -> Probe:
 
 def _loops() -> list[float]:
     """Seconds of the loop on each CPU probed; this thread's own comes last, so that it stays."""
-    if not hasattr(os, "sched_setaffinity"):
+    if not affinity.keeps_threads():
         return [_warm(_loop)]
-    before = os.sched_getaffinity(0)
+    before = affinity.thread_cpus()
     cpus = sorted(before)
     probed = cpus[:: max(1, -(-len(cpus) // PROBED_CPUS))]
-    here = current_cpu()
+    here = affinity.current_cpu()
     if here in probed:
         probed = [*(cpu for cpu in probed if cpu != here), here]
     found = []
     try:
         for cpu in probed:
-            os.sched_setaffinity(0, {cpu})
+            affinity.keep_thread({cpu})
             found.append(_warm(_loop))
     except OSError:  # a sandbox may forbid it
         found = found or [_warm(_loop)]
     finally:
-        os.sched_setaffinity(0, before)
+        affinity.keep_thread(before)
     return found
 
 

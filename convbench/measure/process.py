@@ -1,7 +1,8 @@
 """Hold a worker process from the parent's side: start, ask, stop and continue, kill.
 
-A worker without the token is stopped by a signal, threads and all. Without that, idle BLAS threads
-spin on a core after a call (OpenBLAS: 110 ms measured) and slow down whichever arm comes next.
+A worker without the token is stopped, threads and all. Without that, idle BLAS threads spin on a
+core after a call (OpenBLAS: 110 ms measured) and slow down whichever arm comes next. Linux stops a
+worker by a signal to its process group; the portable way suspends its processes one by one.
 """
 
 from __future__ import annotations
@@ -9,17 +10,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from multiprocessing.connection import Connection
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import AuthenticationError, Pipe
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
+from convbench.machine.system import is_linux
 from convbench.measure.messages import (
     Answer,
     CellFailedError,
@@ -30,12 +35,25 @@ from convbench.measure.messages import (
     UnansweredError,
 )
 
+if TYPE_CHECKING:
+    import psutil
+
 LOG_TAIL = 3
 ENDS_S = 1.0
 """A worker that has closed its connection is about to end."""
 
+KEY_BYTES = 32
+"""Length of the key by which the parent knows its worker."""
+
 START_TIMEOUT_S = 180.0
 """Importing TensorFlow takes some 3 s; on a cold disk far longer."""
+
+CONNECT_CHECK_S = 0.2
+"""While a worker is awaited, its parent looks at this interval in seconds whether it has ended."""
+
+LAST_SMALL_CODE = 255
+"""Largest exit code that programs choose. Windows ends a process that crashed with the number of
+the exception, which its documentation writes in hexadecimal."""
 
 
 class WorkerLostError(UnansweredError):
@@ -49,20 +67,11 @@ class Worker:
     """A running worker. Not for several threads at a time, but for `kill`."""
 
     def __init__(self, start: Start, environment: Mapping[str, str]) -> None:
-        ours, theirs = socket.socketpair()
         self.runtime = start.runtime
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "convbench.measure.worker", str(theirs.fileno())],
-                env={**environment, "PYTHONPATH": _with_our_package(environment)},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                start_new_session=True,  # Ctrl-C is the parent's to handle
-            )
-        self._connection = Connection(ours.detach())
+        variables = {**environment, "PYTHONPATH": _with_our_package(environment)}
+        child = _LinuxChild if is_linux() else _PortableChild
+        self._child: _Child = child(variables, self._log)
         self.ready: Ready | None = None
         self._awaiting = False
         with _LIVE_LOCK:
@@ -94,37 +103,32 @@ class Worker:
     @contextlib.contextmanager
     def token(self) -> Iterator[None]:
         """The worker runs inside the `with`, and is stopped outside."""
-        self._signal(signal.SIGCONT)
+        self._child.resume()
         try:
             yield
         finally:
             self.stop()
 
     def stop(self) -> None:
-        self._signal(signal.SIGSTOP)
+        self._child.suspend()
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-        self._process.wait()
+        self._child.kill()
         with _LIVE_LOCK:
             _LIVE.discard(self)
-
-    def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
 
     def _send(self, message: Start | Request[Any]) -> None:
         # A dead worker shows when the answer is awaited, with its reason.
         self._awaiting = True
         with contextlib.suppress(OSError):
-            self._connection.send(message)
+            self._child.connection.send(message)
 
     def _receive(self, timeout_s: float) -> Any:
         try:
-            if not self._connection.poll(timeout_s):
+            if not self._child.connection.poll(timeout_s):
                 self.kill()
                 raise WorkerLostError(f"no answer for {timeout_s:g} s: killed (see --timeout)")
-            answer = self._connection.recv()
+            answer = self._child.connection.recv()
             self._awaiting = False
         except (EOFError, OSError):
             raise WorkerLostError(self._last_words()) from None
@@ -134,16 +138,9 @@ class Worker:
 
     def _last_words(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):  # how it ends by itself tells more
-            self._process.wait(ENDS_S)
+            self._child.process.wait(ENDS_S)
         self.kill()
-        code = self._process.returncode
-        if code < 0:
-            name = signal.Signals(-code).name
-            why = f"the worker was killed by {name}"
-            if code == -signal.SIGKILL:
-                why += " (out of memory, or somebody's kill)"
-        else:
-            why = f"the worker ended with exit code {code}"
+        why = how_it_ended(self._child.process.returncode)
         printed = self._printed()
         place = _crash_place(printed)
         if place:
@@ -155,6 +152,148 @@ class Worker:
         """What the worker wrote to stdout and stderr, its libraries' noise included."""
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
+
+
+def how_it_ended(code: int) -> str:
+    """What the exit code of a worker says. Only POSIX systems tell signals, as negative codes."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        reason = " (out of memory, or somebody's kill)" if name == "SIGKILL" else ""
+        return f"the worker was killed by {name}{reason}"
+    shown = str(code) if code <= LAST_SMALL_CODE else f"0x{code:08X}"
+    return f"the worker ended with exit code {shown}"
+
+
+class _Child(ABC):
+    """The process of a worker and the connection to it, as a system has them."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+
+    @abstractmethod
+    def suspend(self) -> None:
+        """The worker, its threads and the processes that it started stand still."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """They go on."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """They end, now, and the worker is waited for."""
+
+
+class _LinuxChild(_Child):
+    """A process group that gets signals, at one end of a pair of sockets."""
+
+    def __init__(self, variables: Mapping[str, str], log: IO[bytes]) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                _command("inherited", theirs.fileno()),
+                env=variables,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is the parent's to handle
+            )
+        self.connection = Connection(ours.detach())
+
+    def suspend(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+
+class _PortableChild(_Child):
+    """A process and those that it started, which psutil suspends and resumes.
+
+    The worker calls back over TCP on this machine, and shows a key that it got through its stdin.
+    The pipe of that stdin stays open, so that the worker sees when its parent has died.
+    """
+
+    def __init__(self, variables: Mapping[str, str], log: IO[bytes]) -> None:
+        import psutil
+
+        key = secrets.token_bytes(KEY_BYTES)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.process = subprocess.Popen(
+                _command("calls", server.getsockname()[1]),
+                env=variables,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C is the parent's to handle, on POSIX systems and on Windows.
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+            self._worker = psutil.Process(self.process.pid)
+            assert self.process.stdin is not None
+            with contextlib.suppress(OSError):  # it has ended; that shows in a moment
+                self.process.stdin.write(key)
+            self.connection = _accepted(server, key, self.process)
+
+    def suspend(self) -> None:
+        self._each(lambda process: process.suspend())
+
+    def resume(self) -> None:
+        self._each(lambda process: process.resume())
+
+    def kill(self) -> None:
+        self._each(lambda process: process.kill())
+        self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def _each(self, act: Callable[[psutil.Process], None]) -> None:
+        """To the worker, then to those it started: it starts no more once it stands still.
+
+        On Windows the Python of a virtual environment starts the one that does the work.
+        """
+        import psutil
+
+        processes = [self._worker]
+        with contextlib.suppress(psutil.Error):
+            processes += self._worker.children(recursive=True)
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                act(process)
+
+
+def _command(how: str, number: int) -> list[str]:
+    """The command of a worker, which reads what follows its module's name."""
+    return [sys.executable, "-P", "-m", "convbench.measure.worker", how, str(number)]
+
+
+def _accepted(server: socket.socket, key: bytes, process: subprocess.Popen[bytes]) -> Connection:
+    """The connection of the one who has the key; a closed one where the worker ends before."""
+    server.settimeout(CONNECT_CHECK_S)
+    while process.poll() is None:
+        with contextlib.suppress(TimeoutError):
+            caller, _ = server.accept()
+            caller.setblocking(True)
+            connection = Connection(caller.detach())
+            try:
+                deliver_challenge(connection, key)
+                answer_challenge(connection, key)
+            except (AuthenticationError, EOFError, OSError):  # a stranger
+                connection.close()
+            else:
+                return connection
+    ours, theirs = Pipe()
+    theirs.close()
+    return ours
 
 
 FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$', re.MULTILINE)

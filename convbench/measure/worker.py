@@ -1,36 +1,43 @@
 """Serve the cells of one runtime, one request at a time, in a process of their own.
 
-`python -m convbench.measure.worker FD` talks through the inherited file descriptor FD, so that
-whatever a library prints cannot corrupt it.
+`python -m convbench.measure.worker inherited FD` talks through the inherited file descriptor FD,
+so that whatever a library prints cannot corrupt it. `... calls PORT` connects to that port of this
+machine instead, with a key that it reads from stdin.
+
+What takes long to import is imported once there is a connection, since the parent waits for that.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import faulthandler
 import gc
 import os
-import signal
 import sys
-from multiprocessing.connection import Connection
-from typing import Any
+from multiprocessing.connection import Client, Connection
+from typing import TYPE_CHECKING, Any
 
-from convbench.machine import tuning
-from convbench.machine.description import blas_libraries
-from convbench.measure.bench import Bench, failure_of
-from convbench.measure.messages import Failure, Ready, Request, Start
-from convbench.own_code.saying import describe_exception
+from convbench.machine import processes
 
-PR_SET_PDEATHSIG = 1
-"""Number of the option of prctl(2) that names the signal for a process whose parent died."""
+if TYPE_CHECKING:
+    from convbench.measure.bench import Bench
+    from convbench.measure.messages import Request, Start
+
+MOST_KEY_BYTES = 1024
+"""Room for the key in bytes: more than any key has."""
 
 
 def main() -> None:
-    _die_with_the_parent()
+    processes.die_with_the_parent()
+    processes.be_killed_first()
     faulthandler.enable()
-    connection = Connection(int(sys.argv[1]))
+    how, number = sys.argv[1:]
+    connection = Connection(int(number)) if how == "inherited" else _called(int(number))
     start: Start = connection.recv()
+
+    from convbench.machine.description import blas_libraries
+    from convbench.measure.messages import Failure, Ready
+    from convbench.own_code.saying import describe_exception
+
     try:
         bench = _started(start)
         gc.freeze()  # a collection before a sample need not walk over all of TensorFlow (0.1 s)
@@ -46,35 +53,34 @@ def main() -> None:
         connection.send(_answered(bench, request))
 
 
+def _called(port: int) -> Connection:
+    """The connection to the parent. The pipe on stdin ends when the parent does."""
+    pipe = os.dup(0)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)  # own code that reads stdin finds nothing
+    key = os.read(pipe, MOST_KEY_BYTES)
+    processes.end_with(pipe)
+    return Client(("127.0.0.1", port), authkey=key)
+
+
 def _started(start: Start) -> Bench:
+    from convbench.machine import affinity, tuning
+    from convbench.measure.bench import Bench
+
     tuning.allow_trials(start.tune)
     if start.cpus:
-        _keep_to(start.cpus)
+        affinity.keep_process(start.cpus)
     start.runtime.start(start.threads)
     return Bench(start.registry, start.threads, start.seed)
 
 
 def _answered(bench: Bench, request: Request[Any]) -> Any:
+    from convbench.measure.bench import failure_of
+
     try:
         return request.answer(bench)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it costs only that cell
         return failure_of(error)
-
-
-def _keep_to(cpus: tuple[int, ...]) -> None:
-    """Keep every thread of this process to some CPUs, those included that BLAS has already."""
-    for task in os.listdir("/proc/self/task"):
-        with contextlib.suppress(OSError):  # a thread that is gone
-            os.sched_setaffinity(int(task), cpus)
-
-
-def _die_with_the_parent() -> None:
-    """A parent that is killed leaves no worker behind, not even a stopped or a hung one."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # When memory runs out the kernel should take the worker, not the parent with its results.
-    with contextlib.suppress(OSError):
-        os.write(os.open("/proc/self/oom_score_adj", os.O_WRONLY), b"800")
 
 
 if __name__ == "__main__":

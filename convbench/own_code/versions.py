@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from convbench.errors import ConvbenchError, ImplementationError
+from convbench.machine.processes import is_running
 from convbench.own_code.description import OwnCode, spelled
 
 PREFIX = "convbench-version-"
@@ -107,19 +108,9 @@ def _remove_what_was_left(top: Path, ref: str) -> None:
     for line in listed.splitlines():
         folder = Path(line.removeprefix("worktree ")).parent
         owner = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if folder.name.startswith(PREFIX) and owner.isdigit() and not _is_running(int(owner)):
+        if folder.name.startswith(PREFIX) and owner.isdigit() and not is_running(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
     _git(top, ref, "worktree", "prune")
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        pass
-    return True
 
 
 def _git(folder: Path, ref: str, *arguments: str) -> str:

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from convbench.implementations.contract import Implementation, Lending, Prepared, StageKind
+from convbench.machine.pages import memory_kept
+from convbench.machine.usage import page_faults
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.profile import replaying
 from convbench.profile.findings import Examination, StageTime, Work
 from convbench.profile.lines import timed_lines
-from convbench.profile.pages import memory_kept, page_faults
 from convbench.profile.products import products
 from convbench.profile.stages import declared_stages, timed_stages
 from convbench.profile.tracing import TooManyCallsError, Trace, address, give_traced, trace
@@ -67,7 +68,7 @@ def examine(
     bench = _Bench(implementation, pass_, threads, seed, is_theirs)
     cut, prepared = bench.cut(layer)
     call_s = seconds_of(prepared.run)
-    has_new_pages = _faults(prepared.run) >= 1
+    has_new_pages = _has_new_pages(prepared.run)
     with memory_kept() as is_kept:
         kept_s = seconds_of(prepared.run) if is_kept and has_new_pages else call_s
         stages = timed_stages(prepared)
@@ -228,12 +229,13 @@ WAKE_S = 0.1
 in nine of ten cells (docs/measuring.md)."""
 
 
-def _faults(run: Callable[[], object], calls: int = 5) -> float:
-    """Pages that a call touches for the first time."""
+def _has_new_pages(run: Callable[[], object], calls: int = 5) -> bool:
+    """Whether a call touches pages for the first time; True where nobody counts them."""
     before = page_faults()
     for _ in range(calls):
         run()
-    return (page_faults() - before) / calls
+    after = page_faults()
+    return before is None or after is None or after - before >= calls
 
 
 def _is_channels_first(prepared: Prepared) -> bool:

@@ -63,7 +63,8 @@ def reserve(path: Path, force: bool, resumes: bool = False) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent) as probe:
-            os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
+            probe.write(bytes(ROOM_BYTES))
+            probe.flush()
     except OSError as error:
         raise ResultError(
             f"results cannot be saved in {path.parent}: {error.strerror}",

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from convbench.implementations.registry import REGISTRY, Registry
+from convbench.machine import usage
 from convbench.machine.description import Caution, Machine, Software
 from convbench.measure.messages import Sampled
 from convbench.problem.layer import Layer, Pass
@@ -241,5 +241,5 @@ def circumstances() -> dict[str, str | int | float]:
     """What is recorded of the moment in which samples were taken."""
     return {
         "date": datetime.now().isoformat(" "),
-        LOAD: round(os.getloadavg()[0], 2),
+        LOAD: round(usage.load(), 2),
     }

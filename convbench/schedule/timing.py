@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from convbench.machine.description import Caution, usable_cpus
+from convbench.machine.affinity import usable_cpus
+from convbench.machine.description import Caution
 from convbench.measure.clock import Visited, wake_s
 from convbench.measure.messages import (
     CellFailedError,

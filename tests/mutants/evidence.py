@@ -6,12 +6,12 @@ are `tests/styles`. Layers are those of configs/geometry.yaml, or drawn by hypot
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
 from convbench.implementations.registry import REGISTRY
+from convbench.machine.affinity import usable_cpus
 from tests.cli import ROOT
 from tests.mutants.causes import CAUSES
 from tests.mutants.holdout_causes import HOLDOUT
@@ -143,7 +143,7 @@ def _layers(name: str, drawn: int):
 
 def everyone(function, names, *arguments):
     """The function of each name, in as many processes as there are CPUs."""
-    workers = len(os.sched_getaffinity(0))
+    workers = len(usable_cpus())
     with ProcessPoolExecutor(workers, get_context("spawn"), _start) as pool:
         futures = [pool.submit(function, name, *arguments) for name in names]
         for future in futures:

@@ -8,13 +8,14 @@ blocks are dealt out, and a product runs in the thread that gathered its columns
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+
+from convbench.machine import affinity
+from convbench.machine.processes import call_in_forks
 
 Work = Callable[[int], object]
 
@@ -67,7 +68,7 @@ class _Pool(ThreadPoolExecutor):
         self._ids.append(threading.get_native_id())
         if self._allowed:
             with contextlib.suppress(OSError):  # or the pool would be broken
-                os.sched_setaffinity(0, self._allowed)
+                affinity.keep_thread(self._allowed)
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
@@ -75,8 +76,8 @@ class _Pool(ThreadPoolExecutor):
 
         Nothing changes where it may use one CPU only, or where the system has no such calls.
         """
-        current = current_cpu()
-        cpus = set() if current is None else os.sched_getaffinity(0)
+        current = affinity.current_cpu()
+        cpus = set() if current is None else affinity.thread_cpus()
         if current is None or len(cpus) < 2:
             yield
             return
@@ -85,28 +86,13 @@ class _Pool(ThreadPoolExecutor):
             if allowed != self._allowed:
                 self._allowed = allowed
                 for thread in self._ids:
-                    os.sched_setaffinity(thread, allowed)
-            os.sched_setaffinity(0, {current})
+                    affinity.keep_thread(allowed, thread)
+            affinity.keep_thread({current})
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
-                os.sched_setaffinity(0, cpus)
-
-
-@functools.cache
-def _sched_getcpu() -> Callable[[], int] | None:
-    """Of the C library; None where there is none."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    found: Callable[[], int] | None = getattr(ctypes.CDLL(None), "sched_getcpu", None)
-    return found
-
-
-def current_cpu() -> int | None:
-    getcpu = _sched_getcpu()
-    cpu = -1 if getcpu is None else getcpu()
-    return cpu if cpu >= 0 else None
+                affinity.keep_thread(cpus)
 
 
 @functools.cache
@@ -154,7 +140,7 @@ def _in_a_child_process() -> None:
     _limit.forget()
 
 
-os.register_at_fork(after_in_child=_in_a_child_process)
+call_in_forks(_in_a_child_process)
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:

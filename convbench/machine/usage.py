@@ -1,0 +1,51 @@
+"""Tell what this process takes, resident memory and new pages, and how busy the machine is."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+from convbench.machine.system import is_linux
+
+
+def load() -> float:
+    """How many processes ran or waited to run, on average over the last minute."""
+    import psutil
+
+    return psutil.getloadavg()[0]
+
+
+def peak_resident_bytes() -> int:
+    """The largest resident memory of this process so far.
+
+    The portable figure is the operating system's own on Windows, and getrusage's elsewhere, which
+    on Linux counts what the parent held before the fork.
+    """
+    if is_linux():
+        with contextlib.suppress(OSError):
+            status = Path("/proc/self/status").read_text()
+            if found := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):
+                return int(found[1]) * 1024
+    import psutil
+
+    peak = getattr(psutil.Process().memory_info(), "peak_wset", None)
+    if peak is not None:
+        return int(peak)
+    import resource
+
+    unit = 1 if psutil.MACOS else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def page_faults() -> int | None:
+    """Pages that this process touched for the first time so far; None where nobody counts them."""
+    if is_linux():
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    faults = getattr(memory, "num_page_faults", getattr(memory, "pfaults", None))
+    return None if faults is None else int(faults)
