@@ -105,7 +105,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def allocation(self, nbytes: int) -> Callable[[], object]:
-        """Return a function that allocates an array of `nbytes` bytes. Meters are tested with it."""
+        """Return a function that allocates an array of `nbytes` bytes, for testing a meter."""
 
     def poison(self) -> AbstractContextManager[None]:
         """Fill new arrays with NaN inside the `with`, if the runtime allows that."""
