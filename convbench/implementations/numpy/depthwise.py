@@ -304,7 +304,7 @@ class KernelGradient(PreparedDepthwise):
         return scratch.array("block", *shape), scratch.array("sum", *shape)
 
     def run(self) -> object:
-        """Return the gradient. Each thread sums a fixed set of blocks, so calls agree to a bit."""
+        """Sum a fixed set of blocks in each thread, so that every call gives the same bits."""
         threads = min(self._threads, len(self._blocks))
         found: list[Array] = [np.empty(0)] * threads
 

@@ -169,7 +169,7 @@ class Lowered:
             gradient += part
 
     def _shifted(self, matrix: Array) -> Iterator[tuple[Array, int]]:
-        """Yield for each output column of a strip a view of its kernel in `matrix`, and its index."""
+        """Yield each output column of a strip: a view of its kernel in `matrix`, and its index."""
         c = self._c
         (kh, kw), stride = c.kernel_size, c.strides[1]
         runs = matrix[:, : self._run].reshape(kh, -1, c.channels, self.strip, c.filters)

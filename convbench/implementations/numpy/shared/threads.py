@@ -151,7 +151,7 @@ _limit = _Limit()
 
 
 def _in_a_child_process() -> None:
-    """Forget pools and lock: the parent's threads, which may hold the lock, are not in the child."""
+    """Forget the pools and the lock, since a child has none of its parent's threads."""
     _pool.cache_clear()
     _limit.forget()
 
