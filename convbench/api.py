@@ -35,7 +35,7 @@ Size = int | Sequence[int]
 Padding = str | Sequence[Sequence[int]]
 
 KEPT_PLANS = 32
-"""Number of plans that `conv2d` and its gradients keep. They drop the least recently used first."""
+"""Number of plans that `conv2d` and its gradients keep. The least recently used one goes first."""
 
 _AXES = {
     "x": ("batch", "height", "width", "channels"),
@@ -83,8 +83,8 @@ def conv2d_input_gradient(
     """Return the gradient to the input, an array of shape `input_shape`.
 
     `output_gradient` is (batch, output height, output width, filters), and `input_shape` is (batch,
-    height, width, channels). It must be given, since inputs of several shapes can have outputs of
-    the same shape.
+    height, width, channels). `input_shape` must be given, since inputs of several shapes can have
+    outputs of the same shape.
     """
     given = _arrays(output_gradient=output_gradient, kernel=kernel)
     settings = _settings(strides, padding, dilation_rate, groups)
@@ -370,7 +370,7 @@ def _expected_shape(found: Sequence[int], of: str) -> str:
 
 
 _LIMITING = threading.RLock()
-"""Lock that calls which set BLAS's number of threads hold, since the whole process shares it."""
+"""Lock for setting BLAS's number of threads, which the whole process shares."""
 
 
 def _blas_threads() -> int:

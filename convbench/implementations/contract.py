@@ -55,10 +55,10 @@ class Prepared(Protocol):
     def ledger(self) -> Ledger: ...
 
     def load(self, operands: Operands) -> None:
-        """Copy the operands into its own arrays, in its native layout, outside the clock.
+        """Copy the operands into arrays of the native layout, outside the clock.
 
-        If an operand already has that layout, take `operands.own(array)`, which copies only where
-        a copy is needed.
+        If an operand already has that layout, take `operands.own(array)`, which makes a copy only
+        if one is needed.
         """
         ...
 
@@ -112,7 +112,7 @@ class Implementation(Protocol):
         return iter(())
 
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
-        """Return why it cannot compute this pass of this layer, or None if it can."""
+        """Return why this pass of this layer cannot be computed, or None if it can."""
         ...
 
     def chosen(self, layer: Layer, pass_: Pass, threads: int) -> Implementation:
@@ -123,7 +123,7 @@ class Implementation(Protocol):
         return self
 
     def exact(self, layer: Layer, pass_: Pass) -> bool | None:
-        """Say whether it only sums products, so that results on integers must be equal.
+        """Say whether the pass only sums products, so that results on integers must be equal.
 
         The answer is None if that is not known. The check then accepts rounding errors on integers.
         """

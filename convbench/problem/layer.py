@@ -190,7 +190,7 @@ class Layer:
         return math.prod(self.result_shape(pass_)) * self.itemsize
 
     def operand_bytes(self, pass_: Pass) -> int:
-        """Return the bytes that a pass reads: two of input, kernel, output gradient; the bias."""
+        """Return the bytes of the operands that a pass reads, including the bias if it has one."""
         sizes = {p: self.result_bytes(p) for p in Pass}
         bias = self.filters * self.itemsize if self.use_bias and pass_ is Pass.FORWARD else 0
         return sum(sizes.values()) - sizes[pass_] + bias

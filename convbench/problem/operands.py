@@ -77,7 +77,8 @@ def exact_integers(layer: Layer, pass_: Pass, seed: int) -> Operands:
     The density is benchdnn's rule: with values up to 32, at most `safe = 2^24 / 32^2` terms of a
     sum may be non-zero, so only a fraction `min(1, safe / K)` of one operand is non-zero. This
     operand is the kernel, or in the kernel gradient the output gradient, since each term of a sum
-    has a factor from it. The rule keeps the average sum small enough, and `_thin` every single one.
+    has a factor from it. The rule makes the average sum small enough, and `_thin` makes sure that
+    every single sum is.
     """
     draws = _generators(layer, pass_, seed)
     room = EXACT_INTEGERS[layer.dtype] - MAX_INTEGER  # leaves room for the bias

@@ -10,8 +10,8 @@ class Unsupported:
     """The reason why an implementation cannot compute a pass of a layer.
 
     `why` gives the reason in words, for people. `lacks` lists the keys of the layer that stand in
-    the way (`strides`, `groups`, ...). For people's own code it may also be `pass` or `layout`, and
-    `subject` is the function that lacks them. `subject` is empty for an implementation of ours.
+    the way (`strides`, `groups`, ...). For people's own code it may also list `pass` or `layout`,
+    and `subject` names the function that lacks them. For our implementations `subject` is empty.
     """
 
     why: str

@@ -35,8 +35,9 @@ def is_depthwise(layer: Layer) -> bool:
     """Return whether the layer is written as DepthwiseConv2D: if it is depthwise and that runs.
 
     TensorFlow refuses unequal strides, except for float32 on CPUs where oneDNN takes over
-    (AVX-512). All machines should use the same way, so unequal strides are never written so. With
-    dilation, Keras convolves with stride 1 and drops rows and columns, so any strides work.
+    (AVX-512). Such layers are not written as DepthwiseConv2D on any machine, so that all machines
+    measure the same. With dilation, Keras convolves with stride 1 and drops rows and columns, so
+    any strides work.
     """
     refused = len(set(layer.strides)) > 1 and not is_dilated(layer)
     return layer.is_depthwise and not refused

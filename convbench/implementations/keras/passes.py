@@ -44,6 +44,7 @@ Function = Callable[..., Tensor]
 TRACING = "tracing of the tf.function"
 COMPILATION = "compilation by XLA"
 COPY = "copy of the operands into tensors"
+DILATION = "space_to_batch and batch_to_space around it, with which TensorFlow dilates"
 
 
 class KerasImplementation(Implementation, ABC):
@@ -138,9 +139,7 @@ class PreparedForward(PreparedKeras):
             f"{TRACING} and {COMPILATION}, which Keras repeats at every eager call of Conv2D "
             "with groups": is_grouped(seen) and not way.wrapping,
             description(seen): True,
-            "space_to_batch and batch_to_space around it, by which TensorFlow dilates": is_dilated(
-                seen
-            ),
+            DILATION: is_dilated(seen),
             "bias": seen.use_bias,
         }
         return tuple(step for step, happens in steps.items() if happens)
@@ -165,9 +164,7 @@ class PreparedGradient(PreparedKeras):
         if is_grouped(seen):
             inside[0] += " (compiled gradient: Keras compiles groups on the CPU)"
         if is_dilated(seen):
-            inside.append(
-                "space_to_batch and batch_to_space around it, by which TensorFlow dilates"
-            )
+            inside.append(DILATION)
         if self._pads_before and pass_ is Pass.INPUT_GRADIENT:
             gradient = _cropped(gradient, layer)
             inside.append("crop of the pads of ZeroPadding2D")

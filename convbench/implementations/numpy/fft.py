@@ -135,7 +135,10 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def _buffer_shapes(layer: Layer, pass_: Pass) -> tuple[Shapes, Shapes]:
-    """Return the shapes of the complex and of the real buffers, by name. Rows, columns first."""
+    """Return the shapes of the complex and of the real buffers, by name.
+
+    The first two axes of every shape are rows and columns.
+    """
     height, width = lengths(layer)
     frequencies = height, width // 2 + 1
     images, kernel = block_images(layer), layer.kernel_shape[2:]
@@ -189,9 +192,9 @@ class PreparedFft(Threaded):
             yield slice(first, min(first + images, self._layer.batch_size))
 
     def _transform(self, planes: Array, spectrum: Spectrum) -> Spectrum:
-        """Write the spectrum of `planes`, (rows, columns, ...), divided by its number of elements.
+        """Write the spectrum of `planes`, (rows, columns, ...), into `spectrum`, and return it.
 
-        It is written into `spectrum`, which is returned.
+        The spectrum is divided by the number of points of the transform.
         """
         rows = len(planes)
 
@@ -277,7 +280,7 @@ class Forward(PreparedFft):
             Pass.FORWARD,
             "transform the kernel",
             "pad and transform images",
-            "product of spectra with the conjugate of the kernel's",
+            "multiply spectra by the conjugate of the kernel's",
             "transform back",
             *bias,
         )
@@ -305,7 +308,7 @@ class InputGradient(PreparedFft):
             Pass.INPUT_GRADIENT,
             "transform the kernel",
             "transform errors",
-            "product of their spectra",
+            "multiply their spectra",
             "transform back, cut the pads",
         )
 
@@ -331,7 +334,7 @@ class KernelGradient(PreparedFft):
             Pass.KERNEL_GRADIENT,
             "pad and transform images",
             "transform errors",
-            "product of spectra with the conjugate of the errors', sum over the blocks",
+            "multiply spectra by the conjugate of the errors', sum over the blocks",
             "transform back, cut to the kernel",
         )
 

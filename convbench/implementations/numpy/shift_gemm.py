@@ -152,6 +152,7 @@ class Rows:
 
 
 def copies(c: Correlation, positions: int, scratch: Scratch) -> Array:
+    """Return memory for the shifted copies, (kh, kw, channels, positions)."""
     return scratch.array("copies", *c.kernel_size, c.channels, positions)
 
 

@@ -125,12 +125,13 @@ class Matrices(NamedTuple):
 
 
 def matrices(transform: Transform, dtype: str) -> Matrices:
+    """Return the two-dimensional transforms, the Kronecker products of the matrices."""
     one = [np.array(matrix, np.float64) for matrix in transform]
     return Matrices(*(np.kron(matrix, matrix).astype(dtype) for matrix in one))
 
 
 class Winograd(NumpyAlgorithm):
-    """F(4x4, 3x3)."""
+    """F(4x4, 3x3), with the larger tiles, which save more multiplications."""
 
     name = "winograd"
     _transform = F4
@@ -246,8 +247,8 @@ class Tiles:
 class TileStage(NamedTuple):
     """Blocks of tile rows that are transformed and multiplied together.
 
-    `blocks` has each block with the slice of the stage's tiles that it is. `tiles` is the number of
-    the stage's tiles.
+    `blocks` has each block with its slice of the stage's tiles. `tiles` is the number of these
+    tiles.
     """
 
     blocks: list[tuple[Block, slice]]
@@ -568,6 +569,7 @@ class KernelGradient(PreparedWinograd):
 def prepared(
     layer: Layer, pass_: Pass, threads: int, transforms: Matrices
 ) -> Correlating | KernelGradient:
+    """Prepare a pass with these transforms."""
     correlation = _correlation(layer, pass_)
     if pass_ is Pass.KERNEL_GRADIENT:
         return KernelGradient(layer, correlation, threads, transforms)

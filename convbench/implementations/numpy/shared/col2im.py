@@ -24,10 +24,10 @@ from convbench.problem.layer import Layer, Pair
 Array = NDArray[np.floating[Any]]
 
 SPARSE = 6
-"""How many times fewer elements the input's columns must have than the output gradient's columns,
-for col2im to pay. With 9 times fewer it takes 0.23 ms instead of 0.42, with 5 times fewer 1.13
-instead of 0.61. A third of this factor is enough where the columns have long runs: 0.54 instead of
-0.63 ms with 2.3 times fewer, 0.30 instead of 0.52 with 5 (all measured)."""
+"""Ratio of the output gradient's columns to the input's columns, in elements, above which col2im
+pays. At a ratio of 9 it takes 0.23 ms instead of 0.42, at 5 it takes 1.13 instead of 0.61. A third
+of this ratio is enough if the columns have long runs: 0.54 instead of 0.63 ms at 2.3, 0.30 instead
+of 0.52 at 5 (all measured)."""
 
 LARGE_KERNEL = 512 * 1024
 """Smallest kernel in bytes for which flipping it costs more than col2im, which needs no copy of the
@@ -39,7 +39,8 @@ FEW_CHANNELS = 4
 is short. 3 channels of 224x224 with 7x7 kernels take 18 ms instead of 30 (measured)."""
 
 MANY_CHANNELS = 32
-"""Fewest channels of a group for which BLAS is fast on products for one kernel position each."""
+"""Fewest channels of a group for which the product of one kernel position is large enough for
+BLAS."""
 
 
 def sums_columns(layer: Layer) -> bool:
@@ -135,7 +136,7 @@ class ColumnSums(Threaded):
     def _met(self, axis: int, first: int, count: int) -> list[tuple[slice, slice]]:
         """Return two slices for each tap: the outputs that meet an input by it, and these inputs.
 
-        The outputs are `count` ones along `axis`, counted from the output `first`.
+        The first slice counts from the output `first` along `axis`. There are `count` outputs.
         """
         c = self._c
         stride, size = c.strides[axis], c.input_size[axis]

@@ -81,6 +81,7 @@ class Correlation:
 
     @property
     def positions(self) -> int:
+        """Number of output positions in the whole batch."""
         return self.batch_size * math.prod(self.output_size)
 
     @property

@@ -1,4 +1,4 @@
-"""Lower the input of `mec`: copy it into runs as wide as a kernel or wider that rows share."""
+"""Lower the input of `mec`: copy it into runs, as wide as a kernel or wider, that rows share."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def strip_width(c: Correlation) -> int:
     many terms, the zeros cost more than they save.
     """
     lanes = VECTOR_BYTES // c.itemsize
-    if c.terms > FEW_TERMS or c.filters < lanes // 4:  # BLAS treats so few like a vector
+    if c.terms > FEW_TERMS or c.filters < lanes // 4:  # nearly a product with a vector
         return 1
     width = c.output_size[1]
     fit = (s for s in range(1, width + 1) if width % s == 0 and s * c.filters <= lanes)
@@ -160,8 +160,8 @@ class Lowered:
     def add_up(self, matrix: Array, gradient: Array) -> None:
         """Write the kernel's gradient into `gradient`, (kh, kw, channels, filters).
 
-        `matrix` is (terms, filters of a strip). The gradient is the sum of the parts that the
-        output columns of a strip have in it.
+        `matrix` is (terms, filters of a strip). It has a part for each output column of a strip,
+        and the gradient is the sum of these parts.
         """
         whole = matrix.reshape(self._c.kernel_size[0], self._pitch, self.strip, self._c.filters)
         gradient[...] = 0

@@ -26,7 +26,7 @@ which takes some 15 us."""
 
 
 def worthwhile(threads: int, flops: int) -> int:
-    """Return how many of the threads pay for a work of `flops`. It is at least 1."""
+    """Return how many of the threads pay for this number of FLOPs. It is at least 1."""
     return max(1, min(threads, flops // FLOPS_OF_A_THREAD))
 
 
