@@ -4,8 +4,8 @@ The method is that of Cho and Brand, "MEC: Memory-efficient Convolution for Deep
 (arXiv:1706.06873). For each output column, the kernel-wide runs of all input rows lie one below the
 other. The window of an output row is a stretch of these runs, as long as the kernel is high. The
 windows of an output row are a view, whose lines are further apart than they are long. BLAS
-multiplies it without a copy. im2col copies as many times as much as the kernel has rows, but a
-product here is only as long as an output row.
+multiplies it without a copy. For a kernel of n rows, im2col copies n times as much, but a product
+here is only as long as an output row.
 
 If few filters would leave most of a vector register idle, a row of a product is a strip of several
 output columns (`shared/lowered.py`).
