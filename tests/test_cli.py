@@ -199,7 +199,7 @@ EDITS = {
     "no convbench key": ((None, "convbench"), "there is no key 'convbench'"),
     "a newer schema": (
         ("convbench-result/2", "convbench", "schema"),
-        "written as convbench-result/2, this convbench reads up to convbench-result/1",
+        "written as convbench-result/2, but this convbench reads up to convbench-result/1",
     ),
     "another schema": (("x", "convbench", "schema"), "found 'x', expected 'convbench-result/1'"),
     "a missing key": ((None, "convbench", "cells", 0, "layer"), "convbench.cells.0.layer: Field"),
