@@ -17,7 +17,6 @@ from convbench.results.model import Cell, NetworkLayer, NetworkRow, Part
 from convbench.results.rounds import Rounds, fastest_by_round, log_median
 from convbench.suites.suite import BEST_PER_LAYER, FASTEST_KERAS, KERAS_WAYS
 
-
 Unit = tuple[Part, str]  # pass, layer
 
 

@@ -59,7 +59,7 @@ class RememberedRun:
 
 @dataclass(frozen=True)
 class Known:
-    """Knowledge of a machine: the number of remembered runs, and the deviations that they showed."""
+    """Knowledge of a machine: the number of remembered runs, and the deviations they showed."""
 
     runs: int
     deviations: tuple[Deviation, ...] = ()
@@ -185,7 +185,7 @@ class _Collector:
     def _over_the_next(self, subject: str) -> Iterator[tuple[str, Ratio]]:
         """Yield the time of each cell of the subject over the next cell's.
 
-        noise/trials.py compares sessions of a suite with one implementation in this way.
+        schedule/campaign.py compares sessions of a suite with one implementation in this way.
         """
         cells = [(self._cell(key), time) for key, time in self._times.items() if key[2] == subject]
         for (name, arm), (other, versus) in pairwise(cells):

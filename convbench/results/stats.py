@@ -173,7 +173,7 @@ def geometric_mean(per_round: Sequence[Sequence[float]], first: int | None = Non
 
 
 def fit_line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """Return intercept and slope by least squares. One point gives its own value and a slope of 0."""
+    """Return intercept and slope by least squares. One point gives its value and a slope of 0."""
     mean_x, mean_y = fmean(x), fmean(y)
     spread = sum((each - mean_x) ** 2 for each in x)
     if not spread:
