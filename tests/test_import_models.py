@@ -131,9 +131,7 @@ def test_every_way_in_which_keras_models_hold_convolutions(capsys: pytest.Captur
         "inner": "4x26x8 -> 2x24x4, kernel 3x3, batch 2, bias",
     }
     (left_out,) = reading.left_out
-    assert str(left_out).startswith(
-        "up (Conv2DTranspose): found a transposed convolution, expected"
-    )
+    assert str(left_out).startswith("up (Conv2DTranspose): found a transposed convolution")
     assert reading.tools[0].startswith("keras 3.")
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -350,9 +348,7 @@ def test_what_onnx_has_that_is_no_layer() -> None:
 def test_onnx_files_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for data in (b"", b"\x80\x04K\x03.", b"no model", bytes(100)):
         Path("model.onnx").write_bytes(data)
-        with pytest.raises(
-            ImportSourceError, match=r"^model\.onnx: this is not an ONNX model that"
-        ):
+        with pytest.raises(ImportSourceError, match=r"^model\.onnx: this is not an ONNX model"):
             read("model.onnx")
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportSourceError, match="needs the package onnx") as error:

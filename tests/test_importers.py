@@ -297,12 +297,12 @@ def test_batch_files_are_followed_within_their_folder(folder: Path) -> None:
     assert [found.layer.name for found in reading.found] == ["inner", "inner"]
     assert [str(entry) for entry in reading.left_out] == [
         "inner:2: --batch=source: that file names this one",
-        "source:2: --batch=../secret: it lies outside of the folder more: import that file itself",
-        "source:3: --batch=/etc/passwd: it lies outside of the folder more: import that file itself",
+        "source:2: --batch=../secret: it lies outside of more: import that file itself",
+        "source:3: --batch=/etc/passwd: it lies outside of more: import that file itself",
         "source:4: --batch=absent: there is no such file",
         "source:5: --batch=: there is no such file",
         f"source:6: --batch={'x' * 57}...: there is no such file",
-        "source:7: --batch=/dev/zero: it lies outside of the folder more: import that file itself",
+        "source:7: --batch=/dev/zero: it lies outside of more: import that file itself",
         "inner:2: --batch=source: that file names this one",
     ]
 
@@ -314,7 +314,7 @@ def test_a_link_out_of_the_folder_is_no_way_out(folder: Path) -> None:
     Path("more/source").write_text("--batch=link\n")
     reading = importers.read(importers.source("more/source"))[1]
     assert not reading.found
-    assert "it lies outside of the folder more" in reading.left_out[0].reason
+    assert "it lies outside of more" in reading.left_out[0].reason
 
 
 def test_batch_files_that_go_on_and_on(folder: Path) -> None:
@@ -512,9 +512,7 @@ def test_the_batch_size_is_set_and_the_suite_says_so() -> None:
 
 
 def test_a_source_without_any_layer_is_an_error() -> None:
-    with pytest.raises(
-        ImportSourceError, match="found no convolution that convbench can measure; left out 0"
-    ):
+    with pytest.raises(ImportSourceError, match="found no convolution that .*; left out 0"):
         suite_of("s", "list.csv", "csv", Reading(()))
 
 

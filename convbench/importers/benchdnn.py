@@ -113,7 +113,7 @@ class _Reader:
         except (OSError, ValueError):  # a name too long, or with a NUL
             return "there is no such file"
         if not real.is_relative_to(self._top):
-            return f"it lies outside of the folder {self._top.name}: import that file itself"
+            return f"it lies outside of {self._top.name}: import that file itself"
         if real in above:
             return "that file names this one"
         if len(above) >= MAX_DEPTH:
