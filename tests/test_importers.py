@@ -512,7 +512,7 @@ def test_the_batch_size_is_set_and_the_suite_says_so() -> None:
 
 
 def test_a_source_without_any_layer_is_an_error() -> None:
-    with pytest.raises(ImportSourceError, match="found no convolution that .*; left out 0"):
+    with pytest.raises(ImportSourceError, match=r"found no convolution that .*; left out 0"):
         suite_of("s", "list.csv", "csv", Reading(()))
 
 
