@@ -149,9 +149,9 @@ def test_a_saved_model_is_the_same_as_the_function_that_made_it() -> None:
 
 
 def test_a_model_of_a_module_and_what_it_leaves_open() -> None:
-    with pytest.raises(ImportSourceError, match="models:open_input does not tell the shape") as error:
+    with pytest.raises(ImportSourceError, match="open_input does not tell the shape") as error:
         read("models:open_input")
-    assert error.value.hint == "say so: --input-shape 224,224,3"
+    assert error.value.hint == "give it: --input-shape 224,224,3"
     reading = read("models:open_input", input_shape=(9, 8, 3))
     assert described(reading) == {
         "conv0": "9x8x3 -> 7x6x4, kernel 3x3, batch 32, bias",
