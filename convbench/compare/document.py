@@ -137,6 +137,8 @@ class Compared:
 
 @dataclass(frozen=True)
 class CellName:
+    """The name of a cell: its layer, pass and implementation."""
+
     layer: str
     pass_: Part
     implementation: str

@@ -106,6 +106,7 @@ def measured_of(saved: Saved, without: Collection[str] = ()) -> Measured:
 def compared_of(
     subject: Subject, old: Measured, news: Sequence[Measured], deviations: Deviations
 ) -> Compared:
+    """Compare one quantity in the old file and in the new ones, cell by cell and in the mean."""
     rows = [
         CellRow(
             *key,

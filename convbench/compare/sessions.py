@@ -119,6 +119,7 @@ def _blas_words(blas: BlasLibrary) -> str:
 
 
 def difference(old: ResultFile, new: ResultFile) -> Difference:
+    """Find what sets a new file apart from an old one besides its figures."""
     geometry = other_geometry(old, new)
     then, now = (
         [
@@ -139,6 +140,7 @@ def difference(old: ResultFile, new: ResultFile) -> Difference:
 
 
 def session(path: str, saved: Saved) -> Session:
+    """Describe the session that a file's figures come from."""
     result = saved.result
     dates = (run.metadata.get("date") for runs in saved.benchmarks.values() for run in runs)
     return Session(

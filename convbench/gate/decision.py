@@ -113,6 +113,8 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
+    """The answer to a question. `reason` tells people what the outcome and evidence do not."""
+
     question: Question
     outcome: Outcome
     evidence: Evidence | None = None

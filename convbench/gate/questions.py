@@ -300,4 +300,4 @@ def why_unreliable(twins: Iterable[Duplicate]) -> str | None:
         f"{benchmark_name(twin.layer, twin.pass_, twin.implementation)} ({twin.ratio:.3f})"
         for twin in bad
     )
-    return f"the same code twice differed: {where}"
+    return f"the same code, timed twice, differed: {where}"

@@ -34,6 +34,7 @@ class Terms:
     allow_different_machine: bool = False
 
     def questions(self, saved: Saved) -> list[Question]:
+        """Return the questions about floors, then those about the baseline and the version."""
         asked = floors(self.rules, saved, self.tolerance)
         if self.baseline is not None:
             asked += against_baseline(

@@ -490,7 +490,7 @@ TWIN, PLAIN = REPETITIONS
 loop is the same call in a process of its own, for `--confirm`."""
 
 SEEN_DELAY = "seen_delay"
-"""Name of a round's metadata: by what fraction of its own time a slowed arm was really slowed."""
+"""Name of a round's metadata: the fraction of its own time by which a slowed arm was slowed."""
 
 LOAD = "load_avg_1min"
 """Name of a round's metadata: the system's load average over the minute before its end."""

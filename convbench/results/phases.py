@@ -23,7 +23,7 @@ CALM_QUANTILE = 0.05
 
 
 def calm_loop_s(benchmarks: Benchmarks) -> float | None:
-    """Return the seconds that the loop takes on this machine in calm; None without probes."""
+    """Return the seconds that the loop takes when the machine is calm; None without probes."""
     quickest = sorted(
         probe.quickest_loop_s
         for runs in benchmarks.values()

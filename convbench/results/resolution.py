@@ -39,8 +39,8 @@ def resolution_of(
     """Return the difference that a run can tell; None without intervals.
 
     A (layer, pass) counts with the widest interval of its speedups as they are printed, or with its
-    twin's deviation if that is more. Speedups of and over the reference loop count only where there
-    are no others, because nobody looks at them for a few per cent. Where nothing was compared, the
+    twin's deviation if that is more. Speedups of the reference loop and over it count only where
+    there are no others, because a few per cent do not matter there. Where nothing was compared, the
     twin's own interval counts.
     """
     speedups = list(speedups)

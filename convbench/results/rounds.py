@@ -78,6 +78,7 @@ def _log_of_quickest(values: Sequence[float]) -> float:
 
 
 def logs_of(versus: Rounds, arm: Rounds, ratio: LogRatio = log_ratio) -> Logs:
+    """Return the log of T_versus / T_arm in each round that both have."""
     return {r: ratio(versus[r], arm[r]) for r in sorted(versus.keys() & arm.keys())}
 
 

@@ -461,8 +461,8 @@ def _speedup(key: RatioKey, ratio: Ratio, reliable: bool, result: ResultFile) ->
 def _claims(ratios: dict[RatioKey, Ratio]) -> dict[Unit, stats.Estimate]:
     """Return the widest speedup of each (layer, pass): its interval is what the run claims to tell.
 
-    Speedups of and over the reference loop count only where there are no others, because nobody
-    looks at them for a few per cent.
+    Speedups of the reference loop and over it count only where there are no others, because a few
+    per cent do not matter there.
     """
     claims: dict[Unit, stats.Estimate] = {}
     others = {key[:2] for key in ratios if LOOP not in key[2:]}
