@@ -1,9 +1,9 @@
-"""Writes docs/why-is-my-convolution-slow.md from a measured ladder.
+"""Write docs/why-is-my-convolution-slow.md from a measured ladder.
 
     convbench profile --ladder -o results/ladder.json
     python benchmarks/why.py > docs/why-is-my-convolution-slow.md
 
-The words are here, the figures are the file's.
+The words are in this module; the figures come from the file.
 """
 
 from __future__ import annotations
@@ -22,35 +22,37 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / "results" / "ladder.json"
 
 WORDS = {
-    "loop64": "People write this first, and NumPy's arrays are float64 unless told. Every output "
-    "position multiplies a window by all kernels into a temporary array, and sums it.",
-    "loop32": "The same in single precision. Half the bytes go through the caches, and an "
-    "instruction takes twice the numbers. Keras computes in float32 too: only now the two do the "
-    "same work.",
+    "loop64": "People write this first, and NumPy's arrays are float64 by default. At every output "
+    "position, a window is multiplied by all kernels into a temporary array, which is then summed.",
+    "loop32": "This is the same loop in single precision. Half the bytes go through the caches, "
+    "and one instruction handles twice as many numbers. Keras computes in float32 too: only now do "
+    "the two do the same work.",
     "window_product": "Multiply-and-sum writes each product to memory and reads it again to add "
     "it. A matrix product keeps sums in registers and reads each number many times from cache; "
     "BLAS has spent decades on that. One line changes.",
-    "columns": "The loop makes a few calls of NumPy a position, each with some microseconds of "
-    "Python around it, for a product too small for BLAS. All windows in one matrix (im2col) make "
-    "one product. It is not always a gain: the matrix must be written first, kernel height times "
-    "kernel width as large as the input, into pages that the system hands out anew, and with "
-    "channels first its elements are gathered one run of a kernel row at a time.",
-    "channels_last": "With channels last a kernel row of a window is one run of kernel width times "
-    "channels numbers, and the output of the product is the output of the layer, without a "
+    "columns": "The loop makes a few calls of NumPy at each position. Each call costs some "
+    "microseconds of Python, for a product that is too small for BLAS. With all windows in one "
+    "matrix (im2col), one product is enough. This is not always a gain. The matrix must be written "
+    "first, into pages that the system hands out anew, and it is kernel height times kernel width "
+    "as large as the input. With channels first, its elements are gathered one run of a kernel row "
+    "at a time.",
+    "channels_last": "With channels last, a kernel row of a window is one run of kernel width "
+    "times channels numbers. The output of the product is the output of the layer, without a "
     "transposition.",
-    "workspace": "A new array of megabytes is new pages: the system zeroes each when it is touched "
-    "first, and takes it back when the array goes. Allocated once and written into (`out=`), the "
-    "work alone is left.",
+    "workspace": "A new array of megabytes is new pages. The system zeroes each page when it is "
+    "first touched, and takes it back when the array goes. When the array is allocated once and "
+    "written into (`out=`), only the work itself is left.",
     "blocks": "A matrix of columns that is larger than the cache is written to memory and read "
-    "again. In blocks it stays in the cache. By itself that can cost more than it gains: each "
+    "again. Blocks of it stay in the cache. By itself, this step can cost more than it gains: each "
     "block is a call, and BLAS's threads must meet for each small product.",
-    "threads": "NumPy copies with one thread; only its products use BLAS's. Blocks dealt to "
-    "threads of our own copy in parallel, and one BLAS thread in each has nobody to wait for.",
-    "winograd": "For 3x3 kernels a tile of 4x4 outputs needs 36 multiplications and not 144, at "
-    "the price of transforms before and after: small matrix products here, an image at a time on "
-    "the threads of the step before. Most of what is saved is spent on them; `winograd` of "
-    "convbench, which keeps tiles in the cache and allocates nothing, shows what is in it "
-    "(docs/algorithms.md).",
+    "threads": "NumPy copies with one thread; only its products use BLAS's threads. When blocks "
+    "are dealt to threads of our own, these copy in parallel, and each has one BLAS thread that "
+    "waits for no other.",
+    "winograd": "For 3x3 kernels, a tile of 4x4 outputs needs 36 multiplications instead of 144. "
+    "The price is transforms before and after, which are small matrix products here, one image at "
+    "a time on the threads of the step before. They take most of what is saved. convbench's own "
+    "`winograd` keeps tiles in the cache and allocates nothing; it shows how much can be gained "
+    "([algorithms](algorithms.md)).",
 }
 
 
@@ -71,7 +73,7 @@ def page(result: ResultFile) -> str:
     parts = [
         "# Why is my convolution slow?",
         "<!-- Written by benchmarks/why.py from results/ladder.json: change these. -->",
-        "Read this page if you wrote a convolution in NumPy as everybody writes it first, and "
+        "Read this page if you wrote a convolution in NumPy the way everybody does at first, and "
         "wonder what makes others fast.",
         f"The fastest of the {len(RUNGS)} small steps on this page is "
         f"{significant(_seconds(first) / _seconds(best))} times as fast as the loop that people "
@@ -104,9 +106,9 @@ def page(result: ResultFile) -> str:
         before = cell
     parts.append(
         "## What is left\n\nKeras runs oneDNN, which packs blocks of channels, convolves without "
-        "columns, and threads inside. `auto` ([algorithms.md](algorithms.md)) is as fast in "
-        "NumPy on most layers: it takes each of these steps further, and picks the algorithm by "
-        "the layer."
+        "columns, and has threads of its own. `auto` ([algorithms.md](algorithms.md)) is as fast "
+        "in NumPy on most layers: it takes each of these steps further, and picks the algorithm "
+        "by the layer."
     )
     return "\n\n".join(parts) + "\n"
 

@@ -387,8 +387,8 @@ def test_an_existing_file_is_kept_and_the_hint_names_options_of_this_command(tmp
     saved = tmp_path / "saved.json"
     saved.write_text("mine")
     hints = {
-        "check": "--force overwrites it, -o takes another name",
-        "run": "--force overwrites it, --resume goes on with it, -o takes another name",
+        "check": "--force overwrites it, -o chooses another name",
+        "run": "--force overwrites it, --resume goes on with it, -o chooses another name",
     }
     for name, hint in hints.items():
         done = convbench(name, TINY, "-o", saved)

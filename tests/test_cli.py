@@ -202,7 +202,7 @@ EDITS = {
     "no convbench key": ((None, "convbench"), "there is no key 'convbench'"),
     "a newer schema": (
         ("convbench-result/2", "convbench", "schema"),
-        "written as convbench-result/2, this convbench reads up to convbench-result/1",
+        "written as convbench-result/2, but this convbench reads up to convbench-result/1",
     ),
     "another schema": (("x", "convbench", "schema"), "found 'x', expected 'convbench-result/1'"),
     "a missing key": ((None, "convbench", "cells", 0, "layer"), "convbench.cells.0.layer: Field"),
@@ -215,7 +215,7 @@ EDITS = {
     "no samples": (([], "benchmarks", 0, "runs", 0, "values"), "samples must be positive"),
     "a run without its round": (
         (None, "benchmarks", 0, "runs", 0, "metadata", "round"),
-        "benchmarks: not as convbench writes them (KeyError: 'round')",
+        "benchmarks: these are not as convbench writes them (KeyError: 'round')",
     ),
 }
 
@@ -238,7 +238,7 @@ def test_an_edited_file_is_refused(tiny, tmp_path, edit):
         (b'{"convbench": {', "this is not JSON"),
         (b"[1]", "expected an object at the top, found a list"),
         (b"\xff\xfe\x00", "this is not text"),
-        (b"[" * 100_000, "nested far too deeply"),
+        (b"[" * 100_000, "nested too deeply"),
     ],
 )
 def test_what_is_no_result_file_is_refused(tmp_path, content, message):

@@ -282,7 +282,7 @@ def test_twins_that_differ_make_the_run_unreliable(saved, result, tmp_path):
     given = rules(tmp_path, floor(1e6))
     done = convbench("gate", unreliable, "--rules", given)
     assert done.returncode == 3, done.stderr
-    assert "the same code twice differed: a/forward/im2col (3.000)" in done.stdout
+    assert "the same code, timed twice, differed: a/forward/im2col (3.000)" in done.stdout
 
 
 def test_another_machine_is_incomparable(result, tmp_path):

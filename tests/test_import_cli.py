@@ -35,8 +35,8 @@ def test_a_list_becomes_a_suite_that_runs(shapes: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        'convbench: left out: shapes_net:5: ic3oc4_iw9kw3n"line": a 1-D convolution (no height), '
-        "expected 2-D",
+        'convbench: left out: shapes_net:5: ic3oc4_iw9kw3n"line": found a 1-D convolution '
+        "(no height), expected 2-D",
         f"convbench: wrote {suite}",
         "convbench: benchdnn: read 3 convolutions, merged 1 into equal ones, left out 1: 2 layers",
     ]
@@ -62,7 +62,7 @@ def test_without_a_file_the_suite_goes_to_stdout(shapes: Path) -> None:
     assert [layer["name"] for layer in document["layers"]] == ["net:first", "net:second"]
     assert document["name"] == "shapes_net"
     assert document["provenance"]["left_out"] == [
-        'shapes_net:5: ic3oc4_iw9kw3n"line": a 1-D convolution (no height), expected 2-D'
+        'shapes_net:5: ic3oc4_iw9kw3n"line": found a 1-D convolution (no height), expected 2-D'
     ]
 
 

@@ -215,7 +215,7 @@ def test_a_damaged_file_is_refused(tmp_path, change, said):
 def test_what_a_gate_takes_from_it(tmp_path):
     path = tmp_path / "noise.json"
     save(path, file(run(), run()))
-    with pytest.raises(ResultError, match="2 runs are too few"):
+    with pytest.raises(ResultError, match="2 runs do not tell"):
         deviations_of(path, MACHINE, 2)
     save(path, file(*(run() for _ in range(5))))
     assert deviations_of(path, MACHINE, 2).source == str(path)

@@ -119,7 +119,7 @@ def test_files_that_are_no_parts_of_one_suite() -> None:
     other = saved(slice(3, 6))
     assert len(join([first, ("b", other)]).result.cells) == 12
     renamed = replace(other.result, suite=replace(other.result.suite, passes=(KERNEL,)))
-    with pytest.raises(ResultError, match="b is no part of what a is: passes is"):
+    with pytest.raises(ResultError, match="b is not a part of the same suite as a: passes is"):
         join([first, ("b", replace(other, result=renamed))])
     elsewhere = replace(other.result, machine=replace(other.result.machine, cpu="another"))
     with pytest.raises(

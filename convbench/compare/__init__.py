@@ -1,7 +1,7 @@
 """Hold saved results against each other: what changed, by how much, and whether that shows.
 
-Every estimate is made anew from the raw samples; two sessions' estimates are divided by
-`stats.quotient`, which adds the deviation between sessions to their own. Nothing is printed here.
+Every estimate is made anew from the raw samples. `stats.quotient` divides the estimates of two
+sessions, and adds the deviation between sessions to their own. Nothing is printed here.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ __all__ = [
 
 
 def diff(files: Sequence[tuple[str, Saved]], deviations: Deviations = ASSUMED) -> Diff:
-    """Each file against the first. Raises ValueError with fewer than two."""
+    """Compare each file with the first. Raises ValueError with fewer than two files."""
     if len(files) < 2:
         raise ValueError("a diff needs two files")
     (_, first), *rest = files

@@ -10,16 +10,20 @@ from convbench.compare.document import Change
 from convbench.results import stats
 
 CONFIDENCE = 0.99
+"""Confidence of the intervals of figures and changes."""
 
 TO_SHOW = 0.05
-"""The change for which `rounds_to_show` are counted."""
+"""Change, as a fraction, that would show with the rounds that `rounds_to_show` counts."""
 
 MOST_ROUNDS = 1000
 """Largest number of rounds that is suggested. Where it would not suffice, no number is given."""
 
 
 def change_of(new: stats.Estimate, old: stats.Estimate, deviation: float, degrees: float) -> Change:
-    """The quotient of two sessions that differ by `deviation` (of logs), and whether it shows."""
+    """Divide the figures of two sessions, and tell whether the change shows.
+
+    Sessions differ by `deviation` (of logs), which has `degrees` degrees of freedom.
+    """
     quotient = stats.quotient(new, old, deviation, degrees)
     interval = quotient.interval(CONFIDENCE)
     if interval is None:
@@ -34,9 +38,10 @@ def change_of(new: stats.Estimate, old: stats.Estimate, deviation: float, degree
 def rounds_to_show(
     new: stats.Estimate, old: stats.Estimate, deviation: float, degrees: float
 ) -> int | None:
-    """The fewest rounds of each session with which a change of 5 % would show; or None.
+    """Return the fewest rounds of each session with which a change of TO_SHOW would show.
 
-    Then half of the interval is less than that.
+    With so many rounds, half of the interval is less than the change. Returns None if MOST_ROUNDS
+    would not suffice.
     """
 
     def would_show(rounds: int) -> bool:
@@ -51,6 +56,6 @@ def rounds_to_show(
 
 
 def _with_rounds(estimate: stats.Estimate, rounds: int) -> stats.Estimate:
-    """The estimate as so many rounds with its round-to-round deviation would give it."""
+    """Return the estimate that `rounds` rounds of the same deviation would give."""
     error = estimate.error * math.sqrt(estimate.rounds / rounds)
     return stats.Estimate(estimate.log, error, rounds, rounds - 1)

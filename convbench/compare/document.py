@@ -1,4 +1,4 @@
-"""Hold what a diff says, as values: one figure a file, one change a new file."""
+"""Hold what a diff says, as values: one figure for each file, one change for each new file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Verdict = Literal["up", "down", "equal", "unclear", "no_interval", "estimated"]
 
 @dataclass(frozen=True)
 class Deviations:
-    """How much the same code differs between two sessions, as standard deviations of logs.
+    """The difference between two sessions of the same code, as standard deviations of logs.
 
-    `degrees` of freedom say how well that is known. `source` is the noise file, or the runs, that
-    it comes from; None: assumed. `learnt` is what a session knew of earlier runs; it counts before
-    the others, and says how much one run deviates from the long run.
+    `degrees` are the deviations' degrees of freedom. `source` is the noise file, or the runs, that
+    they come from; None where they are assumed. `learnt` is what a session knew of earlier runs. It
+    is preferred to `speedup` and `time`, and tells how much one run deviates from the long run.
     """
 
     speedup: float = 0.02
@@ -30,11 +30,11 @@ class Deviations:
     learnt: tuple[Deviation, ...] = ()
 
     def of_speedup(self, between: str) -> tuple[float, float]:
-        """The deviation of a speedup between two kinds of implementations, and its degrees."""
+        """Return the deviation of a speedup between two kinds, and its degrees of freedom."""
         return self._of("speedup", between) or (self.speedup, self.degrees)
 
     def of_time(self, kind: str) -> tuple[float, float]:
-        """The deviation of a kind's time, and its degrees of freedom."""
+        """Return the deviation of a kind's time, and its degrees of freedom."""
         return self._of("time", kind) or (self.time, self.degrees)
 
     def _of(self, of: str, between: str) -> tuple[float, float] | None:
@@ -45,10 +45,11 @@ class Deviations:
 
 
 ASSUMED = Deviations()
+"""Deviations of a machine of which nothing is known."""
 
 
 def learnt_by(result: ResultFile) -> Deviations:
-    """What the session of a result knew of earlier runs on its machine; ASSUMED without that."""
+    """Return what a result's session knew of earlier runs on its machine, or else ASSUMED."""
     known = tuple(one for one in result.deviations if one.of in ("speedup", "time"))
     if not known:
         return ASSUMED
@@ -58,11 +59,12 @@ def learnt_by(result: ResultFile) -> Deviations:
 
 @dataclass(frozen=True)
 class Figure:
-    """One cell in one file. `value` None: its status says why, or it was not measured.
+    """The figure of one cell in one file.
 
-    `chosen` is what a speedup is over; the cell's own implementation where it is the fastest Keras
-    itself. `reliable` is of a speedup, `exact` of memory. `undisturbed` is the same figure of each
-    round's quickest samples, for times and speedups.
+    `value` is None where `status` is not `ok`, or where nothing was measured. `chosen` is the
+    implementation that a speedup is over; it is the cell's own where that is the fastest Keras way.
+    `reliable` concerns speedups, `exact` memory. For times and speedups, `undisturbed` is the same
+    figure from each round's quickest samples.
     """
 
     status: Status
@@ -78,11 +80,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Change:
-    """New over old, of one cell or of the geometric mean of several `cells`.
+    """The ratio of new to old, for one cell or for the geometric mean of several `cells`.
 
-    `verdict` is `unclear` where the interval contains 1, and `rounds_to_show` then the rounds of
-    both files for which its half width is below 5 %, None where MOST_ROUNDS are too few. Memory
-    has no interval: exact, or `estimated`.
+    `verdict` is `unclear` where the interval contains 1. `rounds_to_show` is then the number of
+    rounds of each file with which half of the interval would be below 5 %; None where MOST_ROUNDS
+    are too few. Memory has no interval; its verdict is `estimated` where it is not exact.
     """
 
     ratio: float
@@ -95,7 +97,10 @@ class Change:
 
 @dataclass(frozen=True)
 class CellRow:
-    """A cell: one figure a file, None where a file does not have it, and one change a new file."""
+    """A cell, with a figure for each file and a change for each new file.
+
+    A figure is None where the file lacks the cell, a change where either file gives none.
+    """
 
     layer: str
     pass_: Part
@@ -108,7 +113,10 @@ class CellRow:
 
 @dataclass(frozen=True)
 class MeanRow:
-    """Geometric means of an implementation's changes, one a new file; pass None: all passes."""
+    """Geometric means of an implementation's changes, one for each new file.
+
+    `pass_` is None for the mean over all passes.
+    """
 
     implementation: str
     pass_: Part | None
@@ -129,6 +137,8 @@ class Compared:
 
 @dataclass(frozen=True)
 class CellName:
+    """The name of a cell: its layer, pass and implementation."""
+
     layer: str
     pass_: Part
     implementation: str
@@ -138,7 +148,7 @@ class CellName:
 
 @dataclass(frozen=True)
 class Session:
-    """Where the figures of a file come from. `date` is when its first sample was taken."""
+    """The session that a file's figures come from. `date` is that of its first sample."""
 
     path: str
     suite: str
@@ -151,9 +161,10 @@ class Session:
 
 @dataclass(frozen=True)
 class Difference:
-    """What sets one new file apart from the old one, besides its figures.
+    """The differences of one new file from the old one, besides its figures.
 
-    `not_alike` names what `incomparable` says in words, in the same order.
+    `incomparable` has sentences; `not_alike` names the subject of each, in the same order.
+    `other_geometry` has the old and the new geometry of layers that changed, by name.
     """
 
     incomparable: tuple[str, ...]
@@ -166,7 +177,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Diff:
-    """`files` are the old one and the new ones; `differences` and all changes one a new file."""
+    """A comparison of an old file with new ones.
+
+    `files` has the old one first. `differences`, and the changes in `compared`, have one entry for
+    each new file.
+    """
 
     files: tuple[Session, ...]
     deviations: Deviations

@@ -1,4 +1,4 @@
-"""Put the figures of files side by side, made anew from the raw samples, with their changes."""
+"""Put the figures of files side by side, with their changes, made anew from the raw samples."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CellKey = tuple[str, Part, str]  # layer, pass, implementation
 
 
 class Subject(NamedTuple):
-    """What one table is about."""
+    """The subject of one table: a quantity, and for a speedup the implementation it is over."""
 
     quantity: Quantity
     versus: str | None = None
@@ -53,7 +53,7 @@ TIME, MEMORY, FRACTION = Subject("time"), Subject("peak_memory"), Subject("fract
 
 @dataclass(frozen=True)
 class Measured:
-    """A file's cells that can be compared, and what was timed of them, log by log and round."""
+    """A file's cells that can be compared, and the logs of what was timed of them, by round."""
 
     result: ResultFile
     cells: dict[CellKey, Cell]
@@ -63,13 +63,17 @@ class Measured:
 
 
 def subjects_of(measured: Iterable[Measured]) -> tuple[Subject, ...]:
-    """What files are compared by: speedups over all that any of them has, loop and Keras first."""
+    """List the subjects by which files are compared.
+
+    Speedups are those over any implementation that one of the files compares with, loop and Keras
+    first.
+    """
     versus = [LOOP, FASTEST_KERAS, *(s.versus for one in measured for s in one.timed if s.versus)]
     return TIME, *(Subject("speedup", v) for v in dict.fromkeys(versus)), MEMORY, FRACTION
 
 
 def measured_of(saved: Saved, without: Collection[str] = ()) -> Measured:
-    """The file without the layers named in `without`, its figures made anew."""
+    """Return the file without the layers named in `without`, with its figures made anew."""
     result, benchmarks = summarise(saved.result, saved.benchmarks), saved.benchmarks
     cells = {
         (cell.layer, cell.pass_, cell.implementation): cell
@@ -102,6 +106,7 @@ def measured_of(saved: Saved, without: Collection[str] = ()) -> Measured:
 def compared_of(
     subject: Subject, old: Measured, news: Sequence[Measured], deviations: Deviations
 ) -> Compared:
+    """Compare one quantity in the old file and in the new ones, cell by cell and in the mean."""
     rows = [
         CellRow(
             *key,
@@ -116,7 +121,7 @@ def compared_of(
 
 
 def _says_something(subject: Subject, row: CellRow) -> bool:
-    """Statuses without any figure are shown once, among the times."""
+    """Return whether a row is shown. Statuses without any figure are shown only among the times."""
     figures = [figure for figure in row.figures if figure]
     return any(figure.value is not None for figure in figures) or (
         subject == TIME and any(figure.status != "ok" for figure in figures)
@@ -183,7 +188,7 @@ def _change(
     keys: Iterable[CellKey],
     deviations: Deviations,
 ) -> Change | None:
-    """New over old, in the geometric mean of those cells that have a figure in both files."""
+    """Return new over old, as the geometric mean of the cells that have a figure in both files."""
     if subject == MEMORY:
         return _change_of_memory(
             [(old.cells[key], new.cells[key]) for key in keys if key in new.cells]

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from convbench.results.file import Saved
 
 SAME = ("name", "implementations", "passes", "threads", "environment", "own")
-"""Fields on which suites must agree to be parts of one."""
+"""Names of the fields in which the parts of one suite agree."""
 
 
 def join(files: Sequence[tuple[str, Saved]], different_machines: bool = False) -> Saved:
-    """One result of several, in their order; every derived figure is made anew.
+    """Join several results into one, in their order, with every derived figure made anew.
 
-    Raises ResultError for files of other suites, of a layer that two have, and, unless
-    `different_machines`, of machines or versions that differ: speedups hold within a file, but
+    Raises ResultError if the suites differ, if two files have the same layer, and, unless
+    `different_machines`, if the machines or the versions differ. Speedups hold within a file, but
     means over them would mix what does not belong together.
     """
     from convbench.results.file import Saved
@@ -47,7 +47,7 @@ def join(files: Sequence[tuple[str, Saved]], different_machines: bool = False) -
     )
     benchmarks = {name: runs for _, saved in files for name, runs in saved.benchmarks.items()}
     made = summarise(whole, benchmarks)
-    # Per cent of the peak that was measured beside a cell, not beside those of the first file.
+    # A cell's fraction of the peak refers to the peak of its own file, not to the first file's.
     cells = tuple(
         replace(cell, work=own.work) for cell, own in zip(made.cells, whole.cells, strict=True)
     )
@@ -55,7 +55,7 @@ def join(files: Sequence[tuple[str, Saved]], different_machines: bool = False) -
 
 
 def missing_shards(results: Sequence[ResultFile]) -> list[str]:
-    """The parts, such as 3/8, that are not among those that say which part they are."""
+    """Return the parts, such as 3/8, that none of the results is."""
     shards = [result.shard for result in results if result.shard is not None]
     return [
         f"{index}/{count}"
@@ -70,8 +70,8 @@ def _check_suite(first_path: str, first: ResultFile, path: str, other: ResultFil
         ours, theirs = getattr(first.suite, field), getattr(other.suite, field)
         if ours != theirs:
             raise ResultError(
-                f"{path} is no part of what {first_path} is: {field} is {theirs!r} there, {ours!r} "
-                "here",
+                f"{path} is not a part of the same suite as {first_path}: {field} is {theirs!r} "
+                f"instead of {ours!r}",
                 hint="run the parts of one suite with the same options",
             )
 
@@ -81,7 +81,7 @@ def _check_machine(first_path: str, first: ResultFile, path: str, other: ResultF
     if differences:
         error = ResultError(
             f"{path} does not belong with {first_path}: {'; '.join(differences)}",
-            hint="--allow-different-machine joins them all the same; means then mix both",
+            hint="--allow-different-machine joins them anyway; means then mix both",
         )
         error.exit_code = ExitCode.INCOMPARABLE
         raise error
@@ -100,10 +100,10 @@ def _check_layers(files: Sequence[tuple[str, Saved]]) -> None:
 
 
 def _warnings(results: Sequence[ResultFile]) -> tuple[Caution, ...]:
-    """Those of all files, each once."""
+    """Return the warnings of all files, each once, and one about missing parts."""
     found = {caution.what: caution for result in results for caution in result.warnings}
     if missing := missing_shards(results):
         what = f"shards are missing: {', '.join(missing)}"
-        hint = "means and totals are over the layers that are here; a shard may have had none"
+        hint = "means and totals cover the layers that are here; a shard may have had none"
         found[what] = Caution(what, hint)
     return tuple(found.values())

@@ -16,21 +16,25 @@ if TYPE_CHECKING:
 
 
 def incomparable(old: ResultFile, new: ResultFile) -> tuple[str, ...]:
-    """Why figures of the two say nothing about the code; hostname and kernel do not matter."""
+    """Say why a comparison of two files tells nothing about the code; empty where it does.
+
+    The names of host and kernel do not matter.
+    """
     return _changed(*_what_decides(old, new))
 
 
 def not_alike(old: ResultFile, new: ResultFile) -> tuple[str, ...]:
-    """The names of what `incomparable` tells, such as `BLAS`."""
+    """Return the names of what `incomparable` says, such as `BLAS`."""
     return tuple(name for name, then, now in _what_decides(old, new) if then != now)
 
 
 def _what_decides(old: ResultFile, new: ResultFile) -> tuple[_Triple, ...]:
-    """What must be the same so that figures say something about the code: name, then and now."""
+    """List what must be equal for figures to tell about the code: its name, then and now."""
     then, now = old.machine, new.machine
     return (
         ("CPU", then.cpu, now.cpu),
-        # Virtual machines often give no model; what a kernel is chosen by tells CPUs apart, too.
+        # Virtual machines often give no model. Instruction sets tell CPUs apart as well, and
+        # libraries choose their kernels by them.
         ("ISA", " ".join(then.isa), " ".join(now.isa)),
         ("caches", _words(then.caches), _words(now.caches)),
         ("logical CPUs", then.logical_cpus, now.logical_cpus),
@@ -46,7 +50,7 @@ def _words(caches: dict[str, int]) -> str:
 
 
 def changes_of_environment(old: ResultFile, new: ResultFile) -> tuple[str, ...]:
-    """Versions, variables, effort and seed that differ: worth knowing, no obstacle."""
+    """Say which versions, variables and options differ. They are worth knowing, but no obstacle."""
     then, now = old.software, new.software
     return _changed(
         ("convbench", then.convbench, now.convbench),
@@ -64,7 +68,10 @@ def _trials(result: ResultFile) -> str:
 
 
 def other_geometry(old: ResultFile, new: ResultFile) -> dict[str, tuple[str, str]]:
-    """Layers of one name that are different convolutions: both geometries, in words."""
+    """Find layers that have one name but are different convolutions.
+
+    Returns the old and the new geometry of each in words, by name.
+    """
     then = {layer.name: layer for layer in old.suite.layers}
     return {
         now.name: (then[now.name].geometry(), now.geometry())
@@ -74,7 +81,10 @@ def other_geometry(old: ResultFile, new: ResultFile) -> dict[str, tuple[str, str
 
 
 def _convolution(layer: Layer) -> Layer:
-    """The layer without what makes no other convolution of it: name, count, how pads are said."""
+    """Return the layer without what does not change the convolution.
+
+    These are its name, its count, and the way in which its padding is written.
+    """
     return replace(layer, name="", count=1, padding=layer.pads)
 
 
@@ -93,9 +103,9 @@ def _entries(
 
 
 def _blas(result: ResultFile, other: ResultFile) -> str:
-    """The BLAS libraries of a result in a few words each, of runtimes for which `other` has some.
+    """Describe the BLAS libraries of a result, for the runtimes of which `other` has some as well.
 
-    Whether those of a further runtime were looked at says nothing of the machine.
+    One more runtime that was looked at in only one file tells nothing about the machine.
     """
     libraries = result.software.blas
     shared = {blas.used_by for blas in libraries} & {blas.used_by for blas in other.software.blas}
@@ -109,6 +119,7 @@ def _blas_words(blas: BlasLibrary) -> str:
 
 
 def difference(old: ResultFile, new: ResultFile) -> Difference:
+    """Find what sets a new file apart from an old one besides its figures."""
     geometry = other_geometry(old, new)
     then, now = (
         [
@@ -129,6 +140,7 @@ def difference(old: ResultFile, new: ResultFile) -> Difference:
 
 
 def session(path: str, saved: Saved) -> Session:
+    """Describe the session that a file's figures come from."""
     result = saved.result
     dates = (run.metadata.get("date") for runs in saved.benchmarks.values() for run in runs)
     return Session(

@@ -1,10 +1,10 @@
 """Turn questions into verdicts: has a speedup fallen, does a floor hold, or can nobody tell?
 
-Rules come as questions (see questions.py): each with an estimate of how much too slow something is.
-Here they are decided together (docs/measuring.md): *regressed* when
-the lower bound of the slowdown is beyond a margin, Holm over all questions; *holds* when its upper
-bound is below a second, wider margin; else *inconclusive*. With one margin for both, a clean run
-would rarely hold.
+Rules come as questions (see questions.py), each with an estimate of how much too slow something is.
+Here they are decided together (docs/measuring.md). The outcome is *regressed* if the lower bound of
+the slowdown is beyond a margin, with Holm's procedure over all questions. It is *holds* if the
+upper bound is below a second, wider margin, and *inconclusive* otherwise. With one margin for both,
+a clean run would rarely hold.
 """
 
 from __future__ import annotations
@@ -20,23 +20,26 @@ from convbench.results.model import Part
 from convbench.suites.suite import FILE_NAMES, Quantity
 
 ALPHA = 0.01
-"""Probability of a false alarm that a whole job may have, all rules and looks together."""
+"""Probability of a false alarm that a whole job may have, over all rules and looks."""
 
 LOOKS = 2
-"""A run that is still open is measured on once; each look has its share of ALPHA."""
+"""Number of looks that a job takes at most. A run that is still open after the first look goes on
+once. Each look has its share of ALPHA."""
 
 SECOND_LOOK = 3
-"""The second look has so many times the rounds of the first. (With 27 rules and twice the rounds
-5 % was found in 83 % of 54 trials, since Student's t is wide at the level that Holm leaves.)"""
+"""How many times the rounds of the first look the second one has. (With 27 rules and twice the
+rounds, a slowdown of 5 % was found in only 83 % of 54 trials, because Student's t is wide at the
+level that Holm's procedure leaves.)"""
 
 TOLERANCE = 0.01
-"""M: a slowdown within 1 % is none."""
+"""Slowdown, as a fraction, up to which nothing counts as one where no tolerance is given."""
 
 ROOM = 0.04
-"""A rule holds when the slowdown is credibly under M + 4 %."""
+"""Room above the tolerance, as a fraction. A rule holds if the slowdown is credibly below their
+sum."""
 
 POWER = 0.9
-"""The minimum detectable effect is what would be found with this probability."""
+"""Probability with which a gate finds a slowdown of the minimum detectable size."""
 
 Against = Literal["floor", "baseline", "version"]
 Outcome = Literal["regressed", "holds", "inconclusive", "unreliable", "incomparable"]
@@ -46,7 +49,7 @@ OnInconclusive = Literal["pass", "fail"]
 
 @dataclass(frozen=True)
 class Subject:
-    """What a verdict is about; `layer` None is the geometric mean over those that match."""
+    """The subject of a verdict. `layer` None stands for a geometric mean over layers."""
 
     implementation: str
     versus: str | None
@@ -58,7 +61,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Margins:
-    """In parts: regressed when credibly beyond `fails_above`, holds when under `holds_under`."""
+    """The two margins of a slowdown, as fractions.
+
+    A rule has regressed if the slowdown is credibly beyond `fails_above`, and it holds if the
+    slowdown is credibly below `holds_under`.
+    """
 
     fails_above: float
     holds_under: float
@@ -66,11 +73,11 @@ class Margins:
 
 @dataclass(frozen=True)
 class Question:
-    """One thing to decide. `slowdown` is measured time over allowed time, above 1 is too slow.
+    """One thing to decide. `slowdown` is measured time over allowed time; above 1 is too slow.
 
     `found` and `limit` are two figures of `quantity`. Where nothing can be estimated, `settled` is
-    the outcome and `reason` says why. Where the timings cannot be trusted (a twin that disagreed),
-    `distrust` says so. `rule` is for people.
+    the outcome and `reason` says why. Where a twin disagreed, `distrust` says why the timings
+    cannot be trusted. `rule` tells people what is asked.
     """
 
     against: Against
@@ -88,11 +95,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict rests on: slowdowns as ratios, 1.05 is 5 % slower.
+    """The evidence for a verdict. Slowdowns are ratios: 1.05 is 5 % slower.
 
-    `lower_bound` is one-sided at the level `alpha` that Holm's correction left for this question,
-    `upper_bound` at that of the look; `minimum_detectable` is the slowdown that would have been
-    reported in nine of ten such runs.
+    `lower_bound` is one-sided, at the level `alpha` that Holm's procedure left for this question;
+    `upper_bound` is one-sided at the level of the look. `minimum_detectable` is the slowdown that
+    nine of ten such runs would have reported.
     """
 
     estimate: float
@@ -106,6 +113,8 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
+    """The answer to a question. `reason` tells people what the outcome and evidence do not."""
+
     question: Question
     outcome: Outcome
     evidence: Evidence | None = None
@@ -113,12 +122,12 @@ class Verdict:
 
 
 def look_alpha(looks: int = LOOKS) -> float:
-    """The false alarms that one of so many looks may make."""
+    """Return the probability of a false alarm that each of several looks may have."""
     return ALPHA / looks
 
 
 def decide(questions: Sequence[Question], alpha: float) -> list[Verdict]:
-    """A verdict for each question, at family-wise error `alpha`."""
+    """Return a verdict for each question, at family-wise error `alpha`."""
     open_ = [q for q in questions if q.settled is None and q.slowdown is not None]
     levels = stats.holm_levels([_p_value(question) for question in open_], alpha)
     level_of = dict(zip(map(id, open_), levels, strict=True))
@@ -126,15 +135,15 @@ def decide(questions: Sequence[Question], alpha: float) -> list[Verdict]:
 
 
 def is_open(verdict: Verdict) -> bool:
-    """Whether more rounds could decide it."""
+    """Return whether more rounds could decide the question."""
     return verdict.outcome == "inconclusive" and verdict.evidence is not None
 
 
 def after_second_look(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Verdict]:
-    """What stands after both looks, question by question.
+    """Return the verdicts after both looks.
 
-    A verdict once reached stands, but for one that more rounds turn into a regression, or a run
-    that they show not to be reliable.
+    A verdict of the first look stands, unless more rounds turn it into a regression or show that
+    the run is unreliable.
     """
     return [
         now if is_open(then) or now.outcome in ("regressed", "unreliable") else then
@@ -182,9 +191,10 @@ def _evidence(slowdown: stats.Estimate, margins: Margins, level: float, alpha: f
 def exit_code(
     verdicts: Sequence[Verdict], on_inconclusive: OnInconclusive | None, any_wrong: bool
 ) -> ExitCode:
-    """One code for all verdicts, in the order of errors.PRECEDENCE.
+    """Return one code for all verdicts, the first in the order of errors.PRECEDENCE.
 
-    `on_inconclusive` None: passes against a baseline or a version, fails for a floor.
+    With `on_inconclusive` None, an inconclusive verdict passes against a baseline or a version, and
+    fails for a floor.
     """
     found = {ExitCode.FINE}
     if any_wrong:
@@ -197,14 +207,17 @@ def exit_code(
 
 
 def _nothing_compared(verdicts: Sequence[Verdict]) -> bool:
-    """Whether no comparison with the other version came about: it cannot be imported, say. That
-    would pass for ever."""
+    """Return whether no comparison with the other version was made.
+
+    An example is a version that cannot be imported. Without this check, the gate would pass for
+    ever.
+    """
     versions = [v.question for v in verdicts if v.question.against == "version"]
     return bool(versions) and all(question.slowdown is None for question in versions)
 
 
 def fails(verdict: Verdict, on_inconclusive: OnInconclusive | None) -> bool:
-    """Whether this verdict alone makes the gate's exit code another than 0."""
+    """Return whether this verdict alone makes the gate exit with another code than 0."""
     return _code(verdict, on_inconclusive) is not ExitCode.FINE
 
 

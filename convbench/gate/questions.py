@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from convbench.results.file import Saved
 
 OTHER_MACHINE = 0.10
-"""Standard deviation (of logs) assumed of a speedup between two machines: a choice, not a
-measurement. Caches and cores differ, and ratios with them."""
+"""Standard deviation (of logs) of a speedup that is assumed between two machines. It is a choice,
+not a measurement: caches and cores differ, and ratios with them."""
 
 _LEFT_OUT = "unsupported"
 
 
 def floors(rules: Iterable[Rule], saved: Saved, tolerance: float | None = None) -> list[Question]:
-    """A question for each cell that a rule matches, or one for their geometric mean.
+    """Return a question for each cell that a rule matches, or one for their geometric mean.
 
-    A floor has no room beyond it: it holds when it is credibly reached, and fails when it is
-    credibly missed, by more than `tolerance` where one is given.
+    A floor has no room beyond it. It holds if it is credibly reached, and fails if it is credibly
+    missed by more than `tolerance`, which is 0 where none is given.
     """
     margins = Margins(tolerance or 0.0, tolerance or 0.0)
     distrust = why_unreliable(saved.result.duplicates)
@@ -60,7 +60,7 @@ def _floor(rule: Rule, saved: Saved, margins: Margins, known: _Known) -> Iterato
 
 
 def _matching(rule: Rule, result: ResultFile) -> list[Cell]:
-    """Cells that a rule is about. What an implementation cannot do, no rule asks of it."""
+    """Return the cells that a rule matches, without those that are unsupported."""
     return [
         cell
         for cell in result.cells
@@ -89,7 +89,7 @@ def _cell_floor(rule: Rule, saved: Saved, cell: Cell, margins: Margins, known: _
 
 
 def _speedup(rule: Rule, saved: Saved, cell: Cell, known: _Known) -> summary.Ratio | None:
-    """Over whatever the rule names; None where either was not timed."""
+    """Return the cell's speedup over what the rule names; None if either was not timed."""
     assert rule.versus is not None
     key = (cell.layer, cell.pass_, cell.implementation, rule.versus)
     if rule.versus in (LOOP, FASTEST_KERAS):
@@ -104,7 +104,7 @@ def _mean_floor(
     subject = Subject(rule.implementation, rule.versus, None, rule.pass_)
     question = Question("floor", subject, _words(rule), margins)
     ratios = [_speedup(rule, saved, cell, known) for cell in cells]
-    # A mean over the cells that happened to be measured would be another mean.
+    # The mean over those cells that happened to be measured would be another figure.
     missing = sum(ratio is None for ratio in ratios)
     mean = summary.mean_over(ratio for ratio in ratios if ratio is not None)
     if mean is None or missing:
@@ -127,7 +127,11 @@ def _peak_floor(question: Question, saved: Saved, cell: Cell, at_least: float) -
 
 
 def _memory_floor(question: Question, cell: Cell, at_most: int) -> Question:
-    """Bytes are counted, not estimated: no interval, no margin. Inexact ones decide nothing."""
+    """Settle a floor on memory at once.
+
+    Bytes are counted and not estimated, so that they have no interval and no margin. A figure that
+    is not exact decides nothing.
+    """
     if cell.memory is None:
         return _unmeasured(question, cell.reason or "memory was not metered")
     found = cell.memory.peak_bytes
@@ -158,10 +162,10 @@ def against_baseline(
     deviations: Deviations = Deviations(),  # noqa: B008 - frozen
     allow_different_machine: bool = False,
 ) -> list[Question]:
-    """Whether any speedup that both results have has fallen.
+    """Ask of each speedup that both results have whether it has fallen.
 
-    What is judged are the speedups of NumPy and user code; those of `loop` and of Keras, the
-    yardsticks, only where there is nothing else.
+    The speedups of NumPy and of user code are judged. Those of the yardsticks, `loop` and Keras,
+    are judged only where there are no others.
     """
     distrust = why_unreliable(new.result.duplicates)
     if distrusted := why_unreliable(old.result.duplicates):
@@ -202,9 +206,10 @@ def against_baseline(
 def deviations_between(
     old: Saved, new: Saved, deviations: Deviations, allow_different_machine: bool
 ) -> Deviations:
-    """Those of one machine's sessions, or wider ones where two machines are compared after all.
+    """Return the deviations between two results' sessions.
 
-    Where none are given, what the newer result knew of earlier runs is taken.
+    Where none are given, they are what the newer result knew of earlier runs. They are widened
+    where two machines that differ are compared all the same.
     """
     if deviations == ASSUMED:
         deviations = learnt_by(new.result)
@@ -217,7 +222,7 @@ def deviations_between(
 
 
 def in_common(old: Saved, suite: Suite) -> list[RatioKey]:
-    """The speedups of a baseline that a run of the suite is asked for."""
+    """Return the speedups of a baseline that a run of the suite has to give as well."""
     layers = set(suite.subjects)
     parts = {*suite.passes, Step.TRAINING}
     keys = [
@@ -249,7 +254,7 @@ def _other_yardstick(then: str, now: str) -> str | None:
 def against_version(
     saved: Saved, new: str, old: str, tolerance: float | None = None
 ) -> list[Question]:
-    """Whether an implementation is slower than its other version, measured in the same run."""
+    """Ask whether an implementation is slower than its other version, measured in the same run."""
     distrust = why_unreliable(summary.quickest_twins(saved.result, saved.benchmarks))
     questions = []
     for cell in saved.result.cells:
@@ -283,7 +288,7 @@ def _why_not_compared(result: ResultFile, key: RatioKey) -> str:
 
 
 def why_unreliable(twins: Iterable[Duplicate]) -> str | None:
-    """Why timings cannot be trusted, or None: two runs of the same code differed."""
+    """Say why timings cannot be trusted: a twin's differed from its arm's. None if they can be."""
     bad = [twin for twin in twins if not twin.reliable]
     if not bad:
         return None
@@ -291,4 +296,4 @@ def why_unreliable(twins: Iterable[Duplicate]) -> str | None:
         f"{benchmark_name(twin.layer, twin.pass_, twin.implementation)} ({twin.ratio:.3f})"
         for twin in bad
     )
-    return f"the same code twice differed: {where}"
+    return f"the same code, timed twice, differed: {where}"

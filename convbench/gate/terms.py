@@ -1,4 +1,4 @@
-"""Hold what a result is judged by, floors, a baseline, another version, and what came of it."""
+"""Hold what a result is judged by (floors, a baseline, another version), and the judgement."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Terms:
-    """`versions` are the new and the old one's names; `tolerance` a part, None the default.
+    """The terms of a gate: what a result is judged by.
 
-    `deviations` and `allow_different_machine` concern the baseline only.
+    `versions` are the names of the new and the old version. `tolerance` is a fraction; None stands
+    for the default. `deviations` and `allow_different_machine` concern the baseline only.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -33,6 +34,7 @@ class Terms:
     allow_different_machine: bool = False
 
     def questions(self, saved: Saved) -> list[Question]:
+        """Return the questions about floors, then those about the baseline and the version."""
         asked = floors(self.rules, saved, self.tolerance)
         if self.baseline is not None:
             asked += against_baseline(
@@ -43,11 +45,11 @@ class Terms:
         return asked
 
     def verdicts(self, saved: Saved, alpha: float) -> list[Verdict]:
-        """One a question, at family-wise error `alpha`."""
+        """Return a verdict for each question, at family-wise error `alpha`."""
         return decide(self.questions(saved), alpha)
 
     def twins(self, saved: Saved) -> tuple[Duplicate, ...]:
-        """The duplicate arms that say whether the timings can be trusted."""
+        """Return the duplicate arms that show whether the timings can be trusted."""
         twins: tuple[Duplicate, ...] = ()
         if self.versions is not None:
             twins += quickest_twins(saved.result, saved.benchmarks)
@@ -56,13 +58,13 @@ class Terms:
         return twins
 
     def overlooked(self, saved: Saved) -> tuple[str, ...]:
-        """What would make the baseline incomparable, had it not been allowed."""
+        """Say what would make the baseline incomparable if other machines were not allowed."""
         if self.baseline is None or not self.allow_different_machine:
             return ()
         return incomparable(self.baseline.result, saved.result)
 
     def deviations_for(self, saved: Saved) -> Deviations | None:
-        """Between the sessions of the baseline and of the result; None without a baseline."""
+        """Return the deviations between the baseline's session and the result's, if it has one."""
         if self.baseline is None:
             return None
         return deviations_between(
@@ -72,10 +74,11 @@ class Terms:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a gate found. `target` is what was judged, `alpha` the false alarms of a look.
+    """The findings of a gate.
 
-    `baseline` and `version` name what it was compared with; `twins` are the duplicate arms as the
-    verdicts rest on them; `notes` are one line each.
+    `target` names what was judged, `baseline` and `version` what it was compared with. `alpha` is
+    the probability of a false alarm that a look may have. `twins` are the duplicate arms that the
+    verdicts rest on. Each of the `notes` is one line.
     """
 
     target: str
@@ -92,7 +95,7 @@ class Judgement:
 
 
 def why_not_of(rule: Rule, suite: Suite) -> str | None:
-    """Why a rule has nothing to do with a suite, or None."""
+    """Say why a rule matches nothing in a suite; None if it matches something."""
     names = suite.implementations
     if rule.implementation not in names:
         return f"there is no implementation {rule.implementation}"

@@ -1,7 +1,7 @@
 """Read other tools' layer lists and models, and write suites for other tools.
 
-To add one, write a module as `contract.Importer` says and add a line to FORMATS; the conformance
-tests pick it up.
+To add an importer, write a module with the functions of `contract.Importer` and add a line to
+FORMATS. The conformance tests pick it up.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMATS: dict[str, str] = {
 
 
 def get(format_: str) -> Importer:
-    """The importer of a format. Raises ImportSourceError for a format that is not known."""
+    """Return the importer of a format. Raises ImportSourceError for a format that is not known."""
     if format_ not in FORMATS:
         close = get_close_matches(format_, FORMATS, n=1)
         raise ImportSourceError(
@@ -44,7 +44,7 @@ def source(
     input_shape: tuple[int, int, int] | None = None,
     batch_size: int | None = None,
 ) -> Source:
-    """A source as the user named it. Raises ImportSourceError for a file that cannot be read."""
+    """Make a source from its name. Raises ImportSourceError for a file that cannot be read."""
     path = Path(name)
     try:
         if not path.exists():
@@ -60,7 +60,7 @@ def source(
 
 
 def format_of(given: Source) -> str:
-    """The format whose importer claims a source. Raises ImportSourceError when none does."""
+    """Return the format whose importer claims a source. Raises ImportSourceError if none does."""
     for name in FORMATS:
         if get(name).claims(given):
             return name
@@ -73,26 +73,29 @@ def format_of(given: Source) -> str:
     raise ImportSourceError(
         f"{given.name}: found {_what_it_is(given.head)}, expected one of the known formats: "
         f"{', '.join(FORMATS)}",
-        hint="--format says which it is; docs/importing.md shows each",
+        hint="name the format with --format; docs/importing.md describes each",
     )
 
 
 def _what_it_is(head: bytes) -> str:
-    """What a file that nobody claims looks like."""
+    """Say what a file that no importer claims looks like."""
     if not head:
         return "an empty file"
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
         return "a pickle, which is never loaded"
     if head.startswith(b"PK\x03\x04"):
-        return "a zip archive that is no Keras model"
+        return "a zip archive that is not a Keras model"
     if (problem := not_text(head[: head.rfind(b"\n") + 1] or head)) is not None:
         return problem
     if b"layers:" in head:
-        return "what may be a suite already"
-    return "text in no such format"
+        return "a file that may be a suite already"
+    return "text in another format"
 
 
 def read(given: Source, format_: str | None = None) -> tuple[str, Reading]:
-    """(format, reading) of a source. Raises ImportSourceError where nothing can be read of it."""
+    """Return the format of a source and what it holds.
+
+    Raises ImportSourceError if the source as a whole cannot be read.
+    """
     name = format_ or format_of(given)
     return name, get(name).read(given)

@@ -1,7 +1,7 @@
 """Read and write oneDNN's benchdnn: problem descriptors and batch files.
 
-The grammar is that of tests/benchdnn/doc/knobs_and_descriptors (`mb2_ic3oc16_ih5oh5kh3ph1n"name"`):
-keys in any order, `_` between them for the eye, the name last. A dilation of 0 is dense.
+The grammar is that of tests/benchdnn/doc/knobs_and_descriptors (`mb2_ic3oc16_ih5oh5kh3ph1n"name"`).
+Keys come in any order, `_` may separate them, and the name comes last. A dilation of 0 is dense.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from convbench.problem.layer import Layer, Pass
 from convbench.suites.suite import Suite
 
 MAX_DEPTH = 8
-"""Batch files that name batch files, and so on."""
+"""Largest depth of batch files that name batch files."""
 
 MAX_NUMBER = 2**31 - 1
+"""Largest number in a descriptor, that of a signed 32-bit integer."""
 
 _KEY = re.compile(r"(mb|ic|oc|[iokspd][dhw]|g)(-?\d+)|_|(n)")
 _TIMES = re.compile(r"\*(\d+)$")
@@ -33,11 +34,11 @@ Fields = dict[str, int]
 
 
 class DescriptorError(ValueError):
-    """A token that is no 2-D problem; the text says why."""
+    """A token that is not a 2-D problem; the text says why."""
 
 
 def claims(source: Source) -> bool:
-    """A file whose first tokens are descriptors or benchdnn's options."""
+    """Return whether a file begins with a descriptor or with one of benchdnn's options."""
     if source.head is None:
         return False
     text = source.head.decode("utf-8-sig", "replace")
@@ -46,14 +47,14 @@ def claims(source: Source) -> bool:
 
 
 def read(source: Source) -> Reading:
-    """A file of descriptors; what `--batch=FILE` names is followed, within the file's folder."""
+    """Read a file of descriptors, and the files in its folder that `--batch=FILE` names."""
     reader = _Reader(source.path.resolve().parent)
     entries = list(reader.entries(source.path, ()))
     return Reading.of(entries, notes=tuple(dict.fromkeys(reader.notes)))
 
 
 class _Reader:
-    """Follows a batch file and its options, which hold from where they stand."""
+    """A reader of batch files. An option holds from the place where it stands."""
 
     def __init__(self, top: Path) -> None:
         self._top = top
@@ -93,7 +94,10 @@ class _Reader:
     def _batch(
         self, place: str, value: str, path: Path, above: tuple[Path, ...]
     ) -> Iterator[Found | LeftOut]:
-        """Beside the file that names it, and nowhere outside of the first file's folder."""
+        """Read a named batch file, relative to the file that names it.
+
+        Files outside of the first file's folder are left out.
+        """
         if problem := self._problem(path.parent / value, above):
             yield LeftOut(place, f"--batch={shown(value)}: {problem}")
             return
@@ -103,13 +107,13 @@ class _Reader:
             yield LeftOut(place, error.message)
 
     def _problem(self, named: Path, above: tuple[Path, ...]) -> str | None:
-        """Why a batch file is not followed."""
+        """Say why a batch file is not read; None if it is."""
         try:
             real, is_file = named.resolve(), named.is_file()
         except (OSError, ValueError):  # a name too long, or with a NUL
             return "there is no such file"
         if not real.is_relative_to(self._top):
-            return f"it leaves the folder {self._top.name}: import that file itself"
+            return f"it lies outside of {self._top.name}: import that file itself"
         if real in above:
             return "that file names this one"
         if len(above) >= MAX_DEPTH:
@@ -121,7 +125,7 @@ class _Reader:
 
 
 def _joined(path: Path) -> Iterator[tuple[str, str]]:
-    """(place, token) of a file; a token that ends in a backslash goes on in the next line."""
+    """Yield place and token of a file. A token ending in a backslash goes on in the next line."""
     begun, where = "", ""
     for number, line in lines(path):
         for token, continues in _tokens(line):
@@ -135,7 +139,10 @@ def _joined(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _tokens(line: str) -> Iterator[tuple[str, bool]]:
-    """(token, whether it goes on) of a line. A token that starts with `#` ends the line."""
+    """Yield each token of a line, and whether it goes on in the next line.
+
+    A token that starts with `#` begins a comment.
+    """
     for token in line.split():
         if token.startswith("#"):
             return
@@ -143,7 +150,7 @@ def _tokens(line: str) -> Iterator[tuple[str, bool]]:
 
 
 def _is_descriptor(token: str) -> bool:
-    """Whether it looks like one, right or wrong."""
+    """Return whether a token looks like a descriptor, right or wrong."""
     return re.match(r"(mb|ic|oc|i[dhw]|k[dhw]|g)\d", token) is not None
 
 
@@ -151,15 +158,16 @@ def _is_descriptor(token: str) -> bool:
 
 
 def parse(descriptor: str) -> Layer:
-    """The layer of a 2-D descriptor, whose output shape must be what its sizes come to.
+    """Return the layer of a 2-D descriptor, whose output shape must follow from its sizes.
 
-    Raises DescriptorError for anything else, and LayerError for what no convolution can have.
+    Raises DescriptorError for any other descriptor, and LayerError for values that no convolution
+    can have.
     """
     fields, name = _fields(descriptor)
     if any(key in fields for key in _DEPTH_KEYS):
-        raise DescriptorError("a 3-D convolution, expected 2-D")
+        raise DescriptorError("found a 3-D convolution, expected 2-D")
     if "ih" not in fields and "kh" not in fields and "iw" in fields:
-        raise DescriptorError("a 1-D convolution (no height), expected 2-D")
+        raise DescriptorError("found a 1-D convolution (no height), expected 2-D")
     if not any(key in fields for key in ("iw", "ow", "kw", "sw", "pw", "dw")):
         heights = [key for key in fields if key.endswith("h")]
         fields |= {f"{key[:-1]}w": fields[key] for key in heights}
@@ -182,12 +190,12 @@ def parse(descriptor: str) -> Layer:
     )
     said = (fields.get("oh", layer.output_size[0]), fields.get("ow", layer.output_size[1]))
     if layer.output_size != said:
-        raise DescriptorError(f"its output is {said}, its sizes come to {layer.output_size}")
+        raise DescriptorError(f"its output is {said}, but its sizes give {layer.output_size}")
     return layer
 
 
 def _fields(descriptor: str) -> tuple[Fields, str]:
-    """Numbers by key, and the name."""
+    """Return the numbers of a descriptor by key, and its name."""
     fields: Fields = dict(_DEFAULT)
     at, name = 0, ""
     while at < len(descriptor):
@@ -209,7 +217,7 @@ def _fields(descriptor: str) -> tuple[Fields, str]:
 
 
 def _without_times(name: str) -> tuple[str, int]:
-    """`conv2*3` is the layer conv2, three times in its network."""
+    """Split a name from its count: `conv2*3` is the layer conv2, three times in its network."""
     times = _TIMES.search(name)
     if times is None or not 1 <= int(times[1][:9]) <= MAX_NUMBER or len(times[1]) > 9:
         return name, 1
@@ -217,10 +225,10 @@ def _without_times(name: str) -> tuple[str, int]:
 
 
 def _axis(fields: Fields, axis: str) -> tuple[int, int, int]:
-    """Input size, and the pads before and after, of one axis.
+    """Return the input size of one axis, and the pads before and after it.
 
-    A pad that is not given is the one that centres the output, an output that is not given the
-    one that the pad comes to; both divisions truncate, as in C.
+    A pad that is not given is the one that centres the output. An output that is not given follows
+    from the pad. Both divisions truncate, as in C.
     """
     size, taps = fields[f"i{axis}"], fields[f"k{axis}"]
     stride, dilation = fields.get(f"s{axis}", 1), fields.get(f"d{axis}", 0)
@@ -236,21 +244,21 @@ def _axis(fields: Fields, axis: str) -> tuple[int, int, int]:
     if output < 1:
         raise DescriptorError(f"the output would be empty ({axis})")
     if before < 0:
-        raise DescriptorError(f"p{axis} comes to {before}: the input would be cut, not padded")
+        raise DescriptorError(f"p{axis} would be {before}: the input would be cut, not padded")
     after = (output - 1) * stride - size + span - before
     return size, before, _right_pad(before, after, stride, axis)
 
 
 def _divided(number: int, by: int) -> int:
-    """Truncated towards zero."""
+    """Divide and truncate towards zero."""
     return number // by if number >= 0 else -(-number // by)
 
 
 def _right_pad(before: int, after: int, stride: int, axis: str) -> int:
-    """The pad that gives the descriptor's output: `after` and up to `stride` - 1 more do.
+    """Choose the pad after the input; `after` and up to `stride` - 1 more give the same output.
 
-    Of these the one that equals the pad before, as most frameworks would have it, else the least
-    that is no cut.
+    It is equal to the pad before if possible, as in most frameworks, and otherwise the smallest one
+    that is not negative.
     """
     if after <= before < after + stride:
         return before
@@ -268,14 +276,14 @@ def _right_pad(before: int, after: int, stride: int, axis: str) -> int:
 
 
 def unsupported(layer: Layer) -> str | None:
-    """Why benchdnn cannot run this layer on a CPU; None where it can."""
+    """Say why benchdnn cannot run this layer on a CPU; None if it can."""
     return "benchdnn has no float64 convolution on a CPU" if layer.dtype == "float64" else None
 
 
 def describe(layer: Layer) -> str:
-    """The descriptor of the same problem; every key is given, so that nothing is left to defaults.
+    """Return the descriptor of a layer, with every key, so that nothing is left to defaults.
 
-    White space in the name becomes `_`, since it would end the descriptor.
+    White space in the name becomes `_`, because it would end the descriptor.
     """
     (top, _), (left, _) = layer.pads
     axes = (
@@ -291,7 +299,7 @@ def describe(layer: Layer) -> str:
 
 
 def directions(layer: Layer, passes: Sequence[Pass]) -> str:
-    """What `--dir` must say for these passes. The bias is added in the forward pass only."""
+    """Return the value of `--dir` for some passes. Only the forward pass adds the bias."""
     forward = "FWD_B" if layer.use_bias else "FWD_D"
     names = {
         Pass.FORWARD: forward,
@@ -302,7 +310,7 @@ def directions(layer: Layer, passes: Sequence[Pass]) -> str:
 
 
 def write(suite: Suite) -> tuple[str, tuple[LeftOut, ...]]:
-    """A batch file of a suite's layers, and those that it cannot have."""
+    """Return a batch file of a suite's layers, and the layers that it cannot have."""
     lines_, left_out, directed = [], [], ""
     for layer in suite.layers:
         if reason := unsupported(layer):

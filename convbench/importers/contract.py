@@ -15,13 +15,15 @@ HEAD_BYTES = 2**16
 
 
 class ImportSourceError(ConvbenchError):
-    """A source that cannot be read at all: no file, not text, of no known format."""
+    """An error of a source that cannot be read at all: no file, not text, or no known format."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """One convolution of a source, in its own words for `place` (`shapes_vgg_19:4`, a layer's
-    path in a model)."""
+    """One convolution of a source.
+
+    `place` is written as the source has it: `shapes_vgg_19:4`, or a layer's path in a model.
+    """
 
     layer: Layer
     place: str
@@ -29,7 +31,7 @@ class Found:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One entry that is no layer of ours, or contradicts itself, and why."""
+    """One entry that is no layer that convbench knows, or contradicts itself, with the reason."""
 
     place: str
     reason: str
@@ -40,9 +42,10 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Reading:
-    """All that an importer has to say of a source, in its order.
+    """All that an importer found in a source, in the source's order.
 
-    `notes` are sentences on what was read all the same; `tools` the versions that it took.
+    `notes` are sentences about entries that were read with a change or in part. `tools` names the
+    packages that read the source, with their versions.
     """
 
     found: tuple[Found, ...]
@@ -65,11 +68,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class Source:
-    """What is to be imported. `name` as the user wrote it; `head` is the beginning of the file,
-    None where `name` is no file.
+    """A file, a model or a function that is to be imported.
 
-    `input_shape` is (height, width, channels) and `batch_size` the images, for sources that leave
-    them open; None where the user did not say.
+    `name` is as the user wrote it, and `head` is the beginning of the file, None where `name` is
+    not a file. `input_shape`, (height, width, channels), and `batch_size` are for sources that
+    leave them open; None where the user did not give them.
     """
 
     name: str
@@ -83,10 +86,10 @@ class Source:
 
 
 class Importer(Protocol):
-    """A module of this package; `__init__.FORMATS` lists them."""
+    """A module of this package that reads one format; `__init__.FORMATS` lists them."""
 
     def claims(self, source: Source) -> bool:
-        """Whether the source is of this format, by its name and head."""
+        """Return whether the source is of this format, by its name and head."""
 
     def read(self, source: Source) -> Reading:
-        """Raises ImportSourceError where the source as a whole cannot be read."""
+        """Read a source. Raises ImportSourceError if it cannot be read as a whole."""

@@ -1,8 +1,8 @@
 """Read ConvBench's convSet: the convolutions of 1,017 models (LucasFernando-aes/ConvBench), as CSV.
 
-`n_uses` says how many layers of those models are that convolution: its `count`. Where
-`torch_pad_consistent` is 0 the recorded pads are 0 and the output is ceil(input / strides): those
-models pad as TensorFlow's `same` does.
+`n_uses` is the number of layers of those models that are this convolution; it becomes the `count`.
+Where `torch_pad_consistent` is 0, the recorded pads are 0 and the output is ceil(input / strides):
+those models pad as TensorFlow's `same` does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def read(source: Source) -> Reading:
 
 def _layer(line: int, row: Row) -> Layer:
     if number(row, "transposed"):
-        raise RowError("a transposed convolution, expected a convolution")
+        raise RowError("found a transposed convolution, expected a convolution")
     pads = (
         (number(row, "pad_top"), number(row, "pad_bottom")),
         (number(row, "pad_left"), number(row, "pad_right")),

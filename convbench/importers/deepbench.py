@@ -1,6 +1,6 @@
 """Read Baidu's DeepBench: the problems of code/kernels/conv_problems.h, as they are or as CSV.
 
-Width comes before height throughout; a pad is of both sides.
+Width comes before height throughout, and a pad stands for both sides.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _is_header(source: Source) -> bool:
 
 
 def _problems(source: Source) -> Iterator[Found | LeftOut]:
-    """The tuples of the C++ source, under the name of the array that they stand in."""
+    """Yield the tuples of the C++ source, named after the array that they stand in."""
     text, name = _without_comments(read_text(source.path)), source.path.stem
     for match in _PROBLEM.finditer(text):
         if match["set"]:
@@ -59,7 +59,7 @@ def _problems(source: Source) -> Iterator[Found | LeftOut]:
 
 
 def _without_comments(text: str) -> str:
-    """C++ without what is commented out; every line stays where it is."""
+    """Return C++ without its comments; every line keeps its number."""
     return _COMMENT.sub(lambda match: "\n" * match[0].count("\n"), text)
 
 

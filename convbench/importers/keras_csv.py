@@ -1,9 +1,9 @@
 """Read a plain table (CSV) whose columns have Keras's names, as a spreadsheet exports it.
 
-`input_shape` (or `height`, `width`, `channels`), `filters` and `kernel_size` are needed; there may
-be `name`, `strides`, `padding`, `dilation_rate`, `groups`, `use_bias`, `batch_size`, `dtype` and
-`count`. Sizes are written 28x28x1 or "28, 28, 1"; one number stands for both of a pair. `padding`
-is valid, same, one number, or four: top, bottom, left, right.
+`input_shape` (or `height`, `width`, `channels`), `filters` and `kernel_size` are needed. `name`,
+`strides`, `padding`, `dilation_rate`, `groups`, `use_bias`, `batch_size`, `dtype` and `count` may
+be there too. Sizes are written 28x28x1 or "28, 28, 1"; one number stands for both of a pair.
+`padding` is valid, same, one number, or four: top, bottom, left, right.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def claims(source: Source) -> bool:
 
 
 def read(source: Source) -> Reading:
-    """Raises ImportSourceError for a column of another name: it may say what was meant."""
+    """Read a table. Raises ImportSourceError for an unknown column, with the name it may mean."""
     shape = SIZES if tables.has_columns(source, SIZES) else ("input_shape",)
     known = (*NEEDED, *SIZES, "input_shape", *OPTIONAL)
     unknown = [column for column in tables.columns_of(source) if column not in known]
@@ -85,7 +85,7 @@ def _numbers(row: Row, column: str, counts: tuple[int, ...]) -> list[int]:
 
 
 def _pair(row: Row, column: str) -> Pair:
-    """One number is for both; nothing is 1."""
+    """Return a pair. One number stands for both, and an empty value for (1, 1)."""
     if not row.get(column):
         return 1, 1
     first, *second = _numbers(row, column, (1, 2))

@@ -1,8 +1,9 @@
 """Read Keras models: from keras.applications, from a .keras file, or from somebody's function.
 
-The model is traced once, without being run, and what reaches its convolutions is noted: so nested,
-shared and subclassed models tell their shapes too. Weights are not needed. A ZeroPadding2D whose
-output goes straight into a convolution becomes its pads; a SeparableConv2D is its two convolutions.
+The model is traced once, without being run, and the shapes that reach its convolutions are noted.
+This works for nested, shared and subclassed models as well, and needs no weights. A ZeroPadding2D
+whose output goes straight into a convolution becomes its pads. A SeparableConv2D becomes its two
+convolutions.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from convbench.problem.layer import ITEMSIZE, Dtype, Layer, Pads, Pair
 from convbench.runtimes.tensorflow import start
 
 APPLICATION = "keras:"
+"""Beginning of a source that names a model of keras.applications."""
 
 BATCH_SIZE = 32
-"""Keras's own default, for models that leave it open."""
+"""Batch size of models that leave it open. It is Keras's own default."""
 
 NOT_2D = {
     "Conv1D": "1-D",
@@ -42,10 +44,14 @@ NOT_2D = {
     "ConvLSTM2D": "recurrent",
     "ConvLSTM3D": "recurrent",
 }
+"""Kinds of Keras's convolutions that are left out, by the name of their class."""
 
 
 def claims(source: Source) -> bool:
-    """keras:NAME, FILE.keras, FILE.py:FUNCTION or package.module:FUNCTION."""
+    """Return whether a source names a Keras model.
+
+    It does as keras:NAME, FILE.keras, FILE.py:FUNCTION or package.module:FUNCTION.
+    """
     if source.name.startswith(APPLICATION):
         return True
     if source.head is not None:
@@ -54,12 +60,13 @@ def claims(source: Source) -> bool:
 
 
 def read(source: Source) -> Reading:
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # nothing is computed here
+    # A GPU would only cost time: nothing is computed here.
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     with _silence():
         start(1)
         import keras
 
-    with contextlib.redirect_stdout(sys.stderr):  # what the model's code prints
+    with contextlib.redirect_stdout(sys.stderr):  # the model's code may print; stdout is for data
         model = _model(source)
         calls = _traced(model, _input_shapes(model, source), source.name)
     notes: dict[str, None] = {}
@@ -70,7 +77,10 @@ def read(source: Source) -> Reading:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """TensorFlow logs to the file of stderr itself while it starts, whatever it is told."""
+    """Discard what is written to the file of stderr for a while.
+
+    TensorFlow logs to that file while it starts, whatever its options are.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
@@ -121,7 +131,7 @@ def _saved(source: Source) -> Any:
 
     if source.head is None or not source.head.startswith(b"PK\x03\x04"):
         raise ImportSourceError(
-            f"{source.name}: this is no Keras model, which is a zip archive",
+            f"{source.name}: this is not a Keras model, which is a zip archive",
             hint="save one with model.save('model.keras'); pickles and HDF5 files are not read",
         )
     return _tried(
@@ -130,7 +140,7 @@ def _saved(source: Source) -> Any:
 
 
 def _returned(source: Source) -> Any:
-    """The model that a function makes; it is called in this process."""
+    """Call a function in this process and return the model that it makes."""
     code = OwnCode.of(source.name)
     problem = code.spelling_problem or ("" if code.attribute else "it names no function")
     if problem:
@@ -155,7 +165,10 @@ def _returned(source: Source) -> Any:
 
 
 def _tried(what: str, make: Callable[[], Any]) -> Any:
-    """What somebody's code or file makes, or an ImportSourceError that says how it failed."""
+    """Return what somebody's code or file makes.
+
+    Raises ImportSourceError, which says how it failed.
+    """
     try:
         return make()
     except ImportSourceError:
@@ -165,7 +178,7 @@ def _tried(what: str, make: Callable[[], Any]) -> Any:
 
 
 def _input_shapes(model: Any, source: Source) -> Any:
-    """The shapes of its inputs, (batch, ...), in the structure in which it takes them."""
+    """Return the shapes of a model's inputs, (batch, ...), in the structure of its inputs."""
     import keras
 
     batch = source.batch_size or BATCH_SIZE
@@ -173,8 +186,8 @@ def _input_shapes(model: Any, source: Source) -> Any:
     if inputs is None:
         if source.input_shape is None:
             raise ImportSourceError(
-                f"{source.name} does not say what its input is",
-                hint="say so: --input-shape 224,224,3",
+                f"{source.name} does not tell the shape of its input",
+                hint="give it: --input-shape 224,224,3",
             )
         return keras.KerasTensor((batch, *source.input_shape))
 
@@ -188,7 +201,7 @@ def _input_shapes(model: Any, source: Source) -> Any:
         if None in sizes:
             raise ImportSourceError(
                 f"{source.name}: its input {tensor.name} has the shape {tuple(tensor.shape)}",
-                hint="say what is open: --input-shape 224,224,3",
+                hint="give the sizes that are None: --input-shape 224,224,3",
             )
         images = source.batch_size or tensor.shape[0] or BATCH_SIZE
         return keras.KerasTensor((images, *sizes), dtype=tensor.dtype)
@@ -201,7 +214,7 @@ def _input_shapes(model: Any, source: Source) -> Any:
 
 @dataclass(frozen=True)
 class _Call:
-    """A layer that was called on an input of `shape`, which had `pads` already."""
+    """A call of a layer, on an input that had `shape` before `pads` were added to it."""
 
     layer: Any
     shape: tuple[int, ...]
@@ -209,12 +222,13 @@ class _Call:
 
 
 def _traced(model: Any, inputs: Any, name: str) -> list[_Call]:
-    """Every call of a convolution, in order."""
+    """Trace a model, and return every call of a convolution in order."""
     import keras
     import tensorflow as tf
 
     calls: list[_Call] = []
-    padded: dict[int, tuple[Any, tuple[int, ...], Pads]] = {}  # by id; the tensor is kept alive
+    # Keyed by the tensor's id. The tensor is kept, since another one could get its id.
+    padded: dict[int, tuple[Any, tuple[int, ...], Pads]] = {}
     original = keras.layers.Layer.__call__
 
     def noting(layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -236,7 +250,7 @@ def _traced(model: Any, inputs: Any, name: str) -> list[_Call]:
         _tried(name, lambda: tf.function(_calling(model)).get_concrete_function(specs))
 
     if not all(layer.built for layer in model._flatten_layers()):
-        trace()  # layers are called once more than they are used while Keras builds them
+        trace()  # Keras calls layers once more while it builds them; those calls are not noted
     keras.layers.Layer.__call__ = noting
     try:
         trace()
@@ -246,7 +260,7 @@ def _traced(model: Any, inputs: Any, name: str) -> list[_Call]:
 
 
 def _uncalled(model: Any, calls: list[_Call]) -> list[LeftOut]:
-    """Convolutions of the model that nobody called as layers."""
+    """List the model's convolutions that were not called as layers."""
     called = {id(call.layer) for call in calls}
     return [
         LeftOut(_place(layer), "it is not called as a layer: unused, or inside of TimeDistributed")
@@ -260,12 +274,12 @@ def _place(layer: Any) -> str:
 
 
 def _calling(model: Any) -> Callable[[Any], Any]:
-    """A function of the model's own, so that tracing leaves no variables on the model."""
+    """Make a new function around a model, so that tracing leaves no variables on the model."""
     return lambda given: model(given, training=False)
 
 
 def _is_convolution(layer: Any) -> bool:
-    """Whether it is one of Keras's convolutions, or of a class made of one."""
+    """Return whether a layer is one of Keras's convolutions, or of a class derived from one."""
     names = {kind.__name__ for kind in type(layer).__mro__ if kind.__module__.startswith("keras.")}
     return bool(names & {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", *NOT_2D})
 
@@ -287,7 +301,8 @@ def _entries(call: _Call, notes: dict[str, None]) -> Iterator[Found | LeftOut]:
     names = {kind.__name__ for kind in type(layer).__mro__}
     if other := next((NOT_2D[name] for name in NOT_2D if name in names), None):
         article = "a" if other[0].isdigit() or other[0] not in "aeiou" else "an"
-        yield LeftOut(place, f"{article} {other} convolution, expected Conv2D or DepthwiseConv2D")
+        found = f"found {article} {other} convolution"
+        yield LeftOut(place, f"{found}, expected Conv2D or DepthwiseConv2D")
         return
     try:
         dtype = layer.compute_dtype
@@ -305,7 +320,7 @@ def _entries(call: _Call, notes: dict[str, None]) -> Iterator[Found | LeftOut]:
 
 
 def _layer(call: _Call, dtype: str) -> Layer:
-    """The convolution of a layer; of a SeparableConv2D the first of its two."""
+    """Return the convolution of a call, for a SeparableConv2D the first of its two."""
     layer = call.layer
     batch, *sizes = call.shape
     if layer.data_format == "channels_first":
@@ -329,7 +344,7 @@ def _layer(call: _Call, dtype: str) -> Layer:
         return plain
     if call.pads == ((0, 0), (0, 0)):
         return replace(plain, padding="same")
-    # `same` pads what ZeroPadding2D has padded already.
+    # `same` adds its pads to those of ZeroPadding2D.
     inner = replace(plain, input_shape=(*plain.padded_size, channels), padding="same")
     return replace(plain, padding=_added(call.pads, inner.pads))
 

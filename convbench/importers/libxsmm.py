@@ -11,7 +11,7 @@ from convbench.problem.layer import Layer
 COLUMNS = ("topology", "ifw", "ifh", "nIfm", "nOfm", "kw", "kh", "padw", "padh", "stride")
 
 BATCH_SIZE = 1
-"""Batch size of layers whose list leaves it to whoever runs them."""
+"""Batch size of layers for which the list has none."""
 
 
 def claims(source: Source) -> bool:
@@ -23,7 +23,7 @@ def read(source: Source) -> Reading:
 
 
 def _layer(line: int, row: Row) -> Layer:
-    """`mb_if_fixed` and `multiplicity_comment` may be empty, or not there."""
+    """Make a layer of a row. `mb_if_fixed` and `multiplicity_comment` may be empty or missing."""
     stride = number(row, "stride")
     fixed, times = row.get("mb_if_fixed"), row.get("multiplicity_comment")
     return Layer(

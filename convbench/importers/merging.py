@@ -1,4 +1,4 @@
-"""Make a suite of what was read: equal convolutions once, unique names, and their source."""
+"""Make a suite of what was read: merge equal convolutions, make names unique, note the source."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ it takes minutes on layers of real networks."""
 
 @dataclass(frozen=True)
 class Merged:
-    """A layer that stands for all that equal it; `others` are their names."""
+    """A layer that stands for all equal ones; `others` are the names of those."""
 
     layer: Layer
     others: tuple[str, ...]
 
 
 def merged(found: Iterable[Found]) -> tuple[Merged, ...]:
-    """Equal convolutions once, under the first one's name, with the sum of their counts."""
+    """Merge equal convolutions into one, with the first one's name and the sum of their counts."""
     same: dict[Layer, list[Layer]] = {}
     for entry in found:
         same.setdefault(_nameless(entry.layer), []).append(entry.layer)
@@ -51,9 +51,10 @@ def suite_of(
     batch_size: int | None = None,
     implementations: tuple[str, ...] = IMPLEMENTATIONS,
 ) -> tuple[Suite, tuple[Merged, ...]]:
-    """The suite, and what its layers stand for. Raises ImportSourceError where there is no layer.
+    """Return the suite, and what its layers stand for.
 
-    `batch_size` replaces that of every layer, which the suite's provenance then says.
+    `batch_size` replaces that of every layer, and the suite's provenance says so. Raises
+    ImportSourceError if there is no layer.
     """
     notes = list(reading.notes)
     found = reading.found
@@ -64,7 +65,8 @@ def suite_of(
             notes.append(f"batch_size set to {batch_size}, from {_listed(before)}")
     if not found:
         raise ImportSourceError(
-            f"{source}: found no convolution of ours, and left out {len(reading.left_out)}",
+            f"{source}: found no convolution that convbench can measure; left out "
+            f"{len(reading.left_out)}",
             hint="the list of what was left out says why" if reading.left_out else None,
         )
     layers = merged(found)
@@ -89,7 +91,7 @@ def suite_of(
 
 
 def suite_name(source: str, is_file: bool, lower: bool = True) -> str:
-    """A suite's name after its source: `resnet50` of keras:ResNet50, `model` of a/model.onnx."""
+    """Name a suite after its source: `resnet50` for keras:ResNet50, `model` for a/model.onnx."""
     last = Path(source).stem if is_file else source.rpartition(":")[2]
     last = last.lower() if lower else last
     kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in last)
@@ -97,14 +99,14 @@ def suite_name(source: str, is_file: bool, lower: bool = True) -> str:
 
 
 def _nameless(layer: Layer) -> Layer:
-    """Equal for equal convolutions, however their padding is written."""
+    """Return a layer that is equal for equal convolutions, however their padding is written."""
     return replace(layer, name="", count=1, padding=written(layer.pads))
 
 
 def _unique(name: str, used: dict[str, int]) -> str:
-    """The name in printable characters, with a number where another layer has it.
+    """Return the name in printable characters, with a number if another layer has it already.
 
-    `used` has every name that was given, with the number to try next.
+    `used` has every name that was given out, with the last number that was tried for it.
     """
     printable = "".join(c if c.isprintable() else "_" for c in name) or "layer"
     chosen = printable

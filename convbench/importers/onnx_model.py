@@ -12,7 +12,7 @@ from convbench.importers.padding import written
 from convbench.problem.layer import Dtype, Layer, Padding, Pair
 
 BATCH_SIZE = 1
-"""Batch size of models that leave it open. Most are exported to be run image by image."""
+"""Batch size of models that leave it open. Most are exported to run on one image at a time."""
 
 NOT_CONV = {
     "ConvTranspose": "a transposed convolution",
@@ -21,10 +21,11 @@ NOT_CONV = {
     "DeformConv": "a deformable convolution",
     "FusedConv": "a fused convolution",
 }
+"""Operators that are left out, with what they compute."""
 
 
 class _NodeError(ValueError):
-    """A node that is no layer of ours; the text says why."""
+    """A node that is no layer that convbench knows; the text says why."""
 
 
 def claims(source: Source) -> bool:
@@ -43,11 +44,11 @@ def read(source: Source) -> Reading:
         raise
     except Exception as error:  # noqa: BLE001 - protobuf's errors have no common base
         raise ImportSourceError(
-            f"{source.name}: this is no ONNX model that can be read: {_first_line(error)}"
+            f"{source.name}: this is not an ONNX model that can be read: {_first_line(error)}"
         ) from None
     reader = _Graph(onnx, inferred.graph)
     for function in inferred.functions:
-        reader.notes[f"what is inside of the function {function.name} is not read"] = None
+        reader.notes[f"the inside of the function {function.name} is not read"] = None
     entries = list(reader.entries(source.path.name))
     return Reading.of(entries, tuple(reader.notes), (f"onnx {onnx.__version__}",))
 
@@ -69,7 +70,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _fill_in(graph: Any, source: Source) -> None:
-    """Gives the inputs' open sizes the numbers that the user said; inferred shapes start anew."""
+    """Fill in the inputs' open sizes from what the user gave, and drop the inferred shapes."""
     weights = {tensor.name for tensor in graph.initializer}
     weights |= {name for node in graph.node if "Conv" in node.op_type for name in node.input[1:]}
     for given in graph.input:
@@ -85,13 +86,13 @@ def _fill_in(graph: Any, source: Source) -> None:
         if any(size.dim_value < 1 for size in sizes):
             raise ImportSourceError(
                 f"{source.name}: its input {given.name} leaves sizes open",
-                hint="say them: --input-shape 224,224,3 (height, width, channels)",
+                hint="give them: --input-shape 224,224,3 (height, width, channels)",
             )
     del graph.value_info[:]
 
 
 class _Graph:
-    """A graph whose values have shapes, by name."""
+    """A graph, with the shapes and types of its values by name."""
 
     def __init__(self, onnx: Any, graph: Any) -> None:
         self._onnx = onnx
@@ -112,9 +113,9 @@ class _Graph:
             name = node.name or f"{node.op_type}_{number}"
             place = f"{file}, node {number} ({name})"
             if node.op_type in NOT_CONV:
-                yield LeftOut(place, f"{NOT_CONV[node.op_type]}, expected Conv")
+                yield LeftOut(place, f"found {NOT_CONV[node.op_type]}, expected Conv")
             if any(attribute.HasField("g") for attribute in node.attribute):
-                self.notes[f"what is inside of {name} ({node.op_type}) is not read"] = None
+                self.notes[f"the inside of {name} ({node.op_type}) is not read"] = None
             if node.op_type != "Conv":
                 continue
             try:
@@ -127,7 +128,7 @@ class _Graph:
             raise _NodeError("it has no kernel")
         shape, kernel = (self._shapes.get(given, ()) for given in node.input[:2])
         if len(kernel) in (3, 5):
-            raise _NodeError(f"a {len(kernel) - 2}-D convolution, expected 2-D")
+            raise _NodeError(f"found a {len(kernel) - 2}-D convolution, expected 2-D")
         if len(shape) != 4 or len(kernel) != 4 or min(*shape, *kernel) < 1:
             raise _NodeError("its shapes cannot be inferred")
         batch, channels, height, width = shape
@@ -138,10 +139,12 @@ class _Graph:
             if len(given.get(key, (0,) * length)) != length:
                 raise _NodeError(f"{key}: found {list(given[key])}, expected {length} numbers")
         if list(given.get("kernel_shape", (kh, kw))) != [kh, kw]:
-            raise _NodeError(f"its kernel_shape is {given['kernel_shape']}, its kernel {kernel}")
+            raise _NodeError(
+                f"its kernel_shape is {given['kernel_shape']}, but its kernel is {kernel}"
+            )
         if of_group * groups != channels:
             raise _NodeError(
-                f"its kernel has {of_group} channels in {groups} groups, its input {channels}"
+                f"its kernel takes {of_group * groups} channels, but its input has {channels}"
             )
         layer = Layer(
             name=name,
@@ -175,7 +178,7 @@ def _explicit_pads(pads: Any) -> Padding:
 
 
 def _auto_padded(layer: Layer, rule: str) -> Layer:
-    """The layer with the pads of ONNX's older way to say them."""
+    """Return the layer with the pads of `auto_pad`, ONNX's older way to give them."""
     if rule == "VALID":
         return replace(layer, padding="valid")
     if rule not in ("SAME_UPPER", "SAME_LOWER"):

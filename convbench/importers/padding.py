@@ -1,4 +1,4 @@
-"""Turn pads as other tools give them into a suite's."""
+"""Turn pads as other tools give them into the padding of a suite's layer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ NO_PADS: Pads = ((0, 0), (0, 0))
 
 
 def written(pads: Pads) -> Padding:
-    """Pads as a suite has them: `valid` where there are none."""
+    """Return pads as a suite writes them, which is `valid` if there are none."""
     return "valid" if pads == NO_PADS else pads
 
 
 def both_sides(rows: int, columns: int) -> Padding:
-    """So many rows on top and at the bottom, and columns on both sides."""
+    """Return the padding with as many rows at top and bottom, and columns at left and right."""
     return written(((rows, rows), (columns, columns)))

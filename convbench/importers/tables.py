@@ -1,7 +1,7 @@
 """Read tables with a heading line (CSV), for every format of that kind.
 
-A format says which columns it has and makes a layer of a row; whatever goes wrong in a row leaves
-out that row.
+Each format names its columns and makes a layer of a row. A row in which anything is wrong is left
+out.
 """
 
 from __future__ import annotations
@@ -16,28 +16,32 @@ from convbench.importers.text import lines, shown
 from convbench.problem.layer import Layer
 
 MAX_DIGITS = 9
+"""Most digits of a number in a table."""
 
 Row = Mapping[str, str]
 
 
 class RowError(ValueError):
-    """A row that is no layer; the text says why."""
+    """A row that is not a layer; the text says why."""
 
 
 def has_columns(source: Source, needed: Sequence[str]) -> bool:
-    """Whether the first line of a file names these columns."""
+    """Return whether the first line of a file names these columns."""
     return set(needed) <= set(columns_of(source))
 
 
 def columns_of(source: Source) -> list[str]:
-    """The columns that the first line of a file names."""
+    """Return the columns that the first line of a file names."""
     head = (source.head or b"").decode("utf-8-sig", "replace")
     return _columns((head.splitlines() or [""])[0])
 
 
 def read(source: Source, needed: Sequence[str], layer_of: Callable[[int, Row], Layer]) -> Reading:
-    """A table's layers. `layer_of` gets the line's number and its values by column, and may raise
-    RowError, LayerError, or anything of `number`."""
+    """Read the layers of a table.
+
+    `layer_of` takes a line's number and its values by column; it may raise RowError or LayerError.
+    Raises ImportSourceError if a column of `needed` is missing, or if a column occurs twice.
+    """
     return Reading.of(_entries(source, needed, layer_of))
 
 
@@ -78,7 +82,7 @@ def _row(columns: list[str], text: str) -> Row:
 
 
 def number(row: Row, column: str) -> int:
-    """A whole number of a row. Raises RowError."""
+    """Return a whole number of a row. Raises RowError for anything else."""
     text = row[column]
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdecimal()) or len(digits) > MAX_DIGITS:
@@ -87,8 +91,8 @@ def number(row: Row, column: str) -> int:
 
 
 def expect_output(layer: Layer, height: int, width: int) -> Layer:
-    """The layer, if its output is what the source says. Raises RowError."""
+    """Return the layer if its output is what the source says. Raises RowError otherwise."""
     if layer.output_size != (height, width):
-        found, comes_to = (f"{h}x{w}" for h, w in ((height, width), layer.output_size))
-        raise RowError(f"its output is {found}, its sizes come to {comes_to}")
+        found, computed = (f"{h}x{w}" for h, w in ((height, width), layer.output_size))
+        raise RowError(f"its output is {found}, but its sizes give {computed}")
     return layer

@@ -8,33 +8,34 @@ from pathlib import Path
 from convbench.importers.contract import ImportSourceError
 
 MAX_BYTES = 20_000_000
-"""Some 100,000 layers: the largest published list, ConvBench's, has 2 MB."""
+"""Largest file in bytes, enough for some 100,000 layers. The largest published list, ConvBench's,
+has 2 MB."""
 
 MAX_LINE = 10_000
-"""Characters of a line. An entry has a few hundred."""
+"""Most characters of a line. An entry has a few hundred."""
 
 SHOWN = 60
-"""An entry is quoted up to this many characters."""
+"""Most characters of an entry that messages quote."""
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number from 1, line without its end) of a file.
+    """Yield the lines of a file, each with its number from 1 and without its end.
 
-    Raises ImportSourceError for a file that is not there, too large, no text, or has a line that
-    no list has.
+    Raises ImportSourceError if the file is not there, too large, or not text, or if a line is
+    longer than MAX_LINE.
     """
     for number, line in enumerate(read(path).splitlines(), 1):
         if len(line) > MAX_LINE:
             raise ImportSourceError(
                 f"{path}:{number}: found a line of {len(line)} characters, expected a list of "
-                "layers, one a line",
+                "layers, one per line",
                 hint="check that this is the file you mean",
             )
         yield number, line
 
 
 def read(path: Path) -> str:
-    """A whole file. Raises ImportSourceError as `lines` does."""
+    """Read a whole file. Raises ImportSourceError if it is not there, too large, or not text."""
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
@@ -54,7 +55,7 @@ def read(path: Path) -> str:
 
 
 def not_text(data: bytes) -> str | None:
-    """What data is that is no UTF-8 text; None for text."""
+    """Say what data is that is not UTF-8 text; None for text."""
     if b"\0" in data:
         return "a binary file"
     try:
@@ -65,6 +66,6 @@ def not_text(data: bytes) -> str | None:
 
 
 def shown(entry: str, most: int = SHOWN) -> str:
-    """An entry as messages quote it: short, on one line, and without what moves a cursor."""
+    """Return an entry as messages quote it: short, on one line, in printable characters."""
     printable = "".join(c if c.isprintable() else "?" for c in " ".join(entry.split()))
     return printable if len(printable) <= most else printable[: most - 3] + "..."

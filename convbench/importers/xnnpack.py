@@ -3,8 +3,8 @@
     conv:    H W KH KW PH PW S D GCin GCout
     dwconv:  H W KH KW PH PW S D G
 
-PH and PW are the pads of both sides together; the odd row is at the bottom, the odd column on the
-right. D is 1 for dense. The two kinds differ in how many numbers a line has.
+PH and PW are the pads of both sides together. An odd row goes to the bottom, an odd column to the
+right. A dense convolution has D = 1. The two kinds are told apart by how many numbers a line has.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BATCH_SIZE = 1
 
 
 def claims(source: Source) -> bool:
-    """A file whose first entry has as many numbers as one of the two kinds."""
+    """Return whether the first entry of a file has as many numbers as one of the two kinds."""
     if source.head is None:
         return False
     for line in source.head.decode("utf-8-sig", "replace").splitlines():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def save(path: Path, file: NoiseFile) -> None:
-    """Atomically. Raises ResultError where it cannot be written."""
+    """Write the file atomically. Raises ResultError if it cannot be written."""
     data = _adapter().dump_python(file, mode="json", by_alias=True)
     try:
         write_atomically(path, json.dumps(data, separators=(",", ":"), allow_nan=False) + "\n")
@@ -29,7 +29,7 @@ def save(path: Path, file: NoiseFile) -> None:
 
 
 def load(path: Path) -> NoiseFile:
-    """Raises ResultError, which says what is wrong and where."""
+    """Read a noise file. Raises ResultError, which says what is wrong and where."""
     from pydantic import ValidationError
 
     data = read_json(path)
@@ -50,8 +50,11 @@ def load(path: Path) -> NoiseFile:
 
 
 def deviations_of(path: Path, here: Machine, threads: int) -> Deviations:
-    """What a noise file knows of a machine with so many threads. Raises ResultError for another
-    machine's, for other threads, and for one with too few sessions."""
+    """Return the deviations that a noise file knows of this machine and number of threads.
+
+    Raises ResultError if the file is of another machine or of another number of threads, or if it
+    has too few sessions.
+    """
     file = load(path)
     then = file.machine
     if (then.cpu, then.isa, then.logical_cpus, file.threads) != (
@@ -61,17 +64,18 @@ def deviations_of(path: Path, here: Machine, threads: int) -> Deviations:
         threads,
     ):
         error = ResultError(
-            f"{path} is of another machine or other threads: {then.cpu}, {then.logical_cpus} CPUs, "
-            f"{file.threads} threads; here {here.cpu}, {here.logical_cpus} CPUs, {threads} threads",
-            hint=f"convbench noise --threads {threads} measures this one",
+            f"{path} comes from another machine or other threads: {then.cpu}, "
+            f"{then.logical_cpus} CPUs, {file.threads} threads; here {here.cpu}, "
+            f"{here.logical_cpus} CPUs, {threads} threads",
+            hint=f"convbench noise --threads {threads} measures this machine",
         )
         error.exit_code = ExitCode.INCOMPARABLE
         raise error
     if file.deviations is None:
         raise ResultError(
-            f"{path}: {len(file.runs)} runs are too few to tell how sessions differ, or have no "
-            f"figures in common (at least {LEAST_RUNS} runs of the same layers)",
-            hint="convbench noise goes on with the file: run it again",
+            f"{path}: {len(file.runs)} runs do not tell how sessions differ; at least {LEAST_RUNS} "
+            "runs of the same layers are needed",
+            hint="convbench noise adds runs to the file: run it again",
         )
     return replace(file.deviations, source=str(path))
 

@@ -1,8 +1,8 @@
 """Sum up trials of the gate: is this machine good enough to gate on?
 
 A trial is one verdict on one pair of arms whose true difference is known: none (A against A), or a
-slowdown that was put in. The file keeps every trial and every session's speedups and times, so that
-campaigns of several days add up; figures are derived from them anew each time.
+slowdown that was put in. The file keeps every trial, and every session's speedups and times, so
+that campaigns of several days add up. Figures are derived from these anew each time.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _CONFIG = {**FILE_NAMES, "allow_inf_nan": False}
 
 @dataclass(frozen=True)
 class Trial:
-    """One verdict, in a job of `rules` rules of which all others are A against A.
+    """One verdict in a job of `rules` rules, all others of which are A against A.
 
-    `injected` is the part by which the arm was slowed, 0 for A against A; `seen` what that came to
-    by the worker's own clock. `slowdown` is the gate's estimate, `faster` whether it would swear to
-    a speed-up; `detects` the gate's minimum detectable effect.
+    `injected` is the fraction by which the arm was slowed, 0 for A against A; `seen` is the slowing
+    by the worker's own clock. `slowdown` is the gate's estimate, and `faster` says whether the gate
+    would claim a speed-up. `detects` is the gate's minimum detectable effect.
     """
 
     layer: str
@@ -49,7 +49,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Level:
-    """One figure of one session, as a log, with its standard error within the session."""
+    """One figure of one session: its log, with the log's standard error within the session."""
 
     what: str
     log: float
@@ -60,8 +60,10 @@ class Level:
 
 @dataclass(frozen=True)
 class NoiseRun:
-    """One run of the gate on known pairs: seconds from its start to the verdicts of its first look,
-    and to those of its last; `load` is the share of the CPUs that others had before it.
+    """One run of the gate on known pairs.
+
+    `first_look_s` and `seconds` reach from its start to the verdicts of its first look and of its
+    last one. `load` is the share of the CPUs that other processes took before the run.
     """
 
     date: str
@@ -78,7 +80,7 @@ class NoiseRun:
 
 @dataclass(frozen=True)
 class NoiseFile:
-    """What is known of a machine. `implementation` is what was run against itself."""
+    """All runs of the gate on one machine. `implementation` is the one that ran against itself."""
 
     schema_: str
     machine: Machine
@@ -94,7 +96,7 @@ class NoiseFile:
 
     @property
     def deviations(self) -> Deviations | None:
-        """How much two sessions differ; None with fewer than three that have figures in common."""
+        """Difference between two sessions; None where too few have figures in common."""
         speedup = _between_sessions(run.speedups for run in self.runs)
         time = _between_sessions(run.times for run in self.runs)
         if speedup is None or time is None:
@@ -108,10 +110,10 @@ class NoiseFile:
 
 @dataclass(frozen=True)
 class Power:
-    """How trials with one slowdown came out, in jobs of `rules` rules.
+    """Outcomes of the trials with one slowdown, in jobs of `rules` rules.
 
-    `found` are those reported as regressed; `missed` those that were said to hold, `faster` those
-    for which a speed-up would have been claimed.
+    `found` counts the trials that were reported as regressed, `missed` those that were said to
+    hold, and `faster` those for which a speed-up would have been claimed.
     """
 
     injected: float
@@ -127,7 +129,7 @@ class Power:
 
 @dataclass(frozen=True)
 class Alarms:
-    """How jobs of `rules` clean rules came out; a false alarm is a job with any regression.
+    """Outcomes of jobs of `rules` clean rules. A false alarm is a job with any regression.
 
     `upper` is the one-sided 95 % upper bound of the rate of false alarms.
     """
@@ -143,7 +145,7 @@ class Alarms:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a noise file comes to."""
+    """Figures that a noise file gives."""
 
     alarms: tuple[Alarms, ...]
     power: tuple[Power, ...]
@@ -154,7 +156,7 @@ class Figures:
 
 
 def figures(file: NoiseFile) -> Figures:
-    """Raises ValueError for a file without runs."""
+    """Derive the figures of a noise file. Raises ValueError for a file without runs."""
     trials = [trial for run in file.runs for trial in run.trials]
     sizes = sorted({trial.rules for trial in trials})
     slowed = sorted({(trial.injected, trial.rules) for trial in trials if trial.injected})
@@ -173,7 +175,7 @@ def figures(file: NoiseFile) -> Figures:
 
 
 def _clean_jobs(runs: Iterable[NoiseRun], rules: int) -> Iterator[list[Outcome]]:
-    """The outcomes of each A/A job: with one rule every trial is a job, else every run is."""
+    """Yield the outcomes of each A/A job. With one rule each trial is a job, else each run is."""
     for run in runs:
         outcomes = [t.outcome for t in run.trials if t.rules == rules and not t.injected]
         if rules == 1:
@@ -214,7 +216,7 @@ def _power(injected: float, rules: int, trials: Sequence[Trial]) -> Power:
 
 
 def _between_sessions(sessions: Iterable[tuple[Level, ...]]) -> Between | None:
-    """How much sessions differ in the figures that they share; None where too few do."""
+    """Derive how much sessions differ in the figures that they share; None where too few do."""
     figures: dict[str, dict[int, Seen]] = {}
     for number, levels in enumerate(sessions):
         for level in levels:

@@ -1,7 +1,7 @@
 """Read and write result files: pyperf's JSON with the key `convbench` beside its own.
 
-pyperf keeps `benchmarks`, each with `runs`; a run here is one round. Written atomically; read with
-a refusal that names the file, the place in it, and what was expected.
+pyperf keeps `benchmarks`, each with `runs`; here a run is one round. Files are written atomically.
+A file that cannot be read is refused with its name, the place in it, and what was expected.
 """
 
 from __future__ import annotations
@@ -23,17 +23,21 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 PYPERF_FORMAT = "1.0"
+"""Version of pyperf's JSON format in which files are written."""
+
 MAJOR = int(SCHEMA.rpartition("/")[2])
+"""Newest version of the schema that this convbench reads."""
+
 SHORTEST_S, LONGEST_S = 1e-12, 1e7
-"""A sample beyond these was not measured."""
+"""Seconds between which every measured sample lies; a file with others was edited."""
 
 ROOM_BYTES = 4 * 2**20
-"""A disk with less than this left is full: a file of 5,000 cells takes about as much."""
+"""Bytes that must be free on a disk before a run. A file of 5,000 cells takes about as much."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A result file's two halves: what convbench derived, and pyperf's raw samples."""
+    """A result file's two halves, convbench's figures and pyperf's raw samples, with metadata."""
 
     result: ResultFile
     benchmarks: Benchmarks
@@ -41,16 +45,16 @@ class Saved:
 
 
 def default_path(suite: str) -> Path:
-    """results/<suite>-<UTC time>.json, in the current folder."""
+    """Return `results/<suite>-<UTC time>.json`, a path in the current folder."""
     return Path("results") / f"{suite}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
 
 
 def reserve(path: Path, force: bool, resumes: bool = False) -> None:
-    """Checks, before anything is measured, that the file can be written.
+    """Check, before anything is measured, that the file can be written.
 
-    `resumes`: the command has `--resume` to go on with one that is there.
-    Raises ResultError when it exists already (without `force`), or its folder cannot be made,
-    written to, or has no room left.
+    `resumes` says that the command has `--resume`, which goes on with an existing file. Raises
+    ResultError if the file exists already (without `force`), or if its folder cannot be made,
+    cannot be written to, or has no room left.
     """
     if path.is_dir():
         raise ResultError(f"{path} is a folder", hint="name a file: -o FILE.json")
@@ -58,7 +62,7 @@ def reserve(path: Path, force: bool, resumes: bool = False) -> None:
         resume = " --resume goes on with it," if resumes else ""
         raise ResultError(
             f"{path} exists already",
-            hint=f"--force overwrites it,{resume} -o takes another name",
+            hint=f"--force overwrites it,{resume} -o chooses another name",
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,9 +77,9 @@ def reserve(path: Path, force: bool, resumes: bool = False) -> None:
 
 
 def save(path: Path, saved: Saved) -> Path:
-    """Writes the file atomically. Where that fails now, it goes to the temporary folder instead.
+    """Write the file atomically, or to the temporary folder if its own folder fails now.
 
-    Returns where it is. Raises ResultError when neither can be written.
+    Returns the path that was written. Raises ResultError if neither can be.
     """
     text = dumps(saved)
     try:
@@ -91,7 +95,10 @@ def save(path: Path, saved: Saved) -> Path:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Whatever happens, the file is the old one or the new one, whole. Raises OSError."""
+    """Replace a file so that, whatever happens, it is the whole old one or the whole new one.
+
+    Raises OSError if it cannot be written.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("w") as file:
@@ -105,7 +112,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def dumps(saved: Saved) -> str:
-    """The file's text. Without any sample it has no `benchmarks`, and is not pyperf's."""
+    """Return the file's text. Without any sample it has no `benchmarks`, and is not pyperf's."""
     document: dict[str, Any] = {"version": PYPERF_FORMAT, "metadata": saved.metadata}
     benchmarks = [
         {
@@ -122,26 +129,26 @@ def dumps(saved: Saved) -> str:
 
 
 def as_data(result: ResultFile) -> dict[str, Any]:
-    """The key `convbench` as plain data, with the file's own names (`pass`, `schema`)."""
+    """Return the key `convbench` as plain data, under the file's own names (`pass`, `schema`)."""
     data: dict[str, Any] = _adapter().dump_python(result, mode="json", by_alias=True)
     return data
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of the key `convbench`."""
+    """Return the JSON Schema of the key `convbench`."""
     schema = _adapter().json_schema(by_alias=True, mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 VOLATILE = ("date", "load_avg_1min", "mem_max_rss", "runnable_threads", "uptime")
-"""Metadata of pyperf that is of one moment, and so belongs to a run."""
+"""Names of pyperf's metadata that hold for one moment only, and so belong to a run."""
 
 PATHS = ("python_executable", "python_cflags", "python_config_args")
-"""Metadata of pyperf that tells where things lie on a disk. It is not kept."""
+"""Names of pyperf's metadata that tell where things lie on a disk. They are not kept."""
 
 
 def pyperf_metadata() -> dict[str, str | int | float]:
-    """What pyperf records of this machine and this Python, common to every run."""
+    """Return what pyperf records of this machine and this Python, common to every run."""
     import pyperf
 
     collected = pyperf.Run([1.0]).get_metadata()
@@ -149,12 +156,12 @@ def pyperf_metadata() -> dict[str, str | int | float]:
 
 
 def load(path: Path) -> Saved:
-    """Raises ResultError, which says what is wrong and where."""
+    """Read a result file. Raises ResultError, which says what is wrong and where."""
     return parsed(path, read_json(path))
 
 
 def parsed(path: Path, document: dict[str, Any]) -> Saved:
-    """The result file that `document` was read from. Raises ResultError, as `load` does."""
+    """Return the result file that `document` was read from. Raises ResultError, as `load` does."""
     part = document.get("convbench")
     if not isinstance(part, dict):
         raise ResultError(
@@ -183,8 +190,8 @@ _FIGURES = re.compile(r"\d+")
 def _with_kinds(part: dict[str, Any]) -> None:
     """Fill in the kinds of explanations and remarks in a file that an earlier version saved.
 
-    Such a file says them in sentences alone. Two of them are of the same kind where they differ in
-    figures only. This is the one place where convbench looks into a sentence of its own.
+    Such a file has sentences alone. Two sentences are of the same kind if only their figures
+    differ. This is the one place where convbench looks into a sentence of its own.
     """
     cells = part.get("cells")
     for cell in cells if isinstance(cells, list) else ():
@@ -209,13 +216,13 @@ def _with_kinds(part: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that a file holds. Raises ResultError for anything else."""
+    """Return the JSON object that a file holds. Raises ResultError for anything else."""
     try:
         document = json.loads(path.read_text())
     except OSError as error:
         raise ResultError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ResultError(f"{path}: this is not text, and so no result file") from None
+        raise ResultError(f"{path}: this is not text, so it is no result file") from None
     except json.JSONDecodeError as error:
         raise ResultError(
             f"{path}:{error.lineno}:{error.colno}: this is not JSON: {error.msg}",
@@ -224,7 +231,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:  # a number of thousands of digits
         raise ResultError(f"{path}: this is not JSON that can be read: {error}") from None
     except RecursionError:
-        raise ResultError(f"{path}: nested far too deeply for a result file") from None
+        raise ResultError(f"{path}: the JSON is nested too deeply for a result file") from None
     if not isinstance(document, dict):
         raise ResultError(f"{path}: expected an object at the top, found {_kind(document)}")
     return document
@@ -236,13 +243,13 @@ def _check_schema(path: Path, schema: object) -> None:
         raise ResultError(f"{path}: convbench.schema: found {schema!r}, expected {SCHEMA!r}")
     if int(version) > MAJOR:
         raise ResultError(
-            f"{path}: written as {schema}, this convbench reads up to {SCHEMA}",
+            f"{path}: written as {schema}, but this convbench reads up to {SCHEMA}",
             hint="update convbench: pip install --upgrade convbench",
         )
 
 
 def _check_references(path: Path, result: ResultFile, benchmarks: Benchmarks) -> None:
-    """Every cell is of a layer of the suite, and a time of a benchmark of the file."""
+    """Raise ResultError unless each cell's layer is in the suite and its benchmark in the file."""
     layers = {layer.name for layer in result.suite.layers}
     if result.training is not None:
         layers.add(result.suite.name)
@@ -279,7 +286,8 @@ def _benchmarks(path: Path, found: Any) -> Benchmarks:
             benchmarks[name] = runs
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ResultError(
-            f"{path}: benchmarks: not as convbench writes them ({type(error).__name__}: {error})",
+            f"{path}: benchmarks: these are not as convbench writes them "
+            f"({type(error).__name__}: {error})",
             hint="pyperf drops what it does not know when it writes a file: keep the original",
         ) from None
     return benchmarks
@@ -303,7 +311,7 @@ def _pyperf_run(run: RoundSamples) -> dict[str, Any]:
 
 
 def _visits(run: RoundSamples) -> dict[str, str]:
-    """How many samples each visit gave, and its probes in microseconds (see results.Probe)."""
+    """Return the number of samples and the probes (model.Probe, in µs) of each visit, as text."""
     if not run.visits:
         return {}
     found = {"visits": " ".join(map(str, run.visits))}

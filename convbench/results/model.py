@@ -1,7 +1,7 @@
 """Define the result file: its schema as dataclasses, one for each part.
 
 The file is pyperf's JSON (`benchmarks` with every raw sample) with one more top-level key,
-`convbench`. Here are seconds and bytes only; `report` scales them.
+`convbench`. All times are in seconds and all sizes in bytes; `report` scales them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCHEMA = "convbench-result/1"
 
 
 class Step(StrEnum):
-    """What cells of a training are of, where others have a pass: all of one update."""
+    """The part that cells of a training compute instead of a pass: one update of the network."""
 
     TRAINING = "training-step"
 
@@ -44,7 +44,8 @@ for 0.11 s after a product (measured) before they sleep, and others for less."""
 class Example:
     """The smallest layer found on which code is wrong, and one place there.
 
-    `picture` shows the slice `of` the result, a line a row: `#` is wrong, `.` right.
+    `picture` shows the slice of the result that `of` names, one line for each row: `#` stands for
+    a wrong value, `.` for a right one.
     """
 
     layer: Layer
@@ -57,10 +58,10 @@ class Example:
 
 @dataclass(frozen=True)
 class MistakeKind:
-    """Which mistake it is, without the figures of the layer on which it was found.
+    """The kind of a mistake, without the figures of the layer on which it was found.
 
     `cause` names the mistake; it is empty where nothing explains a result. `variant` tells mistakes
-    of the same cause apart: a kernel flipped in height from one flipped in width.
+    with the same cause apart, such as a kernel flipped in height from one flipped in width.
     """
 
     cause: str
@@ -69,13 +70,13 @@ class MistakeKind:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a result is wrong.
+    """An explanation of a wrong result.
 
     `causes` name the mistakes (agreement/diagnosis/mistakes.py); there are none where nothing
-    explains the result. `sentence` says it to people, with the figures of the layer. `reproduces`:
-    computing with these mistakes gives the wrong result itself, on several draws; else they were
-    told from what the result looks like, or from how calls differ. Explanations of the same `kinds`
-    are the same explanation of different layers.
+    explains the result. `sentence` explains it to people, with the figures of the layer.
+    `reproduces` is True where computing with these mistakes gives the very same wrong result, on
+    several draws. It is False where the mistakes were inferred from what the result looks like, or
+    from how calls differ. Two explanations with equal `kinds` are one, found on different layers.
     """
 
     causes: tuple[str, ...]
@@ -86,30 +87,31 @@ class Explanation:
 
     @classmethod
     def of(cls, kinds: Iterable[MistakeKind], sentence: str, reproduces: bool) -> Explanation:
-        """An explanation by these kinds of mistakes. Its causes are theirs, each once."""
+        """Make an explanation from kinds of mistakes. Its causes are theirs, each once."""
         kinds = tuple(kinds)
         causes = dict.fromkeys(kind.cause for kind in kinds if kind.cause)
         return cls(tuple(causes), sentence, reproduces, kinds=kinds)
 
 
 class RemarkKind(StrEnum):
-    """What a remark on code that agrees is about."""
+    """Subjects of the remarks on code that agrees."""
 
     LIKE_A_TRANSFORM = "like-a-transform"
-    """Its floats are further off than direct sums are, and not further than transforms."""
+    """The code's floats are further off than those of direct sums, but not than a transform's."""
 
     SHARED_WORKSPACE = "shared-workspace"
-    """Its results are wrong where two threads call it at once."""
+    """The code's results are wrong when two threads call it at once."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the checker found. `exact` is None where integers prove nothing (not exact arithmetic).
+    """The findings of the check of one cell.
 
-    `error_over_bound` is the largest ratio of a float's error to its a-priori bound, and
-    `max_abs_error` the largest error, both on the cut layer; None where no float was compared.
-    `remarks` are for the author of the code, and no mistakes; `remark_kinds` says of each in turn
-    what it is about.
+    `exact` says whether integers came out equal; None where they prove nothing, because the
+    arithmetic is not exact. `error_over_bound` is the largest ratio of a float's error to its
+    a-priori bound, and `max_abs_error` the largest error, both on the layer as the check cut it;
+    None where no float was compared. `remarks` tell the author of the code about things that are
+    no mistakes, and `remark_kinds` has the subject of each, in the same order.
     """
 
     exact: bool | None
@@ -126,7 +128,7 @@ class Agreement:
             raise ValueError(f"{len(self.remarks)} remarks of {len(self.remark_kinds)} kinds")
 
     def remarked(self, kind: RemarkKind, remark: str) -> Agreement:
-        """The same with one more remark."""
+        """Return a copy with one more remark."""
         return replace(
             self, remarks=(*self.remarks, remark), remark_kinds=(*self.remark_kinds, kind)
         )
@@ -134,7 +136,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class TimeState:
-    """One of the two speeds that a cell has: seconds a call there, and the share of its samples."""
+    """One of two speeds of a cell: seconds per call at that speed, and its share of the samples."""
 
     time_s: float
     share: float
@@ -142,14 +144,14 @@ class TimeState:
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds a call: the typical one, `time_s`, and the undisturbed one.
+    """Seconds per call: the typical time, `time_s`, and the undisturbed one.
 
-    Both are exp(mean over rounds of a logarithm): of a round's median visit, and of the quickest
-    eighth of the round's samples. An interval is None with fewer than 5 rounds. `ci99_s` is that of
-    the figure which the machine gives in the long run, as far as `ResultFile.deviations` tells;
-    `run_ci99_s` covers what varies within this run alone. `states` has two entries where the
-    samples fall into two groups, the quicker one first. `confirmed_s` is what a plain loop in a
-    process of its own took, where one was run (`--confirm`).
+    Both are exp(mean over rounds of a logarithm): the typical time takes a round's median visit,
+    the undisturbed one the quickest eighth of the round's samples. An interval is None with fewer
+    than 5 rounds. `ci99_s` covers what the machine gives in the long run, as far as
+    `ResultFile.deviations` tells; `run_ci99_s` covers only what varies within this run. `states`
+    has two entries where the samples fall into two groups, the quicker one first. `confirmed_s` is
+    the time of a plain loop in a process of its own, where one was run (`--confirm`).
     """
 
     time_s: float
@@ -165,15 +167,17 @@ class Time:
 
     @property
     def over_plain(self) -> float | None:
-        """The typical time over the plain loop's; None where no plain loop was run."""
+        """Ratio of the typical time to the plain loop's; None where no plain loop was run."""
         return None if self.confirmed_s is None else self.time_s / self.confirmed_s
 
 
 @dataclass(frozen=True)
 class Memory:
-    """`peak_bytes` = `held_bytes` (since before prepare) + `call_peak_bytes` (with the result).
+    """Memory that a cell takes, operands excluded.
 
-    Operands are excluded. `rss_timeline` is (seconds, bytes) of a looped call, page-level.
+    `peak_bytes` is the sum of `held_bytes`, allocated from `prepare` on and still held, and
+    `call_peak_bytes`, the peak during one call with its result. `rss_timeline` has the resident
+    memory, in whole pages, while the call is looped: pairs of seconds and bytes.
     """
 
     peak_bytes: int
@@ -189,6 +193,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class Work:
+    """Floating-point operations of a cell, and their rate.
+
+    `flops_in_bounds` leaves out products with padding; the rate counts these operations alone.
+    """
+
     flops: int
     flops_in_bounds: int
     gflops_per_s: float | None = None
@@ -197,7 +206,10 @@ class Work:
 
 @dataclass(frozen=True)
 class CellLedger:
-    """`took` is what an implementation that chooses among others took."""
+    """Work that an implementation does inside the clock and outside of it.
+
+    `took` is the choice of an implementation that chooses among others.
+    """
 
     inside: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
@@ -208,7 +220,7 @@ class CellLedger:
 class Raised:
     """An exception that failed a cell: its type, and the place in the user's own code, if any.
 
-    Cells that failed for the same cause have it in common, whatever figures the message has.
+    Cells that failed for the same cause have equal ones, whatever figures their messages have.
     """
 
     exception: str
@@ -219,10 +231,10 @@ class Raised:
 class Cell:
     """One (layer, pass, implementation) and all that is known of it.
 
-    `reason` says in words why there is no figure. As data say it `unsupported`, where the
-    implementation cannot compute the layer, and `raised`, where an exception failed the cell.
-    `said` is what own code printed, warned of and raised while it was checked, line by line, but
-    for `said_left_out` lines.
+    `reason` tells people why there is no figure. As data, `unsupported` tells that the
+    implementation cannot compute the layer, and `raised` which exception failed the cell. `said`
+    has the lines that own code printed, warned of or raised while it was checked, except for
+    `said_left_out` more.
     """
 
     layer: str
@@ -245,10 +257,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Speedup:
-    """Time of `versus` over time of `implementation`; `chosen` names the Keras way.
+    """Time of `versus` over time of `implementation`.
 
-    `ratio` is that of the typical times, `undisturbed_ratio` that of the undisturbed ones; for
-    `ci99` and `run_ci99` see Time.
+    `chosen` names the implementation that `versus` stands for, which is a Keras way where `versus`
+    is `fastest-keras`. `ratio` is that of the typical times, `undisturbed_ratio` that of the
+    undisturbed ones. The intervals are as in Time.
     """
 
     layer: str
@@ -271,9 +284,9 @@ class Speedup:
 class Duplicate:
     """The time of an implementation's twin over its own: 1 on a machine that can be trusted.
 
-    `claimed` is what the run claims to tell apart in that (layer, pass), as a part: half of the
-    widest 99 % interval of its speedups, within this run. Not `reliable`: the deviation is larger,
-    by more than chance explains with as many twins as the run has.
+    `claimed` is the difference that the run claims to tell in that (layer, pass), as a fraction:
+    half of the widest 99 % interval of its speedups within this run. `reliable` is False where the
+    twin deviates by more than that, and chance does not explain it with so many twins in the run.
     """
 
     layer: str
@@ -286,7 +299,7 @@ class Duplicate:
 
     @property
     def deviation(self) -> float:
-        """How much the two differ, as a part and without a sign: 0.05 for 1.05 and for 1/1.05."""
+        """Difference of the two, as a fraction without a sign: 0.05 for 1.05 and for 1/1.05."""
         return math.exp(abs(math.log(self.ratio))) - 1
 
     __pydantic_config__ = FILE_NAMES
@@ -294,7 +307,7 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """Geometric mean of a pass's speedups over the layers; pass None: over all passes."""
+    """Geometric mean over the layers of a pass's speedups, or of all passes' (`pass_` None)."""
 
     implementation: str
     versus: str
@@ -310,11 +323,11 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class Resolution:
-    """What the run can tell apart, as a part: 0.04 where two times must differ by 4 %.
+    """The difference that a run can tell, as a fraction: 0.04 where two times must differ by 4 %.
 
-    `typical` is the median over so many `layer_passes`, and `worst` the largest, which is that of
-    `layer` and `pass_`. Each counts with half of the widest 99 % interval of its speedups, or with
-    its twin's deviation where that is more.
+    `typical` is the median over the `layer_passes` pairs of a layer and a pass. `worst` is the
+    largest, found in `layer` and `pass_`. Each pair counts with half of the widest 99 % interval of
+    its speedups, or with its twin's deviation if that is more.
     """
 
     typical: float
@@ -331,11 +344,11 @@ Figure = Literal["time", "undisturbed-time", "speedup", "undisturbed-speedup"]
 
 @dataclass(frozen=True)
 class Deviation:
-    """How much runs on this machine differ beyond what the rounds of each show.
+    """The difference between runs on this machine, beyond what the rounds of each run show.
 
-    `value` is a standard deviation of logs, known with `degrees` degrees of freedom from so many
-    `runs`. `between` are the kinds of the two sides of a speedup, "numpy/keras" say, or the kind of
-    the implementation that a time is of.
+    `value` is a standard deviation of logs. It has `degrees` degrees of freedom and comes from
+    `runs` runs. `between` names the kinds of a speedup's two sides, such as "keras/numpy", or the
+    kind of the implementation whose time it is.
     """
 
     of: Figure
@@ -347,8 +360,10 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Precision:
-    """What `--precision` asked for: half widths of at most `target` (0.03: 3 %), by the procedure
-    that stats.at_precision has, whose first stage was `first_rounds` rounds."""
+    """The precision that `--precision` asked for: half widths of at most `target` (0.03 is 3 %).
+
+    The procedure is that of stats.estimate. Its first stage had `first_rounds` rounds.
+    """
 
     target: float
     first_rounds: int
@@ -358,8 +373,8 @@ class Precision:
 class Imprecise:
     """A speedup that did not get as narrow as `--precision` asked for.
 
-    `half_width` is that of its 99 % interval within the run, None without an interval. `versus` is
-    the `implementation` itself where nothing was compared and its time counts instead.
+    `half_width` is that of its 99 % interval within the run, None without an interval. Where
+    nothing was compared, the time counts instead and `versus` is the `implementation` itself.
     """
 
     layer: str
@@ -373,11 +388,11 @@ class Imprecise:
 
 @dataclass(frozen=True)
 class Phases:
-    """How calm the machine was, told by probes beside the visits and not by the arms' own times.
+    """Calm of the machine during a run, by probes beside the visits and not by the arms' times.
 
-    `disturbed` of the `visits` had a neighbour, before or after. `set_aside` of these are not in
-    the figures, since the same arm had a calm visit in the same round. `load` is the median over
-    the rounds of the load average, None where the system has none.
+    Of the `visits`, `disturbed` had a neighbour before or after them. Of these, `set_aside` are
+    left out of the figures, because the same arm had a calm visit in the same round. `load` is the
+    median over the rounds of the load average, None where the system has none.
     """
 
     visits: int
@@ -388,7 +403,7 @@ class Phases:
 
 @dataclass(frozen=True)
 class NetworkLayer:
-    """A layer's share of a total; `implementation` is the one that stands for it there."""
+    """A layer's share of a network's total; `implementation` stands for the layer in that total."""
 
     layer: str
     count: int
@@ -398,11 +413,12 @@ class NetworkLayer:
 
 @dataclass(frozen=True)
 class NetworkRow:
-    """Time of a whole network: layers weighted by how often it has them.
+    """Time of a whole network: each layer as often as the network has it.
 
-    `implementation` may be `fastest-keras` or `best per layer`, which take another one for each
-    layer. pass None: all passes of the suite together. `over_fastest_keras` is the total of the
-    fastest Keras way of each layer and pass over this total. For the intervals see Time.
+    `implementation` may be `fastest-keras` or `best per layer`, which choose an implementation for
+    each layer. `pass_` None stands for all passes of the suite together. `over_fastest_keras` is
+    the total of the fastest Keras way of each layer and pass, over this total. The intervals are as
+    in Time.
     """
 
     implementation: str
@@ -420,9 +436,11 @@ class NetworkRow:
 
 @dataclass(frozen=True)
 class Probe:
-    """Seconds that small fixed pieces of work took beside a visit (measure/probes.py): a loop of
-    the interpreter on the slowest and on the quickest CPU, a product on one thread, a copy, and
-    waking a thread that slept."""
+    """Seconds that small fixed pieces of work took beside a visit (measure/probes.py).
+
+    They are a loop of the interpreter on the slowest and on the quickest CPU, a product on one
+    thread, a copy, and waking a thread that slept.
+    """
 
     slowest_loop_s: float
     quickest_loop_s: float
@@ -435,11 +453,11 @@ class Probe:
 class RoundSamples:
     """One benchmark's samples of one round: a pyperf run.
 
-    `values` are seconds a call, of one visit after the other: `visits` says how many each visit
-    gave, `order` the arm's place in each sweep of visits, and `probes` how calm the machine was
-    before and after each. Files of earlier versions have one sample a visit, and no `visits`.
-    `calm` are the visits that the round's time is made of, empty for all of them; it is found anew
-    from the probes (phases.py) and not in the file.
+    `values` are seconds per call, one visit after the other. `visits` has the number of samples of
+    each visit, `order` the arm's place in each sweep of visits, and `probes` the probes before and
+    after each visit. Files of earlier versions have one sample per visit, and no `visits`. `calm`
+    has the indices of the visits that the round's time is made of; it is empty where all of them
+    count. It is not in the file, but derived from the probes (phases.py).
     """
 
     round: int
@@ -454,7 +472,7 @@ class RoundSamples:
 
     @property
     def by_visit(self) -> tuple[tuple[float, ...], ...]:
-        """The samples of each visit."""
+        """Samples of each visit."""
         if not self.visits:
             return tuple((value,) for value in self.values)
         found, start = [], 0
@@ -468,30 +486,31 @@ Benchmarks = dict[str, tuple[RoundSamples, ...]]
 """Every raw sample, by benchmark name (`benchmark_name`)."""
 
 TWIN, PLAIN = REPETITIONS
-"""Suffixes of benchmarks. A twin is the same implementation in a second process; the plain loop is
-the same call in a process of its own, for `--confirm`."""
+"""Suffixes of benchmarks' names. A twin is the same implementation in a second process; the plain
+loop is the same call in a process of its own, for `--confirm`."""
 
 SEEN_DELAY = "seen_delay"
-"""Metadata of a round: the part of its own time by which a slowed arm was slowed in fact."""
+"""Name of a round's metadata: the fraction of its own time by which a slowed arm was slowed."""
 
 LOAD = "load_avg_1min"
-"""Metadata of a round: the system's load average over the minute before its end."""
+"""Name of a round's metadata: the system's load average over the minute before its end."""
 
 
 def benchmark_name(layer: str, pass_: Part, implementation: str) -> str:
-    """`layer/pass/implementation`; the duplicate arm's has `#twin` behind it."""
+    """Return `layer/pass/implementation`. A twin's name has the suffix TWIN behind that."""
     return f"{layer}/{pass_}/{implementation}"
 
 
 @dataclass(frozen=True)
 class ArmTraining:
-    """What a training came to beside its time: one entry a cell, by `implementation`.
+    """Results of a training with one implementation, beside its time.
 
-    `steps` is how many each round took, of an `epoch_s` of `steps_an_epoch`. `followed` steps were
-    compared with Keras's in `followed_in` (a dtype); `over_bound` is the largest ratio of a
-    parameter's error to what it may be. `phases` are seconds a step, and None for Keras. `losses`
-    are of the last round, thinned to at most MOST_LOSSES means. `accuracies` are those on the
-    held-out images, one a round that trained to the end.
+    `steps` is the number of steps in each round. `followed` steps were compared with Keras's, in
+    the dtype `followed_in`; `over_bound` is the largest ratio of a parameter's error to the error
+    that is allowed. `phases` has seconds per step, by phase; None for Keras. `losses` are those of
+    the last round, thinned to at most MOST_LOSSES means. `accuracies` are those on the held-out
+    images, one for each round that trained to the end. `took` has the choices of an implementation
+    that chooses among others, by layer and pass.
     """
 
     implementation: str
@@ -507,9 +526,9 @@ class ArmTraining:
 
 @dataclass(frozen=True)
 class Training:
-    """The network that was trained, as its YAML has it, and on what.
+    """The network that was trained, as its YAML has it, and the data that trained it.
 
-    A round trained for `epochs` epochs of `steps_an_epoch`, or for fewer steps.
+    A round had `epochs` epochs of `steps_an_epoch` steps each, or fewer steps.
     """
 
     network: dict[str, Any]
@@ -526,14 +545,14 @@ class Training:
 class ResultFile:
     """The key `convbench` of a result file. `environment` holds the workers' variables that matter.
 
-    `rounds` is how many rounds were finished, `threads` the threads that each arm was given.
-    `shard` (2, 3) is the second of three parts of a suite that are run each on its own.
-    Not `tune`: what chooses among others did so without trials.
-    With `training` the cells are of its steps, their `layer` is the network, and the suite has no
-    layers. `state` says whether calls follow each other, or come after a pause. `resolution` is
-    what the run can tell apart, `phases` how calm the machine was, and `deviations` what earlier
-    runs on it showed. So many `earlier_runs` were remembered; None where nobody looked. `imprecise`
-    are the speedups that missed the `precision` asked for.
+    `rounds` is the number of finished rounds, `threads` the number of threads that each arm was
+    given. A `shard` of (2, 3) is the second of three parts of a suite, each of which is run on its
+    own. `tune` is False where implementations that choose among others did so without trials. With
+    `training`, the cells are steps of the training, their `layer` is the network, and the suite has
+    no layers. `state` says whether calls follow each other, or come after a pause. `resolution` is
+    the difference that the run can tell, `phases` says how calm the machine was, and `deviations`
+    how much earlier runs on the machine differed. `earlier_runs` is the number of those, None where
+    the memory of runs was not read. `imprecise` has the speedups that missed `precision`.
     """
 
     schema_: str

@@ -1,6 +1,6 @@
 """Total a whole network: each layer as often as the network has it.
 
-Totals are made round by round, so that they have intervals as times do.
+Each round gives a total, so that totals have intervals as times do.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from convbench.results.model import Cell, NetworkLayer, NetworkRow, Part
 from convbench.results.rounds import Rounds, fastest_by_round, log_median
 from convbench.suites.suite import BEST_PER_LAYER, FASTEST_KERAS, KERAS_WAYS
 
-"""Name of the row that takes the fastest implementation of each layer and pass."""
-
 Unit = tuple[Part, str]  # pass, layer
 
 
@@ -31,8 +29,11 @@ class _Way:
 
 
 class LongRun(Protocol):
-    """Makes a run's total an estimate of what the machine gives in the long run; `names` are the
-    implementations in it, `pairs` those of each (layer, pass) and what it is compared with."""
+    """A way to turn a run's total into an estimate of what the machine gives in the long run.
+
+    `names` are the implementations in the total. `pairs` has, for each (layer, pass), the
+    implementation in the total and the one that it is compared with.
+    """
 
     def time(self, found: stats.Estimate, names: set[str]) -> stats.Estimate: ...
 
@@ -46,8 +47,11 @@ def network(
     rounds: Mapping[str, Rounds],
     long_run: LongRun,
 ) -> Iterator[NetworkRow]:
-    """A row for every implementation that is right and timed in every layer, a pass and all passes;
-    one for the fastest Keras of each layer and pass, and one for the fastest of all."""
+    """Yield the rows of a network's totals, one for each pass and one for all passes together.
+
+    They are given for every implementation that is right and timed in every layer, for the fastest
+    Keras way of each layer and pass, and for the fastest implementation of each.
+    """
     timed: dict[str, dict[Unit, Rounds]] = {}
     for cell in cells:
         if cell.status == "ok" and cell.time is not None:
@@ -79,7 +83,7 @@ def _way(ways: Mapping[str, Rounds]) -> _Way:
 
 
 def _mixed(timed: dict[str, dict[Unit, Rounds]], names: Sequence[str]) -> dict[Unit, _Way]:
-    """The fastest of some implementations for every (layer, pass) that one of them has."""
+    """Choose the fastest of some implementations for every (layer, pass) that any of them has."""
     units = dict.fromkeys(unit for name in names for unit in timed[name])
     return {
         unit: _way({name: timed[name][unit] for name in names if unit in timed[name]})
@@ -135,11 +139,11 @@ def _row(
 def _totals(
     units: Sequence[Unit], ways: dict[Unit, _Way], counts: Mapping[str, int]
 ) -> dict[int, float]:
-    """Seconds by round, of the rounds that every (layer, pass) has."""
+    """Return the total seconds of each round that every (layer, pass) has."""
     shared = set.intersection(*(set(ways[unit].seconds) for unit in units))
     return {r: sum(counts[unit[1]] * ways[unit].seconds[r] for unit in units) for r in shared}
 
 
 def _mean(seconds: dict[int, float], rounds: Iterable[int]) -> float:
-    """Geometric mean over those rounds."""
+    """Return the geometric mean over some rounds."""
     return stats.estimate([math.log(seconds[r]) for r in rounds]).value

@@ -1,7 +1,7 @@
 """Tell calm visits from disturbed ones by the probes beside them, and set the disturbed ones aside.
 
-The probes do not see the arm, so that leaving visits out by what they say does not favour quick
-samples: it changes what is measured from "the machine with whatever its neighbours do" to "the
+The probes do not see the arm, so that leaving out visits by their probes does not favour quick
+samples. It changes what is measured from "the machine with whatever its neighbours do" to "the
 machine while it is calm". Every sample stays in the result file.
 """
 
@@ -14,16 +14,16 @@ from dataclasses import replace
 from convbench.results.model import LOAD, Benchmarks, Phases, Probe, RoundSamples
 
 CALM = 1.3
-"""A visit was disturbed where the interpreter's loop took this many times the calm machine's on any
-CPU, before it or after it. (Measured: a calm loop varies by 1.1, a neighbour slows it by 1.5 to
-1.9.)"""
+"""Ratio to the calm machine's time above which the interpreter's loop tells of a disturbed visit,
+on any CPU, before or after the visit. (Measured: a calm loop varies by a factor of 1.1, a neighbour
+slows it by 1.5 to 1.9.)"""
 
 CALM_QUANTILE = 0.05
-"""The calm machine's loop is this quantile of the quickest CPU's loops of a whole run."""
+"""Quantile of the loops on the quickest CPU in a whole run that stands for the calm machine."""
 
 
 def calm_loop_s(benchmarks: Benchmarks) -> float | None:
-    """Seconds of the loop on this machine when it is calm; None without probes."""
+    """Return the seconds that the loop takes when the machine is calm; None without probes."""
     quickest = sorted(
         probe.quickest_loop_s
         for runs in benchmarks.values()
@@ -35,12 +35,12 @@ def calm_loop_s(benchmarks: Benchmarks) -> float | None:
 
 
 def is_disturbed(pair: Iterable[Probe], calm_s: float) -> bool:
-    """Whether a neighbour was there before or after a visit."""
+    """Return whether a neighbour was there before or after a visit."""
     return any(probe.slowest_loop_s > CALM * calm_s for probe in pair)
 
 
 def with_calm(benchmarks: Benchmarks) -> Benchmarks:
-    """The benchmarks, each round with the visits that its time is made of (RoundSamples.calm)."""
+    """Return the benchmarks with the calm visits of each round filled in (RoundSamples.calm)."""
     calm_s = calm_loop_s(benchmarks)
     if calm_s is None:
         return benchmarks
@@ -51,7 +51,7 @@ def with_calm(benchmarks: Benchmarks) -> Benchmarks:
 
 
 def phases(benchmarks: Benchmarks) -> Phases | None:
-    """How many visits were disturbed, and how many of these are set aside; None without probes."""
+    """Count the disturbed visits, and those of them that are set aside; None without probes."""
     calm_s = calm_loop_s(benchmarks)
     if calm_s is None:
         return None
@@ -68,6 +68,6 @@ def phases(benchmarks: Benchmarks) -> Phases | None:
 
 
 def _calm(run: RoundSamples, calm_s: float) -> tuple[int, ...]:
-    """The calm visits of a round that has disturbed ones too; none where all are alike."""
+    """Return the calm visits of a round that has disturbed ones too; empty where all are alike."""
     calm = tuple(index for index, pair in enumerate(run.probes) if not is_disturbed(pair, calm_s))
     return calm if len(calm) < len(run.visits) else ()

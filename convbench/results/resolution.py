@@ -1,4 +1,4 @@
-"""Derive what a run can tell apart, and why it cannot tell more, from its intervals and twins."""
+"""Derive which difference a run can tell, and why it can tell no less, from intervals and twins."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ Cause = Literal["other-processes", "neighbour", "few-rounds"]
 """Causes of wide intervals."""
 
 MANY_DISTURBED = 0.05
-"""Share of the visits from which on disturbed ones explain wide intervals. A neighbour makes a
-visit take 1.6 times as long (measured), so that rounds differ by 10 % (a standard deviation) where
-it meets one visit in twenty; eight rounds then leave an interval of 13 %."""
+"""Share of the visits above which disturbed ones explain wide intervals. A neighbour makes a visit
+take 1.6 times as long (measured). Where it meets one visit in twenty, rounds differ by 10 % (a
+standard deviation), and eight rounds leave an interval of 13 %."""
 
 OWN_LOAD = 1.0
 """Load average that a run adds beside the threads of its arm: the process that waits for the arms,
-and workers that start."""
+and the workers that start."""
 
 
 def resolution_of(
     speedups: Iterable[Speedup], duplicates: Iterable[Duplicate]
 ) -> Resolution | None:
-    """What a run can tell apart; None without intervals.
+    """Return the difference that a run can tell; None without intervals.
 
     A (layer, pass) counts with the widest interval of its speedups as they are printed, or with its
-    twin's deviation where that is more. Speedups of and over the reference loop count only where
-    there are no others: nobody looks at them for a few per cent. Where nothing was compared, what
-    counts is what the twin's own interval says.
+    twin's deviation if that is more. Speedups of the reference loop and over it count only where
+    there are no others, because a few per cent do not matter there. Where nothing was compared, the
+    twin's own interval counts.
     """
     speedups = list(speedups)
     others = {(s.layer, s.pass_) for s in speedups if LOOP not in (s.implementation, s.versus)}
@@ -70,21 +70,24 @@ def _widen(widths: dict[Unit, float], unit: Unit, width: float) -> None:
 
 
 def half_width(interval: Interval) -> float:
-    """Half of an interval as a part: 0.03 where a quantity is known to 3 %."""
+    """Return half of an interval as a fraction: 0.03 where a quantity is known to 3 %."""
     low, high = interval
     return math.sqrt(high / low) - 1
 
 
 def claim_of(twin: Duplicate) -> float | None:
-    """What the run claims to tell in a twin's (layer, pass); None without intervals. Files of
-    earlier versions do not say; there it is what the twin's interval says."""
+    """Return the difference that the run claims to tell in a twin's (layer, pass), as a fraction.
+
+    Files of earlier versions do not have it; there half of the twin's own interval stands for it.
+    Returns None without intervals.
+    """
     if twin.claimed is None and twin.ci99 is not None:
         return half_width(twin.ci99)
     return twin.claimed
 
 
 def cause_of_width(result: ResultFile) -> Cause:
-    """The likeliest cause of wide intervals, from what was seen of the machine."""
+    """Return the likeliest cause of wide intervals, from what was seen of the machine."""
     seen = result.phases or Phases(0, 0, 0)
     if any(caution.kind == "other-processes" for caution in result.warnings):
         return "other-processes"

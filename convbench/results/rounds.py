@@ -1,13 +1,14 @@
 """Make one figure of each round: an arm's two times, its ratio to another arm, the fastest arm.
 
-The typical time of a round is the median of its visits' medians, as the median of a plain loop is
-that of the loop's samples: a spell that disturbs less than half of them does not show. (The mean
-over visits was 3 to 5 % above plain loops on one thread, where neighbours disturbed a tenth of the
-time.) Visits that the probes know to be disturbed are left out where the round has calm ones. The
-undisturbed time is that of the quickest eighth of all samples of the round.
+The typical time of a round is the median of its visits' medians. Like the median of a plain loop,
+it does not show a spell that disturbs less than half of the samples. (The mean over visits was 3 to
+5 % above plain loops on one thread, where neighbours disturbed a tenth of the time.) Visits that
+the probes found disturbed are left out where the round has calm ones. The undisturbed time is that
+of the quickest eighth of all samples of the round.
 
-The ratio of two arms is paired: the median over the sweeps of the ratio of the medians of their two
-visits, which the host met in the same state more often than not.
+The ratio of two arms is paired by sweeps, because two visits of one sweep mostly found the host in
+the same state. Each sweep gives the ratio of the medians of the two visits, and the round's ratio
+is the median of these.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from convbench.results.model import Benchmarks, RoundSamples
 from convbench.results.phases import with_calm
 
 QUICKEST_PART = 8
-"""An eighth of a round's samples are its quickest ones."""
+"""Number of parts into which a round's samples are cut: the quickest part, an eighth, counts."""
 
 Logs = dict[int, float]  # by round
 Rounds = dict[int, RoundSamples]
@@ -28,13 +29,13 @@ LogRatio = Callable[[RoundSamples, RoundSamples], float]
 
 
 def by_round(benchmarks: Benchmarks) -> dict[str, Rounds]:
-    """The rounds of every benchmark, each with its calm visits."""
+    """Return the rounds of every benchmark, each with its calm visits filled in."""
     return {name: {run.round: run for run in runs} for name, runs in with_calm(benchmarks).items()}
 
 
 def log_median(run: RoundSamples) -> float:
-    """Log of the round's typical time."""
-    if not run.visits:  # a file of an earlier version: its samples were spread over the round
+    """Return the log of the round's typical time in seconds."""
+    if not run.visits:  # earlier versions had single samples, spread over the round
         return math.log(statistics.median(run.values))
     visits = _log_medians(run)
     return statistics.median(visits[index] for index in run.calm or range(len(visits)))
@@ -45,44 +46,48 @@ def _log_medians(run: RoundSamples) -> list[float]:
 
 
 def log_undisturbed(run: RoundSamples) -> float:
-    """Log of the round's undisturbed time."""
+    """Return the log of the round's undisturbed time in seconds."""
     return _log_of_quickest(run.values)
 
 
 def log_ratio(versus: RoundSamples, arm: RoundSamples) -> float:
-    """Log of T_versus / T_arm in a round, of their typical times."""
+    """Return the log of T_versus / T_arm in a round, from their typical times."""
     theirs, ours = _log_medians(versus), _log_medians(arm)
-    if len(theirs) == len(ours):  # visits of the same sweeps; in old files, samples of blocks
+    if len(theirs) == len(ours):  # visits pair by sweep; in old files, samples pair by block
         return statistics.median(t - o for t, o in zip(theirs, ours, strict=True))
     return log_median(versus) - log_median(arm)
 
 
 def log_ratio_undisturbed(versus: RoundSamples, arm: RoundSamples) -> float:
-    """Log of T_versus / T_arm in a round, of their undisturbed times."""
+    """Return the log of T_versus / T_arm in a round, from their undisturbed times."""
     return log_undisturbed(versus) - log_undisturbed(arm)
 
 
 def log_ratio_of_quickest(versus: RoundSamples, arm: RoundSamples) -> float:
-    """The same of the quickest samples; of both as many, or the arm with more is favoured."""
+    """Return the log of T_versus / T_arm in a round, from the quickest samples of each.
+
+    Both arms give the same number of samples, or the one with more would be favoured.
+    """
     count = min(len(versus.values), len(arm.values))
     return _log_of_quickest(versus.values[:count]) - _log_of_quickest(arm.values[:count])
 
 
 def _log_of_quickest(values: Sequence[float]) -> float:
-    """Mean of the logs of the quickest samples, an eighth of all and one at least."""
+    """Return the mean of the logs of the quickest samples: an eighth of them, at least one."""
     return statistics.fmean(map(math.log, sorted(values)[: max(1, len(values) // QUICKEST_PART)]))
 
 
 def logs_of(versus: Rounds, arm: Rounds, ratio: LogRatio = log_ratio) -> Logs:
+    """Return the log of T_versus / T_arm in each round that both have."""
     return {r: ratio(versus[r], arm[r]) for r in sorted(versus.keys() & arm.keys())}
 
 
 def fastest_by_round(ways: Mapping[str, Rounds]) -> dict[int, str]:
-    """Which of some ways is taken for the fastest, in each round that all of them have.
+    """Choose the fastest of several implementations in each round that all of them have.
 
-    The even rounds pick the way that stands for the odd rounds, and the other way round, so that
-    no round is used for both: a minimum picked by its own noise is too small. With one round there
-    is nothing to split.
+    The even rounds pick the one that counts in the odd rounds, and the odd rounds the one that
+    counts in the even rounds. No round is used for both, because a minimum picked by its own noise
+    is too small. With one round there is nothing to split.
     """
     rounds = sorted(set.intersection(*(set(way) for way in ways.values())))
     halves = (rounds[::2], rounds[1::2])

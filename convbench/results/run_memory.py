@@ -1,9 +1,9 @@
 """Learn from earlier runs on a machine how much runs differ; no I/O but the package's own source.
 
-A remembered run has the logarithm of each of its figures, with the standard error within the run,
-under a name that tells the convolution, the pass and the implementation, and not what a suite calls
-the layer. Figures of different runs are compared where they have the same name and were made under
-the same conditions; how much they differ is then pooled over names.
+A remembered run has the logarithm of each of its figures and its standard error within the run. A
+figure's name tells the convolution, the pass and the implementation, but not the name of the layer
+in the suite. Figures of different runs are compared if they have the same name and were made under
+the same conditions. Their differences are then pooled over names.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from convbench.results.file import Saved
 
 MAX_FIGURES = 60
-"""Number of names that are kept of each kind of figure of a run: enough to pool over, and a file of
-at most 4 MB a machine. Of more, those with the lowest checksums are kept, in every run the same."""
+"""Number of names that are kept of each kind of figure of a run. They are enough to pool over, and
+the file stays below 4 MB per machine. The names with the lowest checksums are kept, so that every
+run keeps the same ones."""
 
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parent
@@ -43,10 +44,10 @@ results.model.Deviation)."""
 
 @dataclass(frozen=True)
 class RememberedRun:
-    """One finished run. `date` is that of its first sample, by which it is told from others.
+    """One finished run. `date`, that of its first sample, tells it from other runs.
 
-    `conditions` is a checksum of what else decides how long a call takes: figures are compared
-    between runs with the same one. `figures` are by kind and name.
+    `conditions` is a checksum of what else decides how long a call takes. Only figures of runs with
+    equal conditions are compared. `figures` are keyed by kind, then by name.
     """
 
     date: str
@@ -58,14 +59,17 @@ class RememberedRun:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a machine: how many runs are remembered, and what they showed."""
+    """Knowledge of a machine: the number of remembered runs, and the deviations they showed."""
 
     runs: int
     deviations: tuple[Deviation, ...] = ()
 
 
 def population(machine: Machine, software: Software, threads: int) -> str:
-    """One line that differs where runs may differ by another amount: machine, threads, versions."""
+    """Describe machine, threads and versions in one line, the key under which runs are kept.
+
+    Where any of them differs, the difference between runs may be another.
+    """
     parts = " ".join((*machine.isa, *(f"{name}={size}" for name, size in machine.caches.items())))
     versions = software.versions
     packages = (name for runtime in runtimes() for name in runtime.packages)
@@ -80,12 +84,12 @@ def population(machine: Machine, software: Software, threads: int) -> str:
 
 
 def run_of(saved: Saved, subject: str | None = None) -> RememberedRun | None:
-    """What is remembered of a finished run; None where it has no figure that can be compared.
+    """Return what is remembered of a finished run; None if it has no figure that can be compared.
 
-    Left out are cells that are not right, and the user's own code, which changes from run to run.
-    `subject` is for a run of `convbench noise`: only that implementation's figures are of interest,
-    the others being slowed on purpose, and what it is compared with are its own other cells where
-    the suite has neither loop nor Keras.
+    Cells that are not right are left out, and so is the user's own code, which changes from run to
+    run. `subject` is for a run of `convbench noise`. Only that implementation's figures count
+    there, because the others are slowed on purpose. Where the suite has neither loop nor Keras, it
+    is compared with its own other cells.
     """
     result = saved.result
     if result.state != "warm" or result.training is not None or not saved.benchmarks:
@@ -104,7 +108,7 @@ def run_of(saved: Saved, subject: str | None = None) -> RememberedRun | None:
 
 
 def learn(runs: Sequence[RememberedRun]) -> Known:
-    """How much the runs differ, for each kind of figure of which they tell anything."""
+    """Derive how much the runs differ, for each kind of figure on which they are enough."""
     figures: dict[Kind, dict[tuple[str, str], dict[int, Seen]]] = {}
     for number, run in enumerate(runs):
         for kind, names in run.figures.items():
@@ -154,8 +158,7 @@ class _Collector:
         return not own and self._subject in (None, name)
 
     def _add(self, of: Figure, kinds: str, name: str, ratio: Ratio) -> None:
-        """Takes in a figure, the typical and the undisturbed one; of equal convolutions in a suite
-        the first."""
+        """Add a figure, typical and undisturbed, unless an equal convolution has added its own."""
         undisturbed: Figure = "undisturbed-speedup" if of == "speedup" else "undisturbed-time"
         estimates: tuple[tuple[Figure, Estimate | None], ...] = (
             (of, ratio.estimate if ratio.logs else None),
@@ -172,13 +175,18 @@ class _Collector:
         return f"{same}: {implementation}"
 
     def _fastest_of(self, layer: str, pass_: Part) -> str:
-        """The yardstick by the ways that it was chosen from: of others it is another figure."""
+        """Name the fastest Keras way by the ways that it was chosen from.
+
+        Chosen from other ways, it would be another figure.
+        """
         ways = [way for way in KERAS_WAYS if (layer, pass_, way) in self._times]
         return f"the fastest of {', '.join(ways)}"
 
     def _over_the_next(self, subject: str) -> Iterator[tuple[str, Ratio]]:
-        """The time of each cell of the subject over the next one's, as noise.py compares sessions
-        of a suite with one implementation."""
+        """Yield the time of each cell of the subject over the next cell's.
+
+        schedule/campaign.py compares sessions of a suite with one implementation in this way.
+        """
         cells = [(self._cell(key), time) for key, time in self._times.items() if key[2] == subject]
         for (name, arm), (other, versus) in pairwise(cells):
             logs, undisturbed = (
@@ -194,7 +202,7 @@ def _some(names: Mapping[str, Seen]) -> dict[str, Seen]:
 
 
 def _conditions(result: ResultFile, comparing: bool) -> str:
-    """A checksum of the code that computes and times, of variables, BLAS and options."""
+    """Return a checksum of the code that computes and times, and of variables, BLAS and options."""
     blas = sorted(
         f"{blas.used_by} {blas.library} {blas.version} {blas.kernels} {blas.threads}"
         for blas in result.software.blas
@@ -212,7 +220,7 @@ def _conditions(result: ResultFile, comparing: bool) -> str:
 
 @functools.cache
 def _source() -> int:
-    """A checksum of the source that decides how long a call takes, and how that is told."""
+    """Return a checksum of the source that decides how long a call takes, and how it is timed."""
     patterns = ("implementations/**/*.py", "measure/*.py", "schedule/timing.py")
     files = (path for pattern in patterns for path in sorted(_PACKAGE.glob(pattern)))
     return checksum((*files, _HERE / "rounds.py", _HERE / "phases.py"))
@@ -222,7 +230,7 @@ def _source() -> int:
 
 
 def as_document(run: RememberedRun) -> dict[str, Any]:
-    """The run as JSON has it; logs to 1e-6, errors to three digits."""
+    """Return the run as a JSON object. Logs are rounded to 1e-6, errors to three digits."""
     figures: dict[str, dict[str, dict[str, list[float]]]] = {}
     for (of, kinds), names in run.figures.items():
         figures.setdefault(of, {})[kinds] = {
@@ -238,7 +246,7 @@ def as_document(run: RememberedRun) -> dict[str, Any]:
 
 
 def from_documents(found: Any) -> list[RememberedRun]:
-    """The runs of a list of documents, without those that are damaged."""
+    """Return the runs in a list of documents, without the damaged ones."""
     runs = map(_from_document, found if isinstance(found, list) else [])
     return [run for run in runs if run is not None]
 
@@ -263,20 +271,23 @@ def _from_document(found: Any) -> RememberedRun | None:
 
 
 MOST = 100.0
-"""A log beyond this is of no time and no ratio of times that was measured."""
+"""Largest logarithm, without its sign, that a measured time or a ratio of times can have."""
 
 FIGURES: tuple[Figure, ...] = ("time", "undisturbed-time", "speedup", "undisturbed-speedup")
+"""Figures that are remembered."""
 
 
 def _seen(log: Any, error: Any) -> Seen:
     seen = Seen(float(log), float(error))
     if not (abs(seen.log) < MOST and 0 <= seen.error < MOST):
-        raise ValueError(f"no figure: {seen}")
+        raise ValueError(f"out of range: {seen}")
     return seen
 
 
 def with_run(runs: Iterable[RememberedRun], run: RememberedRun, most: int) -> list[RememberedRun]:
-    """The runs with one more, the latest `most`; a run that is there already is replaced, since it
-    was resumed."""
+    """Return the runs with one more, only the latest `most` of them.
+
+    A run with the same date is replaced, because it has been resumed.
+    """
     others = [one for one in runs if one.date != run.date]
     return [*others, run][-most:]

@@ -1,4 +1,4 @@
-"""Keep the memory of runs on disk, beside that of trials (see tuning.py)."""
+"""Keep the memory of runs on disk, beside that of trials (machine/tuning.py)."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from convbench.results.run_memory import (
 )
 
 MEMORY_VARIABLE = "CONVBENCH_RUN_MEMORY"
-"""A path in place of the default one; empty: nothing is kept on disk."""
+"""Environment variable with the path of the file. If it is empty, nothing is kept on disk."""
 
 SCHEMA = "convbench-runs/1"
+"""Name and version of the file's format."""
 
 MAX_RUNS = 60
-"""The latest so many runs are kept of a population (machine, threads and versions)."""
+"""Number of runs that are kept of each population (machine, threads and versions): the latest."""
 
 MAX_POPULATIONS = 8
-"""The latest so many populations are kept."""
+"""Number of populations that are kept: those with the latest runs."""
 
 
 def memory_path() -> Path | None:
-    """Where runs are remembered; None where nothing shall be."""
+    """Return the path of the file of runs; None if nothing is to be remembered."""
     return cache_file.path_of("runs.json", MEMORY_VARIABLE)
 
 
 def recall(machine: Machine, software: Software, threads: int) -> Known | None:
-    """What earlier runs with so many threads showed; None where nothing is to be remembered."""
+    """Return what earlier runs with as many threads showed; None if nothing is remembered."""
     path = memory_path()
     if path is None:
         return None
@@ -46,7 +47,7 @@ def recall(machine: Machine, software: Software, threads: int) -> Known | None:
 
 
 def remember(machine: Machine, software: Software, threads: int, run: RememberedRun) -> None:
-    """Keeps a run. Whatever is wrong with the file, nothing raises."""
+    """Keep a run. Nothing is raised, whatever is wrong with the file."""
     key = population(machine, software, threads)
 
     def with_this(document: dict[str, Any]) -> dict[str, Any]:

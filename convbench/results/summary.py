@@ -1,8 +1,8 @@
 """Turn raw samples into figures: times, speedups, twins, geometric means, network totals.
 
-One figure a round (rounds.py), its mean over rounds, and Student's t. A figure is told twice: the
-typical one, and the undisturbed one. Its interval within the run is widened by how much runs on
-this machine are known to differ.
+Each round gives one figure (rounds.py); the estimate is the mean over rounds with Student's t. Each
+quantity has two figures, a typical and an undisturbed one. The interval within the run is widened
+by how much runs on this machine are known to differ.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from convbench.results.rounds import (
 from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS, LOOP, Suite
 
 TWIN_ALPHA = 0.01
-"""Probability that a calm run is called unreliable for any of its twins."""
+"""Probability that a calm run is called unreliable because of any of its twins."""
 
 CellKey = tuple[str, Part, str]  # layer, pass, implementation
 RatioKey = tuple[str, Part, str, str]  # layer, pass, implementation, versus
@@ -62,9 +62,9 @@ RatioKey = tuple[str, Part, str, str]  # layer, pass, implementation, versus
 
 @dataclass(frozen=True)
 class Ratio:
-    """Logs of T_versus / T_arm by round, and which arm `versus` turned out to be.
+    """Logs of T_versus / T_arm by round; `chosen` names the arm that `versus` stands for.
 
-    `logs` are of the typical times, `undisturbed` of the undisturbed ones. For `first` see
+    `logs` come from the typical times, `undisturbed` from the undisturbed ones. `first` is as in
     stats.estimate.
     """
 
@@ -84,7 +84,7 @@ class Ratio:
 
 
 def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
-    """The result file with every derived figure made anew from the raw samples."""
+    """Return the result with every derived figure computed anew from the raw samples."""
     rounds = by_round(benchmarks)
     layers = {layer.name: layer for layer in result.suite.layers}
     cells = tuple(
@@ -113,7 +113,7 @@ def summarise(result: ResultFile, benchmarks: Benchmarks) -> ResultFile:
 
 
 def quickest_twins(result: ResultFile, benchmarks: Benchmarks) -> tuple[Duplicate, ...]:
-    """The twins as `quickest_over` compares arms: by each round's quickest samples."""
+    """Return the twins, compared like the arms of `quickest_over`: by the quickest samples."""
     rounds = by_round(benchmarks)
     cells = [cell for cell in result.cells if cell.status == "ok" and cell.time is not None]
     claims: dict[Unit, stats.Estimate] = {}
@@ -127,10 +127,10 @@ def quickest_twins(result: ResultFile, benchmarks: Benchmarks) -> tuple[Duplicat
 
 
 def subject(result: ResultFile) -> str | None:
-    """The implementation in question: the user's own if there is one, else the fastest in NumPy.
+    """Return the implementation in question: the user's own if any, or else the fastest in NumPy.
 
-    Of several the one with the highest mean over whatever it was compared with last; None where
-    nothing was compared.
+    Among several, the one with the highest mean speedup is chosen, over what each was compared with
+    last. Returns None where nothing was compared.
     """
     means = {row.implementation: row.geometric_mean for row in result.summary if row.pass_ is None}
     own = [name for name in means if result.suite.is_own(name)]
@@ -139,17 +139,17 @@ def subject(result: ResultFile) -> str | None:
 
 
 def is_unreliable(result: ResultFile) -> bool:
-    """Whether a twin disagreed with its arm in some (layer, pass)."""
+    """Return whether a twin disagreed with its arm in some (layer, pass)."""
     return any(not duplicate.reliable for duplicate in result.duplicates)
 
 
 def speedups(result: ResultFile, benchmarks: Benchmarks) -> dict[RatioKey, Ratio]:
-    """Every speedup of a result, round by round: over whatever `_ratios` compares with."""
+    """Return every speedup of a result, round by round, over what `_ratios` compares with."""
     return _ratios(result, result.cells, by_round(benchmarks))
 
 
 def times(result: ResultFile, benchmarks: Benchmarks) -> dict[CellKey, Ratio]:
-    """The time of every cell that is right, round by round: seconds over one second."""
+    """Return the time of every cell that is right, round by round, as a ratio to one second."""
     rounds = by_round(benchmarks)
     first = _first(result)
     found = {}
@@ -166,9 +166,9 @@ def times(result: ResultFile, benchmarks: Benchmarks) -> dict[CellKey, Ratio]:
 def wider_than(
     result: ResultFile, benchmarks: Benchmarks, target: float
 ) -> dict[RatioKey, float | None]:
-    """The speedups whose half width within the run is more than `target`, or not known, with it.
+    """Return the speedups whose half width within the run is above `target` or unknown (None).
 
-    A (layer, pass) without speedups counts by its times, under the implementation's own name.
+    A (layer, pass) without speedups counts by its times, with the implementation as its `versus`.
     """
     rounds = by_round(benchmarks)
     ratios = _ratios(result, result.cells, rounds)
@@ -200,7 +200,7 @@ def _imprecise(
     ratios: dict[RatioKey, Ratio],
     rounds: dict[str, Rounds],
 ) -> tuple[Imprecise, ...]:
-    """What missed the precision asked for, the widest first; nothing where none was asked for."""
+    """Return what missed the precision that was asked for, if any was, the widest first."""
     if result.precision is None:
         return ()
     wide = _wider_than(result, cells, ratios, rounds, result.precision.target)
@@ -209,7 +209,7 @@ def _imprecise(
 
 
 def speedup_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> Ratio | None:
-    """One speedup over another implementation of the suite; None where either was not timed."""
+    """Return one speedup over another implementation of the suite; None if either was not timed."""
     layer, pass_, implementation, versus = key
     timed = _timed(result, by_round(benchmarks), layer, pass_)
     if implementation not in timed or versus not in timed:
@@ -219,13 +219,14 @@ def speedup_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> R
 
 
 def quickest_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> Ratio | None:
-    """One speedup from each round's quickest samples; None where either was not timed.
+    """Return one speedup from each round's quickest samples; None if either was not timed.
 
-    What disturbs a sample slows it (Chen and Revels, arXiv:1608.04295), and on a shared host most
-    of a round can be disturbed; two arms of the same kind are told apart best by the samples that
-    were not. (Measured on a busy VM, ten pairs, 32 samples of 2.5 ms a round: the worst round-to-
-    round deviation of an A/A ratio is 2.2 % so, and 8.4 % for the median of the paired ratios.)
-    Both arms give as many samples, or the one with more of them would be favoured.
+    A disturbance always slows a sample (Chen and Revels, arXiv:1608.04295), and on a shared host
+    most of a round can be disturbed. Undisturbed samples therefore tell two arms of the same kind
+    apart best. (Measured on a busy VM with ten pairs and 32 samples of 2.5 ms per round: the worst
+    round-to-round deviation of an A/A ratio is 2.2 % with the quickest samples, and 8.4 % with the
+    median of the paired ratios.) Both arms give the same number of samples, or the one with more
+    would be favoured.
     """
     layer, pass_, implementation, versus = key
     rounds = by_round(benchmarks)
@@ -239,7 +240,7 @@ def quickest_over(result: ResultFile, benchmarks: Benchmarks, key: RatioKey) -> 
 def _timed(
     result: ResultFile, rounds: dict[str, Rounds], layer: str, pass_: Part
 ) -> dict[str, Rounds]:
-    """The right and timed cells of a (layer, pass), by implementation."""
+    """Return the rounds of the right and timed cells of a (layer, pass), by implementation."""
     return {
         cell.implementation: rounds[cell.time.benchmark]
         for cell in result.cells
@@ -248,22 +249,25 @@ def _timed(
 
 
 def time_of(benchmarks: Benchmarks, name: str) -> stats.Estimate:
-    """The time of a benchmark in seconds, as results have it: disturbed visits are set aside.
+    """Return the time of a benchmark in seconds, as results have it, without disturbed visits.
 
-    Raises KeyError for one that was not timed.
+    Raises KeyError if it was not timed.
     """
     return stats.estimate([log_median(run) for run in by_round(benchmarks)[name].values()])
 
 
 def ratio_of(benchmarks: Benchmarks, arm: str, versus: str) -> Ratio:
-    """Time of one benchmark over another's, of cells that shared no block: by their medians."""
+    """Return the time of `versus` over the time of `arm`, two benchmarks that shared no block.
+
+    Without pairs of visits, the ratio is that of the rounds' typical times.
+    """
     rounds = by_round(benchmarks)
     ours, theirs = ({r: log_median(run) for r, run in rounds[n].items()} for n in (arm, versus))
     return Ratio({r: theirs[r] - ours[r] for r in sorted(ours.keys() & theirs.keys())}, versus)
 
 
 def mean_over(ratios: Iterable[Ratio]) -> stats.Estimate | None:
-    """Geometric mean of speedups over the rounds that all of them have; None without such."""
+    """Return the geometric mean of speedups over the rounds that all have; None without any."""
     found = list(ratios)
     return _mean([ratio.logs for ratio in found], found[0].first if found else None)
 
@@ -278,7 +282,10 @@ def _mean(logs: Sequence[Logs], first: int | None) -> stats.Estimate | None:
 def _with_figures(
     cell: Cell, layer: Layer | None, result: ResultFile, rounds: dict[str, Rounds]
 ) -> Cell:
-    """`layer` None: a whole network's training, whose work is not counted."""
+    """Return a cell with its time and work.
+
+    `layer` is None for the training of a whole network, whose work is not counted.
+    """
     name = benchmark_name(cell.layer, cell.pass_, cell.implementation)
     runs = rounds.get(name)
     if not runs:
@@ -321,21 +328,22 @@ def _peak(calibration: Calibration | None, layer: Layer, threads: int) -> float 
 
 
 def kind_of(implementation: str) -> str:
-    """Two kinds of implementations, which differ from run to run by different amounts.
+    """Return the kind of an implementation; the two kinds differ between runs by different amounts.
 
-    `keras` computes with threads of a framework's own, which the host schedules; all others, as
-    `numpy`, in the thread that calls them and those that it starts. Saved deviations name the kind.
+    Implementations of the kind `keras` compute with threads of a framework's own, which the host
+    schedules. All others are of the kind `numpy` and compute in the thread that calls them and in
+    threads that this one starts. Saved deviations name the kind.
     """
     return "keras" if implementation in KERAS_WAYS else "numpy"
 
 
 def between(implementation: str, versus: str) -> str:
-    """The kinds of both sides of a speedup, in alphabetical order: `keras/numpy`."""
+    """Return the kinds of both sides of a speedup, in alphabetical order, as in `keras/numpy`."""
     return "/".join(sorted((kind_of(implementation), kind_of(versus))))
 
 
 def long_run(found: stats.Estimate, result: ResultFile, of: Figure, kinds: str) -> stats.Estimate:
-    """The figure as an estimate of what the machine gives in the long run, where that is known."""
+    """Turn a figure into an estimate of the long run, where the deviation between runs is known."""
     for known in result.deviations:
         if (known.of, known.between) == (of, kinds):
             return stats.in_the_long_run(found, known.value, known.degrees)
@@ -346,8 +354,8 @@ def long_run(found: stats.Estimate, result: ResultFile, of: Figure, kinds: str) 
 class _Totals:
     """Totals of a network as estimates of what the machine gives in the long run.
 
-    Runs differ in a total as much as in any of its layers, at the most: of the kinds of
-    implementations in it, that counts which gives the widest interval.
+    Between runs, a total differs at most as much as any of its layers. Among the kinds of
+    implementations in it, the one that gives the widest interval therefore counts.
     """
 
     result: ResultFile
@@ -370,8 +378,11 @@ def _first(result: ResultFile) -> int | None:
 def _ratios(
     result: ResultFile, cells: Iterable[Cell], rounds: dict[str, Rounds]
 ) -> dict[RatioKey, Ratio]:
-    """T_versus / T_implementation of every cell that is right: over loop and the fastest Keras, or
-    over the suite's first implementation where it has neither."""
+    """Return T_versus / T_implementation of every cell that is right.
+
+    `versus` is the loop and the fastest Keras way, or the suite's first implementation where it has
+    neither.
+    """
     groups: dict[Unit, dict[str, Rounds]] = {}
     for cell in cells:
         if cell.status == "ok" and cell.time is not None:
@@ -389,7 +400,9 @@ def _ratios(
                     ratios[layer, pass_, name, reference] = ratio
             if ways:
                 fastest = _over_fastest(ways, arm, first)
-                if name in ways:  # half of it would be compared with itself where the halves differ
+                # Where the halves of the rounds chose differently, a Keras way would be compared
+                # with itself in one of them.
+                if name in ways:
                     fastest = _ratio(ways[fastest.chosen], arm, fastest.chosen, first)
                 if fastest.chosen != name:
                     ratios[layer, pass_, name, FASTEST_KERAS] = fastest
@@ -397,7 +410,10 @@ def _ratios(
 
 
 def first_of(suite: Suite) -> str | None:
-    """The implementation that others are compared with in a suite without `loop` and Keras."""
+    """Return the implementation that is the yardstick in a suite without `loop` and Keras.
+
+    Returns None for any other suite.
+    """
     names = suite.implementations
     if not names or LOOP in names or set(KERAS_WAYS) & set(names):
         return None
@@ -409,7 +425,7 @@ def _ratio(versus: Rounds, arm: Rounds, chosen: str, first: int | None) -> Ratio
 
 
 def _over_fastest(ways: dict[str, Rounds], arm: Rounds, first: int | None) -> Ratio:
-    """The fastest Keras way over an arm; `chosen` is the one that stands for most rounds."""
+    """Return the fastest Keras way over an arm; `chosen` is the way picked in most rounds."""
     picked = {r: way for r, way in fastest_by_round(ways).items() if r in arm}
     return Ratio(
         {r: log_ratio(ways[way][r], arm[r]) for r, way in picked.items()},
@@ -443,10 +459,10 @@ def _speedup(key: RatioKey, ratio: Ratio, reliable: bool, result: ResultFile) ->
 
 
 def _claims(ratios: dict[RatioKey, Ratio]) -> dict[Unit, stats.Estimate]:
-    """The widest speedup of each (layer, pass) within this run: what the run claims to tell there.
+    """Return the widest speedup of each (layer, pass): its interval is what the run claims to tell.
 
-    Speedups of and over the reference loop count only where there are no others: nobody looks at
-    them for a few per cent.
+    Speedups of the reference loop and over it count only where there are no others, because a few
+    per cent do not matter there.
     """
     claims: dict[Unit, stats.Estimate] = {}
     others = {key[:2] for key in ratios if LOOP not in key[2:]}
@@ -470,10 +486,10 @@ def _duplicates(
     claims: dict[Unit, stats.Estimate],
     first: int | None = None,
 ) -> tuple[tuple[Duplicate, ...], dict[Unit, bool]]:
-    """The twins' ratios, and for every (layer, pass) whether its twin agrees with its arm.
+    """Return the twins' ratios, and whether the twin of each (layer, pass) agrees with its arm.
 
-    A twin condemns its (layer, pass) where it deviates by more than the run claims to tell there,
-    and by more than 1 %. The claim is widened to a simultaneous one over all twins (Bonferroni), so
+    A twin condemns its (layer, pass) if it deviates by more than the run claims to tell there, and
+    by more than 1 %. The claim is widened to a simultaneous one over all twins (Bonferroni), so
     that a calm run is condemned with probability TWIN_ALPHA, however many twins it has.
     """
     estimates: dict[tuple[str, Part, str], stats.Estimate] = {}
@@ -501,7 +517,7 @@ def _duplicates(
 
 
 def _summary(ratios: dict[RatioKey, Ratio], result: ResultFile) -> Iterable[SummaryRow]:
-    """Geometric means over the layers, a pass and over all passes."""
+    """Yield the geometric means over the layers, for each pass and for all passes."""
     pairs = dict.fromkeys((key[2], key[3]) for key in ratios)
     for implementation, versus in pairs:
         for pass_ in (*Pass, None):
@@ -533,20 +549,20 @@ def _summary(ratios: dict[RatioKey, Ratio], result: ResultFile) -> Iterable[Summ
 # Two states
 
 LEAST_SHARE = 0.1
-"""Each of two states has at least this share of a cell's samples."""
+"""Smallest share of a cell's samples that each of two states has."""
 
 LEAST_APART = math.log(1.15)
-"""Two states are at least this far apart (of logs): 15 %."""
+"""Smallest distance between two states, of logs: 15 %."""
 
 MOST_BETWEEN = 0.05
 """Largest share of the samples that may lie in the middle third between two states."""
 
 LEAST_SAMPLES = 40
-"""Fewest samples from which on states are told."""
+"""Fewest samples that can show two states."""
 
 
 def _states(runs: Iterable[RoundSamples]) -> tuple[TimeState, ...]:
-    """The two groups that the samples fall into, with a gap between them; none without a gap."""
+    """Find the two groups that the samples fall into; none unless a gap lies between them."""
     logs = sorted(math.log(value) for run in runs for value in run.values)
     count = len(logs)
     if count < LEAST_SAMPLES:
@@ -569,10 +585,10 @@ def _states(runs: Iterable[RoundSamples]) -> tuple[TimeState, ...]:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """How an implementation's times compare with those of plain loops over the same calls.
+    """An implementation's times beside those of plain loops over the same calls.
 
-    `geometric_mean` is that of its times over the plain loops'; `cell` is the furthest from 1, and
-    `distance` says how far, of logs and without a sign.
+    `geometric_mean` is that of its times over the plain loops'. `cell` is the one whose ratio is
+    furthest from 1, and `distance` is how far that is, of logs and without a sign.
     """
 
     implementation: str
@@ -582,7 +598,7 @@ class Confirmation:
 
 
 def confirmations(result: ResultFile) -> list[Confirmation]:
-    """One for each implementation of which plain loops were run, in the suite's order."""
+    """Return one for each implementation that had plain loops, in the suite's order."""
     logs: dict[str, list[tuple[float, Cell]]] = {}
     for cell in result.cells:
         if cell.status == "ok" and cell.time is not None and cell.time.over_plain is not None:
@@ -597,7 +613,7 @@ def confirmations(result: ResultFile) -> list[Confirmation]:
 
 
 def _confirmed_s(plain: Rounds) -> float | None:
-    """Seconds a call in plain loops; None where none was run."""
+    """Return the seconds per call in plain loops; None where none was run."""
     if not plain:
         return None
     return stats.estimate([log_median(run) for run in plain.values()]).value

@@ -1,7 +1,7 @@
 """Hold typical and undisturbed figures together: where they differ, where one turns a verdict.
 
-A verdict is what a 99 % interval says: faster where it lies wholly above 1, slower where it lies
-wholly below, unclear otherwise.
+A 99 % interval gives the verdict: faster where it lies wholly above 1, slower where it lies wholly
+below, unclear otherwise.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ Verdict = Literal["faster", "slower", "unclear"]
 
 @dataclass(frozen=True)
 class TwoTimes:
-    """One ratio told twice. `layer` None: a geometric mean, of one pass or (`pass_` None) of all.
+    """One ratio with both figures, the typical and the undisturbed one.
 
-    `versus` names the implementation, or `fastest-keras` in a mean, which has a way for each layer.
+    `layer` is None for a geometric mean, over one pass or, with `pass_` None, over all. `versus`
+    names the implementation compared with. In a mean it may be `fastest-keras`, which stands for a
+    Keras way of each layer.
     """
 
     layer: str | None
@@ -35,12 +37,12 @@ class TwoTimes:
 
     @property
     def is_turned(self) -> bool:
-        """Whether the undisturbed figure's verdict is another than the typical one's."""
+        """Whether the undisturbed figure gives another verdict than the typical one."""
         return verdict(self.typical_ci99) != verdict(self.undisturbed_ci99)
 
     @property
     def is_apart(self) -> bool:
-        """Whether the two differ by more than their intervals: these have no point in common."""
+        """Whether the two differ by more than their intervals, which have no point in common."""
         return (
             self.typical_ci99[1] < self.undisturbed_ci99[0]
             or self.undisturbed_ci99[1] < self.typical_ci99[0]
@@ -48,17 +50,18 @@ class TwoTimes:
 
     @property
     def distance(self) -> float:
-        """How far the two are apart, of logs and without a sign."""
+        """Distance between the two figures, of logs and without a sign."""
         return abs(math.log(self.undisturbed / self.typical))
 
 
 def verdict(ci99: Interval) -> Verdict:
+    """Return the verdict that a 99 % interval gives."""
     low, high = ci99
     return "faster" if low > 1 else "slower" if high < 1 else "unclear"
 
 
 def of_speedup(speedup: Speedup) -> TwoTimes | None:
-    """A speedup told twice; None without both intervals, or where nothing is claimed of it."""
+    """Return a speedup with both figures; None if an interval is missing or it is unreliable."""
     if not speedup.reliable or speedup.ci99 is None or speedup.undisturbed_ci99 is None:
         return None
     assert speedup.undisturbed_ratio is not None
@@ -75,7 +78,7 @@ def of_speedup(speedup: Speedup) -> TwoTimes | None:
 
 
 def of_mean(row: SummaryRow) -> TwoTimes | None:
-    """A geometric mean told twice; None without both intervals."""
+    """Return a geometric mean with both figures; None if an interval is missing."""
     if row.ci99 is None or row.undisturbed_ci99 is None:
         return None
     assert row.undisturbed_mean is not None
@@ -92,22 +95,22 @@ def of_mean(row: SummaryRow) -> TwoTimes | None:
 
 
 def turned(result: ResultFile) -> list[TwoTimes]:
-    """Every ratio whose verdict the undisturbed figure would turn: means of several, then cells."""
+    """Return the ratios whose verdict the undisturbed figure would turn, means before cells."""
     return [found for found in (*_means(result), *speedups(result)) if found.is_turned]
 
 
 def apart(result: ResultFile) -> list[TwoTimes]:
-    """The speedups whose two figures are apart but say the same."""
+    """Return the speedups whose two figures are apart but give the same verdict."""
     return [found for found in speedups(result) if found.is_apart and not found.is_turned]
 
 
 def speedups(result: ResultFile) -> Iterator[TwoTimes]:
-    """The speedups of cells that can be told twice."""
+    """Yield the speedups of cells that have both figures with their intervals."""
     return (found for speedup in result.speedups if (found := of_speedup(speedup)))
 
 
 def _means(result: ResultFile) -> Iterator[TwoTimes]:
-    """The means over more than one speedup, those over all passes first."""
+    """Yield the means over more than one speedup, those over all passes first."""
     members: Counter[tuple[str, str, Part | None]] = Counter()
     passes: Counter[tuple[str, str]] = Counter()
     for row in result.summary:
