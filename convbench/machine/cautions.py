@@ -37,11 +37,15 @@ TERRAFORM = re.compile(
     r"TF_(CLI|VAR|TOKEN|HTTP|LOG|DATA_DIR|WORKSPACE|INPUT|IN_AUTOMATION|PLUGIN|REGISTRY|STATE)(_.*)?"
 )
 """Terraform's variables begin like TensorFlow's, and some hold credentials."""
+SET_BY_US = "KMP_DUPLICATE_LIB_OK"
+"""Variable that threadpoolctl sets in each process that imports it. It changes no figure, and says
+nothing of the caller's environment."""
+
 SECRET = re.compile(r"TOKEN|KEY|PASSWORD|PASSWD|SECRET|CREDENTIAL", re.IGNORECASE)
 
 
 def relevant_environment(environ: Mapping[str, str], of_runtimes: Iterable[str]) -> dict[str, str]:
-    """The variables that change what is measured, sorted; nothing that may be a secret.
+    """Return the variables that change what is measured, sorted, but none that may be a secret.
 
     `of_runtimes` are patterns, as shells have them, of the variables that runtimes read.
     """
@@ -52,6 +56,7 @@ def relevant_environment(environ: Mapping[str, str], of_runtimes: Iterable[str])
         if any(pattern.fullmatch(name) for pattern in patterns)
         and not TERRAFORM.fullmatch(name)
         and not SECRET.search(name)
+        and name != SET_BY_US
     }
 
 

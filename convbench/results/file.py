@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convbench.errors import ResultError
+from convbench.machine.cautions import SET_BY_US
 from convbench.results.model import SCHEMA, Benchmarks, Probe, RemarkKind, ResultFile, RoundSamples
 
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ def parsed(path: Path, document: dict[str, Any]) -> Saved:
     from pydantic import ValidationError
 
     _with_kinds(part)
+    if isinstance(environment := part.get("environment"), dict):
+        environment.pop(SET_BY_US, None)  # earlier versions took it for the caller's
     try:
         result: ResultFile = _adapter().validate_python(part)
     except ValidationError as error:
