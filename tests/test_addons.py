@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from types import FunctionType
 
 import jsonschema
 import pytest
 
 from convbench import addons
+from convbench.suites.file.document import Kind
 from tests.cli import ROOT, TINY
 
 TALLY = "numbers: [1, 2, 39]\n"
@@ -61,7 +63,7 @@ def test_its_command_runs_and_its_result_is_shown(convbench):
     assert convbench("show", "out.json").stdout == printed
     assert json.loads(convbench("show", "out.json", "--format", "json").stdout) == {"total": 42}
     refused = convbench("show", "out.json", "--layer", "a", code=2)
-    assert "out.json is of a counting, which has no layers" in refused.stderr
+    assert "out.json is the result of a counting, which has no layers" in refused.stderr
     refused = convbench("run", "--resume", "out.json", code=2)
     assert "is of a counting, which `run` cannot go on with" in refused.stderr
     assert "convbench count --help" in refused.stderr
@@ -82,9 +84,14 @@ def test_its_files_have_a_schema_and_are_checked(convbench, tmp_path):
 @pytest.mark.parametrize("name", addons.ADD_ONS)
 def test_the_places_of_those_of_convbench_are_there(name):
     add_on = addons.ADD_ONS[name]
-    assert addons.found(add_on.command).__name__ == name
+    assert addons.found(add_on.command, FunctionType).__name__ == name
     for kind, place in add_on.kinds.items():
-        assert addons.found(place).name == kind
-        assert addons.found(place).command == f"convbench {name}"
+        assert addons.found(place, Kind).name == kind
+        assert addons.found(place, Kind).command == f"convbench {name}"
     assert bool(add_on.result) == bool(add_on.show)
-    assert not add_on.show or callable(addons.found(add_on.show))
+    assert not add_on.show or callable(addons.found(add_on.show, FunctionType))
+
+
+def test_a_place_that_holds_something_else_is_named():
+    with pytest.raises(TypeError, match=r"convbench\.addons:ADD_ONS is dict, expected function"):
+        addons.found("convbench.addons:ADD_ONS", FunctionType)

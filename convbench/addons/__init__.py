@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,10 @@ def writer(document: Mapping[str, Any]) -> str | None:
     return next((name for name, each in ADD_ONS.items() if each.result in keys), None)
 
 
-def found(place: str) -> Any:
-    """What stands at a place."""
+def found(place: str, kind: type[T]) -> T:
+    """Import what stands at a place. Raises TypeError if it is not of that kind."""
     module, _, attribute = place.partition(":")
-    return getattr(import_module(module), attribute)
+    value = getattr(import_module(module), attribute)
+    if not isinstance(value, kind):
+        raise TypeError(f"{place} is {type(value).__name__}, expected {kind.__name__}")
+    return value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import FunctionType
+
 import typer
 
 from convbench import addons
@@ -50,7 +52,7 @@ def root(
 
 app.command("run")(run.run)
 for _name, _add_on in addons.ADD_ONS.items():
-    app.command(_name)(addons.found(_add_on.command))
+    app.command(_name)(addons.found(_add_on.command, FunctionType))
 app.command("check")(check.check)
 app.command("show")(show.show)
 app.command("diff")(diff.diff)

@@ -44,5 +44,7 @@ def schema(
     elif document == SUITE:
         from convbench.suites.file import json_schema as schema_of
     else:
-        schema_of = addons.found(addons.kinds()[document]).schema
+        from convbench.suites.file.document import Kind
+
+        schema_of = addons.found(addons.kinds()[document], Kind).schema
     write(json.dumps(schema_of(), indent=2, ensure_ascii=False) + "\n", output)

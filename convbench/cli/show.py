@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +44,7 @@ def show(
             raise ConvbenchError(
                 f"{file} is the result of a {add_on.result}, which has no layers to choose from"
             )
-        print_report(addons.found(add_on.show)(file), format_, output)
+        print_report(addons.found(add_on.show, FunctionType)(file), format_, output)
         return
     saved = parsed(file, document)
     result = _narrowed(saved, part) if part != Part() else saved.result

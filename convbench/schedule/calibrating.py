@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 
 from convbench.errors import ConvbenchError
+from convbench.implementations.registry import REGISTRY
 from convbench.machine.calibration import neighbour_load, sgemm_rate_in
 from convbench.machine.cautions import cautions
 from convbench.machine.description import MachineDescription, fingerprint, software
@@ -45,7 +46,7 @@ def describe(
     machine = fingerprint()
     counts = tuple(sorted({1, threads, machine.logical_cpus}))
     numpy = NumPy()
-    workers = Workers(environment, threads, timeout_s=TIMEOUT_S)
+    workers = Workers(environment, threads, 0, REGISTRY, timeout_s=TIMEOUT_S)
     try:
         with workers.one(numpy) as worker:
             blas = worker.wait_ready().blas

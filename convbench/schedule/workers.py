@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from convbench.implementations.registry import REGISTRY, Registry
+from convbench.implementations.registry import Registry
 from convbench.measure.environment import Environment
 from convbench.measure.messages import Answer, Request, Start
 from convbench.measure.process import Worker, WorkerLostError
@@ -26,8 +26,8 @@ class Workers:
 
     environment: Environment
     threads: int
-    seed: int = 0
-    registry: Registry = REGISTRY
+    seed: int
+    registry: Registry
     cpus: tuple[int, ...] = ()
     tune: bool = True
     timeout_s: float = Options.timeout_s

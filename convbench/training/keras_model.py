@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from convbench.training.network import (
     convolution,
 )
 from convbench.training.trainer import State
+
+if TYPE_CHECKING:
+    import keras
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
@@ -92,7 +95,7 @@ class KerasModel:
         self.keras.set_weights([weights[name] for name in self.network.parameters])
 
 
-def sequential(network: Network) -> Any:
+def sequential(network: Network) -> keras.Sequential:
     """The keras.Sequential of a network, of its dtype, not compiled."""
     import keras
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from convbench.problem.layer import Layer
+
+if TYPE_CHECKING:
+    import keras
 
 
 def behind_padding(layer: Layer) -> Layer:
@@ -51,7 +54,7 @@ def is_grouped(layer: Layer) -> bool:
     return layer.groups > 1 and not is_depthwise(layer)
 
 
-def keras_convolution(layer: Layer) -> Any:
+def keras_convolution(layer: Layer) -> keras.layers.Layer:
     """Build the keras.layers object of a layer whose padding is `valid` or `same`."""
     import keras
 

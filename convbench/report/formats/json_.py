@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 from convbench.report.views.table import Report
 
@@ -15,7 +14,7 @@ def render(report: Report) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
 
 
-def document(report: Report) -> Any:
+def document(report: Report) -> object:
     """The report's document as plain data. Infinite and undefined numbers, which JSON has not,
     become null."""
     from pydantic import TypeAdapter
@@ -24,7 +23,7 @@ def document(report: Report) -> Any:
     return _finite(adapter.dump_python(report.document, mode="json", by_alias=True))
 
 
-def _finite(data: Any) -> Any:
+def _finite(data: object) -> object:
     if isinstance(data, dict):
         return {key: _finite(value) for key, value in data.items()}
     if isinstance(data, list):

@@ -82,7 +82,7 @@ def _layout(axes: str) -> Any:
     return Field(pattern=f"^[{axes}]{{2,4}}$")
 
 
-def about(description: str, **more: Any) -> Any:
+def about(description: str, **more: Any) -> object:
     return Field(description=description, json_schema_extra=more)
 
 

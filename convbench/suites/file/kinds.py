@@ -10,5 +10,5 @@ from convbench.suites.file.document import SUITE, Kind
 
 def others(kind: Kind) -> Iterator[Kind]:
     """Yield the kinds of files that a person can mean by mistake instead of `kind`."""
-    known: list[Kind] = [SUITE, *map(addons.found, addons.kinds().values())]
+    known: list[Kind] = [SUITE, *(addons.found(place, Kind) for place in addons.kinds().values())]
     yield from (other for other in known if other is not kind)

@@ -13,7 +13,10 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 from convbench.machine import affinity
 from convbench.machine.processes import call_in_forks
@@ -151,7 +154,7 @@ def one_blas_thread() -> contextlib.AbstractContextManager[None]:
 
 
 @functools.cache
-def blas() -> Any:
+def blas() -> ThreadpoolController:
     """Return threadpoolctl's controller of this process's BLAS, which NumPy has loaded by now."""
     from threadpoolctl import ThreadpoolController
 
