@@ -130,7 +130,7 @@ def check(
 def is_wrong(
     implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
 ) -> bool:
-    """Tell whether the check finds something wrong. Layers on which the code raises do not count."""
+    """Tell whether the check finds something wrong. A layer on which the code raises is not."""
     try:
         return check(implementation, layer, pass_, threads, seed).verdict == "wrong"
     except Exception:  # noqa: BLE001 - the cell itself tells what the code raises
@@ -192,7 +192,7 @@ def _compare(
 
 @dataclass(frozen=True)
 class Right:
-    """The right result for one draw, and how far off a result may be. Each is computed on demand."""
+    """The right result for one draw, and how far off a result may be, computed when asked for."""
 
     layer: Layer
     pass_: Pass
