@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 EXPLAINED = 0.9
-"""Part of the squared errors that a trend must account for. An offset and a factor account for 2 / n
-of the squared errors of n roundings, in the mean, so that this much is no accident."""
+"""Part of the squared errors that a trend must account for. An offset and a factor account in the
+mean for 2 / n of the squared errors of n roundings, so that this much is no accident."""
 
 FEWEST = 30
 """Fewest errors from which a trend is told, not counting those below 1 % of the largest. With
