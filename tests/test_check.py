@@ -69,7 +69,9 @@ def checked():
         "it returns an earlier result",
         False,
     )
-    nothing = Explanation.of([MistakeKind("")], "nothing that convbench knows explains it", False)
+    nothing = Explanation.of(
+        [MistakeKind("")], "no mistake that convbench knows explains it", False
+    )
 
     def wrong(explanation):
         return Agreement(
