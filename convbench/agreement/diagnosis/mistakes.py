@@ -303,12 +303,7 @@ def _strides_and_dilation(right: Computation) -> Iterator[Mistake]:
         (high // 2, wide // 2),
     ):
         if rows or columns:
-            shift = " and ".join(
-                f"{count} {what}{'s' if count > 1 else ''}"
-                for count, what in ((rows, "row"), (columns, "column"))
-                if count
-            )
-            sentence = f"the first window starts {shift} too late"
+            sentence = f"the first window is {rows} too far down and {columns} too far right"
             yield Mistake("strides-wrong", "first window", sentence, _shifted(rows, columns))
 
 
