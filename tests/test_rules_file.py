@@ -97,7 +97,7 @@ MESSAGES = {
     ],
     "[]": [f"1:1: found an empty list, {TOP}"],
     "": [f"1:1: found an empty file, {TOP}"],
-    "gate: &a [*a]": ["1:7: found an alias inside what it stands for, expected a rules file"],
+    "gate: &a [*a]": ["1:7: found an alias inside its own value, expected a rules file"],
 }
 
 

@@ -592,7 +592,7 @@ gate:
     ),
     "an alias to itself": (
         "layers: &a [*a]",
-        ["1:9: found an alias inside what it stands for, expected a suite"],
+        ["1:9: found an alias inside its own value, expected a suite"],
     ),
     "deep nesting": (
         "layers: " + "[" * 5000,

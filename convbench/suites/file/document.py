@@ -1,4 +1,4 @@
-"""Define a suite's document: types and ranges, once for the check and for the schema."""
+"""Define types and ranges of a suite's document, once for both its check and its schema."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ VariableValue = Annotated[str, Field(pattern=r"^[^\x00]*$")] | int | None
 
 
 def _one_of(*names: str) -> WithJsonSchema:
-    """In the schema: one of these names, or the user's own code."""
+    """Describe, in the schema, one of these names or the user's own code."""
     own = {"pattern": r":|\.py$", "type": "string"}
     return WithJsonSchema({"anyOf": [{"enum": list(names)}, own]})
 
@@ -88,7 +88,7 @@ def about(description: str, **more: Any) -> Any:
 
 @with_config(STRICT)
 class LayerKeys(TypedDict, total=False):
-    """What layers have in common; a layer's own keys win."""
+    """Keys that layers have in common. A layer's own keys win."""
 
     input_shape: Annotated[
         Shape,
@@ -104,15 +104,17 @@ class LayerKeys(TypedDict, total=False):
     padding: Annotated[
         PaddingName | Pad | PadPairs,
         about(
-            "valid (none), same (as Keras), the rows and columns of zeros on every side, "
-            "or four pads [[top, bottom], [left, right]]."
+            "valid (none), same (as in Keras), the number of rows and columns of zeros on every "
+            "side, or four pads [[top, bottom], [left, right]]."
         ),
     ]
     dilation_rate: Annotated[
-        SizeOrPair, about("Distance [down, across] of the kernel's taps, or one integer for both.")
+        SizeOrPair,
+        about("Distance [down, across] between the kernel's taps, or one integer for both."),
     ]
     groups: Annotated[
-        Size, about("Groups of channels, each with its own filters; divides both numbers.")
+        Size,
+        about("Number of groups of channels, each with its own filters; divides both numbers."),
     ]
     use_bias: Annotated[bool, about("Whether the forward pass adds a bias.")]
     batch_size: Annotated[Size, about("Number of images in a batch.")]
@@ -131,18 +133,18 @@ class LayerEntry(LayerKeys, total=False):
 
 @with_config(_RULE)
 class RuleEntry(TypedDict, total=False):
-    """What `convbench gate` holds the cells of an implementation to: one figure."""
+    """One limit for the cells of an implementation, which `convbench gate` checks."""
 
     implementation: Required[
         Annotated[
             ImplementationName,
-            about("Whose cells: one of the suite's implementations.", title="Implementation"),
+            about("The implementation to check: one of the suite's.", title="Implementation"),
         ]
     ]
     versus: Annotated[
         VersusName,
         about(
-            "What at_least is a speedup over: another of the suite's implementations, or "
+            "The implementation that at_least is a speedup over: another of the suite's, or "
             f"{FASTEST_KERAS}.",
             title="Versus",
         ),
@@ -159,12 +161,12 @@ class RuleEntry(TypedDict, total=False):
         Literal["each", "geometric_mean"],
         about("Whether at_least holds for each cell or for their geometric mean.", default="each"),
     ]
-    at_least: Annotated[Positive, about("The least speedup over versus.")]
+    at_least: Annotated[Positive, about("The smallest allowed speedup over versus.")]
     at_most_bytes: Annotated[
-        int, Field(ge=1), about("The most bytes of memory at the peak, operands excluded.")
+        int, Field(ge=1), about("The largest allowed peak of memory, in bytes, without operands.")
     ]
     per_cent_of_peak: Annotated[
-        Positive, about("The least rate, in per cent of the machine's measured peak.")
+        Positive, about("The smallest allowed rate, in per cent of the machine's measured peak.")
     ]
 
 
@@ -182,7 +184,7 @@ class OwnEntry(TypedDict, total=False):
             ),
         ]
     ]
-    name: Annotated[LayerName, about("What reports call it. Left out: its code.")]
+    name: Annotated[LayerName, about("Name in reports. Left out: the code as it is spelled.")]
     layout: Annotated[
         str, _layout(ACTIVATION_AXES), about("Axes of the input.", default=ACTIVATION_AXES)
     ]
@@ -218,13 +220,13 @@ Entry = Annotated[
 
 @with_config(STRICT)
 class ProvenanceEntry(TypedDict, total=False):
-    """Where the layers come from; written by `convbench import`."""
+    """Where the layers come from, as written by `convbench import`."""
 
     source: Required[Annotated[str, about("What was imported.")]]
-    format: Required[Annotated[str, about("Its format.")]]
-    read: Required[Annotated[int, Field(ge=0), about("Convolutions that were found in it.")]]
-    merged: Required[Annotated[int, Field(ge=0), about("Of these, how many equal an earlier one.")]]
-    tools: Annotated[list[str], about("The versions that read it.")]
+    format: Required[Annotated[str, about("Format of the source.")]]
+    read: Required[Annotated[int, Field(ge=0), about("Number of convolutions in the source.")]]
+    merged: Required[Annotated[int, Field(ge=0), about("How many of these equal an earlier one.")]]
+    tools: Annotated[list[str], about("Versions of the tools that read the source.")]
     notes: Annotated[list[str], about("What was changed, and what was not followed.")]
     left_out: Annotated[list[str], about("Entries that are no layers, each with the reason.")]
 
@@ -238,7 +240,7 @@ Gate = Annotated[
 
 @with_config(STRICT)
 class SuiteDocument(TypedDict, total=False):
-    """Layers to measure, and with what."""
+    """Layers to measure, and the implementations to measure them with."""
 
     name: Annotated[
         SuiteName, about("Name of the suite and of its result files. Left out: the file's name.")
@@ -269,7 +271,8 @@ class SuiteDocument(TypedDict, total=False):
         Literal["all"] | Size, about("Threads that every implementation gets.", default="all")
     ]
     effort: Annotated[
-        EffortName, about("How much is measured, unless --effort says.", default="standard")
+        EffortName,
+        about("How much is measured, unless --effort says otherwise.", default="standard"),
     ]
     environment: Annotated[
         dict[Variable, VariableValue],
@@ -303,13 +306,13 @@ REQUIRED_KEYS = tuple(f.name for f in fields(Layer) if f.default is MISSING and 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: what it is called, its model, and the keys of each place in it.
+    """A kind of file: its name, its model, and the keys of each place in it.
 
-    `homes` has the keys of each place as messages call it, `places` those of a place as the model
-    does, by the innermost key or tag. `depths` tells how long the keys to a value under a top key
-    are, where not 2: a problem inside of a value is told at the value, at layers.0.strides and not
-    at layers.0.strides.1. `tags` tells where the model puts the tag of a union. `choices` are the
-    names that can stand for a field. `shipped` are the files known by name, `command` reads one.
+    `homes` maps each place, as messages call it, to its keys. `places` maps the innermost key or
+    tag of a place, as in the model, to its keys. `depths` tells for a top key how many keys lead to
+    a value, if not 2: a problem inside a value is told at the value, at layers.0.strides and not at
+    layers.0.strides.1. `tags` tells where the model puts the tag of a union. `choices` maps a field
+    to the names that it can have. `shipped` returns files by name, and `command` reads such a file.
     """
 
     name: str
@@ -323,14 +326,14 @@ class Kind:
     command: str = ""
 
     def keys_of(self, location: Keys) -> Keys:
-        """The keys to the value that the model finds something wrong at, or in."""
+        """Return the keys that lead to the value at which a problem of the model is told."""
         top = str(location[0])
         if tag := self.tags.get(top):
             location = (*location[:tag], *location[tag + 1 :])
         return location[: self.depths.get(top, 2)]
 
     def keys_at(self, location: Keys) -> tuple[str, ...]:
-        """The keys of the innermost place that the last key of a location stands in."""
+        """Return the keys that are known in the innermost place of a location."""
         known = [self.places[str(key)] for key in location[:-1] if key in self.places]
         return known[-1] if known else self.homes[TOP]
 
@@ -367,7 +370,7 @@ RULES = Kind(
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a suite document, for editors and for other programs."""
+    """Return the JSON Schema (draft 2020-12) of a suite, for editors and other programs."""
     schema = SUITE.model.json_schema()
     for model in ("LayerKeys", "LayerEntry"):
         add_defaults(schema["$defs"][model]["properties"], Layer)
@@ -382,9 +385,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def add_defaults(properties: dict[str, Any], described: type[Any]) -> None:
-    """Says in a schema what a key is that is left out: the default of the dataclass."""
+    """Add to a schema the defaults of the dataclass that it describes."""
     for f in fields(described):
         if f.name in properties and f.default not in (MISSING, None, ""):
-            # A layer without pads of its own has `valid`; pairs are written as one integer.
+            # Defaults that are pairs have equal numbers, and are written as one integer.
             value = f.default[0] if isinstance(f.default, tuple) else f.default
             properties[f.name]["default"] = value
