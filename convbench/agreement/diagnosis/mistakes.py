@@ -191,19 +191,19 @@ def _padding(right: Computation) -> Iterator[Mistake]:
             for variant, sentence, rows, columns in (
                 (
                     "all exchanged",
-                    "the pads are swapped: top with bottom, and left with right",
+                    "the top and bottom pads are swapped, and so are the left and right pads",
                     bottom,
                     right_,
                 ),
                 (
                     "top and bottom exchanged",
-                    "the pads at the top and at the bottom are swapped",
+                    "the top and bottom pads are swapped",
                     bottom,
                     left,
                 ),
                 (
                     "left and right exchanged",
-                    "the pads on the left and on the right are swapped",
+                    "the left and right pads are swapped",
                     top,
                     right_,
                 ),
