@@ -110,7 +110,7 @@ def bind(
             give(parameter, values[unnamed.pop(0)])
         elif not has_default:
             raise ImplementationError(
-                f"{what} has a parameter {name!r} that convbench cannot give a value",
+                f"{what} has a parameter {name!r} that convbench has no value for",
                 hint="give it a default, or say how to call it with `passes` in a suite "
                 "(docs/your-own-convolution.md)",
             )
@@ -150,7 +150,7 @@ def bind_init(what: str, found: Iterable[Parameter], layer: Layer, values: Value
             arguments.append(layer)
         elif not has_default:
             raise ImplementationError(
-                f"{what}.__init__ has a parameter {name!r} that convbench cannot give a value",
+                f"{what}.__init__ has a parameter {name!r} that convbench has no value for",
                 hint=f"use the names {', '.join((*SETTINGS, *KEYWORDS[1:]))}, or have one required "
                 "parameter for the layer as a whole",
             )
@@ -212,10 +212,12 @@ def _require(what: str, unnamed: list[str], layer: Layer) -> None:
         ]
         if any(rest):
             raise UnsupportedError(
-                f"{what} lacks input_shape, which is not known where strides leave rows over"
+                f"{what} lacks input_shape, which cannot be inferred if strides leave rows over"
             )
     if "kernel_size" in unnamed and layer.strides != (1, 1):
-        raise UnsupportedError(f"{what} lacks kernel_size, which is not known with strides above 1")
+        raise UnsupportedError(
+            f"{what} lacks kernel_size, which cannot be inferred if strides are above 1"
+        )
     if arrays := [name for name in unnamed if name not in ("input_shape", "kernel_size")]:
         raise ImplementationError(
             f"{what} has no parameter for {' or '.join(arrays)}",

@@ -238,7 +238,8 @@ class _Callee:
         return calls.bind(self.what, self._parameters(), layer, self.pass_, values, handled)
 
     def function(self, layer: Layer, threads: int) -> Callable[..., object]:
-        """Return the function to call. Of a class, it is that of an object made for the layer."""
+        """Return the function to call. For a class, it is a method of an object made for the layer,
+        or the object itself."""
         found = self.found
         if inspect.isclass(found):
             init = self._init(layer, threads)

@@ -97,8 +97,10 @@ class Layouts:
         return self.input if pass_ is Pass.INPUT_GRADIENT else self.kernel
 
     def left_out(self, layer: Layer) -> str:
-        """Return what the layer has more than one of although the code's arrays have no axis for
-        it, in words; empty if there is nothing."""
+        """Name the axes that the code's arrays lack although the layer needs them; empty if none.
+
+        A layer needs an axis, such as that of channels, of which it has more than one.
+        """
         letters = (
             self.input.left_out(layer.result_shape(Pass.INPUT_GRADIENT))
             + self.output.left_out(layer.result_shape(Pass.FORWARD)).replace("C", "O")

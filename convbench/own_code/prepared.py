@@ -41,7 +41,7 @@ class PreparedOwnCode:
         self._result_shape = self._result_layout.shape(layer.result_shape(pass_))
         self._arrays: dict[str, Array] = {}
         self.ledger = Ledger(
-            ("all that the function does", "conversion of its result to an array, if it is none"),
+            ("all that the function does", "conversion of its result, if that is not an array"),
             (
                 f"copy of the operands into {layouts.input.letters} and {layouts.kernel.letters}",
                 "import of the file, and creation of an object if the code is a class",

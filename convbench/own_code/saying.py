@@ -60,7 +60,7 @@ class Said:
         self._lines: dict[str, None] = {}
         self._words: set[str] = set()
         self.left_out = 0
-        """Number of lines that came when MAX_LINES were kept already."""
+        """Number of lines that came after MAX_LINES had been kept."""
 
     @property
     def is_full(self) -> bool:

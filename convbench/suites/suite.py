@@ -19,7 +19,7 @@ KERAS_WAYS = ("keras", "keras-graph", "keras-xla")
 """Implementations that run Keras Conv2D: eagerly, as a graph, and compiled by XLA."""
 
 LOOP = "loop"
-"""Name of the reference loop. Everything in a suite that has it is compared with it."""
+"""Name of the reference loop. If a suite has it, everything is compared with it."""
 
 FASTEST_KERAS = "fastest-keras"
 """Value of `versus` that stands for the fastest of the Keras ways that a suite has."""
@@ -28,7 +28,7 @@ BEST_PER_LAYER = "best per layer"
 """Name in a network's totals that stands for the fastest implementation of each layer."""
 
 COMPOSITES = (FASTEST_KERAS, BEST_PER_LAYER)
-"""Names that stand for another implementation from layer to layer. No implementation has them."""
+"""Names that may stand for a different implementation on each layer. No implementation has them."""
 
 REPETITIONS = ("#twin", "#plain")
 """Suffixes of benchmarks that repeat an implementation's: its twin, and the plain loop of

@@ -23,8 +23,8 @@ from convbench.problem.rounding import fft_bound, gamma
 Float64 = NDArray[np.float64]
 
 EXACT_GROWTH = 18
-"""How many times the largest bound of direct sums the float errors of code may be whose integers
-are exact. Such code may use a transform that only adds, subtracts and halves: Winograd's
+"""Largest float errors of code whose integers are exact, as a multiple of the largest bound of
+direct sums. Such code may use a transform that only adds, subtracts and halves: Winograd's
 F(2x2, 3x3), Strassen. In one dimension, the rows of F(2, 3)'s three matrices have sums of absolute
 values of 3, 3/2 and 2 (Lavin and Gray, arXiv:1509.09308, equation 4): 9 in all, where a direct sum
 has 3. In two dimensions the error grows by (9 / 3)^2 = 9 over that of direct sums whose elements
@@ -36,8 +36,8 @@ and the errors grow with its root, so that with many products a float16 inside w
 errors are 60 times the bound with 27 products, and twice the bound with 144 (measured, 3x3)."""
 
 PLANE_MARGIN = 8
-"""Rows and columns that an image has beyond the kernel's where floats judge a transform. The bound
-of a transform grows with the size of a plane, and its errors do not. The errors of a float16 inside
+"""Rows and columns by which images exceed the kernel where floats judge a transform. The bound of a
+transform grows with the size of a plane, and its errors do not. The errors of a float16 inside
 an FFT are 1.5 to 5 times the bound on such images, and 0.3 to 0.65 times on 112 x 112 (measured,
 kernels of 3x3 to 15x15)."""
 

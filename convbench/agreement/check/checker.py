@@ -122,7 +122,7 @@ def check(
         return replace(
             verdict,
             verdict="mistrusted",
-            diagnosis=f"{zeros:.0%} of the right result is zero, so that agreeing proves nothing",
+            diagnosis=f"{zeros:.0%} of the right result is zero, so that agreement proves nothing",
         )
     return verdict
 
@@ -130,7 +130,7 @@ def check(
 def is_wrong(
     implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
 ) -> bool:
-    """Tell whether the check finds something wrong. A layer on which the code raises is not."""
+    """Tell whether the check finds something wrong. It finds nothing if the code raises."""
     try:
         return check(implementation, layer, pass_, threads, seed).verdict == "wrong"
     except Exception:  # noqa: BLE001 - the cell itself tells what the code raises
@@ -279,7 +279,7 @@ def place(pass_: Pass, at: tuple[int, ...]) -> str:
 
 @lru_cache(maxsize=8)
 def _reached(layer: Layer, pass_: Pass) -> NDArray[np.bool_]:
-    """Return which elements are a sum of any products, for one image, channel and filter.
+    """Return which elements are a sum of at least one product, for one image, channel and filter.
 
     With strides larger than the kernel, most of an input gradient is zero and has to be.
     """

@@ -84,7 +84,7 @@ class Computation:
     def of(
         cls, layer: Layer, pass_: Pass, operands: Operands, sizes: Sizes | None = None
     ) -> Computation:
-        """Return the right computation. `sizes` are given if the result has not the layer's."""
+        """Return the right computation. `sizes` are the result's, if they are not the layer's."""
         sizes = sizes or Sizes.of(layer)
         return cls(
             layer=layer,
@@ -147,7 +147,7 @@ class Computation:
         return dense * self.taps[:, :, None, None]
 
     def contributions(self) -> Float64:
-        """Return what each output position adds to the input gradient at each tap, not added yet.
+        """Return what each output position adds to the input gradient at each tap, before the sum.
 
         The shape is (batch, out h, out w, kh, kw, channels).
         """

@@ -104,7 +104,7 @@ def _right_with(
     for options, other in implementation.other_layouts():
         try:
             if check(other, layer, pass_, threads, seed).verdict == "agrees":
-                return f"it expects its axes in another order: it is right with {options}"
+                return f"it expects arrays with other axes, and is right with {options}"
         except (Exception, SystemExit):  # noqa: BLE001 - code that raises has other axes
             continue
     return None

@@ -547,7 +547,7 @@ def likeliest(diagnoses: Iterable[Sequence[Explanation]]) -> list[Explanation | 
 
 
 def explained(agreement: Agreement, explanation: Explanation) -> Agreement:
-    """Return the agreement with an explanation. Where numbers differ comes behind its sentence."""
+    """Return the agreement with an explanation. Its sentence comes before where numbers differ."""
     diagnosis = f"{explanation.sentence} ({agreement.diagnosis})"
     if not explanation.causes or not agreement.diagnosis:
         diagnosis = agreement.diagnosis or explanation.sentence

@@ -303,7 +303,7 @@ def _strides_and_dilation(right: Computation) -> Iterator[Mistake]:
         (high // 2, wide // 2),
     ):
         if rows or columns:
-            sentence = f"the first window is {rows} too far down and {columns} too far right"
+            sentence = f"the first window starts too late (rows: {rows}, columns: {columns})"
             yield Mistake("strides-wrong", "first window", sentence, _shifted(rows, columns))
 
 
@@ -334,7 +334,7 @@ def _bias(right: Computation) -> Iterator[Mistake]:
             yield Mistake("bias-repeated", variant, sentence, _bias_times(times))
     yield Mistake("wrong-scale", "bias subtracted", "the bias is subtracted", _bias_times(-1))
     for axis, what in ((2, "column"), (1, "row"), (0, "image")):
-        sentence = f"each {what} gets a bias of its own, instead of each filter"
+        sentence = f"the bias is added per {what} instead of per filter"
         yield Mistake("bias-on-the-wrong-axis", what, sentence, _bias_along(axis, right.bias))
 
 
@@ -497,8 +497,10 @@ def _left_out(right: Computation) -> Iterator[Mistake]:
 
 
 def _channels_left_out(right: Computation) -> Iterator[Mistake]:
-    """Yield channels that are left out or stand for all. Only the forward pass sums over channels,
-    so that only there one can be missing from a sum."""
+    """Yield channels that are left out or used for all.
+
+    Only the forward pass sums over channels, so that only this pass can leave one out.
+    """
     cause, channels = "one-channel-only", len(right.sees[0])
     if channels > 1 and right.pass_ is Pass.FORWARD:
         for kept, what in _subsets(channels, "channel"):
@@ -517,8 +519,10 @@ def _channels_left_out(right: Computation) -> Iterator[Mistake]:
 
 
 def _filters_left_out(right: Computation) -> Iterator[Mistake]:
-    """Yield filters that are left out or stand for all. Only the gradient to the input sums over
-    filters, so that only there one can be missing from a sum."""
+    """Yield filters that are left out or used for all.
+
+    Only the gradient to the input sums over filters, so that only this pass can leave one out.
+    """
     cause, filters = "one-filter-only", right.layer.filters
     if right.pass_ is Pass.INPUT_GRADIENT and filters > 1:
         for kept, what in _subsets(filters, "filter"):

@@ -21,8 +21,8 @@ MINOR = 0.05
 same the other way round."""
 
 CLOSE_FACTOR = 0.01
-"""Largest distance from 1 of a factor that `_trend` tells. `_constant_factor` tells larger ones,
-from all draws."""
+"""Largest distance from 1 of a factor that `_trend` reports. `_constant_factor` finds factors that
+are further from 1, and needs all draws."""
 
 _AXES = {
     Pass.FORWARD: ("image", "row", "column", "filter"),
@@ -89,7 +89,7 @@ def _told(cause: str, variant: str, sentence: str) -> Explanation:
 
 
 def _trend(seen: Array, right: Float64) -> Explanation | None:
-    """Tell an offset, or a factor close to 1, that the errors have in common."""
+    """Return an offset, or a factor close to 1, that the errors have in common."""
     found = trend(seen, right)
     if found is None:
         return None

@@ -63,7 +63,7 @@ def smallest_example(
 
 
 def shrink(layer: Layer, wrong: Callable[[Layer], bool], deadline: float) -> Layer:
-    """Make one size smaller at a time, until none can be, or until the deadline (monotonic)."""
+    """Make one size smaller at a time, until none can be or `deadline` (time.monotonic) passes."""
     while True:
         for candidate in _smaller(layer):
             if time.monotonic() > deadline:
@@ -139,9 +139,9 @@ def _wrong_elements(
 
 
 def _picture(bad: NDArray[np.bool_], pass_: Pass) -> tuple[str, tuple[str, ...]]:
-    """Return the name and the rows of the plane with most wrong elements, not all of them wrong.
+    """Return the name and the rows of the plane that has right elements and most wrong ones.
 
-    A plane that is wrong everywhere is shown if there is no other.
+    A plane that is wrong everywhere is shown if no other plane has a wrong element.
     """
     first = 0 if pass_ is Pass.KERNEL_GRADIENT else 1
     planes = np.moveaxis(bad, (first, first + 1), (-2, -1))

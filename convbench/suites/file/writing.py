@@ -10,7 +10,7 @@ from convbench.problem.layer import Layer, Padding, Pair
 from convbench.suites.suite import Suite
 
 SCHEMA_LINE = "# yaml-language-server: $schema=suite.schema.json"
-"""First line of a suite, by which editors find its schema."""
+"""First line of a suite, which tells editors its schema."""
 
 MAX_LAYERS = 12_000
 """Most layers in a suite that is written. A longer file could have more keys and values than
