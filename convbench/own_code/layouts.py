@@ -99,7 +99,7 @@ class Layouts:
     def left_out(self, layer: Layer) -> str:
         """Name the axes that the code's arrays lack although the layer needs them; empty if none.
 
-        A layer needs an axis, such as that of channels, of which it has more than one.
+        A layer needs each axis whose size is above 1.
         """
         letters = (
             self.input.left_out(layer.result_shape(Pass.INPUT_GRADIENT))
