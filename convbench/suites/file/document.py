@@ -30,10 +30,17 @@ from convbench.suites.suite import (
 
 Keys = tuple[str | int, ...]  # ("layers", 2, "kernel_size"): how to reach a value from the top
 
-MAX_INTEGER = 2**31 - 1  # TensorFlow takes strides and dilations as 32-bit integers
-FIGURES = ("at_least", "at_most_bytes", "per_cent_of_peak")  # a rule has exactly one
+MAX_INTEGER = 2**31 - 1
+"""Largest size in a file. TensorFlow takes strides and dilations as 32-bit integers."""
+
+FIGURES = ("at_least", "at_most_bytes", "per_cent_of_peak")
+"""Keys for the limit of a rule, which has exactly one of them."""
+
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
+"""Version of JSON Schema in which schemas are written."""
+
 TOP = "at the top level of the file"
+"""Name of the outermost place of a file in messages."""
 
 _PADDING = "^([Vv][Aa][Ll][Ii][Dd]|[Ss][Aa][Mm][Ee])$"  # JSON Schema has no (?i)
 STRICT = ConfigDict(strict=True, extra="forbid")
@@ -114,7 +121,10 @@ class LayerKeys(TypedDict, total=False):
     ]
     groups: Annotated[
         Size,
-        about("Number of groups of channels, each with its own filters; divides both numbers."),
+        about(
+            "Number of groups of channels, each with its own filters. It divides channels and "
+            "filters."
+        ),
     ]
     use_bias: Annotated[bool, about("Whether the forward pass adds a bias.")]
     batch_size: Annotated[Size, about("Number of images in a batch.")]
@@ -124,10 +134,11 @@ class LayerKeys(TypedDict, total=False):
 
 @with_config(STRICT)
 class LayerEntry(LayerKeys, total=False):
-    """One 2-D convolution, in the names of Keras Conv2D."""
+    """One 2-D convolution, with keys that are named as in Keras Conv2D."""
 
     name: Annotated[
-        LayerName, about("Unique in the suite. Left out: layer1, layer2, ... by position.")
+        LayerName,
+        about("Name that is unique in the suite. Left out: layer1, layer2, ... by position."),
     ]
 
 
@@ -178,9 +189,9 @@ class OwnEntry(TypedDict, total=False):
         Annotated[
             str,
             about(
-                "FILE.py, FILE.py:NAME (the file relative to this one) or package.module:NAME: "
-                "a function f(x, kernel), or a class or module with forward, input_gradient and "
-                "kernel_gradient."
+                "FILE.py, FILE.py:NAME (the file is relative to this one) or package.module:NAME: "
+                "a function f(x, kernel), or a class or module with any of forward, "
+                "input_gradient and kernel_gradient."
             ),
         ]
     ]
@@ -256,8 +267,8 @@ class SuiteDocument(TypedDict, total=False):
         list[Entry],
         Field(min_length=1),
         about(
-            "Registered names, or your own code as FILE.py:NAME, the file relative to this one, "
-            "or as a mapping that says how it is called.",
+            "Registered names or your own code: FILE.py:NAME, where the file is relative to this "
+            "one, or a mapping that says how the code is called.",
             default=list(DEFAULT_IMPLEMENTATIONS),
             uniqueItems=True,
         ),
