@@ -73,7 +73,7 @@ class OwnCode:
 
     @property
     def attribute(self) -> str:
-        """NAME in the file or module; empty for a file as a whole."""
+        """NAME in the file or module, or nothing for a file as a whole."""
         return self.code.rpartition(":")[2] if ":" in self.code else ""
 
     @property
@@ -88,7 +88,7 @@ class OwnCode:
 
     @property
     def source(self) -> Path | None:
-        """Path of the code's file as it was named or found; None if there is no such file.
+        """Path of the code's file as it was named or found, or None if there is no such file.
 
         Nothing is run, not even a package's `__init__.py`.
         """
@@ -107,7 +107,7 @@ class OwnCode:
 
     @property
     def spelling_problem(self) -> str | None:
-        """What is wrong with how the code is spelled; None if nothing is."""
+        """What is wrong with how the code is spelled, or None if nothing is."""
         where, name = self.where, self.attribute
         if not where:
             return "it names no file"

@@ -113,8 +113,8 @@ def _as_many(
 ) -> tuple[Any, ...]:
     """Return equal numbers, as many as the default has. What each stands for is not known.
 
-    Among more than two strides or dilations may be those of batch and channels: only 1 is safe.
-    Raises UnsupportedError for other numbers.
+    More than two strides or dilations may include those of batch and channels, for which only 1 is
+    safe. Raises UnsupportedError for other numbers.
     """
     length, equal = len(default), len({*value}) == 1
     if equal and (name == "padding" or length == 1 or value[0] == 1):

@@ -97,7 +97,7 @@ class Layouts:
         return self.input if pass_ is Pass.INPUT_GRADIENT else self.kernel
 
     def left_out(self, layer: Layer) -> str:
-        """Name the axes that the code's arrays lack although the layer needs them; empty if none.
+        """Name the axes, if any, that the code's arrays lack although the layer needs them.
 
         A layer needs each axis whose size is above 1.
         """

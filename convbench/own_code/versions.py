@@ -52,7 +52,7 @@ def other_version(own: OwnCode, against: str) -> Iterator[OwnCode]:
 
 
 def _beside(file: Path, function: str, against: str) -> tuple[Path, str] | None:
-    """Return the file and function that `against` names as a path; None if it is no path."""
+    """Return the file and function that `against` names as a path, or None if it is no path."""
     path = Path(against)
     if path.is_file():
         return path, function

@@ -30,7 +30,7 @@ COPIES = 2
 def behaviour(
     implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
 ) -> Explanation | None:
-    """Explain what a wrong result depends on besides its operands; None if on nothing else.
+    """Explain what a wrong result depends on besides its operands, or return None if on nothing.
 
     The check must have found something wrong on this layer.
     """

@@ -62,7 +62,7 @@ class Diagnosing:
         threads: int,
         seed: int,
     ) -> str | None:
-        """Return advice on the axes with which own code would be right; None if there are none.
+        """Return advice on the axes with which own code would be right, or None if there are none.
 
         Only code that does not state its axes is tried, and only once for each pass.
         """

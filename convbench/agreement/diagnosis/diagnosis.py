@@ -194,7 +194,7 @@ def small_size(layer: Layer) -> tuple[int, int]:
 class _Reading:
     """Results in our layout, and their sizes.
 
-    `explanation` says what had to be undone to read them; None if nothing had to be.
+    `explanation` says what had to be undone to read them; it is None if nothing had to be.
     """
 
     results: list[Array]
@@ -309,7 +309,7 @@ def _explain(
 def _known_before(
     catalogue: list[Mistake], draws: list[_Draw], search: Search
 ) -> list[Explanation]:
-    """Return the explanations of other layers that hold here too. Others are then not tried."""
+    """Return the explanations of other layers that hold here too, so that others can be skipped."""
     known = {explanation.kinds for explanation in search.known}
     kinds = {kind for together in known for kind in together}
     used = [m for m in catalogue if m.kind in kinds and _has_effect(m, draws[0])]
@@ -460,7 +460,7 @@ def _fits_unpadded(layer: Layer) -> bool:
 
 
 def _precision(draws: Sequence[_Draw]) -> Explanation | None:
-    """Explain results of which only the precision is wrong; None if more is wrong.
+    """Explain results of which only the precision is wrong, or return None if more is wrong.
 
     In the mean, errors must be as small as those of rounding at that precision.
     """

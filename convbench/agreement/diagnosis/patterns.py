@@ -154,7 +154,7 @@ def _cause_of_unwritten(wrong: NDArray[np.bool_], pass_: Pass) -> str:
 
 
 def _bias_along(draws: Sequence[tuple[Array, Computation]]) -> str | None:
-    """Return the only axis along which the added bias varies; None if there is no such axis."""
+    """Return the only axis along which the added bias varies, or None if there is no such axis."""
     for axis, name in ((2, "column"), (1, "row"), (0, "image")):
         others = tuple(a for a in range(4) if a != axis)
         if all(_varies_along(result, computation, others) for result, computation in draws):

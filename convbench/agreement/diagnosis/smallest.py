@@ -35,7 +35,7 @@ def smallest_example(
 ) -> Example | None:
     """Shrink the layer as long as the code stays wrong on it. The picture is of the probe.
 
-    None if no number is wrong, but a shape, or something that the code does besides its result.
+    Return None if no number is wrong, but a shape or what the code does besides its result.
     """
 
     def wrong(candidate: Layer) -> bool:
@@ -117,7 +117,7 @@ def _wrong_elements(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]] | None:
     """Return (which are wrong, result, expected) for the first draw with a wrong element.
 
-    None if there is no such draw, or if a result has a wrong shape.
+    Return None if there is no such draw, or if a result has a wrong shape.
     """
     trial = Trial(implementation, layer, pass_, threads)
     for draw in (operands.exact_integers, operands.floats):

@@ -136,7 +136,7 @@ def _own_code(document: Document, i: int, entry: dict[str, Any], folder: Path) -
 
 
 def _taken(name: str) -> str:
-    """Return what a name already stands for; empty if the user's own code can have it."""
+    """Return what a name already stands for, or nothing if the user's own code can have it."""
     if name in BUILT_IN:
         return "an implementation of convbench"
     if name in COMPOSITES:
@@ -147,8 +147,8 @@ def _taken(name: str) -> str:
 
 
 def _expected_here(name: str, seen: str) -> str:
-    """Say what should stand in place of a name that is no implementation, or whose file does not
-    exist; empty if the name is right."""
+    """Say what should stand in place of a name that is no implementation or whose file does not
+    exist. The answer is empty if the name is right."""
     expected = expected_name(name, BUILT_IN)
     code = OwnCode.of(seen)
     if not expected and OwnCode.is_spelled(name) and code.source is None:
@@ -157,8 +157,8 @@ def _expected_here(name: str, seen: str) -> str:
 
 
 def expected_name(name: str, known: Collection[str]) -> str:
-    """Say what should stand in place of a name that is neither known nor own code; empty if the
-    name is right."""
+    """Say what should stand in place of a name that is neither known nor own code. The answer is
+    empty if the name is right."""
     if not OwnCode.is_spelled(name):
         if name in known:
             return ""

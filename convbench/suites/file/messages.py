@@ -177,7 +177,10 @@ def wrong_value(keys: Keys, node: yaml.Node, kind: Kind) -> str:
 
 
 def _remedy(text: str, field: str, kind: Kind) -> str:
-    """Say what to do about text that should be another name, or no text; empty if not known."""
+    """Say what to do about text that should be another name, or that should not be text.
+
+    The answer is empty if nothing is known to do.
+    """
     if field in kind.choices:
         if text in kind.choices[field]:
             return f"; {text} needs its keys, {EXPECTED[text]}"
@@ -280,7 +283,7 @@ def listed(names: Collection[str]) -> str:
 
 
 def did_you_mean(name: str, names: Collection[str]) -> str:
-    """Return the remedy for a name that is none of `names`; empty if no name is close."""
+    """Return the remedy for a name that is none of `names`, or nothing if no name is close."""
     close = get_close_matches(name.lower(), names, n=1)
     return f"; did you mean {shown(close[0])}?" if close else ""
 

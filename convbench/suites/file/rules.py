@@ -127,7 +127,7 @@ def _list_problems(right: Keys, folder: Path, lists: Lists) -> Problems:
 def _expected_name(
     name: str, folder: Path, choices: dict[str, str] | None, known: dict[str, str]
 ) -> str:
-    """Say what should stand in place of a wrong name; empty if the name is right.
+    """Say what should stand in place of a wrong name, or nothing if the name is right.
 
     `choices` are those of the suite, as in Lists. `known` maps each known name to what a suite must
     have for it.
