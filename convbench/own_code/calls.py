@@ -44,6 +44,8 @@ class Call:
     keywords: dict[str, object]
 
     def filled(self, arrays: Values) -> Call:
+        """Return the call with these arrays in place of Operands."""
+
         def value(given: object) -> object:
             return arrays[given.name] if isinstance(given, Operand) else given
 
@@ -182,6 +184,7 @@ def expression_file(pass_: Pass) -> str:
 
 
 def names_in(expression: str) -> set[str]:
+    """Return the names that a Python expression uses."""
     tree = ast.parse(expression.strip(), mode="eval")
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 

@@ -219,7 +219,7 @@ class _Callee:
 
     @property
     def what(self) -> str:
-        """Name of it in messages."""
+        """Name of the function or expression in messages."""
         if self.text is not None:
             return f"the expression {self.text!r}"
         if isinstance(self.found, ModuleType):

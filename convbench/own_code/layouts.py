@@ -92,6 +92,7 @@ class Layouts:
         )
 
     def result(self, pass_: Pass) -> Layout:
+        """Return the layout of a pass's result."""
         if pass_ is Pass.FORWARD:
             return self.output
         return self.input if pass_ is Pass.INPUT_GRADIENT else self.kernel

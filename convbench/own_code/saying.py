@@ -194,7 +194,7 @@ def describe_exception(error: BaseException) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """Return the innermost place in the user's code (`my_conv.py:12`), or nothing if it has none."""
+    """Return the innermost place in the user's code: `my_conv.py:12`, or nothing if it has none."""
     theirs = _frames(error)
     return f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else ""
 

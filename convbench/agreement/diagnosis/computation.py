@@ -105,6 +105,7 @@ class Computation:
         return replace(self, geometry=replace(self.geometry, **changes))
 
     def then(self, function: Callable[[Float64], Float64]) -> Computation:
+        """Return the computation whose result passes through one more function."""
         return replace(self, after=(*self.after, function))
 
     def result(self) -> Float64:

@@ -177,7 +177,7 @@ def _candidates(layer: Layer, pass_: Pass) -> Iterator[Layer]:
 def small_size(layer: Layer) -> tuple[int, int]:
     """Return a smaller (height, width), whose two sizes differ where the layer allows it.
 
-    Only whole strides are taken away, so that rows and columns which windows leave over stay.
+    Only whole strides are taken away, so that windows leave over as many rows as before.
     """
     sizes = []
     for axis in (0, 1):

@@ -14,11 +14,13 @@ def image(value: list[int]) -> tuple[int, int, int]:
 
 
 def pair(value: Any) -> tuple[Any, Any]:
+    """Return both values of a pair. One integer stands for two equal ones."""
     first, second = (value, value) if isinstance(value, int) else value
     return first, second
 
 
 def padding(value: Any) -> Padding:
+    """Return `valid`, `same` or ((top, bottom), (left, right)). One integer stands for all four."""
     if isinstance(value, str):
         return value.lower()  # type: ignore[return-value]
     rows, columns = map(pair, pair(value))
