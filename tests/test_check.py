@@ -33,7 +33,7 @@ GOLDEN = Path(__file__).parent / "golden" / "check"
 VIEWS = ("80", "txt", "md", "csv")
 EXAMPLE = "examples/my_conv.py"
 OWN = "my_conv.py:Conv"
-TAKES_NO_BIAS = Unsupported("Conv.forward takes no bias", ("bias",), "Conv.forward")
+TAKES_NO_BIAS = Unsupported("Conv.forward does not accept bias", ("bias",), "Conv.forward")
 LAYERS = tuple(
     Layer(name, (9, 8, 3), 4, (3, 2), batch_size=2, use_bias=name == "bias")
     for name in ("plain", "bias", "wide", "[bold]", "last")
@@ -69,7 +69,9 @@ def checked():
         "it returns an earlier result",
         False,
     )
-    nothing = Explanation.of([MistakeKind("")], "nothing that convbench knows explains it", False)
+    nothing = Explanation.of(
+        [MistakeKind("")], "no mistake that convbench knows explains it", False
+    )
 
     def wrong(explanation):
         return Agreement(

@@ -172,7 +172,7 @@ def test_what_nothing_explains_is_said_so():
     found = diagnose(_Spoilt(odd), LAYER, Pass.FORWARD, 1, 0, Search())
     (explanation,) = found.explanations
     assert explanation.causes == ()
-    assert "nothing that convbench knows explains it" in explanation.sentence
+    assert "no mistake that convbench knows explains it" in explanation.sentence
     assert "filters 0, 2" in explanation.sentence
 
 
@@ -270,9 +270,9 @@ def slightly_off(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "cause", "told"),
     [
-        ("shifted", "constant-added", "is added to everything"),
-        ("scaled", "wrong-scale", "everything is 1.00003 times what it should be"),
-        ("half", "low-precision", "float16 arithmetic where float32 is asked"),
+        ("shifted", "constant-added", "is added to every element"),
+        ("scaled", "wrong-scale", "every element is 1.00003 times what it should be"),
+        ("half", "low-precision", "float16 arithmetic where float32 is asked for"),
     ],
 )
 def test_errors_within_the_bound_of_transforms_that_no_transform_makes(

@@ -434,7 +434,7 @@ def test_a_file_beside_it(repository, tmp_path):
     [
         ("nowhere", "neither a path nor a git ref"),
         ("empty", "src/mine/conv.py does not exist there"),
-        ("src/mine/conv.py", "that is src/mine/conv.py:conv itself"),
+        ("src/mine/conv.py", "this is src/mine/conv.py:conv itself"),
         (".git", "that folder has no"),
         ("--upload-pack=x", "neither a path nor a git ref"),
     ],

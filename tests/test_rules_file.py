@@ -83,7 +83,7 @@ MESSAGES = {
         f'2:20: gate.0.implementation: found "fastest-keras", expected one of {KNOWN}, or your '
         "own FILE.py:NAME",
         '2:43: gate.0.versus: found "own.py:", expected FILE.py:NAME or package.module:NAME; '
-        "it has no name behind the colon",
+        "it has no name after the colon",
     ],
     "gate:\n- {implementation: a.py:f, versus: ./a.py:f, pass: all, at_least: 2}\n": [
         '2:36: gate.0.versus: found "./a.py:f", expected another implementation than the '
@@ -97,7 +97,7 @@ MESSAGES = {
     ],
     "[]": [f"1:1: found an empty list, {TOP}"],
     "": [f"1:1: found an empty file, {TOP}"],
-    "gate: &a [*a]": ["1:7: found an alias inside what it stands for, expected a rules file"],
+    "gate: &a [*a]": ["1:7: found an alias inside its own value, expected a rules file"],
 }
 
 

@@ -373,7 +373,7 @@ MESSAGES: dict[str, tuple[str, list[str]]] = {
             '2:32: implementations.2: found "no.py:f", expected an existing file; '
             "there is no no.py",
             '2:41: implementations.3: found "x:", expected FILE.py:NAME or package.module:NAME; '
-            "it has no name behind the colon",
+            "it has no name after the colon",
             '2:47: implementations.4: found "loop" again, expected it once; the first is on line 2',
             "2:53: implementations.5: found the number 8, expected the name of an implementation, "
             'FILE.py:NAME or package.module:NAME; write it in quotes: "8"',
@@ -401,7 +401,7 @@ implementations:
             '"f(x)"}, expected a mapping of passes to expressions, such as {forward: '
             "'convolve(x, kernel)'}",
             '7:38: implementations.4.layout: found "CHH", expected the letters N, C, H, W in '
-            "any order; those of size 1 but for H and W may go",
+            "any order; N and C may be left out for axes of size 1",
             '7:61: implementations.4.passes.forward: found "f(x", expected a Python '
             "expression: '(' was never closed",
         ],
@@ -593,7 +593,7 @@ gate:
     ),
     "an alias to itself": (
         "layers: &a [*a]",
-        ["1:9: found an alias inside what it stands for, expected a suite"],
+        ["1:9: found an alias inside its own value, expected a suite"],
     ),
     "deep nesting": (
         "layers: " + "[" * 5000,

@@ -21,7 +21,7 @@ Parameter = inspect.Parameter
 Values = Mapping[str, object]
 
 SETTINGS = ("filters", "kernel_size", "use_bias", "input_shape", "batch_size", "dtype", "layer")
-"""Names that `__init__` can have for values beside KEYWORDS."""
+"""Names that parameters of `__init__` can have, besides KEYWORDS."""
 
 NAMES = {*KEYWORDS, *SETTINGS, *(name for names in OPERANDS.values() for name in names)}
 """Names that an expression can use."""
@@ -31,19 +31,21 @@ _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 @dataclass(frozen=True)
 class Operand:
-    """Stands for an array that is not there yet."""
+    """Stand-in for an array that is not loaded yet."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a function is called with; Operands are replaced once they are loaded."""
+    """What a function is called with. Arrays replace Operands once they are loaded."""
 
     arguments: tuple[object, ...]
     keywords: dict[str, object]
 
     def filled(self, arrays: Values) -> Call:
+        """Return the call with these arrays in place of Operands."""
+
         def value(given: object) -> object:
             return arrays[given.name] if isinstance(given, Operand) else given
 
@@ -53,7 +55,7 @@ class Call:
 
 
 def parameters(function: Callable[..., object]) -> list[Parameter]:
-    """The parameters of a function; of one that does not tell, two by position."""
+    """Return the parameters of a function. One that has no signature gets two by position."""
     try:
         return list(inspect.signature(function).parameters.values())
     except (ValueError, TypeError):
@@ -68,10 +70,11 @@ def bind(
     values: Values,
     handled: Collection[str] = (),
 ) -> Call:
-    """The call of a function that computes a pass. `handled` are keywords that `__init__` took.
+    """Return the call of a function that computes a pass.
 
-    Raises UnsupportedError where the layer needs what the function does not take, and
-    ImplementationError where it takes what nobody can give.
+    `handled` are the keywords that `__init__` took. Raises UnsupportedError if the layer needs a
+    keyword that the function does not take, and ImplementationError if the function needs a value
+    that convbench does not have.
     """
     found = list(found)
     named = {parameter.name for parameter in found}
@@ -99,7 +102,7 @@ def bind(
         elif parameter.kind is Parameter.VAR_KEYWORD:
             takes_any = True
         elif name == "filters" and lacks_kernel and _is_required(parameter):
-            give(parameter, values["kernel"])  # another word for it: nothing else could be it
+            give(parameter, values["kernel"])  # no other parameter can be the kernel
             unnamed.remove("kernel")
         elif name in known:
             taken.add(name)
@@ -109,31 +112,34 @@ def bind(
             give(parameter, values[unnamed.pop(0)])
         elif not has_default:
             raise ImplementationError(
-                f"{what} has a parameter {name!r} that convbench cannot give a value",
+                f"{what} has a parameter {name!r} that convbench has no value for",
                 hint="give it a default, or say how to call it with `passes` in a suite "
                 "(docs/your-own-convolution.md)",
             )
     taken |= {*handled}
     follows = {"input_shape", "kernel_size"} if "layer" in taken else taken
     _require(what, [name for name in unnamed if name not in follows], layer)
-    if "layer" in taken:  # it says all but the bias, which is an array
+    if "layer" in taken:  # a layer says everything but the bias, which is an array
         taken |= {*KEYWORDS} - {"bias"}
     lacking = [keyword for keyword in needed_keywords(layer, pass_) if keyword not in taken]
-    if takes_any:  # no more than it must take: what it hands them to may not know the others
+    if takes_any:  # other keywords could be unknown to a function that they are handed on to
         keywords |= {keyword: values[keyword] for keyword in lacking}
     elif lacking:
         names = [_with_other_name(name, named) for name in lacking]
-        raise UnsupportedError(f"{what} takes no {', '.join(names)}", tuple(lacking), what)
+        raise UnsupportedError(f"{what} does not accept {', '.join(names)}", tuple(lacking), what)
     return Call(tuple(arguments), keywords)
 
 
 def _is_required(parameter: Parameter) -> bool:
-    """Whether it must be given and can be given by position."""
+    """Tell whether a parameter must be given and can be given by position."""
     return parameter.kind in _BY_POSITION and parameter.default is Parameter.empty
 
 
 def bind_init(what: str, found: Iterable[Parameter], layer: Layer, values: Values) -> Call:
-    """The call of a class; its only required parameter, whatever its name, may be the layer."""
+    """Return the call of a class. Its only required parameter may be the layer, under any name.
+
+    Raises ImplementationError for a parameter that convbench has no value for.
+    """
     arguments: list[object] = []
     keywords: dict[str, object] = {}
     found = [p for p in found if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
@@ -146,15 +152,15 @@ def bind_init(what: str, found: Iterable[Parameter], layer: Layer, values: Value
             arguments.append(layer)
         elif not has_default:
             raise ImplementationError(
-                f"{what}.__init__ has a parameter {name!r} that convbench cannot give a value",
-                hint=f"it knows {', '.join((*SETTINGS, *KEYWORDS[1:]))}, or one required "
+                f"{what}.__init__ has a parameter {name!r} that convbench has no value for",
+                hint=f"use the names {', '.join((*SETTINGS, *KEYWORDS[1:]))}, or have one required "
                 "parameter for the layer as a whole",
             )
     return Call(tuple(arguments), keywords)
 
 
 def expression(text: str, pass_: Pass, namespace: dict[str, Any]) -> Callable[..., object]:
-    """A function of the names of ours that an expression uses.
+    """Return a function of those names in NAMES that an expression uses.
 
     Raises ImplementationError for an operand that the pass does not have.
     """
@@ -163,9 +169,9 @@ def expression(text: str, pass_: Pass, namespace: dict[str, Any]) -> Callable[..
     if foreign := sorted(used - available):
         raise ImplementationError(
             f"{text!r} names {', '.join(foreign)}, which the {pass_} pass does not have",
-            hint=f"it has {', '.join(OPERANDS[pass_])}",
+            hint=f"the pass has {', '.join(OPERANDS[pass_])}",
         )
-    names = ", ".join(["*", *sorted(used)] if used else [])  # ours, so that none is by position
+    names = ", ".join(["*", *sorted(used)] if used else [])  # keyword-only: all are known by name
     function: Callable[..., object] = eval(
         compile(f"lambda {names}: ({text.strip()}\n)", expression_file(pass_), "eval"), namespace
     )
@@ -173,11 +179,12 @@ def expression(text: str, pass_: Pass, namespace: dict[str, Any]) -> Callable[..
 
 
 def expression_file(pass_: Pass) -> str:
-    """What the frames of a pass's expression name as their file."""
+    """Return the file name that frames of a pass's expression have."""
     return f"<{pass_}>"
 
 
 def names_in(expression: str) -> set[str]:
+    """Return the names that a Python expression uses."""
     tree = ast.parse(expression.strip(), mode="eval")
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
@@ -192,13 +199,13 @@ _OTHER_NAMES = {
 
 
 def _with_other_name(keyword: str, taken: Collection[str]) -> str:
-    """A keyword that is not taken, and what looks like it."""
+    """Return a keyword that is not taken, and a parameter that may be meant to be it."""
     other = next((name for name in _OTHER_NAMES[keyword] if name in taken), None)
-    return f"{keyword} (it has {other})" if other else keyword
+    return f"{keyword} (but has {other})" if other else keyword
 
 
 def _require(what: str, unnamed: list[str], layer: Layer) -> None:
-    """Raises where an operand was not taken, unless its value follows from the others'."""
+    """Raise an error if an operand was not taken, unless its value follows from the others."""
     if "input_shape" in unnamed:
         rest = [
             (padded - span) % stride
@@ -208,12 +215,14 @@ def _require(what: str, unnamed: list[str], layer: Layer) -> None:
         ]
         if any(rest):
             raise UnsupportedError(
-                f"{what} lacks input_shape: strides that leave a rest do not tell it"
+                f"{what} lacks input_shape, which cannot be inferred if strides leave rows over"
             )
     if "kernel_size" in unnamed and layer.strides != (1, 1):
-        raise UnsupportedError(f"{what} lacks kernel_size: strides above 1 do not tell it")
+        raise UnsupportedError(
+            f"{what} lacks kernel_size, which cannot be inferred if strides are above 1"
+        )
     if arrays := [name for name in unnamed if name not in ("input_shape", "kernel_size")]:
         raise ImplementationError(
-            f"{what} takes no {' and no '.join(arrays)}",
+            f"{what} has no parameter for {' or '.join(arrays)}",
             hint="say how to call it with `passes` in a suite (docs/your-own-convolution.md)",
         )

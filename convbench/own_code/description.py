@@ -1,6 +1,6 @@
 """Describe people's own code as a suite or a command line does: where it is, how it is called.
 
-Nothing is imported here: that happens in the worker (own_code/files.py).
+Nothing is imported here. The worker does that (own_code/files.py).
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from pathlib import Path
 from convbench.problem.layer import Layer, Pass
 
 ACTIVATION_AXES = "NCHW"
-"""Batch, channels (of the output: filters), height, width; the default layout."""
+"""Axes of an input or output in the default layout: batch, channels (of an output: filters), height
+and width."""
 
 KERNEL_AXES = "OIHW"
-"""Filters, channels of a group, height, width; the default layout of kernels."""
+"""Axes of a kernel in the default layout: filters, channels of a group, height and width."""
 
 OPERANDS: dict[Pass, tuple[str, ...]] = {
     Pass.FORWARD: ("x", "kernel"),
@@ -27,20 +28,22 @@ OPERANDS: dict[Pass, tuple[str, ...]] = {
 """Operands of each pass, in the order in which code is given them."""
 
 KEYWORDS = ("bias", "strides", "padding", "dilation_rate", "groups", "threads")
-"""Keywords that code is given where it takes them. A layer that needs one which the code lacks is
-unsupported."""
+"""Keywords that code is given if it has such parameters. A layer that needs a keyword that the code
+lacks is unsupported."""
 
 STARTED_IN = Path.cwd()
-"""The folder that names of files and modules are seen from, wherever the user's code goes then."""
+"""Folder that names of files and modules are relative to, even if the user's code leaves it."""
 
 
 @dataclass(frozen=True)
 class OwnCode:
-    """`code` is FILE.py, FILE.py:NAME or package.module:NAME; `name` is what reports call it.
+    """Where own code is, and how it is called.
 
-    Layouts are letters of ACTIVATION_AXES or KERNEL_AXES in the order of the axes; one that is left
-    out stands for an axis of size 1 that the arrays do not have. Empty: what the code says itself,
-    or the default. `passes` are Python expressions, for code whose functions are called otherwise.
+    `code` is FILE.py, FILE.py:NAME or package.module:NAME; `name` is what reports call it. Layouts
+    are letters of ACTIVATION_AXES or KERNEL_AXES in the order of the axes. A letter that is left
+    out stands for an axis of size 1 that the arrays do not have. An empty layout is the one that
+    the code itself states, or the default. `passes` are Python expressions, for code that cannot be
+    called by our conventions.
     """
 
     name: str
@@ -52,40 +55,40 @@ class OwnCode:
 
     @staticmethod
     def is_spelled(name: str) -> bool:
-        """Whether a name is spelled as own code is: FILE.py, FILE.py:NAME or package.module:NAME.
+        """Tell whether a name is spelled FILE.py, FILE.py:NAME or package.module:NAME.
 
-        Such a name needs no description: it is the code's own.
+        Such a name is itself enough to find the code.
         """
         return ":" in name or name.endswith(".py")
 
     @classmethod
     def of(cls, code: str) -> OwnCode:
-        """Code that is called as our conventions say, and named as it is spelled."""
+        """Describe code that is called by our conventions, and named as it is spelled."""
         return cls(code, code)
 
     @property
     def where(self) -> str:
-        """The file, or the module's dotted name."""
+        """File of the code, or the module's dotted name."""
         return self.code.rpartition(":")[0] if ":" in self.code else self.code
 
     @property
     def attribute(self) -> str:
-        """NAME in the file or module; empty for a file as a whole."""
+        """NAME in the file or module, or nothing for a file as a whole."""
         return self.code.rpartition(":")[2] if ":" in self.code else ""
 
     @property
     def is_file(self) -> bool:
-        """Whether it is in a file that was named; else in a module."""
+        """Whether the code was named by its file, and not by its module."""
         return self.where.endswith(".py") or "/" in self.where
 
     @property
     def place_kind(self) -> str:
-        """How a message calls where it is: a file or a module."""
+        """Word for `where` in messages: file or module."""
         return "file" if self.is_file else "module"
 
     @property
     def source(self) -> Path | None:
-        """The file, as it stands; None where there is none.
+        """Path of the code's file as it was named or found, or None if there is no such file.
 
         Nothing is run, not even a package's `__init__.py`.
         """
@@ -104,12 +107,12 @@ class OwnCode:
 
     @property
     def spelling_problem(self) -> str | None:
-        """What is wrong with how it is spelled; None where nothing is."""
+        """What is wrong with how the code is spelled, or None if nothing is."""
         where, name = self.where, self.attribute
         if not where:
             return "it names no file"
         if self.code.endswith(":"):
-            return "it has no name behind the colon"
+            return "it has no name after the colon"
         if not self.is_file and not all(part.isidentifier() for part in where.split(".")):
             return f"{where!r} is neither a file that ends in .py nor a module's dotted name"
         if name and not all(part.isidentifier() for part in name.split(".")):
@@ -118,20 +121,24 @@ class OwnCode:
 
 
 def spelled(where: str, attribute: str) -> str:
-    """`where:attribute`, or `where` alone for a file or module as a whole."""
+    """Return `where:attribute`, or `where` alone for a file or module as a whole."""
     return f"{where}:{attribute}" if attribute else where
 
 
 def layout_problem(letters: str, axes: str) -> str | None:
-    """What is wrong with a layout of those axes; None where nothing is."""
+    """Return what a layout of those axes must be, or None if it is that."""
     spatial = [axis for axis in "HW" if axis not in letters]
     if sorted(set(letters)) != sorted(letters) or set(letters) - set(axes) or spatial:
-        return f"the letters {', '.join(axes)} in any order; those of size 1 but for H and W may go"
+        others = " and ".join(axis for axis in axes if axis not in "HW")
+        return (
+            f"the letters {', '.join(axes)} in any order; {others} may be left out for axes of "
+            "size 1"
+        )
     return None
 
 
 def expression_problem(expression: str) -> str | None:
-    """Why an expression cannot be evaluated; None where it is one."""
+    """Return why text is no Python expression, or None if it is one."""
     try:
         ast.parse(expression.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -140,7 +147,7 @@ def expression_problem(expression: str) -> str | None:
 
 
 def needed_keywords(layer: Layer, pass_: Pass) -> tuple[str, ...]:
-    """The keywords without which code cannot compute a pass of this layer."""
+    """Return the keywords without which code cannot compute a pass of this layer."""
     needs = {
         "bias": layer.use_bias and pass_ is Pass.FORWARD,
         "strides": layer.strides != (1, 1),

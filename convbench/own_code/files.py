@@ -1,4 +1,4 @@
-"""Import the module that own code lives in; only in the worker."""
+"""Import the module that own code lives in. Only a worker does this."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _copies = count(1)
 
 
 def import_path(file: Path) -> list[str]:
-    """Where a file's own imports are looked for first: its folder, the folder of the package that
-    it belongs to, and the top of its repository (and `src` there).
+    """Return the folders in which a file's own imports are looked for first.
 
-    So each of two checkouts imports what is its own, whichever of them is installed.
+    They are its own folder, the folder of the package that it belongs to, and the top of its
+    repository and `src` there. Thus each of two checkouts imports its own modules, whichever of
+    them is installed.
     """
     folders = [file.parent]
     while (folders[-1] / "__init__.py").is_file():
@@ -33,10 +34,10 @@ def import_path(file: Path) -> list[str]:
 
 
 def import_code(own: OwnCode, afresh: bool = False) -> ModuleType:
-    """The module of own code, imported once a process.
+    """Return the module of own code, which is imported once in a process.
 
-    `afresh` gives one more copy of the module, with state of its own; what it imports is shared.
-    Raises ImplementationError where there is none, and whatever the module raises.
+    `afresh` executes one more copy of the module, which has its own state; modules that it imports
+    are shared. Raises ImplementationError if there is no such module, and whatever it raises.
     """
     if not own.is_file:
         _put_first([str(description.STARTED_IN)])
@@ -59,7 +60,7 @@ def import_code(own: OwnCode, afresh: bool = False) -> ModuleType:
 
 
 def imported(own: OwnCode) -> ModuleType | None:
-    """The module of own code if it was imported and did not raise; nothing is run."""
+    """Return the module of own code if it was imported without raising. Nothing is run."""
     if not own.is_file:
         return sys.modules.get(own.where)
     module = sys.modules.get(_dotted_name(_path(own)))
@@ -71,7 +72,7 @@ def _path(own: OwnCode) -> Path:
 
 
 def _dotted_name(path: Path) -> str:
-    """`package.module` of a file in a package, else a name that cannot hide another module."""
+    """Return `package.module` for a file in a package, else a name that hides no other module."""
     parts = [path.stem]
     folder = path.parent
     while (folder / "__init__.py").is_file():
@@ -100,7 +101,7 @@ def _executed(name: str, path: Path) -> ModuleType:
 
 @functools.cache
 def _compiled(path: Path) -> CodeType:
-    """Once a process, for copies are many."""
+    """Compile a file once in a process, since many copies of it are executed."""
     loader = SourceFileLoader("own_code", str(path))
     return loader.source_to_code(loader.get_data(str(path)), str(path))
 

@@ -1,7 +1,7 @@
-"""Put a value into the form of the default that a parameter has, as the code's author expects it.
+"""Put a value into the form of a parameter's default, which the code's author expects.
 
-`strides=1` is given one number, `strides=[1, 1]` a list, `padding="VALID"` capital letters. Where
-a form can be read in more than one way, as four numbers of padding can, it is not guessed.
+`strides=1` gets one number, `strides=[1, 1]` a list, `padding="VALID"` capital letters. A form that
+can be read in more than one way, such as four numbers of padding, is not guessed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from convbench.problem.unsupported import Unsupported
 
 
 class UnsupportedError(Exception):
-    """The code cannot be given what this layer needs: see `unsupported`."""
+    """The code cannot be given what a layer needs; `unsupported` says what."""
 
     def __init__(self, why: str, lacks: tuple[str, ...] = (), subject: str = "") -> None:
         super().__init__(why)
@@ -27,9 +27,9 @@ class UnsupportedError(Exception):
 def in_form_of(
     default: object, name: str, values: Mapping[str, object], layer: Layer, what: str
 ) -> object:
-    """The value of that name in the form that a parameter's default has.
+    """Return the value of that name in the form that a parameter's default has.
 
-    Raises UnsupportedError for a value that cannot be said in it.
+    Raises UnsupportedError for a value that has no such form.
     """
     value = values[name]
     if name == "padding":
@@ -55,7 +55,7 @@ def _padding(default: object, layer: Layer, what: str) -> object:
     if isinstance(default, bool | np.bool_):
         if any(pads):
             raise UnsupportedError(
-                f"{what} takes padding as {default}, which tells no pads", ("padding",)
+                f"{what} takes padding as {default}, which cannot say how much", ("padding",)
             )
         return False
     if isinstance(default, Integral):
@@ -67,7 +67,7 @@ def _padding(default: object, layer: Layer, what: str) -> object:
             return _like(default, _as_many(default, "padding", pads, what))
         if (top, left) != (bottom, right):
             raise UnsupportedError(
-                f"{what} takes padding as (height, width), not four pads", ("padding",)
+                f"{what} takes padding as (height, width), not as four pads", ("padding",)
             )
         return _like(default, (top, left))
     pairs = [pair for pair in default if isinstance(pair, tuple | list) and len(pair) == 2]
@@ -81,7 +81,7 @@ def _padding(default: object, layer: Layer, what: str) -> object:
 
 
 def _named_padding(default: str, layer: Layer, what: str) -> str:
-    """`valid` or `same`, in the letters of the default."""
+    """Return `valid` or `same`, capitalised as the default is."""
     if isinstance(layer.padding, str):
         name = layer.padding
     elif layer.pads == ((0, 0), (0, 0)):
@@ -94,7 +94,7 @@ def _named_padding(default: str, layer: Layer, what: str) -> str:
 
 
 def _dtype(default: object, name: str) -> object:
-    """`float32` as text, unless the default is a type or a NumPy dtype."""
+    """Return `float32` or `float64` as text, or as a type or NumPy dtype if the default is one."""
     if isinstance(default, np.dtype):
         return np.dtype(name)
     is_type = isinstance(default, type) and issubclass(default, np.generic | float)
@@ -111,9 +111,10 @@ def _one_number(name: str, value: tuple[Any, ...], what: str) -> object:
 def _as_many(
     default: tuple[Any, ...] | list[Any], name: str, value: tuple[Any, ...], what: str
 ) -> tuple[Any, ...]:
-    """Equal numbers, as many as the default has; others cannot be told apart by their place.
+    """Return equal numbers, as many as the default has. What each stands for is not known.
 
-    Among more than two strides or dilations may be those of batch and channels: only 1 is safe.
+    More than two strides or dilations may include those of batch and channels, for which only 1 is
+    safe. Raises UnsupportedError for other numbers.
     """
     length, equal = len(default), len({*value}) == 1
     if equal and (name == "padding" or length == 1 or value[0] == 1):

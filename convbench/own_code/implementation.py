@@ -1,8 +1,9 @@
 """Make people's own code an implementation: a function, a class or a module.
 
 A function is the forward pass. A class or module has any of `forward`, `input_gradient` and
-`kernel_gradient`. Each own code is a runtime, and so a process, of its own. Its file is run by
-`unsupported` and `prepare`: in a worker only, never in the parent.
+`kernel_gradient`. Each piece of own code is a runtime of its own, and therefore gets a process of
+its own. `unsupported` and `prepare` run its file, so they are called in a worker only, never in the
+parent.
 """
 
 from __future__ import annotations
@@ -33,22 +34,23 @@ METHODS = {
     Pass.INPUT_GRADIENT: "input_gradient",
     Pass.KERNEL_GRADIENT: "kernel_gradient",
 }
-
+"""Name of the method or function that computes each pass."""
 
 OTHER_LAYOUTS = (("NHWC", "HWIO"), ("NHWC", "OHWI"), ("NHWC", "OIHW"), ("NCHW", "HWIO"))
-"""Axes that code has which has not those of PyTorch: Keras's, and mixtures."""
+"""Layouts of arrays and kernels that code may have instead of the default (PyTorch's): Keras's
+layouts first, then mixtures."""
 
 
 class OwnImplementation(Implementation):
     """People's own code as an implementation.
 
-    Raises ImplementationError when there is no such file or module.
+    Raises ImplementationError if there is no such file or module.
     """
 
     is_own = True
 
     def __init__(self, own: OwnCode, afresh: bool = False) -> None:
-        """`afresh`: in a copy of its module, with state of its own."""
+        """Describe the code. `afresh` imports a new copy of its module, which has its own state."""
         if problem := own.spelling_problem:
             raise ImplementationError(
                 f"{own.code}: {problem}",
@@ -58,7 +60,7 @@ class OwnImplementation(Implementation):
         if own.source is None:
             raise ImplementationError(
                 f"{own.name}: there is no {own.place_kind} {own.where}",
-                hint="write FILE.py:NAME or package.module:NAME, as seen from this folder",
+                hint="write FILE.py:NAME or package.module:NAME, relative to this folder",
             )
         self.name = own.name
         self.runtime = OwnCodeRuntime(own.name)
@@ -66,14 +68,14 @@ class OwnImplementation(Implementation):
         self._afresh = afresh
 
     def fresh(self) -> OwnImplementation:
-        """The same code, whose module is imported once more."""
+        """Return the same code, whose module is imported once more."""
         return OwnImplementation(self._own, afresh=True)
 
     def other_layouts(self) -> Iterator[tuple[str, OwnImplementation]]:
-        """The same code with other axes, each with the options that say so.
+        """Yield command-line options for other axes, and the same code with these axes.
 
-        None where a suite or the code itself says what its axes are, and of code that could not be
-        imported, which is not tried again.
+        Nothing is yielded if a suite or the code itself says what its axes are, or if the code
+        could not be imported.
         """
         module = imported(self._own)
         if module is None:
@@ -87,7 +89,7 @@ class OwnImplementation(Implementation):
             yield f"--layout {layout} --kernel-layout {kernel_layout}", OwnImplementation(other)
 
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
-        """Runs the file: only in a worker."""
+        """Say what the code lacks for this layer. This runs the file: call it in a worker only."""
         try:
             self._callee(pass_).call(layer, 1)
         except UnsupportedError as error:
@@ -95,10 +97,10 @@ class OwnImplementation(Implementation):
         return None
 
     def exact(self, layer: Layer, pass_: Pass) -> None:
-        """Not known."""
+        """Return None: whether own code only sums products is not known."""
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        """Not known of the user's code: 0."""
+        """Return 0: the workspace of own code is not known."""
         return 0
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedOwnCode:
@@ -108,7 +110,7 @@ class OwnImplementation(Implementation):
         return PreparedOwnCode(layer, pass_, callee.what, function, call, callee.layouts)
 
     def _callee(self, pass_: Pass) -> _Callee:
-        """Raises UnsupportedError for a pass that the code does not have."""
+        """Return what computes the pass. Raises UnsupportedError if the code does not have it."""
         module = import_code(self._own, self._afresh)
         found = _named(self._own, module)
         layouts = Layouts.of(self._own, found)
@@ -116,7 +118,7 @@ class OwnImplementation(Implementation):
         if text is not None:
             return _Callee(found, pass_, layouts, module, text=text)
         if self._own.passes:
-            raise UnsupportedError(f"its `passes` have no {pass_}", ("pass",))
+            raise UnsupportedError(f"its `passes` have no expression for {pass_}", ("pass",))
         method = METHODS[pass_]
         if callable(getattr(found, method, None)):
             return _Callee(found, pass_, layouts, module, method=method)
@@ -136,8 +138,8 @@ def _has_a_pass(found: object) -> bool:
 
 
 def _is_function(found: object) -> bool:
-    """Whether it, or an object of it if it is a class, can be called."""
-    if inspect.isclass(found):  # which can be called itself: that makes an object
+    """Tell whether what was found can be called. Of a class, tell whether its objects can be."""
+    if inspect.isclass(found):  # calling the class itself only makes an object
         return any("__call__" in vars(base) for base in found.__mro__)
     return callable(found)
 
@@ -167,7 +169,8 @@ def _nothing_to_call(own: OwnCode, found: object) -> ImplementationError:
 
 
 def _named(own: OwnCode, module: ModuleType) -> Any:
-    """What NAME is in a module; without one the module itself, or the one thing it defines."""
+    """Return what NAME is in a module. Without a NAME it is the module itself, if it has a pass, or
+    else the one thing that it defines."""
     where, name = own.where, own.attribute
     if name:
         try:
@@ -193,7 +196,7 @@ def _named(own: OwnCode, module: ModuleType) -> Any:
 
 
 def _defined(module: ModuleType) -> list[str]:
-    """The functions and classes that a module itself defines for others."""
+    """Return the names of public functions and classes that the module itself defines."""
     return [
         name
         for name, value in vars(module).items()
@@ -216,7 +219,7 @@ class _Callee:
 
     @property
     def what(self) -> str:
-        """How messages call it."""
+        """Name of the function or expression in messages."""
         if self.text is not None:
             return f"the expression {self.text!r}"
         if isinstance(self.found, ModuleType):
@@ -225,7 +228,8 @@ class _Callee:
         return f"{name}.{self.method}" if self.method else str(name)
 
     def call(self, layer: Layer, threads: int) -> Call:
-        """What it is called with. Raises UnsupportedError for what the layer needs and it lacks."""
+        """Return what the pass is called with. Raises UnsupportedError if that lacks something that
+        the layer needs."""
         if axes := self.layouts.left_out(layer):
             raise UnsupportedError(f"its layout has no axis for {axes}", ("layout",))
         init = self._init(layer, threads)
@@ -234,7 +238,8 @@ class _Callee:
         return calls.bind(self.what, self._parameters(), layer, self.pass_, values, handled)
 
     def function(self, layer: Layer, threads: int) -> Callable[..., object]:
-        """The function itself; of a class that of a new object, planned for the layer."""
+        """Return the function to call. For a class, it is a method of an object made for the layer,
+        or the object itself."""
         found = self.found
         if inspect.isclass(found):
             init = self._init(layer, threads)
@@ -246,7 +251,7 @@ class _Callee:
         return calls.expression(self.text, self.pass_, {**vars(self.module), **attributes})
 
     def _init(self, layer: Layer, threads: int) -> Call:
-        """How an object of a class is made; of anything else an empty call."""
+        """Return the call that makes an object of a class; for anything else, an empty call."""
         if not inspect.isclass(self.found):
             return Call((), {})
         is_python = inspect.isfunction(inspect.getattr_static(self.found, "__init__"))
@@ -266,14 +271,15 @@ class _Callee:
 
 
 def _attributes(found: object, expression: str) -> dict[str, Any]:
-    """What an expression names of an object; its other properties are left alone."""
+    """Return the attributes of an object that an expression names. Others are not read, since a
+    property may compute something."""
     return {
         name: getattr(found, name) for name in calls.names_in(expression) if hasattr(found, name)
     }
 
 
 def _values(layer: Layer, threads: int, layouts: Layouts) -> dict[str, object]:
-    """What code can be given, by name; arrays as Operands."""
+    """Return all that code can be given, by name. Operands stand for arrays."""
     settings = {
         "filters": layer.filters,
         "kernel_size": layer.kernel_size,

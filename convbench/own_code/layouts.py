@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Layout:
-    """`letters` are the code's axes in their order, `ours` the same axes as convbench has them.
+    """The axes of one array: `letters` in the code's order, `ours` in convbench's order.
 
     A letter of `ours` that `letters` lacks is an axis of size 1 that the code's arrays do not have.
     """
@@ -26,23 +26,23 @@ class Layout:
     ours: str
 
     def shape(self, ours: tuple[int, ...]) -> tuple[int, ...]:
-        """The code's shape of an array that has that shape with us."""
+        """Return the code's shape of an array whose shape in our layout is `ours`."""
         return tuple(ours[self.ours.index(letter)] for letter in self.letters)
 
     def left_out(self, ours: tuple[int, ...]) -> str:
-        """The axes that the code's arrays lack and that are larger than 1 in that shape."""
+        """Return the axes that the code's arrays lack and that are larger than 1 in `ours`."""
         sizes = zip(self.ours, ours, strict=True)
         return "".join(axis for axis, n in sizes if axis not in self.letters and n > 1)
 
     def to_code(self, array: Array) -> Array:
-        """A C-contiguous copy with the code's axes."""
+        """Return a C-contiguous copy that has the code's axes."""
         at = tuple(slice(None) if axis in self.letters else 0 for axis in self.ours)
         kept = [axis for axis in self.ours if axis in self.letters]
         view = array[at].transpose([kept.index(letter) for letter in self.letters])
         return np.array(view, order="C")
 
     def to_ours(self, array: Array) -> Array:
-        """A view with our axes. The array must have as many axes as there are letters."""
+        """Return a view that has our axes. The array must have an axis for each of `letters`."""
         kept = [axis for axis in self.ours if axis in self.letters]
         view = array.transpose([self.letters.index(axis) for axis in kept])
         at = tuple(slice(None) if axis in self.letters else None for axis in self.ours)
@@ -62,7 +62,7 @@ AXES = {
 
 @dataclass(frozen=True)
 class Layouts:
-    """The code's layouts of x (and its gradient), of the output (and its), and of the kernel."""
+    """The code's layouts: of x and its gradient, of the output and its gradient, of the kernel."""
 
     input: Layout
     output: Layout
@@ -70,7 +70,10 @@ class Layouts:
 
     @classmethod
     def of(cls, own: OwnCode, found: object) -> Layouts:
-        """What the suite says, else what the code itself has as attributes, else the defaults."""
+        """Take what the suite says, or else the attributes of the code, or else the defaults.
+
+        Raises ImplementationError for letters that are no layout.
+        """
         said = {
             key: getattr(own, key) or getattr(found, key, "")
             for key in ("layout", "kernel_layout", "output_layout")
@@ -81,7 +84,7 @@ class Layouts:
                 raise ImplementationError(f"{own.name}: {key} {letters!r}: expected {problem}")
         x = str(said["layout"] or ACTIVATION_AXES)
         default = ACTIVATION_AXES if "N" in x else ACTIVATION_AXES.replace("N", "")
-        whole = x if "C" in x else default  # there may be several filters of one channel
+        whole = x if "C" in x else default  # images of one channel may have several filters
         return cls(
             Layout(x, "NHWC"),
             Layout(str(said["output_layout"] or whole), "NHWC"),
@@ -89,12 +92,16 @@ class Layouts:
         )
 
     def result(self, pass_: Pass) -> Layout:
+        """Return the layout of a pass's result."""
         if pass_ is Pass.FORWARD:
             return self.output
         return self.input if pass_ is Pass.INPUT_GRADIENT else self.kernel
 
     def left_out(self, layer: Layer) -> str:
-        """What the layer has more than one of, and the code's arrays no axis for."""
+        """Name the axes, if any, that the code's arrays lack although the layer needs them.
+
+        A layer needs each axis whose size is above 1.
+        """
         letters = (
             self.input.left_out(layer.result_shape(Pass.INPUT_GRADIENT))
             + self.output.left_out(layer.result_shape(Pass.FORWARD)).replace("C", "O")

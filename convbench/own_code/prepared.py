@@ -18,8 +18,11 @@ Array = NDArray[Any]
 
 
 class PreparedOwnCode:
-    """A function and what it is called with. Its arrays stay the same from one load to the next,
-    so that code which remembers an array and not its values shows."""
+    """A function of own code and what it is called with.
+
+    The arrays stay the same from one load to the next. Code that caches results by the identity of
+    an array, and not by its values, is therefore found out.
+    """
 
     buffers: tuple[Array, ...] = ()
 
@@ -38,10 +41,10 @@ class PreparedOwnCode:
         self._result_shape = self._result_layout.shape(layer.result_shape(pass_))
         self._arrays: dict[str, Array] = {}
         self.ledger = Ledger(
-            ("all that the function does", "conversion to an array, if it returns something else"),
+            ("all that the function does", "conversion of its result, if that is not an array"),
             (
                 f"copy of the operands into {layouts.input.letters} and {layouts.kernel.letters}",
-                "import of the file, and the making of an object if it is a class",
+                "import of the file, and creation of an object if the code is a class",
             ),
         )
 
@@ -58,7 +61,7 @@ class PreparedOwnCode:
         self._loaded = operands
         for name, array in self._in_its_layout(operands):
             kept = self._arrays.setdefault(name, np.empty_like(array))
-            kept.flags.writeable = True  # the code may have protected it
+            kept.flags.writeable = True  # the code may have made the array read-only
             kept[...] = array
         call = self._call.filled(self._arrays)
         self._arguments, self._keywords = call.arguments, call.keywords
@@ -79,7 +82,7 @@ class PreparedOwnCode:
         return result if isinstance(result, np.ndarray) else _array(result, self._result_shape)
 
     def to_numpy(self, result: object) -> Array:
-        """Raises WrongResultError for a result that cannot be the pass's."""
+        """Return the result in our layout. Raises WrongResultError for a wrong type or shape."""
         axes = ", ".join(AXES[letter] for letter in self._result_layout.letters)
         expected = f"{self._result_shape}, that is ({axes})"
         if not isinstance(result, np.ndarray):
@@ -96,7 +99,7 @@ class PreparedOwnCode:
         return self._result_layout.to_ours(array)
 
     def modified(self) -> tuple[str, ...]:
-        """The operands that are not what was loaded any more."""
+        """Return the names of the operands that no longer are what was loaded."""
         return tuple(
             name
             for name, array in self._in_its_layout(self._loaded)
@@ -105,15 +108,15 @@ class PreparedOwnCode:
 
 
 def _array(result: object, expected: tuple[int, ...]) -> object:
-    """What is no array itself, such as nested lists, as one; unchanged what cannot be one.
+    """Convert a result that is no array, such as nested lists. What cannot be one stays unchanged.
 
-    A tuple is several results, unless it has the very shape of one.
+    A tuple counts as several results, unless it has the expected shape.
     """
     is_sequence = isinstance(result, list | tuple)
     try:
         array = np.asarray(result)
     except ValueError:
-        if is_sequence:  # of different lengths
+        if is_sequence:  # its items differ in length
             return result
         raise
     is_no_array = array.dtype.kind == "O" and (is_sequence or array.ndim == 0)

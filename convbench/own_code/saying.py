@@ -1,6 +1,6 @@
 """Keep what somebody's code says while it runs: what it prints, warns of and raises.
 
-Each with the line of their file that it came from; our frames and the libraries' are cut.
+Each line says where in the user's file it came from. Frames of convbench and of libraries are cut.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 MAX_LINES = 20
+"""Number of different lines that are kept, and of frames of a traceback."""
+
 MAX_LENGTH = 200
+"""Characters of a line that are kept."""
 
 _LIBRARIES = tuple(
     {
@@ -40,10 +43,10 @@ _EXPRESSIONS = tuple(expression_file(pass_) for pass_ in Pass)
 
 @functools.cache
 def is_theirs(file: str) -> bool:
-    """Whether a frame's file is the user's own: neither convbench nor an installed library.
+    """Tell whether a frame's file is the user's own: neither convbench nor an installed library.
 
-    One that does not exist, such as the source of a compiled extension, is none of theirs, except
-    for the expressions of a suite.
+    A file that does not exist, such as the source of a compiled extension, is not the user's. The
+    expressions of a suite have no file, but are the user's.
     """
     if file in _EXPRESSIONS:
         return True
@@ -51,20 +54,21 @@ def is_theirs(file: str) -> bool:
 
 
 class Said:
-    """Lines, each once, in the order in which they came; of too many the first ones."""
+    """Different lines in the order in which they came. Only the first MAX_LINES are kept."""
 
     def __init__(self) -> None:
         self._lines: dict[str, None] = {}
         self._words: set[str] = set()
         self.left_out = 0
-        """Number of lines that came when MAX_LINES were kept already."""
+        """Number of lines that came after MAX_LINES had been kept."""
 
     @property
     def is_full(self) -> bool:
         return len(self._lines) >= MAX_LINES
 
     def add(self, words: str, place: str = "") -> None:
-        """`place` is where they come from; once nothing more is kept it is not needed."""
+        """Keep a line, or count it. `place` says where it comes from; a full list does not need
+        it."""
         short = words if len(words) <= MAX_LENGTH else words[: MAX_LENGTH - 3] + "..."
         if not self.is_full:
             self._lines.setdefault(f"{place}{short}")
@@ -79,7 +83,7 @@ class Said:
 
 @contextmanager
 def listening() -> Iterator[Said]:
-    """Notes what is printed and warned inside the `with`."""
+    """Keep what is printed, and what is warned of, inside the `with`."""
     said = Said()
     printed = _Printed(said)
     stream = _Stream(printed, said)
@@ -92,7 +96,7 @@ def listening() -> Iterator[Said]:
         try:
             yield said
         finally:
-            with suppress(ValueError):  # detached from what is below it
+            with suppress(ValueError):  # the code may have detached the stream
                 stream.flush()
             printed.end()
             for warning in warned:
@@ -101,8 +105,8 @@ def listening() -> Iterator[Said]:
 
 
 class _Stream(io.TextIOWrapper):
-    """Stands for sys.stdout: passes on at once, so that the place of the print is still on the
-    stack, for as long as that is of use."""
+    """Stand-in for sys.stdout. It passes text on at once as long as lines are kept, so that the
+    place of the print is still on the stack."""
 
     def __init__(self, printed: _Printed, said: Said) -> None:
         super().__init__(printed, "utf-8", "backslashreplace", newline="\n")
@@ -116,9 +120,10 @@ class _Stream(io.TextIOWrapper):
 
 
 class _Printed(io.RawIOBase):
-    """What is below sys.stdout: keeps whole lines, with the place of the print that began each.
+    """The raw stream below sys.stdout. It keeps whole lines, each with the print that began it.
 
-    Code that wants a file's descriptor gets the worker's stderr, as does all that it starts.
+    Code that asks for a file descriptor gets the worker's stderr, and so do processes that it
+    starts.
     """
 
     name = "<stdout>"
@@ -140,7 +145,7 @@ class _Printed(io.RawIOBase):
         return False
 
     def close(self) -> None:
-        """Whoever closes it only thinks so: what is printed next is listened to as well."""
+        """Do nothing, so that what the code prints after closing its stdout is kept as well."""
 
     def write(self, given: Buffer, /) -> int:
         data = bytes(given)
@@ -155,18 +160,18 @@ class _Printed(io.RawIOBase):
 
     @property
     def is_kept(self) -> bool:
-        """Whether anything of what comes next in this line is kept."""
+        """Whether the next text in this line would be kept."""
         return not self._said.is_full and len(self._begun) <= MAX_LENGTH
 
     def end(self) -> None:
-        """No more comes: what was begun is a line."""
+        """Keep the line that was begun, since no more text comes."""
         if self._begun:
             self._said.add(f"printed: {self._begun}", self._place)
             self._begun = ""
 
 
 def _caller() -> str:
-    """`my_conv.py:12: ` of the innermost frame that is the user's."""
+    """Return the place of the innermost frame that is the user's: `my_conv.py:12: `."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not is_theirs(frame.f_code.co_filename):
         frame = frame.f_back
@@ -174,9 +179,12 @@ def _caller() -> str:
 
 
 def describe_exception(error: BaseException) -> str:
-    """`ValueError: message (my_conv.py:12, in conv)`, the place in the user's own code if any."""
+    """Describe an exception: `ValueError: message (my_conv.py:12, in conv)`.
+
+    The place is the innermost one in the user's own code, and is left out if there is none.
+    """
     text = "".join(traceback.format_exception_only(error)).strip()
-    if isinstance(error, MemoryError):  # whatever NumPy calls its own
+    if isinstance(error, MemoryError):  # NumPy raises a class of its own with another name
         text = ": ".join(filter(None, ("out of memory", str(error))))
     theirs = _frames(error)
     if isinstance(error, SyntaxError) or not theirs:
@@ -186,15 +194,15 @@ def describe_exception(error: BaseException) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """`my_conv.py:12`, the innermost place in the user's own code; empty if there is none."""
+    """Return the innermost place in the user's code: `my_conv.py:12`, or nothing if it has none."""
     theirs = _frames(error)
     return f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else ""
 
 
 def trace(error: BaseException) -> tuple[str, ...]:
-    """The user's frames of an exception, outermost first: `my_conv.py:12, in conv: return x @ k`.
+    """Return the user's frames, outermost first: `my_conv.py:12, in conv: return x @ k`.
 
-    Empty for fewer than two, which `describe_exception` tells as well.
+    Fewer than two frames give an empty trace: `describe_exception` already names a single one.
     """
     frames = _frames(error)
     if len(frames) < 2:

@@ -1,7 +1,7 @@
 """Fetch another version of the user's file: beside it, from another folder, or from a git ref.
 
-A ref is checked out with `git worktree` of the repository that holds the file, into a temporary
-folder that is removed again; nothing in the user's own checkout is touched.
+`git worktree` checks a ref out of the repository that holds the file, into a temporary folder that
+is removed again. Nothing in the user's own checkout is touched.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from convbench.machine.processes import is_running
 from convbench.own_code.description import OwnCode, spelled
 
 PREFIX = "convbench-version-"
-"""Beginning of the names of our temporary folders. The number of the process follows."""
+"""Beginning of the names of our temporary folders. The number of our process follows."""
 
 NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
-"""A checkout runs the repository's hooks, which have no business with a measurement."""
+"""Options of git that keep a checkout from running the hooks of the user's repository."""
 
 
 @contextmanager
 def other_version(own: OwnCode, against: str) -> Iterator[OwnCode]:
-    """The other version of own code, which is called in the same way; there inside the `with`.
+    """Yield the other version of own code, which is called in the same way.
 
-    `against` is a file, FILE.py:NAME, a folder that holds the same file, or a git ref. Raises
-    ConvbenchError, which says what was looked for.
+    `against` is a file, FILE.py:NAME, a folder that holds the same file, or a git ref. The file of
+    a git ref exists inside the `with` only. Raises ConvbenchError, which says what was looked for.
     """
     file, function = own.source, own.attribute
     if file is None:
@@ -45,7 +45,7 @@ def other_version(own: OwnCode, against: str) -> Iterator[OwnCode]:
     path, other_function = found
     if (path.resolve(), other_function) == (file.resolve(), function):
         raise ConvbenchError(
-            f"--against {against}: that is {own.name} itself",
+            f"--against {against}: this is {own.name} itself",
             hint="name another file, or a git ref such as main",
         )
     code = spelled(str(path), other_function)
@@ -53,7 +53,7 @@ def other_version(own: OwnCode, against: str) -> Iterator[OwnCode]:
 
 
 def _beside(file: Path, function: str, against: str) -> tuple[Path, str] | None:
-    """The file and function that `against` names as a path; None where it is no path."""
+    """Return the file and function that `against` names as a path, or None if it is no path."""
     path = Path(against)
     if path.is_file():
         return path, function
@@ -65,7 +65,7 @@ def _beside(file: Path, function: str, against: str) -> tuple[Path, str] | None:
         if there is None:
             raise ImplementationError(
                 f"--against {against}: that folder has no {' and no '.join(map(str, inside))}",
-                hint=f"for a branch of that name: --against refs/heads/{against}",
+                hint=f"if you mean a branch of that name, write --against refs/heads/{against}",
             )
         return there, function
     other, _, other_function = against.rpartition(":")
@@ -76,7 +76,7 @@ def _beside(file: Path, function: str, against: str) -> tuple[Path, str] | None:
 
 @contextmanager
 def _checked_out(file: Path, ref: str) -> Iterator[Path]:
-    """The file as it was at a ref of its repository."""
+    """Yield the path of the file as it was at a ref of its repository."""
     folder = file.resolve().parent
     top = Path(_git(folder, ref, "rev-parse", "--show-toplevel"))
     if ref.startswith("-"):
@@ -95,7 +95,7 @@ def _checked_out(file: Path, ref: str) -> Iterator[Path]:
                 )
             yield tree / inside
         finally:
-            # What was found stands, whatever becomes of the folder.
+            # A folder that cannot be removed must not hide the result, or the real error.
             with suppress(ConvbenchError):
                 _git(top, ref, "worktree", "remove", "--force", str(tree))
             with suppress(ConvbenchError):
@@ -103,7 +103,7 @@ def _checked_out(file: Path, ref: str) -> Iterator[Path]:
 
 
 def _remove_what_was_left(top: Path, ref: str) -> None:
-    """The trees of convbench processes that were killed: their folders say whose they were."""
+    """Remove the trees of convbench processes that were killed. Folders name their process."""
     listed = _git(top, ref, "worktree", "list", "--porcelain")
     for line in listed.splitlines():
         folder = Path(line.removeprefix("worktree ")).parent
@@ -114,8 +114,8 @@ def _remove_what_was_left(top: Path, ref: str) -> None:
 
 
 def _git(folder: Path, ref: str, *arguments: str) -> str:
-    """What git prints. Raises ConvbenchError with what it complains about."""
-    # A hook, and whoever runs one, sets GIT_DIR, GIT_INDEX_FILE and others: of its own repository.
+    """Return what git prints. Raises ConvbenchError with git's complaint."""
+    # In a hook, GIT_DIR, GIT_INDEX_FILE and others name the repository that the hook belongs to.
     environment = {name: v for name, v in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(
@@ -131,6 +131,6 @@ def _git(folder: Path, ref: str, *arguments: str) -> str:
         complaint = " ".join(done.stderr.split()) or f"{folder} has no such ref"
         raise ConvbenchError(
             f"--against {ref}: neither a path nor a git ref: {complaint}",
-            hint="a shallow clone has no other refs: fetch them (actions/checkout: fetch-depth: 0)",
+            hint="a shallow clone lacks other refs: fetch them (actions/checkout: fetch-depth: 0)",
         )
     return done.stdout.strip()

@@ -13,28 +13,29 @@ from convbench.own_code.description import OwnCode
 from convbench.problem.layer import Layer, Pass
 
 DEFAULT_IMPLEMENTATIONS = ("loop", "im2col", "keras", "keras-graph")
+"""Implementations of a suite that names none."""
 
 KERAS_WAYS = ("keras", "keras-graph", "keras-xla")
-"""The ways to run Keras Conv2D."""
+"""Implementations that run Keras Conv2D: eagerly, as a graph, and compiled by XLA."""
 
 LOOP = "loop"
-"""The reference loop, with which everything is compared where a suite has it."""
+"""Name of the reference loop. If a suite has it, everything is compared with it."""
 
 FASTEST_KERAS = "fastest-keras"
 """Value of `versus` that stands for the fastest of the Keras ways that a suite has."""
 
 BEST_PER_LAYER = "best per layer"
-"""What stands in a network's totals for the fastest implementation of each layer."""
+"""Name in a network's totals that stands for the fastest implementation of each layer."""
 
 COMPOSITES = (FASTEST_KERAS, BEST_PER_LAYER)
-"""Names that stand for another implementation from layer to layer. No implementation has them."""
+"""Names that may stand for a different implementation on each layer. No implementation has them."""
 
 REPETITIONS = ("#twin", "#plain")
-"""Ends of the names of benchmarks that repeat an implementation's: its twin, and the plain loop of
-`--confirm`. No implementation's name ends so."""
+"""Suffixes of benchmarks that repeat an implementation's: its twin, and the plain loop of
+`--confirm`. No implementation's name may have such a suffix."""
 
 
-# Field names with a trailing underscore are Python keywords; files have them without it.
+# A field whose name is a keyword of Python ends with an underscore. Files do not have it.
 FILE_NAMES = {"alias_generator": lambda name: name.rstrip("_"), "populate_by_name": True}
 
 EffortName = Literal["smoke", "quick", "standard", "rigorous"]
@@ -71,9 +72,9 @@ QUANTITIES: dict[Quantity, Said] = {
 class Rule:
     """A floor of a gate: exactly one of `at_least`, `at_most_bytes` and `per_cent_of_peak`.
 
-    `at_least` is a speedup over `versus`, of each matching cell or of their geometric mean;
-    `at_most_bytes` a peak memory; `per_cent_of_peak` a rate over the measured peak. `pass_` None is
-    every pass, `layer` a pattern as shells have them.
+    `at_least` is a speedup over `versus`, of each matching cell or of their geometric mean.
+    `at_most_bytes` is a peak memory, `per_cent_of_peak` a rate over the machine's measured peak.
+    `pass_` None is every pass. `layer` is a pattern, as in a shell.
     """
 
     implementation: str
@@ -88,7 +89,7 @@ class Rule:
     __pydantic_config__ = FILE_NAMES
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what no file that was checked can hold."""
+        """Raise ValueError for figures that no checked file can have."""
         given = self._given
         if len(given) != 1 or not 0 < given[0] < math.inf:
             raise ValueError(
@@ -120,9 +121,9 @@ class Rule:
 class Provenance:
     """Where the layers of an imported suite come from.
 
-    `read` convolutions were found in `source`; `merged` of them equal an earlier one, which counts
-    for them. `left_out` names the entries that are no layers of ours, with the place and the
-    reason, `notes` what was changed or not followed. `tools` are the versions that read it.
+    `read` convolutions were found in `source`. `merged` of them equal an earlier one, whose `count`
+    includes them. `left_out` names the entries that cannot be layers, with the place and the
+    reason; `notes` say what was changed or not followed. `tools` are the versions that read it.
     """
 
     source: str
@@ -136,17 +137,17 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Suite:
-    """What one YAML file asks for; `effort` and `threads` are what the command line leaves open.
+    """What one YAML file asks for. Options of the command line override `effort` and `threads`.
 
-    `environment` maps variables to values, None unsets one.
+    `environment` maps variables to values; None unsets a variable.
 
-    `gate` are the floors that `convbench gate` holds a run to.
+    `gate` has the floors that `convbench gate` holds a run to.
 
-    `own` says how those of the implementations are called that are the user's own code; one that is
-    spelled FILE.py:NAME and called by our conventions need not be there.
+    `own` says how the user's own code is called. Code that is spelled FILE.py:NAME and called by
+    our conventions need not be there.
 
-    `source` is the file as the user named it, for messages; `provenance` where `convbench import`
-    found the layers.
+    `source` is the file as the user named it, for messages. `provenance` says where
+    `convbench import` found the layers.
     """
 
     name: str
@@ -164,21 +165,21 @@ class Suite:
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """What its cells are of: its layers; without any, it is the training of a network."""
+        """Names of what is measured: the layers or, for the training of a network, the suite."""
         return tuple(layer.name for layer in self.layers) or (self.name,)
 
     def is_own(self, implementation: str) -> bool:
-        """Whether an implementation is the user's own code."""
+        """Tell whether an implementation is the user's own code."""
         return OwnCode.is_spelled(implementation) or any(
             own.name == implementation for own in self.own
         )
 
 
 def shard(suite: Suite, index: int, count: int) -> Suite:
-    """The layers that fall into part `index` (from 1) of `count`, by a hash of their names: the
-    same on every machine, whatever else the suite has.
+    """Return the suite with only those layers that fall into part `index` (from 1) of `count`.
 
-    Raises ConvbenchError where no layer does.
+    A hash of its name decides for each layer, so that its part is the same on every machine and
+    does not depend on other layers. Raises ConvbenchError if no layer falls into the part.
     """
     layers = tuple(layer for layer in suite.layers if _hash(layer.name) % count == index - 1)
     if not layers:
@@ -194,12 +195,12 @@ def _hash(name: str) -> int:
 
 
 def shipped_suites() -> dict[str, Path]:
-    """Suites by name: installed beside the package, or in configs/ of a checkout."""
+    """Return the shipped suites by name. They are in the package, or in configs/ of a checkout."""
     return shipped("suite")
 
 
 def shipped(kind: str) -> dict[str, Path]:
-    """The files by name, from that folder, whose first line names the schema of that kind."""
+    """Return by name the shipped files whose first line names the schema of that kind."""
     package = Path(__file__).parents[1]
     folder = next(
         (f for f in (package / "configs", package.parent / "configs") if f.is_dir()), None

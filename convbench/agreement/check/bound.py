@@ -4,8 +4,8 @@ A sum of K products, in any order, is off by at most gamma_K * sum |x_i k_i| wit
 gamma_K = K u / (1 - K u) and u the unit roundoff: Higham, "Accuracy and Stability of Numerical
 Algorithms", 2nd ed., section 3.1 and lemma 3.1. A bias is one more term.
 
-The bound grows with K and is empty for long sums, so floats are compared on a copy of the layer
-that `cut` makes small enough.
+The bound grows with K and says nothing about long sums, so floats are compared on a copy of the
+layer that `cut` makes small enough.
 """
 
 from __future__ import annotations
@@ -23,38 +23,40 @@ from convbench.problem.rounding import fft_bound, gamma
 Float64 = NDArray[np.float64]
 
 EXACT_GROWTH = 18
-"""Code whose integers are exact may have used a transform that only adds, subtracts and halves:
-Winograd's F(2x2, 3x3), Strassen. In one dimension the rows of F(2, 3)'s three matrices have sums of
-absolute values of 3, 3/2 and 2 (Lavin and Gray, arXiv:1509.09308, equation 4), 9 in all where a
-direct sum has 3; so in two the error grows by (9 / 3)^2 = 9 over that of direct sums with elements
-all as large as the largest, and as much again for the roundings in the transforms themselves."""
+"""Largest float errors of code whose integers are exact, as a multiple of the largest bound of
+direct sums. Such code may use a transform that only adds, subtracts and halves: Winograd's
+F(2x2, 3x3), Strassen. In one dimension, the rows of F(2, 3)'s three matrices have sums of absolute
+values of 3, 3/2 and 2 (Lavin and Gray, arXiv:1509.09308, equation 4): 9 in all, where a direct sum
+has 3. In two dimensions the error grows by (9 / 3)^2 = 9 over that of direct sums whose elements
+are all as large as the largest. The roundings in the transforms themselves double it."""
 
 MAX_TERMS = 32
-"""Sums of floats that are compared have at most this many products. The bound grows with their
-number and the errors with its root, so that of many products a float16 inside would pass: of 27 its
-errors are 60 times the bound, of 144 twice (measured, 3x3 kernels)."""
+"""Most products in a sum of floats that is compared. The bound grows with the number of products
+and the errors grow with its root, so that with many products a float16 inside would pass: its
+errors are 60 times the bound with 27 products, and twice the bound with 144 (measured, 3x3)."""
 
 PLANE_MARGIN = 8
-"""Rows and columns of an image beyond the kernel's, where floats judge a transform. Its bound grows
-with the size of a plane and its errors do not. Those of a float16 inside an FFT are 1.5 to 5 times
-the bound on such images, and 0.3 to 0.65 times on 112 x 112 (measured, kernels of 3x3 to 15x15)."""
+"""Rows and columns by which images exceed the kernel where floats judge a transform. The bound of a
+transform grows with the size of a plane, and its errors do not. The errors of a float16 inside
+an FFT are 1.5 to 5 times the bound on such images, and 0.3 to 0.65 times on 112 x 112 (measured,
+kernels of 3x3 to 15x15)."""
 
 
 def direct_factor(layer: Layer, pass_: Pass) -> float:
-    """The factor on |x| conv |k| that bounds the error of a pass computed by direct sums.
+    """Return the factor on |x| conv |k| that bounds the error of a pass computed by direct sums.
 
-    Doubled for float64, since the oracle that it is compared with has the same error.
+    The factor is doubled for float64, since the oracle has the same error as the code.
     """
     terms = layer.terms(pass_) + (layer.use_bias and pass_ is Pass.FORWARD)
     return gamma(terms, layer.dtype) * (2 if layer.dtype == "float64" else 1)
 
 
 def transform_bound(layer: Layer, pass_: Pass, operands: Operands) -> Float64:
-    """The error that own code may have which computes through transforms, in the result's shape.
+    """Return the error that own code may have if it uses transforms, in the result's shape.
 
-    That of FFTs whose lengths are powers of two and hold the whole padded image and the kernel, of
-    one pair of planes for each product of a direct sum, for the code may work on tiles.
-    Minimal-filtering methods (Winograd) on tiles are well within it.
+    The bound is that of FFTs whose lengths are powers of two and hold the whole padded image and
+    the kernel. It counts a pair of planes for each product of a direct sum, since the code may work
+    on tiles. Minimal-filtering methods (Winograd) on tiles are well within it.
     """
     height, width = (
         2 ** max(math.ceil(math.log2(padded + span)), 1)
@@ -64,11 +66,11 @@ def transform_bound(layer: Layer, pass_: Pass, operands: Operands) -> Float64:
 
 
 def cut(layer: Layer, pass_: Pass, terms: int = MAX_TERMS) -> Layer:
-    """A copy of the layer whose sums have at most `terms` products, by the same code path.
+    """Return a copy of the layer whose sums have at most `terms` products.
 
-    Kernel size, strides, dilation, groups and the padding rule stay; channels, filters, or batch
-    and input size shrink. A kernel of more than `terms` taps is left as it is, and so are pads
-    that alone have more positions.
+    Kernel size, strides, dilation, groups and the padding rule stay, so that code takes the same
+    path. Channels, filters, or batch and input size shrink. A kernel of more than `terms` taps is
+    left as it is, and so are pads that alone have more positions.
     """
     if layer.terms(pass_) <= terms:
         return layer
@@ -82,7 +84,7 @@ def cut(layer: Layer, pass_: Pass, terms: int = MAX_TERMS) -> Layer:
 
 
 def with_small_planes(layer: Layer) -> Layer:
-    """A copy of the layer whose images are little larger than its kernel."""
+    """Return a copy of the layer whose images are little larger than its kernel."""
     height, width = (
         min(size, span + PLANE_MARGIN)
         for size, span in zip(layer.input_size, layer.effective_kernel_size, strict=True)
@@ -91,7 +93,7 @@ def with_small_planes(layer: Layer) -> Layer:
 
 
 def _with_fewer_positions(layer: Layer, terms: int) -> Layer:
-    """Fewer images, then a smaller input, until batch times output positions is small enough."""
+    """Take fewer images, then a smaller input, until at most `terms` positions are left."""
     positions = math.prod(layer.output_size)
     if positions <= terms:
         return replace(layer, batch_size=terms // positions)
@@ -102,7 +104,7 @@ def _with_fewer_positions(layer: Layer, terms: int) -> Layer:
             for axis in (0, 1)
             if layer.output_size[axis] > 1 and layer.input_size[axis] > layer.strides[axis]
         ]
-        if not axes:  # the rest are positions on pads
+        if not axes:  # the remaining positions lie on pads
             break
         axis = max(axes, key=lambda axis: layer.output_size[axis])
         sizes = list(layer.input_size)

@@ -1,10 +1,10 @@
-"""Judge one cell: is what the implementation computes the convolution?
+"""Judge one cell: does the implementation compute the convolution?
 
-Two checks. *Exact integers* at full size: every sum is an integer that a float holds, so that an
-implementation which only sums products must give the very same numbers; any other must be within
-the bound that it states. *Floats* on a cut copy of the layer, against the a-priori bound. Each
-check loads twice, with different values, and memory that nobody wrote to is NaN, so that a result
-which depends on an earlier call, or that was never written, shows.
+There are two checks. *Exact integers* run at full size: every sum is an integer that a float holds,
+so that an implementation which only sums products must give the very same numbers. Any other must
+be within the bound that it states. *Floats* run on a cut copy of the layer, against the a-priori
+bound. Each check loads twice, with different values, and memory that nobody wrote to is NaN. A
+result that depends on an earlier call, or that was never written, therefore shows.
 """
 
 from __future__ import annotations
@@ -38,20 +38,22 @@ Float64 = NDArray[np.float64]
 Draw = Callable[[Layer, Pass, int], Operands]
 
 MISTRUSTED_ZEROS = 0.7
-"""A check proves nothing when more than this part of what it could tell apart is zero."""
+"""Largest part of a right result that may be zero where it need not be. With more zeros, agreement
+proves nothing."""
 
 ROUNDING = 0.5
-"""Integers off by less than this are the right ones after rounding."""
+"""An error below this still rounds to the right integer."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The largest deviation of several results; `problem` is a sentence, or None.
+    """The largest deviation of several results from the right ones.
 
-    `over_bound` is relative to the bound of direct sums, or to what the implementation states where
-    that is more, `over_largest` to the largest bound of any element, `over_transform` to the bound
-    of transforms. `systematic`: the errors are not those of
-    rounding (systematic.py).
+    `problem` is a sentence, or None. `over_bound` is the largest ratio of an error to its bound:
+    that of direct sums, or what the implementation states if that is more. `over_largest` is the
+    ratio to the largest bound of any element, `over_transform` the ratio to the bound of
+    transforms. `systematic` errors are not those of rounding (systematic.py). `modified` names the
+    operands that the code wrote into.
     """
 
     problem: str | None
@@ -67,11 +69,11 @@ class Comparison:
 def check(
     implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
 ) -> Agreement:
-    """Runs both checks. What the implementation raises is the caller's to report.
+    """Run both checks. Whatever the implementation raises is raised on to the caller.
 
-    An implementation says whether it is exact, and if not, how far off it may be. One that does not
-    know may compute through transforms, so that it passes where its integers round to the right
-    ones and its floats are within the bound of transforms; a remark says so.
+    An implementation says whether it is exact and, if not, how far off it may be. One that does not
+    know may compute through transforms. It passes if its integers round to the right ones and its
+    floats are within the bound of transforms; a remark then says so.
     """
     implementation = implementation.chosen(layer, pass_, threads)
     is_known = implementation.exact(layer, pass_) is not None
@@ -89,15 +91,15 @@ def check(
     if not is_known:
         if _only_round(integers):
             problem = None
-            if integers.max_abs_error >= ROUNDING:  # too many products to tell: take fewer
+            if integers.max_abs_error >= ROUNDING:  # too many products to tell: try fewer
                 fewer = _compare(
                     implementation, small, pass_, threads, seed, operands.exact_integers
                 )
                 problem = None if fewer.max_abs_error < ROUNDING else fewer.problem
         if over > 1 and _is_transform(floats, equal):
             remark = (
-                f"its floats are off by up to {over:.2g} times the bound of direct sums, and "
-                "within that of transforms such as FFT and Winograd"
+                f"its floats are off by up to {over:.2g} times the bound of direct sums, but "
+                "within the bound of transforms such as FFT and Winograd"
             )
             over = floats.over_transform
     if problem is None and over > 1:
@@ -120,7 +122,7 @@ def check(
         return replace(
             verdict,
             verdict="mistrusted",
-            diagnosis=f"{zeros:.0%} of the right result is zero, so that agreeing proves nothing",
+            diagnosis=f"{zeros:.0%} of the right result is zero, so that agreement proves nothing",
         )
     return verdict
 
@@ -128,15 +130,15 @@ def check(
 def is_wrong(
     implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
 ) -> bool:
-    """Whether the check finds something wrong; what it cannot be run on does not count."""
+    """Tell whether the check finds something wrong. It finds nothing if the code raises."""
     try:
         return check(implementation, layer, pass_, threads, seed).verdict == "wrong"
-    except Exception:  # noqa: BLE001 - what it raises on another layer is not what is asked here
+    except Exception:  # noqa: BLE001 - the cell itself tells what the code raises
         return False
 
 
 def _is_inexact(implementation: Implementation, layer: Layer, pass_: Pass) -> bool:
-    """Whether it says that it does more than sum products."""
+    """Tell whether the implementation says that it does more than sum products."""
     return implementation.exact(layer, pass_) is False
 
 
@@ -145,7 +147,7 @@ def _only_round(integers: Comparison) -> bool:
 
 
 def _is_transform(floats: Comparison, integers_are_exact: bool) -> bool:
-    """Whether errors beyond the bound of direct sums can be the rounding of a transform."""
+    """Tell whether errors beyond the bound of direct sums can be the rounding of a transform."""
     if floats.systematic or floats.over_transform > 1:
         return False
     return not integers_are_exact or floats.over_largest <= EXACT_GROWTH
@@ -159,11 +161,11 @@ def _compare(
     seed: int,
     draw: Draw,
 ) -> Comparison:
-    """Calls with two draws, and with the first once more, then compares all results."""
+    """Call with one draw, once more with what is loaded, and with another draw; compare all."""
     trial = Trial(implementation, layer, pass_, threads)
     first, second = (draw(layer, pass_, 2 * seed + i) for i in (0, 1))
     seen = [trial.call(first), trial.call(), trial.call(second)]
-    # Compared only now: a result that the next call overwrites was copied.
+    # Results are copies, so that a later call cannot have overwritten an earlier result.
     is_inexact = _is_inexact(implementation, layer, pass_)
     exactly = draw is operands.exact_integers and not is_inexact
     one, other = (
@@ -190,12 +192,12 @@ def _compare(
 
 @dataclass(frozen=True)
 class Right:
-    """What is right for one draw, and how far off a result may be; made when it is asked for."""
+    """The right result for one draw, and how far off a result may be, computed when asked for."""
 
     layer: Layer
     pass_: Pass
     operands: Operands
-    stated: Float64 | None = None  # what the implementation says that its errors may be
+    stated: Float64 | None = None  # bound that the implementation states for its own errors
 
     @cached_property
     def expected(self) -> Float64:
@@ -203,25 +205,25 @@ class Right:
 
     @cached_property
     def bound(self) -> Float64:
-        """That of direct sums, element by element, or what is stated where that is more."""
+        """Bound of direct sums, element by element, or the stated bound where it is larger."""
         magnitude = oracle.magnitude(self.layer, self.pass_, self.operands)
         direct = direct_factor(self.layer, self.pass_) * magnitude
         return direct if self.stated is None else np.maximum(direct, self.stated)
 
     @cached_property
     def transform(self) -> Float64:
-        """That of transforms, which is never less."""
+        """Bound of transforms, element by element, which is never below that of direct sums."""
         return np.maximum(self.bound, transform_bound(self.layer, self.pass_, self.operands))
 
     @cached_property
     def zeros(self) -> float:
-        """The part of the result that is zero where it need not be."""
+        """Part of the right result that is zero where it need not be."""
         reached = np.broadcast_to(_reached(self.layer, self.pass_), self.expected.shape)
         return float(np.mean(self.expected[reached] == 0)) if reached.any() else 0.0
 
 
 def deviation(right: Right, seen: Seen, exactly: bool) -> Comparison:
-    """How far one result is from the right one; `exactly` for integers."""
+    """Measure how far one result is from the right one. `exactly` allows no error at all."""
     result = seen.result
     if result is None:
         return Comparison(seen.problem, np.inf, np.inf, np.inf, 0.0)
@@ -230,7 +232,8 @@ def deviation(right: Right, seen: Seen, exactly: bool) -> Comparison:
     unwritten = int(np.count_nonzero(~np.isfinite(error)))
     if unwritten:
         sentence = (
-            f"{unwritten} of {error.size} elements are not finite: never written, or computed so"
+            f"{unwritten} of {error.size} elements are not finite: they were never written, or "
+            "were computed as infinity or NaN"
         )
         return Comparison(sentence, np.inf, np.inf, np.inf, right.zeros)
     largest = float(error.max())
@@ -251,7 +254,7 @@ def deviation(right: Right, seen: Seen, exactly: bool) -> Comparison:
 
 
 def _over(error: Array, bound: Array) -> float:
-    """The largest ratio of an error to its bound."""
+    """Return the largest ratio of an error to its bound."""
     ratio = np.divide(error, bound, out=np.zeros_like(error), where=bound > 0)
     return float(np.inf if (error[bound == 0] > 0).any() else ratio.max(initial=0))
 
@@ -265,7 +268,7 @@ def _difference(result: Array, expected: Array, bad: NDArray[np.bool_], pass_: P
 
 
 def place(pass_: Pass, at: tuple[int, ...]) -> str:
-    """`image 0, filter 2, row 3, column 1`, of an index in our layout."""
+    """Return an index of our layout in words: `image 0, filter 2, row 3, column 1`."""
     if pass_ is Pass.KERNEL_GRADIENT:
         row, column, channel, kernel_filter = at
         return f"filter {kernel_filter}, channel {channel}, row {row}, column {column}"
@@ -276,9 +279,9 @@ def place(pass_: Pass, at: tuple[int, ...]) -> str:
 
 @lru_cache(maxsize=8)
 def _reached(layer: Layer, pass_: Pass) -> NDArray[np.bool_]:
-    """Which elements are a sum of anything at all, with one image, channel and filter.
+    """Return which elements are a sum of at least one product, for one image, channel and filter.
 
-    With strides larger than the kernel most of an input gradient is zero and has to be.
+    With strides larger than the kernel, most of an input gradient is zero and has to be.
     """
     plain = replace(
         layer,

@@ -1,7 +1,7 @@
 """Compute all three passes in float64, sharing no code with any implementation.
 
-One product a kernel position over the whole batch. In float64 products of integers are exact below
-2^53, and the error on float32 operands is 2^-29 of what a float32 result may have.
+Each kernel position is one matrix product over the whole batch. In float64, products of integers
+are exact below 2^53, and the error on float32 operands is 2^-29 of what a float32 result may have.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Float64 = NDArray[np.float64]
 
 
 def expected(layer: Layer, pass_: Pass, operands: Operands) -> Float64:
-    """The right result, float64: NHWC, or (kh, kw, in, out) for the kernel gradient.
+    """Return the right result in float64: NHWC, or (kh, kw, in, out) for the kernel gradient.
 
-    In one BLAS thread: cells are checked side by side on all CPUs, and two threads of OpenBLAS that
-    do not get two CPUs at once wait for one another (measured for a kernel gradient of 3 channels,
-    on two shared CPUs: 1.5 s instead of 2 ms).
+    BLAS gets one thread: cells are checked side by side on all CPUs, and two threads of OpenBLAS
+    that do not get two CPUs at once wait for each other (measured for a kernel gradient of 3
+    channels, on two shared CPUs: 1.5 s instead of 2 ms).
     """
     with _blas().limit(limits=1, user_api="blas"):
         return _expected(layer, pass_, operands)
@@ -46,7 +46,10 @@ def _expected(layer: Layer, pass_: Pass, operands: Operands) -> Float64:
 
 
 def magnitude(layer: Layer, pass_: Pass, operands: Operands) -> Float64:
-    """Sum of the products' absolute values, element by element: |x| conv |k| (+ |bias|)."""
+    """Return the sum of the products' absolute values for each element: |x| conv |k| (+ |bias|).
+
+    The shape is that of the result.
+    """
 
     def absolute(array: NDArray[np.floating[Any]] | None) -> NDArray[np.floating[Any]] | None:
         return None if array is None else np.abs(array)
@@ -70,7 +73,10 @@ def _given(array: NDArray[np.floating[Any]] | None) -> Float64:
 
 
 def _taps(layer: Layer, padded: Float64) -> list[tuple[int, int, Float64]]:
-    """For every kernel position, the view (batch, out h, out w, channels) of what it meets."""
+    """Return (p, q, view) for every kernel position: the inputs that it meets.
+
+    A view is (batch, out h, out w, channels).
+    """
     out_h, out_w = layer.output_size
     taps = []
     for p in range(layer.kernel_size[0]):
@@ -95,21 +101,21 @@ def _padded(layer: Layer, x: Float64) -> Float64:
 
 
 def _split(array: Float64, groups: int) -> Float64:
-    """(groups, positions, channels of a group) of (batch, height, width, channels)."""
+    """Turn (batch, height, width, channels) into (groups, positions, channels of a group)."""
     return np.ascontiguousarray(
         array.reshape(-1, groups, array.shape[-1] // groups).transpose(1, 0, 2)
     )
 
 
 def _split_kernel(layer: Layer, kernel: Float64) -> Float64:
-    """(kh, kw, groups, channels of a group, filters of a group) of (kh, kw, in, out)."""
+    """Turn (kh, kw, in, out) into (kh, kw, groups, channels of a group, filters of a group)."""
     kh, kw, channels, filters = kernel.shape
     split = kernel.reshape(kh, kw, channels, layer.groups, filters // layer.groups)
     return split.transpose(0, 1, 3, 2, 4)
 
 
 def _merge(array: Float64, shape: tuple[int, ...]) -> Float64:
-    """The inverse of `_split`."""
+    """Undo `_split`."""
     return array.transpose(1, 0, 2).reshape(shape)
 
 

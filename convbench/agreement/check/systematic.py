@@ -9,25 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 EXPLAINED = 0.9
-"""An offset and a factor that account for this part of the squared errors are no accident: of the
-errors of n roundings they account for 2 / n in the mean."""
+"""Part of the squared errors that a trend must account for. An offset and a factor account in the
+mean for 2 / n of the squared errors of n roundings, so that this much is no accident."""
 
 FEWEST = 30
-"""Smallest number of errors, of 1 % of the largest at least, from which a trend is told. With
+"""Fewest errors from which a trend is told, not counting those below 1 % of the largest. With
 fewer, a trend can be an accident: two elements always lie on a line, however many others are
 zero."""
 
 
 @dataclass(frozen=True)
 class Trend:
-    """result = right * (1 + `slope`) + `offset`, but for rounding."""
+    """The line on which a result lies: right * (1 + `slope`) + `offset`, up to rounding."""
 
     offset: float
     slope: float
 
 
 def trend(result: NDArray[np.floating[Any]], right: NDArray[np.float64]) -> Trend | None:
-    """What the errors of a result have in common; None where they look like rounding."""
+    """Return what the errors of a result have in common, or None if they look like rounding."""
     expected, found = right.ravel(), result.astype(np.float64).ravel()
     if expected.size < FEWEST or not np.isfinite(found).all():
         return None

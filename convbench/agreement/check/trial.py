@@ -1,4 +1,4 @@
-"""Call an implementation and note what came, and what else happened."""
+"""Call an implementation, and note its result and which operands it wrote into."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from convbench.runtimes.contract import Runtime
 Array = NDArray[np.floating[Any]]
 
 SWITCH_INTERVAL_S = 1e-6
-"""Threads take turns this often during a check, so that races show."""
+"""Seconds after which Python switches threads during a check, so that races show."""
 
 OUR_LETTERS = {Pass.FORWARD: "NHWC", Pass.INPUT_GRADIENT: "NHWC", Pass.KERNEL_GRADIENT: "HWIO"}
+"""Axes of the result of each pass in convbench's own layout."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one call gave: `result` NHWC, or (kh, kw, in, out), None where its shape is another.
+    """The result of one call, and what was noted about it.
 
-    `raw` is the result as it came, `problem` what is wrong with its shape or type; `modified` the
+    `result` is NHWC, or (kh, kw, in, out) for the kernel gradient. It is None if its shape or type
+    is wrong; `problem` then says how. `raw` is the result as it came, and `modified` names the
     operands that the call wrote into.
     """
 
@@ -39,10 +41,10 @@ class Seen:
 
 
 class Trial:
-    """One implementation prepared for one pass of one layer. Raises whatever it raises.
+    """An implementation that is prepared for one pass of one layer. Its exceptions pass through.
 
-    Buffers are filled with NaN before each call, and so are arrays that a call allocates and that
-    nobody wrote to, where the runtime can do that.
+    Buffers are filled with NaN before each call. Arrays that a call allocates hold NaN until
+    somebody writes to them, if the runtime can do that.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Trial:
             self.letters = self._prepared.letters
 
     def call(self, operands: Operands | None = None) -> Seen:
-        """One call on these operands, or on those that the last call left."""
+        """Call on these operands or, without any, on those of the last call as it left them."""
         prepared = self._prepared
         if operands is not None:
             prepared.load(operands)
@@ -78,7 +80,7 @@ class Trial:
             return Seen(None, np.array(error.result), error.message, modified)
         if result.shape != self._shape:
             found, wanted = (" x ".join(map(str, s)) for s in (result.shape, self._shape))
-            problem = f"the result is {found}, expected {wanted}"
+            problem = f"the result has shape {found}, expected {wanted}"
             return Seen(None, result, problem, modified)
         if result.dtype.kind not in "fiu":
             problem = f"the result has dtype {result.dtype}, expected floats"
@@ -88,7 +90,7 @@ class Trial:
 
 @contextmanager
 def harder(runtime: Runtime) -> Iterator[None]:
-    """Threads switch often, and memory that nobody wrote to is NaN."""
+    """Inside the `with`, switch threads often, and fill memory that nobody wrote to with NaN."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:

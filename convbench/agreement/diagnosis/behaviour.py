@@ -1,7 +1,7 @@
 """Tell whether a result depends on more than its operands: earlier calls, threads, chance.
 
-Experiments on copies of the code's module, each with state of its own: the same calls in the same
-order must give the same in each copy, and a call must give what it gave before.
+The experiments run copies of the code's module, each of which has its own state. The same calls in
+the same order must give the same results in every copy, and a repeated call must repeat its result.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Explanation, MistakeKind
 
 LOCK_S = 5.0
-"""Threads that wait for one another are let go after this long."""
+"""Longest that a thread waits for another one, in seconds, so that no two wait forever."""
 
 COPIES = 2
+"""Number of copies of the code's module that make the same calls."""
 
 
 def behaviour(
     implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
 ) -> Explanation | None:
-    """What a wrong result depends on that it must not; None where it is the same every time.
+    """Explain what a wrong result depends on besides its operands, or return None if on nothing.
 
-    The layer must be one on which the check found something wrong.
+    The check must have found something wrong on this layer.
     """
 
     def sequence() -> list[Seen]:
@@ -44,7 +45,9 @@ def behaviour(
     modified = sorted({name for seen in runs[0] for name in seen.modified})
     if modified:
         what = " and ".join(modified)
-        return _told("modifies-operands", "", f"it writes into {what}, which belongs to the caller")
+        return _told(
+            "modifies-operands", "", f"it writes into {what}: operands belong to the caller"
+        )
     if not all(_same(a, b) for run in runs[1:] for a, b in zip(runs[0], run, strict=True)):
         with _one_at_a_time() as started:
             serial = [sequence() for _ in range(COPIES)]
@@ -53,11 +56,11 @@ def behaviour(
             return _told(
                 "depends-on-threads",
                 "",
-                "its threads race: the same calls differ, and do not when its threads run one "
-                "after the other",
+                "its threads race: the same calls give different results, and equal results when "
+                "the threads run one after the other",
             )
         return _told(
-            "not-deterministic", "", "the same calls on the same operands give other results"
+            "not-deterministic", "", "the same calls on the same operands give different results"
         )
     one, again, other, back = runs[0]
     alone = Trial(implementation.fresh(), layer, pass_, threads).call(second)
@@ -72,7 +75,8 @@ def behaviour(
         return _told(
             "depends-on-previous-call",
             "only after others",
-            "it is right in a fresh process and wrong after other calls: it keeps something",
+            "it is right in a fresh process and wrong after other calls: it keeps state between "
+            "calls",
         )
     return None
 
@@ -80,10 +84,10 @@ def behaviour(
 def unsafe_for_threads(
     implementation: Implementation, layer: Layer, pass_: Pass, seed: int
 ) -> bool:
-    """Whether two threads that call at once, each with operands of its own, get wrong results.
+    """Tell whether two threads that call at once, each with its own operands, get wrong results.
 
-    For code that is right when it is called by one. Code that raises tells nothing: it may want the
-    main thread.
+    The code must be right when one thread calls it. Code that raises counts as safe: it may only
+    need the main thread.
     """
     calls = 20
     draws = [operands.exact_integers(layer, pass_, 2 * seed + i) for i in (0, 1)]
@@ -124,20 +128,20 @@ def _told(cause: str, variant: str, sentence: str) -> Explanation:
 
 
 def _what_is_kept(seen: list[Seen], expected: Float64) -> tuple[str, str]:
-    """Which variant it is, and the sentence that says it."""
+    """Return the variant of `depends-on-previous-call`, and the sentence that explains it."""
     one, again, other, _ = (s.result for s in seen)
     if one is not None and again is not None and other is not None:
         if np.allclose(again, 2 * expected):
             return (
                 "adds up",
-                "each call adds to the result of the one before: a buffer is not cleared",
+                "each call adds to the result of the call before: a buffer is not cleared",
             )
         if np.array_equal(other, one):
             return (
                 "earlier result",
-                "it returns the result of an earlier call, whatever it is given",
+                "it returns the result of an earlier call, whatever its operands are",
             )
-    return "", "what a call returns depends on the calls before: it keeps something between them"
+    return "", "its result depends on earlier calls: it keeps state between calls"
 
 
 def _same(one: Seen, other: Seen) -> bool:
@@ -145,19 +149,19 @@ def _same(one: Seen, other: Seen) -> bool:
 
 
 def _equal(one: Array, other: Array) -> bool:
-    """The same numbers, but for the rounding of sums in another order."""
+    """Tell whether two results are equal up to the rounding of sums in another order."""
     if one.shape != other.shape:
         return False
     if one.dtype.kind not in "fiu" or other.dtype.kind not in "fiu":
         return bool(np.array_equal(one, other))
     scale = float(np.abs(one[np.isfinite(one)]).max(initial=1.0))
-    with np.errstate(all="ignore"):  # what it would warn of is not the code's doing
+    with np.errstate(all="ignore"):  # a warning would be of this comparison, not of the code
         return bool(np.allclose(one, other, rtol=0, atol=1e-6 * scale, equal_nan=True))
 
 
 @contextmanager
 def _one_at_a_time() -> Iterator[list[str]]:
-    """Threads that are started inside the `with` run one after the other; lists their names."""
+    """Run threads that start inside the `with` one after the other. Yield a list of their names."""
     lock, started = threading.Lock(), list[str]()
     start = threading.Thread.start
 

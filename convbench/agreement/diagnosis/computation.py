@@ -1,8 +1,9 @@
 """Compute a convolution whose every part is data, so that a mistake can change one part.
 
-All three passes come from two selections, which input row meets which kernel row for which output
-row, and the same for columns. As one-hot arrays they say any strides, dilation, padding and any
-mistake in them, and make the gradients the adjoints of the forward pass. Small layers only.
+All three passes are computed from two selections. One says which input row meets which kernel row
+for which output row; the other says the same of columns. As one-hot arrays they express any
+strides, dilation and padding, and any mistake in these, and they make the gradients the adjoints of
+the forward pass. The arrays become large, so this is for small layers only.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ Outside = Literal["zeros", "ones", "edge", "reflect", "symmetric", "wrap"]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where windows lie: rows and columns of the input are `origin + i * strides + p * dilation`.
+    """Where windows lie: output i meets input `origin + i * strides + p * dilation` at kernel p.
 
-    `origin` is minus the pads on top and left. What lies outside is `outside`.
+    This holds for rows and for columns. `origin` is minus the pads at the top and left. `outside`
+    says what lies beyond the input.
     """
 
     origin: Pair
@@ -56,10 +58,10 @@ class Sizes:
 class Computation:
     """One pass of a layer on given operands, float64, in our layouts (NHWC, HWIO).
 
-    `sees` lists by filter the channels that it sees. `taps` and `positions` are weights of kernel
-    and output positions (1, or 0 where one is left out), `bias_times` how often the bias is added.
-    The result is `scale` times the sums, then the bias, then each function of `after`. A `whole`
-    computes the sums in another way.
+    `sees` lists for each filter the channels that it sees. `taps` and `positions` are the weights
+    of kernel and output positions: 1, or 0 for a position that is left out. `bias_times` is how
+    often the bias is added. The result is `scale` times the sums, plus the bias, passed through
+    each function of `after`. `whole`, where it is given, computes the sums in another way.
     """
 
     layer: Layer
@@ -82,7 +84,7 @@ class Computation:
     def of(
         cls, layer: Layer, pass_: Pass, operands: Operands, sizes: Sizes | None = None
     ) -> Computation:
-        """The right one; `sizes` where a result has others than the layer."""
+        """Return the right computation. `sizes` are the result's, if they are not the layer's."""
         sizes = sizes or Sizes.of(layer)
         return cls(
             layer=layer,
@@ -99,14 +101,15 @@ class Computation:
         )
 
     def at(self, **changes: Any) -> Computation:
-        """With another geometry."""
+        """Return the computation with these changes to its geometry."""
         return replace(self, geometry=replace(self.geometry, **changes))
 
     def then(self, function: Callable[[Float64], Float64]) -> Computation:
+        """Return the computation whose result passes through one more function."""
         return replace(self, after=(*self.after, function))
 
     def result(self) -> Float64:
-        """NHWC, or (kh, kw, in, out) for the kernel gradient."""
+        """Return the result: NHWC, or (kh, kw, in, out) for the kernel gradient."""
         sums = self.whole(self) if self.whole is not None else self._sums()
         result = sums * self.scale
         if self.bias is not None:
@@ -116,8 +119,10 @@ class Computation:
         return result
 
     def selections(self) -> tuple[Float64, Float64]:
-        """One-hot: (out rows, kernel rows, input rows + 1) and the same for columns; the last index
-        is whatever lies outside."""
+        """Return one-hot arrays: (out rows, kernel rows, input rows + 1), and the same of columns.
+
+        The last input row and column stand for whatever lies beyond the input.
+        """
         found = [
             _selection(
                 self.sizes.input[axis],
@@ -131,9 +136,10 @@ class Computation:
         return found[0], found[1]
 
     def dense_kernel(self) -> Float64:
-        """(kh, kw, all channels, filters), zero where a filter does not see a channel."""
+        """Return the kernel as (kh, kw, all channels, filters), zero where a filter does not see a
+        channel."""
         assert self.kernel is not None
-        if set(self.sees) == {tuple(range(self.layer.channels))}:  # every filter sees them all
+        if set(self.sees) == {tuple(range(self.layer.channels))}:  # every filter sees all channels
             return self.kernel * self.taps[:, :, None, None]
         dense = np.zeros((*self.kernel.shape[:2], self.layer.channels, self.kernel.shape[3]))
         for f, channels in enumerate(self.sees):
@@ -142,9 +148,9 @@ class Computation:
         return dense * self.taps[:, :, None, None]
 
     def contributions(self) -> Float64:
-        """Of the input gradient: what each output position adds at each tap, before it is added.
+        """Return what each output position adds to the input gradient at each tap, before the sum.
 
-        (batch, out h, out w, kh, kw, channels)
+        The shape is (batch, out h, out w, kh, kw, channels).
         """
         assert self.error is not None
         error = self.error * self.positions[None, :, :, None]
@@ -178,7 +184,7 @@ class Computation:
 
 
 def by_group(layer: Layer) -> tuple[tuple[int, ...], ...]:
-    """The channels that each filter sees."""
+    """Return the channels that each filter sees."""
     channels, filters = layer.channels // layer.groups, layer.filters // layer.groups
     return tuple(
         tuple(range(f // filters * channels, f // filters * channels + channels))

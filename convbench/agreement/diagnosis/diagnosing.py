@@ -1,4 +1,4 @@
-"""Diagnose many cells in one process, asking once a pass what need not be asked once a cell."""
+"""Diagnose many cells in one process, and ask only once what all cells of a pass share."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from convbench.results.model import Agreement, Explanation, MistakeKind, RemarkK
 Subject = tuple[str, Pass]  # implementation, pass
 
 NOT_FOR_THREADS = (
-    "it is right when called by one thread at a time, and wrong when two call it at once: they "
-    "share a workspace"
+    "it is right when one thread calls it at a time, and wrong when two threads call it at once: "
+    "their calls share a workspace"
 )
-"""The sentence of the remark `RemarkKind.SHARED_WORKSPACE`."""
+"""Sentence of the remark `RemarkKind.SHARED_WORKSPACE`."""
 
 OTHER_AXES = MistakeKind("wrong-layout", "axes told")
-"""The mistake of code that is right once convbench is told its axes."""
+"""Mistake of code that is right once convbench is told the order of its axes."""
 
 
 class Diagnosing:
-    """Remembers what explained other layers, and of which mistakes there is an example."""
+    """A memory of what explained other layers, and of which mistakes an example was shown."""
 
     def __init__(self) -> None:
         self._searches: defaultdict[Subject, Search] = defaultdict(Search)
@@ -42,7 +42,7 @@ class Diagnosing:
         threads: int,
         seed: int,
     ) -> tuple[Explanation, ...]:
-        """Every explanation of a wrong cell; with an example where they are new."""
+        """Return all explanations of a wrong cell, with an example if the explanations are new."""
         subject = implementation.name, pass_
         if advice := self.other_layout(implementation, layer, pass_, threads, seed):
             return (Explanation.of([OTHER_AXES], advice, reproduces=True),)
@@ -62,7 +62,10 @@ class Diagnosing:
         threads: int,
         seed: int,
     ) -> str | None:
-        """The axes with which own code that says nothing of its axes would be right; asked once."""
+        """Return advice on the axes with which own code would be right, or None if there are none.
+
+        Only code that does not state its axes is tried, and only once for each pass.
+        """
         subject = implementation.name, pass_
         if subject not in self._other_layouts:
             self._other_layouts[subject] = _right_with(implementation, layer, pass_, threads, seed)
@@ -77,7 +80,10 @@ class Diagnosing:
         threads: int,
         seed: int,
     ) -> Agreement:
-        """An agreement, with a remark where own code cannot be called by two threads at once."""
+        """Return the agreement, with a remark if two threads cannot call own code at once.
+
+        The first cell of each pass is tried; the agreements of its other cells stay as they are.
+        """
         subject = implementation.name, pass_
         if subject in self._called_at_once:
             return agreement
@@ -98,7 +104,7 @@ def _right_with(
     for options, other in implementation.other_layouts():
         try:
             if check(other, layer, pass_, threads, seed).verdict == "agrees":
-                return f"its arrays have other axes than it is given: it is right with {options}"
-        except (Exception, SystemExit):  # noqa: BLE001 - then those are not its axes
+                return f"it expects arrays with other axes, and is right with {options}"
+        except (Exception, SystemExit):  # noqa: BLE001 - code that raises has other axes
             continue
     return None

@@ -1,8 +1,8 @@
-"""Search why a result is wrong: compute what each mistake would give, until one gives that result.
+"""Find out why a result is wrong: compute what each mistake would give, until one gives the result.
 
-The search is on a probe, a small copy of the layer on which the code is still wrong, rich enough
-that mistakes differ. An explanation must give the very result on two draws of integers and one of
-floats. Where none does, what the result looks like is told as that, and no more.
+The search uses a probe: a small copy of the layer on which the code is still wrong, and which is
+rich enough to tell mistakes apart. An explanation must give the very result on two draws of
+integers and one of floats. If none does, the explanation only says what the result looks like.
 """
 
 from __future__ import annotations
@@ -33,21 +33,23 @@ from convbench.problem.rounding import UNIT_ROUNDOFF
 from convbench.results.model import Agreement, Explanation, MistakeKind
 
 CLOSE = 1e-5
-"""Two results are the same that differ by less than this part of their largest element."""
+"""Largest difference between results that count as the same, as a part of their largest element."""
 
 PAIRS_S = 4.0
-"""Pairs of mistakes are tried for this long, in all layers of a pass together."""
+"""Seconds for which pairs of mistakes are tried, in all layers of a pass together."""
 
 MORE_PAIRS_S = 0.5
-"""Seconds for which further pairs are looked for once one pair fits. They may explain other layers
-too."""
+"""Seconds for which pairs are tried after one has fitted, since another may explain more layers;
+also the least that any layer gets."""
 
 RICH = (2, 3, 4)
-"""Images, channels of a group and filters of a group of a probe."""
+"""Images, channels of a group and filters of a group that a probe has, if code takes as many."""
 
 AND = "; and "
+"""Words between the sentences of several mistakes."""
 
 ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}
+"""Unit roundoff of formats that code may compute in: 2^-p, where p is the significand's bits."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ class Diagnosis:
 
 @dataclass
 class Search:
-    """What is known of an implementation's pass from the layers before: explanations that held, and
-    how many seconds are left for pairs."""
+    """What earlier layers told of a pass of an implementation.
+
+    `known` are the explanations that held, `pairs_s` the seconds that are left for pairs.
+    """
 
     known: list[Explanation] = field(default_factory=list)
     pairs_s: float = PAIRS_S
@@ -69,13 +73,14 @@ class Search:
 
 @dataclass(frozen=True)
 class _Draw:
-    """One draw, what the code made of it, and what is right."""
+    """What the code computed from one draw, and the right computation on it."""
 
     seen: Array
     right: Computation
 
     def fits(self, computation: Computation) -> bool:
-        """Whether a computation gives what was seen; elements that are NaN there do not count."""
+        """Tell whether a computation gives what was seen. Elements that are not finite are left
+        out."""
         try:
             result = computation.result()
         except (ValueError, IndexError):  # the mistake cannot be made on these sizes
@@ -105,7 +110,7 @@ def diagnose(
     seed: int,
     search: Search,
 ) -> Diagnosis:
-    """Explains a cell that is wrong."""
+    """Explain a wrong cell. `search` holds what earlier layers told, and learns from this one."""
     probe = _probe(implementation, layer, pass_, threads, seed)
     found = behaviour(implementation, probe, pass_, threads, seed)
     if found is not None:
@@ -135,7 +140,7 @@ def diagnose(
 def _probe(
     implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
 ) -> Layer:
-    """The first of some small copies on which the code is wrong; the layer itself in the end."""
+    """Return the first small copy on which the code is wrong, or else the layer itself."""
     for candidate in _candidates(layer, pass_):
         if implementation.unsupported(candidate, pass_) is None and is_wrong(
             implementation, candidate, pass_, threads, seed
@@ -170,7 +175,10 @@ def _candidates(layer: Layer, pass_: Pass) -> Iterator[Layer]:
 
 
 def small_size(layer: Layer) -> tuple[int, int]:
-    """Smaller by whole strides, so that what is left over stays; height and width differ."""
+    """Return a smaller (height, width), whose two sizes differ where the layer allows it.
+
+    Only whole strides are taken away, so that windows leave over as many rows as before.
+    """
     sizes = []
     for axis in (0, 1):
         size, stride = layer.input_size[axis], layer.strides[axis]
@@ -184,7 +192,10 @@ def small_size(layer: Layer) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Reading:
-    """Results in our layout, and with what sizes; `causes` and `sentence` say what it took."""
+    """Results in our layout, and their sizes.
+
+    `explanation` says what had to be undone to read them; it is None if nothing had to be.
+    """
 
     results: list[Array]
     sizes: Sizes
@@ -192,7 +203,7 @@ class _Reading:
 
 
 def _readings(seen: list[Seen], layer: Layer, pass_: Pass, letters: Letters) -> Iterator[_Reading]:
-    """Ways to read the results as results of the pass: as they are, or in another order of axes."""
+    """Yield ways to read what the code returned: as it is, or with its axes in another order."""
     right = Sizes.of(layer)
     results = [s.result for s in seen]
     if all(result is not None for result in results):
@@ -243,7 +254,7 @@ def _readings(seen: list[Seen], layer: Layer, pass_: Pass, letters: Letters) -> 
 
 
 def _cause_of_order(found: str, expected: str) -> str:
-    """What the swap of two axes is called; any other order is a layout."""
+    """Return the cause that names a swap of two axes. Any other order is a wrong layout."""
     moved = {a for a, b in zip(found, expected, strict=True) if a != b}
     names = {"HW": "height-and-width-swapped", "IO": "channels-and-filters-swapped"}
     return names.get("".join(sorted(moved)), "wrong-layout")
@@ -266,11 +277,11 @@ def _draws(reading: _Reading, layer: Layer, pass_: Pass, given: list[Operands]) 
 def _explain(
     reading: _Reading, draws: list[_Draw], layer: Layer, letters: Letters, search: Search
 ) -> list[Explanation]:
-    """The explanations of one way to read the results."""
+    """Return the explanations that hold for one way to read the results."""
     before = reading.explanation
     is_cut_off = reading.sizes != Sizes.of(layer)
     hits: list[Explanation] = []
-    if all(draw.is_right for draw in draws):  # but for what it took to read it
+    if all(draw.is_right for draw in draws):  # the way to read them is all that is wrong
         if before is not None:
             return [before]
         if is_cut_off:
@@ -298,7 +309,7 @@ def _explain(
 def _known_before(
     catalogue: list[Mistake], draws: list[_Draw], search: Search
 ) -> list[Explanation]:
-    """What explained other layers, as far as it explains this one: the rest need not be tried."""
+    """Return the explanations of other layers that hold here too, so that others can be skipped."""
     known = {explanation.kinds for explanation in search.known}
     kinds = {kind for together in known for kind in together}
     used = [m for m in catalogue if m.kind in kinds and _has_effect(m, draws[0])]
@@ -315,7 +326,7 @@ def _known_before(
 def _verified_pairs(
     singles: list[Mistake], draws: list[_Draw], search: Search
 ) -> list[Explanation]:
-    """Pairs of mistakes that fit: those with one that explained another layer, then any."""
+    """Return the pairs of mistakes that fit. Mistakes that explained another layer come first."""
     started = time.monotonic()
     causes = {cause for explanation in search.known for cause in explanation.causes}
     often = [m for m in singles if m.cause in causes]
@@ -333,7 +344,7 @@ def _verified_pairs(
 
 
 def _clipped(draws: Sequence[_Draw]) -> Iterator[Mistake]:
-    """Results that are cut off at the largest and the smallest that were seen."""
+    """Yield the mistake of clipping results to the smallest and the largest that were seen."""
     seen = [draw.seen[np.isfinite(draw.seen)] for draw in draws]
     if not all(found.size for found in seen):
         return
@@ -360,7 +371,7 @@ def _has_effect(mistake: Mistake, draw: _Draw) -> bool:
 def _verified(
     chosen: Sequence[Mistake], draws: Sequence[_Draw], before: Explanation | None
 ) -> Explanation | None:
-    """The explanation by these mistakes, if they give all that was seen."""
+    """Return the explanation by these mistakes if they give all that was seen, else None."""
 
     def spoilt(draw: _Draw) -> Computation:
         computation = draw.right
@@ -370,7 +381,7 @@ def _verified(
 
     if not all(draw.fits(spoilt(draw)) for draw in draws[:2]):
         return None
-    if all(draw.is_right for draw in draws):  # off by too little for a mistake of the catalogue
+    if all(draw.is_right for draw in draws):  # errors are too small to be one of the mistakes
         return None
     kinds = [mistake.kind for mistake in chosen]
     sentences = [mistake.sentence for mistake in chosen]
@@ -393,7 +404,7 @@ def _verified(
 def _pairs(
     singles: Sequence[Mistake], often: Sequence[Mistake]
 ) -> Iterator[tuple[Mistake, Mistake]]:
-    """Pairs of different causes; the many of layout come last."""
+    """Yield pairs of different causes. Wrong layouts come last, since there are many."""
     common = [m for m in singles if m.cause != "wrong-layout"]
     rest = [m for m in singles if m.cause == "wrong-layout"]
     for pair in chain(
@@ -406,7 +417,7 @@ def _pairs(
 
 
 def _other_pads(layer: Layer) -> Iterator[Mistake]:
-    """Pads that make another output size."""
+    """Yield the mistake of pads that give another output size."""
     for name, divisor in (("full", 1), ("same", 2)):
         origin = tuple(-((span - 1) // divisor) for span in layer.effective_kernel_size)
         sentence = f"the result is that of padding `{name}`"
@@ -418,21 +429,21 @@ def _other_pads(layer: Layer) -> Iterator[Mistake]:
 
 
 def _cut_off(layer: Layer, sizes: Sizes) -> Explanation:
-    """The result is right as far as it goes."""
+    """Explain a result of another size, whose elements are right as far as they go."""
     without_pads = Sizes.of(replace(layer, padding="valid")) if _fits_unpadded(layer) else None
     if without_pads == sizes:
         kind = MistakeKind("padding-ignored")
         return Explanation.of([kind], "the padding is ignored", reproduces=True)
     if sizes.input > Sizes.of(layer).input:
         kind = MistakeKind("padding-ignored", "not cut off")
-        return Explanation.of([kind], "the pads are not cut off the result", reproduces=True)
+        return Explanation.of([kind], "the result still includes the pads", reproduces=True)
     found = [sizes.output, sizes.input, sizes.kernel]
     right = Sizes.of(layer)
     wanted = [right.output, right.input, right.kernel]
     (a, b) = next((f, w) for f, w in zip(found, wanted, strict=True) if f != w)
     return Explanation.of(
         [MistakeKind("never-written", "end missing")],
-        f"the result has {a[0]}x{a[1]} rows and columns of {b[0]}x{b[1]}: those at the end are "
+        f"the result has {a[0]}x{a[1]} rows and columns, expected {b[0]}x{b[1]}: the last ones are "
         "missing",
         reproduces=True,
     )
@@ -449,9 +460,9 @@ def _fits_unpadded(layer: Layer) -> bool:
 
 
 def _precision(draws: Sequence[_Draw]) -> Explanation | None:
-    """Numbers that are right but for their precision; None where more is wrong.
+    """Explain results of which only the precision is wrong, or return None if more is wrong.
 
-    The errors must be as small as rounding at that precision makes them, in the mean.
+    In the mean, errors must be as small as those of rounding at that precision.
     """
     draw = draws[-1]
     right, dtype = draw.expected, draw.right.layer.dtype
@@ -467,7 +478,7 @@ def _precision(draws: Sequence[_Draw]) -> Explanation | None:
             found, variant = f"it computes in {name}", name
             if not _is(draw.seen, name):
                 found, variant = f"its errors are those of {name} arithmetic", f"like {name}"
-            sentence = f"{found} where {dtype} is asked"
+            sentence = f"{found} where {dtype} is asked for"
             kind = MistakeKind("low-precision", variant)
             return Explanation.of([kind], sentence, reproduces=False)
     return None
@@ -484,21 +495,21 @@ class _Rounding:
 
 
 def _rounding(seen: Array, right: Float64) -> _Rounding | None:
-    for function, what in (
-        (np.trunc, "cut off at the point"),
-        (np.rint, "rounded"),
-        (np.floor, "rounded down"),
+    for function, variant, what in (
+        (np.trunc, "cut off at the point", "truncated"),
+        (np.rint, "rounded", "rounded"),
+        (np.floor, "rounded down", "rounded down"),
     ):
         if np.array_equal(seen, function(right)) or (
             np.array_equal(seen, np.rint(seen)) and np.abs(seen - function(right)).max() <= CLOSE
         ):
-            kind = MistakeKind("rounded-to-integers", what)
+            kind = MistakeKind("rounded-to-integers", variant)
             return _Rounding(kind, f"floats are {what} to integers")
     return None
 
 
 def _magnitude(right: Computation) -> Float64:
-    """Sums of absolute products."""
+    """Return the sums of the products' absolute values."""
     parts: dict[str, Any] = {
         name: None if (array := getattr(right, name)) is None else np.abs(array)
         for name in ("x", "kernel", "error", "bias")
@@ -507,7 +518,7 @@ def _magnitude(right: Computation) -> Float64:
 
 
 def _is(seen: Array, name: str) -> bool:
-    """Whether every number is one of a format."""
+    """Tell whether the format `name` holds every number exactly."""
     if name == "bfloat16":
         bits = seen.astype(np.float32).view(np.uint32)
         return bool(np.array_equal(seen, seen.astype(np.float32)) and not (bits & 0xFFFF).any())
@@ -517,9 +528,10 @@ def _is(seen: Array, name: str) -> bool:
 
 
 def likeliest(diagnoses: Iterable[Sequence[Explanation]]) -> list[Explanation | None]:
-    """For each wrong layer of a pass one of its explanations, so that few explain all.
+    """Choose one explanation for each wrong layer of a pass, so that few explain all layers.
 
-    One mistake is likelier than several that happen to look the same on one layer each.
+    None stands for a layer without any. One mistake is likelier than several that happen to give
+    the same numbers, each on one layer.
     """
     options = [list(found) for found in diagnoses]
     chosen: list[Explanation | None] = [None] * len(options)
@@ -535,7 +547,7 @@ def likeliest(diagnoses: Iterable[Sequence[Explanation]]) -> list[Explanation | 
 
 
 def explained(agreement: Agreement, explanation: Explanation) -> Agreement:
-    """The agreement with why it is none in place of where numbers differ, which comes behind."""
+    """Return the agreement with an explanation. Its sentence comes before where numbers differ."""
     diagnosis = f"{explanation.sentence} ({agreement.diagnosis})"
     if not explanation.causes or not agreement.diagnosis:
         diagnosis = agreement.diagnosis or explanation.sentence

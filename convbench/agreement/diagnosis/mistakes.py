@@ -1,9 +1,9 @@
-"""List the mistakes: what each is called, in a sentence, and what it changes.
+"""List the mistakes: what each is called, a sentence about it, and what it changes.
 
-A mistake turns the right computation into the wrong one, so that whether it explains a result is a
-matter of computing. To add one, yield it from the function of its family; `CAUSES` of
-tests/mutants/causes.py is the vocabulary. Its variant tells it from the other mistakes of the same
-cause and has no figure of a layer: the same mistake has the same variant on every layer.
+A mistake turns the right computation into a wrong one, so that computing tells whether it explains
+a result. To add one, yield it from the function of its family; `CAUSES` of tests/mutants/causes.py
+has the names of causes. The variant tells a mistake from others of the same cause. It has no figure
+of a layer, so that the same mistake has the same variant on every layer.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from convbench.results.model import MistakeKind
 
 Change = Callable[[Computation], Computation]
 Letters = dict[str, str]
-"""The code's own axes of `input`, `kernel`, `output_gradient` and `result`."""
+"""Axes that the code's own arrays have, by name: input, kernel, output_gradient and result."""
 
 
 @dataclass(frozen=True)
 class Mistake:
     """One mistake on one layer: its kind (`cause` and `variant`), a sentence, and what it changes.
 
-    The sentence is for people and has the layer's figures. Nothing is decided by it.
+    The sentence is for people and may have figures of the layer. No code decides by it.
     """
 
     cause: str
@@ -40,12 +40,13 @@ class Mistake:
 
     @property
     def kind(self) -> MistakeKind:
-        """The same for this mistake on every layer."""
+        """Kind of the mistake, the same on every layer."""
         return MistakeKind(self.cause, self.variant)
 
 
 def mistakes(right: Computation, letters: Letters) -> Iterator[Mistake]:
-    """What can be wrong with a computation, the likely first. Some may change nothing on it."""
+    """Yield what can be wrong with a computation, the likely first. Some mistakes may change
+    nothing on its layer."""
     yield from _flips(right)
     yield from _swaps(right)
     yield from _padding(right)
@@ -63,7 +64,7 @@ def mistakes(right: Computation, letters: Letters) -> Iterator[Mistake]:
 
 
 def _on(name: str, function: Callable[[Float64], Float64]) -> Change:
-    """A change of one operand."""
+    """Return a change of one operand."""
 
     def change(computation: Computation) -> Computation:
         changed: dict[str, Any] = {name: function(getattr(computation, name))}
@@ -113,7 +114,7 @@ def _flipped(axes: tuple[int, ...]) -> Callable[[Float64], Float64]:
 
 def _flip_sentence(name: str, where: str, right: Computation) -> str:
     if name == "error":
-        return f"the output gradient is flipped in {where}, which it must not be"
+        return f"the output gradient is flipped in {where}; this pass needs it as it is"
     if name == "x":
         return f"the input is flipped in {where}"
     if right.pass_ is Pass.INPUT_GRADIENT:
@@ -122,7 +123,7 @@ def _flip_sentence(name: str, where: str, right: Computation) -> str:
             "output gradient, this pass needs it flipped exactly once"
         )
     return (
-        f"the kernel is flipped in {where}: that is mathematics' convolution, and a layer computes "
+        f"the kernel is flipped in {where}, as in the convolution of mathematics; a layer computes "
         "cross-correlation"
     )
 
@@ -132,11 +133,11 @@ def _swaps(right: Computation) -> Iterator[Mistake]:
     cause = "channels-and-filters-swapped"
     is_kernel = right.pass_ is Pass.KERNEL_GRADIENT
     if kernel is not None and kernel.shape[2] == kernel.shape[3]:
-        sentence = "the kernel's channels and filters are exchanged"
+        sentence = "the kernel's channels and filters are swapped"
         exchange = _on("kernel", lambda a: a.transpose(0, 1, 3, 2))
         yield Mistake(cause, "kernel", sentence, exchange)
     if is_kernel and len(right.sees[0]) == right.layer.filters:
-        sentence = "channels and filters of the result are exchanged"
+        sentence = "the result's channels and filters are swapped"
         yield Mistake(cause, "result", sentence, _after(lambda a: a.transpose(0, 1, 3, 2)))
 
     cause = "height-and-width-swapped"
@@ -147,12 +148,12 @@ def _swaps(right: Computation) -> Iterator[Mistake]:
     ):
         array = getattr(right, name)
         if array is not None and array.transpose(axes).shape == array.shape:
-            sentence = f"{what} height and width are exchanged"
+            sentence = f"{what} height and width are swapped"
             yield Mistake(cause, name, sentence, _on(name, _transposed(axes)))
     axes = (1, 0, 2, 3) if is_kernel else (0, 2, 1, 3)
     height, width = right.sizes.kernel if is_kernel else _result_size(right)
     if height == width:
-        sentence = "the result's height and width are exchanged"
+        sentence = "the result's height and width are swapped"
         yield Mistake(cause, "result", sentence, _after(_transposed(axes)))
     for key, what in (("strides", "strides"), ("dilation", "dilation_rate"), ("origin", "padding")):
         sentence = (
@@ -190,19 +191,19 @@ def _padding(right: Computation) -> Iterator[Mistake]:
             for variant, sentence, rows, columns in (
                 (
                     "all exchanged",
-                    "the pads of top and bottom, left and right are exchanged",
+                    "the top and bottom pads are swapped, and so are the left and right pads",
                     bottom,
                     right_,
                 ),
                 (
                     "top and bottom exchanged",
-                    "the pads of top and bottom are exchanged",
+                    "the top and bottom pads are swapped",
                     bottom,
                     left,
                 ),
                 (
                     "left and right exchanged",
-                    "the pads of left and right are exchanged",
+                    "the left and right pads are swapped",
                     top,
                     right_,
                 ),
@@ -213,7 +214,7 @@ def _padding(right: Computation) -> Iterator[Mistake]:
             yield Mistake(
                 "padding-on-the-wrong-side",
                 "all at bottom and right",
-                "all pads are at the bottom and right",
+                "all pads are at the bottom and on the right",
                 origin(0, 0),
             )
         else:
@@ -223,21 +224,21 @@ def _padding(right: Computation) -> Iterator[Mistake]:
             for variant, sentence, rows, columns in (
                 (
                     "all on top and left",
-                    "all pads are on top and left",
+                    "all pads are at the top and on the left",
                     top + bottom,
                     left + right_,
                 ),
-                ("all on top", "all pads are on top", top + bottom, left),
-                ("all on the left", "all pads are on the left", top, left + right_),
-                ("none on top", "no pad is on top", 0, left),
-                ("none on the left", "no pad is on the left", top, 0),
+                ("all on top", "all rows of padding are at the top", top + bottom, left),
+                ("all on the left", "all columns of padding are on the left", top, left + right_),
+                ("none on top", "no row of padding is at the top", 0, left),
+                ("none on the left", "no column of padding is on the left", top, 0),
             )
         )
         for outside, what in (
-            ("wrap", "what wraps around from the other side"),
-            ("edge", "the values at the edge"),
-            ("reflect", "the reflected input"),
-            ("symmetric", "the input reflected with its edge"),
+            ("wrap", "values from the other side of the input"),
+            ("edge", "the values at the edge of the input"),
+            ("reflect", "the input reflected at its edge, without the edge"),
+            ("symmetric", "the input reflected at its edge, with the edge"),
             ("ones", "ones"),
         ):
             sentence = f"the pads hold {what} instead of zeros"
@@ -281,16 +282,15 @@ def _strides_and_dilation(right: Computation) -> Iterator[Mistake]:
             )
         )
         for of, other, size in (("height", "width", high), ("width", "height", wide)):
-            sentence = f"{name} of the {of} is used for the {other} too"
+            sentence = f"the value of {name} for the {of} is used for the {other} too"
             yield Mistake(wrong, f"{of} for both", sentence, _with(key, (size, size)))
-        for more in (1, -1):
+        for more, too, word in ((1, "large", "larger"), (-1, "small", "smaller")):
             value = (
                 high + more if high > 1 or (more > 0 and wide > 1) else high,
                 wide + more if wide > 1 or (more > 0 and high > 1) else wide,
             )
             if max(high, wide) > 1:
-                word = "larger" if more > 0 else "smaller"
-                sentence = f"{name} is taken as 1 {word}"
+                sentence = f"{name} {are} too {too} by 1"
                 yield Mistake(wrong, word, sentence, _with(key, value))
                 both = (high + more, wide + more)
                 if min(both) > 0:
@@ -303,7 +303,7 @@ def _strides_and_dilation(right: Computation) -> Iterator[Mistake]:
         (high // 2, wide // 2),
     ):
         if rows or columns:
-            sentence = f"the first window starts {rows} rows and {columns} columns too late"
+            sentence = f"the first window starts too late (rows: {rows}, columns: {columns})"
             yield Mistake("strides-wrong", "first window", sentence, _shifted(rows, columns))
 
 
@@ -320,20 +320,21 @@ def _bias(right: Computation) -> Iterator[Mistake]:
     channels = len(right.sees[0])
     taps = math.prod(right.sizes.kernel)
     yield Mistake("bias-missing", "", "the bias is not added", lambda c: replace(c, bias_times=0.0))
-    for times, why in (
-        (2, "twice"),
-        (channels, "once a channel"),
-        (right.layer.channels, "once a channel"),
-        (taps, "once a kernel position"),
-        (taps * channels, "once a product"),
-        (right.layer.batch_size, "once an image"),
-        (right.layer.groups, "once a group"),
+    for times, variant, often in (
+        (2, "twice", "twice"),
+        (channels, "once a channel", "once for each channel"),
+        (right.layer.channels, "once a channel", "once for each channel"),
+        (taps, "once a kernel position", "once for each kernel position"),
+        (taps * channels, "once a product", "once for each product"),
+        (right.layer.batch_size, "once an image", "once for each image"),
+        (right.layer.groups, "once a group", "once for each group"),
     ):
         if times > 1:
-            yield Mistake("bias-repeated", why, f"the bias is added {why}", _bias_times(times))
+            sentence = f"the bias is added {often}"
+            yield Mistake("bias-repeated", variant, sentence, _bias_times(times))
     yield Mistake("wrong-scale", "bias subtracted", "the bias is subtracted", _bias_times(-1))
     for axis, what in ((2, "column"), (1, "row"), (0, "image")):
-        sentence = f"the bias is added by {what}, not by filter"
+        sentence = f"the bias is added per {what} instead of per filter"
         yield Mistake("bias-on-the-wrong-axis", what, sentence, _bias_along(axis, right.bias))
 
 
@@ -377,18 +378,17 @@ def _groups(right: Computation) -> Iterator[Mistake]:
     for variant, sentence, table in (
         (
             "filters in turn",
-            "filters are dealt to the groups in turn; those of a group lie side by side",
+            "filters are dealt to the groups in turn instead of in blocks",
             [[*range(f % groups * channels, (f % groups + 1) * channels)] for f in _filters(layer)],
         ),
         (
             "channels in turn",
-            "channels are dealt to the groups in turn; those of a group lie side by side",
+            "channels are dealt to the groups in turn instead of in blocks",
             [[f // filters + groups * j for j in range(channels)] for f in _filters(layer)],
         ),
         (
             "filters and channels in turn",
-            "filters and channels are dealt to the groups in turn; those of a group lie side by "
-            "side",
+            "filters and channels are dealt to the groups in turn instead of in blocks",
             [[f % groups + groups * j for j in range(channels)] for f in _filters(layer)],
         ),
         (
@@ -412,7 +412,7 @@ def _groups(right: Computation) -> Iterator[Mistake]:
     axis = 3
 
     def regrouped(array: Float64) -> Float64:
-        """Filters of the result in turn."""
+        """Deal the filters of the result to the groups in turn."""
         parts = array.reshape(*array.shape[:axis], groups, filters)
         return parts.swapaxes(3, 4).reshape(array.shape)
 
@@ -460,21 +460,24 @@ def _scales(right: Computation) -> Iterator[Mistake]:
         (sizes.kernel[1], "kernel columns"),
     ):
         if count > 1:
-            sentence = f"the sum is divided by the number of {what}, {count}: a mean"
+            sentence = f"the sum is divided by the number of {what} ({count}), as in a mean"
             yield Mistake("mean-instead-of-sum", what, sentence, _scaled(1 / count))
     yield Mistake("wrong-scale", "sign", "the sign is wrong", _scaled(-1))
-    yield Mistake("wrong-scale", "twice", "everything is twice what it should be", _scaled(2))
-    yield Mistake("wrong-scale", "half", "everything is half of what it should be", _scaled(0.5))
-    for times, what in (
-        (images, "an image"),
-        (channels, "a channel"),
-        (filters, "a filter"),
-        (layer.groups, "a group"),
-        (taps, "a kernel position"),
+    yield Mistake("wrong-scale", "twice", "every element is twice what it should be", _scaled(2))
+    yield Mistake("wrong-scale", "half", "every element is half what it should be", _scaled(0.5))
+    for times, variant, what in (
+        (images, "once an image", "image"),
+        (channels, "once a channel", "channel"),
+        (filters, "once a filter", "filter"),
+        (layer.groups, "once a group", "group"),
+        (taps, "once a kernel position", "kernel position"),
     ):
         if times != 1:
-            sentence = f"everything is {times} times too large, once {what}"
-            yield Mistake("wrong-scale", f"once {what}", sentence, _scaled(times))
+            sentence = (
+                f"every element is {times} times what it should be, as if added once for each "
+                f"{what}"
+            )
+            yield Mistake("wrong-scale", variant, sentence, _scaled(times))
 
 
 def _scaled(factor: float) -> Change:
@@ -494,7 +497,10 @@ def _left_out(right: Computation) -> Iterator[Mistake]:
 
 
 def _channels_left_out(right: Computation) -> Iterator[Mistake]:
-    """In sums over channels, which the gradients to input and kernel do not have."""
+    """Yield channels that are left out or used for all.
+
+    Only the forward pass sums over channels, so that only this pass can leave one out.
+    """
     cause, channels = "one-channel-only", len(right.sees[0])
     if channels > 1 and right.pass_ is Pass.FORWARD:
         for kept, what in _subsets(channels, "channel"):
@@ -513,7 +519,10 @@ def _channels_left_out(right: Computation) -> Iterator[Mistake]:
 
 
 def _filters_left_out(right: Computation) -> Iterator[Mistake]:
-    """In sums over filters, which only the gradient to the input has."""
+    """Yield filters that are left out or used for all.
+
+    Only the gradient to the input sums over filters, so that only this pass can leave one out.
+    """
     cause, filters = "one-filter-only", right.layer.filters
     if right.pass_ is Pass.INPUT_GRADIENT and filters > 1:
         for kept, what in _subsets(filters, "filter"):
@@ -554,7 +563,7 @@ def _taps_left_out(right: Computation) -> Iterator[Mistake]:
 
 
 def _weights(size: tuple[int, int], name: str, cause: str, what: str) -> Iterator[Mistake]:
-    """Rows and columns that do not count, or alone do."""
+    """Yield rows and columns of the kernel or the output that are left out, or alone count."""
     height, width = size
     rows, columns = np.arange(height)[:, None], np.arange(width)[None, :]
     both = np.ones((height, width), bool)
@@ -593,7 +602,7 @@ def _weights(size: tuple[int, int], name: str, cause: str, what: str) -> Iterato
         ("first column", f"only the first {what} column counts", (columns == 0) & both),
         (
             "all but the last position",
-            f"the {what} position at the end is left out",
+            f"the last {what} position is left out",
             (rows < height - 1) | (columns < width - 1),
         ),
         ("every second row", f"every second {what} row is left out", (rows % 2 == 0) & both),
@@ -647,7 +656,7 @@ def _repeated(axis: int, place: int) -> Callable[[Float64], Float64]:
 
 
 def _never_written(right: Computation) -> Iterator[Mistake]:
-    """Elements of the result that stay zero."""
+    """Yield elements of the result that stay zero."""
     is_kernel = right.pass_ is Pass.KERNEL_GRADIENT
     spatial = 0 if is_kernel else 1
     kinds = {
@@ -658,7 +667,7 @@ def _never_written(right: Computation) -> Iterator[Mistake]:
             ("filter", 3, "one-filter-only"),
         ),
     }
-    if not is_kernel:  # of a kernel gradient that is `taps`
+    if not is_kernel:  # `_taps_left_out` has those of a kernel gradient
         for axes, at, what in (
             ((0,), -1, "the last row"),
             ((1,), -1, "the last column"),
@@ -766,7 +775,7 @@ def _not_reset(right: Computation, letters: Letters) -> Iterator[Mistake]:
 
 
 def _running(axes: list[int]) -> Change:
-    """Sums over what comes before, in C order of those axes."""
+    """Return the change that adds to each element all elements before it, in C order of `axes`."""
 
     def accumulate(array: Float64) -> Float64:
         front = np.moveaxis(array, axes, range(len(axes)))
@@ -785,8 +794,8 @@ def _running(axes: list[int]) -> Change:
 def _activations(right: Computation) -> Iterator[Mistake]:
     cause = "activation-applied"
     relu = _after(lambda a: np.maximum(a, 0))
-    yield Mistake(cause, "relu", "negative results are cut off, as a ReLU does", relu)
-    yield Mistake(cause, "abs", "results are made positive", _after(np.abs))
+    yield Mistake(cause, "relu", "negative results are set to zero, as by a ReLU", relu)
+    yield Mistake(cause, "abs", "results are replaced by their absolute values", _after(np.abs))
 
 
 # Memory
@@ -796,7 +805,7 @@ _OURS = {"x": "NHWC", "kernel": "HWIO", "error": "NHWC", "result": ""}
 
 
 def _layouts(right: Computation, letters: Letters) -> Iterator[Mistake]:
-    """Memory read in another order of axes: a reshape where a transpose was needed."""
+    """Yield arrays read or written in another order of axes: a reshape instead of a transpose."""
     for name, key, what in (
         ("kernel", "kernel", "the kernel"),
         ("x", "input", "the input"),
@@ -807,8 +816,8 @@ def _layouts(right: Computation, letters: Letters) -> Iterator[Mistake]:
             continue
         for read_as in _orders(letters[key]):
             sentence = (
-                f"{what}'s memory is read as {read_as} where it is {letters[key]}: a reshape is no "
-                "transpose"
+                f"{what}'s memory is read as {read_as} although it is {letters[key]}: a reshape "
+                "does not transpose"
             )
             change = _reread(letters[key], read_as, _OURS[name])
             variant = f"{key}: {read_as} for {letters[key]}"
@@ -816,8 +825,8 @@ def _layouts(right: Computation, letters: Letters) -> Iterator[Mistake]:
     ours = "HWIO" if right.pass_ is Pass.KERNEL_GRADIENT else "NHWC"
     for written_as in _orders(letters["result"]):
         sentence = (
-            f"the result's memory is in the order {written_as} where {letters['result']} is "
-            "expected: a reshape is no transpose"
+            f"the result's memory is in the order {written_as}, expected {letters['result']}: a "
+            "reshape does not transpose"
         )
         variant = f"result: {written_as} for {letters['result']}"
         change = _rewritten(letters["result"], written_as, ours)
@@ -831,7 +840,10 @@ def _orders(letters: str) -> Iterator[str]:
 
 
 def _reread(letters: str, read_as: str, ours: str) -> Callable[[Float64], Float64]:
-    """The array that one gets who reads memory of the order `letters` in another order."""
+    """Return a function that reads memory of the order `letters` as if it were `read_as`.
+
+    Its argument and its result have the axes `ours`.
+    """
 
     def change(array: Float64) -> Float64:
         if len(letters) != array.ndim:
@@ -845,5 +857,5 @@ def _reread(letters: str, read_as: str, ours: str) -> Callable[[Float64], Float6
 
 
 def _rewritten(letters: str, written_as: str, ours: str) -> Callable[[Float64], Float64]:
-    """The array that is seen where memory of the order `written_as` is taken for `letters`."""
+    """Return a function that takes memory of the order `written_as` for memory of `letters`."""
     return _reread(written_as, letters, ours)

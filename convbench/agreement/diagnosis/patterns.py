@@ -1,4 +1,4 @@
-"""Describe a wrong result that no mistake of the catalogue gives: where it is wrong, and how."""
+"""Describe a wrong result that no known mistake explains: where it is wrong, and how."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from convbench.agreement.diagnosis.computation import Computation, Float64
 from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Explanation, MistakeKind
 
-UNEXPLAINED = "nothing that convbench knows explains it"
+UNEXPLAINED = "no mistake that convbench knows explains it"
 
 MINOR = 0.05
-"""An offset or a factor does not count where it changes results by less than this part of what the
-other changes."""
+"""Smallest effect of an offset on results that counts, as a part of the effect of a factor; and the
+same the other way round."""
 
 CLOSE_FACTOR = 0.01
-"""Factors further from 1 are told by `_constant_factor`, from all draws."""
+"""Largest distance from 1 of a factor that `_trend` reports. `_constant_factor` finds factors that
+are further from 1, and needs all draws."""
 
 _AXES = {
     Pass.FORWARD: ("image", "row", "column", "filter"),
@@ -36,9 +37,10 @@ _CAUSE_OF_AXIS = {
 
 
 def pattern(draws: Sequence[tuple[Array, Computation]], layer: Layer, pass_: Pass) -> Explanation:
-    """Told from several draws, each what was seen and the right computation.
+    """Return an explanation that is told from what several draws look like.
 
-    `causes` is empty where even this tells nothing.
+    A draw is the result that was seen and the right computation. `causes` of the explanation is
+    empty if even this tells nothing.
     """
     seen = [result for result, _ in draws]
     right = [computation.result() for _, computation in draws]
@@ -49,36 +51,36 @@ def pattern(draws: Sequence[tuple[Array, Computation]], layer: Layer, pass_: Pas
         scale = float(np.abs(expected).max(initial=1.0))
         with np.errstate(invalid="ignore"):
             wrong |= ~(np.abs(result - expected) <= 1e-5 * scale)
-    if told := _trend(seen[-1], right[-1]):  # of the floats, the smallest numbers
+    if told := _trend(seen[-1], right[-1]):  # the last draw has floats, the smallest numbers
         return told
     if not wrong.any():
-        sentence = f"{UNEXPLAINED}: its errors are small, and larger than those of rounding"
+        sentence = f"{UNEXPLAINED}: its errors are small, but larger than rounding errors"
         return _told("", "small errors", sentence)
     where = region(wrong, pass_)
     at = " and ".join(_bounded(wrong, pass_))
     if all(bool(np.isinf(result[wrong]).all()) for result in seen):
-        sentence = f"{where} of the result: infinite, as after a division by zero or an overflow"
+        sentence = f"the result is infinite in {where}, as after a division by zero or an overflow"
         return _told("", f"infinite {at}", sentence)
     unwritten = all(
         bool(((result[wrong] == 0) | ~np.isfinite(result[wrong])).all()) for result in seen
     )
     if unwritten and not wrong.all():
         cause = _cause_of_unwritten(wrong, pass_)
-        return _told(cause, f"seen {at}", f"{where} of the result: never written")
+        return _told(cause, f"seen {at}", f"the result is never written in {where}")
     if unwritten:
-        sentence = "the result is never written, or added to memory that nobody cleared"
+        sentence = "the result is never written, or is added to memory that was never cleared"
         return _told("never-written", "everywhere", sentence)
     if along := _bias_along(draws):
-        sentence = f"what is added for the bias depends on the {along} and not on the filter"
+        sentence = f"the bias that is added depends on the {along} and not on the filter"
         return _told("bias-on-the-wrong-axis", f"seen {along}", sentence)
     if factor := _constant_factor(seen, right):
         return _scaled(factor, reproduces=True)
     if pass_ is not Pass.KERNEL_GRADIENT and _only_at_the_border(wrong, layer, pass_):
-        sentence = f"the border is wrong ({where}), the interior is right"
+        sentence = f"the border is wrong ({where}) and the interior is right"
         return _told("border-wrong", "", sentence)
     sentence = UNEXPLAINED
     if not wrong.all():
-        sentence += f"; wrong: {where}"
+        sentence += f"; it is wrong in {where}"
     return _told("", at, sentence)
 
 
@@ -87,13 +89,13 @@ def _told(cause: str, variant: str, sentence: str) -> Explanation:
 
 
 def _trend(seen: Array, right: Float64) -> Explanation | None:
-    """An offset, or a factor close to 1, that the errors have in common."""
+    """Return an offset, or a factor close to 1, that the errors have in common."""
     found = trend(seen, right)
     if found is None:
         return None
     offset, scaled = abs(found.offset), abs(found.slope) * float(np.abs(right).max())
     if scaled < MINOR * offset:
-        sentence = f"{found.offset:.3g} is added to everything"
+        sentence = f"{found.offset:.3g} is added to every element"
         return _told("constant-added", "", sentence)
     if offset < MINOR * scaled < MINOR * CLOSE_FACTOR * float(np.abs(right).max()):
         return _scaled(1 + found.slope, reproduces=False)
@@ -101,12 +103,15 @@ def _trend(seen: Array, right: Float64) -> Explanation | None:
 
 
 def _scaled(factor: float, reproduces: bool) -> Explanation:
-    sentence = f"everything is {factor:.6g} times what it should be"
+    sentence = f"every element is {factor:.6g} times what it should be"
     return Explanation.of([MistakeKind("wrong-scale", "seen")], sentence, reproduces)
 
 
 def region(wrong: NDArray[np.bool_], pass_: Pass) -> str:
-    """`rows 5 to 6 of image 1`: the smallest block that holds all that is wrong."""
+    """Return the smallest block of all wrong elements: `image 1, the first row (3 of 18 elements)`.
+
+    An axis that is wrong from end to end is not named.
+    """
     parts = [
         _numbers(name, found, wrong.shape[_AXES[pass_].index(name)])
         for name, found in _bounded(wrong, pass_).items()
@@ -116,7 +121,7 @@ def region(wrong: NDArray[np.bool_], pass_: Pass) -> str:
 
 
 def _bounded(wrong: NDArray[np.bool_], pass_: Pass) -> dict[str, list[int]]:
-    """By axis, the places where something is wrong. Axes where it is everywhere are left out."""
+    """Return by axis the places where something is wrong, but for axes where it is everywhere."""
     places = {}
     for axis, name in enumerate(_AXES[pass_]):
         others = tuple(a for a in range(wrong.ndim) if a != axis)
@@ -139,7 +144,7 @@ def _numbers(name: str, found: list[int], size: int) -> str:
 
 
 def _cause_of_unwritten(wrong: NDArray[np.bool_], pass_: Pass) -> str:
-    """Whole images, filters or channels that are missing have a name of their own."""
+    """Return the cause, which has a name of its own for whole images, filters or channels."""
     for axis, name in enumerate(_AXES[pass_]):
         others = tuple(a for a in range(wrong.ndim) if a != axis)
         whole = wrong.all(others)
@@ -149,7 +154,7 @@ def _cause_of_unwritten(wrong: NDArray[np.bool_], pass_: Pass) -> str:
 
 
 def _bias_along(draws: Sequence[tuple[Array, Computation]]) -> str | None:
-    """The axis along which alone the difference to the sums without a bias varies."""
+    """Return the only axis along which the added bias varies, or None if there is no such axis."""
     for axis, name in ((2, "column"), (1, "row"), (0, "image")):
         others = tuple(a for a in range(4) if a != axis)
         if all(_varies_along(result, computation, others) for result, computation in draws):
@@ -181,7 +186,7 @@ def _constant_factor(seen: Sequence[Array], right: Sequence[Float64]) -> float |
 
 
 def _only_at_the_border(wrong: NDArray[np.bool_], layer: Layer, pass_: Pass) -> bool:
-    """Whether all that is wrong is where windows reach beyond the input, or on the outer ring."""
+    """Tell whether wrong elements lie only on the outer ring or where windows leave the input."""
     assert OUR_LETTERS[pass_] == "NHWC"
     height, width = wrong.shape[1:3]
     reach = [1, 1]

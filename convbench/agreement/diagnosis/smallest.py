@@ -18,8 +18,11 @@ from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Example
 
 SHRINK_S = 2.0
+"""Seconds that are spent on making a layer smaller."""
+
 MAX_ROWS, MAX_COLUMNS = 12, 32
-"""A larger picture is drawn coarser: a mark is wrong where anything that it stands for is."""
+"""Largest picture, in marks. A mark of a larger plane stands for several elements, and is wrong if
+any of them is wrong."""
 
 
 def smallest_example(
@@ -30,9 +33,9 @@ def smallest_example(
     threads: int,
     seed: int,
 ) -> Example | None:
-    """Shrinks the layer while the code stays wrong on it; the picture is of the probe.
+    """Shrink the layer as long as the code stays wrong on it. The picture is of the probe.
 
-    None where what is wrong is not a number: a shape, or what the code does beside its result.
+    Return None if no number is wrong, but a shape or what the code does besides its result.
     """
 
     def wrong(candidate: Layer) -> bool:
@@ -60,7 +63,7 @@ def smallest_example(
 
 
 def shrink(layer: Layer, wrong: Callable[[Layer], bool], deadline: float) -> Layer:
-    """Greedily, one size at a time, until none can be made smaller or the time is up."""
+    """Make one size smaller at a time, until none can be or `deadline` (time.monotonic) passes."""
     while True:
         for candidate in _smaller(layer):
             if time.monotonic() > deadline:
@@ -73,7 +76,7 @@ def shrink(layer: Layer, wrong: Callable[[Layer], bool], deadline: float) -> Lay
 
 
 def _smaller(layer: Layer) -> Iterator[Layer]:
-    """Layers with one thing less, the boldest steps first."""
+    """Yield layers that have less of one thing, the boldest steps first."""
     channels, filters = layer.channels // layer.groups, layer.filters // layer.groups
     size, (kh, kw) = layer.input_size, layer.kernel_size
     changes: list[dict[str, object]] = []
@@ -105,14 +108,17 @@ def _smaller(layer: Layer) -> Iterator[Layer]:
 
 
 def _less(number: int) -> Iterator[int]:
-    """1, half, and one less."""
+    """Yield 1, half the number, and one less than the number."""
     yield from sorted({1, number // 2, number - 1} - {0, number})
 
 
 def _wrong_elements(
     implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]] | None:
-    """(which are wrong, result, expected) of the first draw where something is."""
+    """Return (which are wrong, result, expected) for the first draw with a wrong element.
+
+    Return None if there is no such draw, or if a result has a wrong shape.
+    """
     trial = Trial(implementation, layer, pass_, threads)
     for draw in (operands.exact_integers, operands.floats):
         for i in (0, 1):
@@ -133,7 +139,10 @@ def _wrong_elements(
 
 
 def _picture(bad: NDArray[np.bool_], pass_: Pass) -> tuple[str, tuple[str, ...]]:
-    """Which slice is shown, and its rows: the one with the most right and wrong elements."""
+    """Return the name and the rows of the plane that has right elements and most wrong ones.
+
+    A plane that is wrong everywhere is shown if no other plane has a wrong element.
+    """
     first = 0 if pass_ is Pass.KERNEL_GRADIENT else 1
     planes = np.moveaxis(bad, (first, first + 1), (-2, -1))
     counts = planes.sum((-2, -1))

@@ -25,9 +25,9 @@ __all__ = [
 
 
 def read_suite(target: str | Path) -> Suite:
-    """The suite of a file, or of a shipped suite's name; a file wins.
+    """Read the suite that a file or the name of a shipped suite stands for. A file wins.
 
-    Raises SuiteError with every problem of the file, one a line, each with its line and column.
+    Raises SuiteError with every problem of the file, each on a line with its line and column.
     """
     path, document = read_document(target, SUITE)
     found_layers = layers(document)
@@ -53,10 +53,11 @@ def read_suite(target: str | Path) -> Suite:
 
 
 def read_rules(path: str | Path) -> tuple[Rule, ...]:
-    """The rules of a file that has nothing but them, under `gate`: for runs of any suite.
+    """Read a file that has nothing but rules, under `gate`, for runs of any suite.
 
-    Raises SuiteError as `read_suite` does. What depends on a suite, such as whether it has the
-    implementation that a rule names, is not checked, nor whether the user's files exist.
+    Raises SuiteError as `read_suite` does. Whatever depends on a suite is not checked, such as
+    whether it has the implementation that a rule names. Nor is it checked that the user's files
+    exist.
     """
     file, document = read_document(path, RULES)
     found = rules(document, file.parent, Lists())
@@ -65,7 +66,11 @@ def read_rules(path: str | Path) -> tuple[Rule, ...]:
 
 
 def read_document(target: str | Path, kind: Kind) -> tuple[Path, Document]:
-    """A file of that kind, checked for types, ranges and keys. Raises SuiteError."""
+    """Read a file of that kind, and check its types, ranges and keys.
+
+    Raises SuiteError if it cannot be read or is a file of another kind. Returns its path and the
+    document, in which other problems are noted.
+    """
     path, data = find(target, kind)
     document = Document(str(path), decode(str(path), data, kind), kind)
     for other in others(kind):
@@ -79,7 +84,7 @@ def read_document(target: str | Path, kind: Kind) -> tuple[Path, Document]:
 
 
 def _is_other(value: dict[str, Any], kind: Kind, other: Kind) -> bool:
-    """Whether the layers are spelt as in another kind of file, and nothing speaks for ours."""
+    """Tell whether layers are written as in another kind of file, and nothing is as in ours."""
     layers = value.get("layers")
     if kind is other or kind is RULES or not isinstance(layers, list):
         return False
@@ -102,7 +107,7 @@ def _provenance(found: dict[str, Any] | None) -> Provenance | None:
 
 
 def _environment(document: Document) -> dict[str, str | None]:
-    """Values as they were written: 010 stays 010."""
+    """Return the variables with their values as they were written: 010 stays 010."""
     variables = document.value.get("environment", {})
     return {
         name: None if value is None else str(document.places["environment", name][1].value)

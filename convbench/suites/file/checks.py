@@ -1,4 +1,4 @@
-"""Check a suite's file: what the model finds, in our words, and what spans several keys."""
+"""Check a suite's file: word what the model finds, and check what spans several keys."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Items = list[tuple[int, str]]
 
 
 def check_model(document: Document) -> None:
-    """Notes what the document model finds: types, ranges, unknown and missing keys."""
+    """Note what the document's model finds: wrong types and ranges, unknown and missing keys."""
     try:
         document.kind.model.validate_python(document.value)
     except ValidationError as error:
@@ -57,7 +57,7 @@ def _note(document: Document, kind: str, location: Keys) -> None:
         document.problem(keys, text, at=document.places[keys][0])
         if meant:
             document.wrong.add((*keys[:-1], meant))
-    elif kind == "missing":  # not in a layer: what it needs can stand in the defaults
+    elif kind == "missing":  # `layers` finds missing keys of a layer, which defaults may have
         if keys not in document.wrong:
             wanted = expected(field_of(keys, document.kind), document.kind)
             text = f"found no key {keys[-1]}, expected {wanted}"
@@ -70,7 +70,7 @@ def _note(document: Document, kind: str, location: Keys) -> None:
 
 
 def check_unique(document: Document, key: str, items: Items) -> None:
-    """Notes what occurs twice in a list."""
+    """Note items that occur again in a list."""
     first: dict[str, int] = {}
     for i, item in items:
         if first.setdefault(item, i) != i:
@@ -80,8 +80,10 @@ def check_unique(document: Document, key: str, items: Items) -> None:
 
 
 def implementations(document: Document, folder: Path) -> tuple[dict[str, str], tuple[OwnCode, ...]]:
-    """The names as seen from where convbench runs, each with how the file writes it; and how those
-    are called that are the user's own code."""
+    """Return the implementations, and how the user's own code among them is called.
+
+    A dictionary maps each name, relative to where convbench runs, to how the file writes it.
+    """
     names: Items = []
     written: dict[str, str] = {}
     own: list[OwnCode] = []
@@ -105,7 +107,7 @@ def implementations(document: Document, folder: Path) -> tuple[dict[str, str], t
 
 
 def _own_code(document: Document, i: int, entry: dict[str, Any], folder: Path) -> OwnCode:
-    """An entry whose types are right; notes what is wrong with it all the same."""
+    """Return the own code of an entry whose types are right, and note its other problems."""
     keys = ("implementations", i)
     code = seen_from_here(entry["code"], folder)
     name = entry.get("name", code)
@@ -114,7 +116,7 @@ def _own_code(document: Document, i: int, entry: dict[str, Any], folder: Path) -
         text = f"found {quoted(entry['code'])}, expected {expected}"
         document.problem((*keys, "code"), text)
     if "name" in entry and (taken := _taken(name)):
-        text = f"found {quoted(name)}, which is {taken}, expected another"
+        text = f"found {quoted(name)}, which is {taken}, expected another name"
         document.problem((*keys, "name"), text)
     for key in ("layout", "output_layout", "kernel_layout"):
         axes = KERNEL_AXES if key == "kernel_layout" else ACTIVATION_AXES
@@ -135,18 +137,19 @@ def _own_code(document: Document, i: int, entry: dict[str, Any], folder: Path) -
 
 
 def _taken(name: str) -> str:
-    """What a name stands for already, so that the user's own code cannot have it."""
+    """Return what a name already stands for, or nothing if the user's own code can have it."""
     if name in BUILT_IN:
         return "an implementation of convbench"
     if name in COMPOSITES:
-        return "what convbench calls several implementations together"
+        return "convbench's name for several implementations together"
     if name.endswith(REPETITIONS):
-        return "what convbench calls the repetition of another implementation"
+        return "convbench's name for the repetition of an implementation"
     return ""
 
 
 def _expected_here(name: str, seen: str) -> str:
-    """What stands for an implementation that exists, if `name` cannot."""
+    """Say what should stand in place of a name that is no implementation or whose file does not
+    exist. The answer is empty if the name is right."""
     expected = expected_name(name, BUILT_IN)
     code = OwnCode.of(seen)
     if not expected and OwnCode.is_spelled(name) and code.source is None:
@@ -155,7 +158,8 @@ def _expected_here(name: str, seen: str) -> str:
 
 
 def expected_name(name: str, known: Collection[str]) -> str:
-    """What stands for an implementation, if `name` cannot: it is neither known nor own code."""
+    """Say what should stand in place of a name that is neither known nor own code. The answer is
+    empty if the name is right."""
     if not OwnCode.is_spelled(name):
         if name in known:
             return ""
@@ -165,7 +169,7 @@ def expected_name(name: str, known: Collection[str]) -> str:
 
 
 def seen_from_here(name: str, folder: Path) -> str:
-    """The name of an implementation, the user's file seen from where convbench runs."""
+    """Return the name of an implementation. A file is made relative to where convbench runs."""
     code = OwnCode.of(name)
     if not OwnCode.is_spelled(name) or not code.is_file:
         return name
@@ -173,7 +177,7 @@ def seen_from_here(name: str, folder: Path) -> str:
 
 
 def layers(document: Document) -> list[Layer]:
-    """The layers of the entries that nothing was found wrong with so far."""
+    """Return the layers of entries without problems, and note the problems of the others."""
     defaults = document.value.get("defaults", {})
     if not isinstance(defaults, dict):
         return []
@@ -217,5 +221,5 @@ def _check_names(document: Document, entries: list[tuple[int, dict[str, Any]]]) 
 
 
 def _layer(given: dict[str, Any]) -> Layer:
-    """The layer of checked keys. Raises LayerError when its numbers do not go together."""
+    """Make a layer of checked keys. Raises LayerError if its numbers do not go together."""
     return Layer(**{**layer_values(given), "input_shape": image(given["input_shape"])})

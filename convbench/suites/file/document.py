@@ -1,4 +1,4 @@
-"""Define a suite's document: types and ranges, once for the check and for the schema."""
+"""Define types and ranges of a suite's document, once for both its check and its schema."""
 
 from __future__ import annotations
 
@@ -30,10 +30,17 @@ from convbench.suites.suite import (
 
 Keys = tuple[str | int, ...]  # ("layers", 2, "kernel_size"): how to reach a value from the top
 
-MAX_INTEGER = 2**31 - 1  # TensorFlow takes strides and dilations as 32-bit integers
-FIGURES = ("at_least", "at_most_bytes", "per_cent_of_peak")  # a rule has exactly one
+MAX_INTEGER = 2**31 - 1
+"""Largest size in a file. TensorFlow takes strides and dilations as 32-bit integers."""
+
+FIGURES = ("at_least", "at_most_bytes", "per_cent_of_peak")
+"""Keys for the limit of a rule, which has exactly one of them."""
+
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
+"""Version of JSON Schema in which schemas are written."""
+
 TOP = "at the top level of the file"
+"""Name of the outermost place of a file in messages."""
 
 _PADDING = "^([Vv][Aa][Ll][Ii][Dd]|[Ss][Aa][Mm][Ee])$"  # JSON Schema has no (?i)
 STRICT = ConfigDict(strict=True, extra="forbid")
@@ -69,7 +76,7 @@ VariableValue = Annotated[str, Field(pattern=r"^[^\x00]*$")] | int | None
 
 
 def _one_of(*names: str) -> WithJsonSchema:
-    """In the schema: one of these names, or the user's own code."""
+    """Describe, in the schema, one of these names or the user's own code."""
     own = {"pattern": r":|\.py$", "type": "string"}
     return WithJsonSchema({"anyOf": [{"enum": list(names)}, own]})
 
@@ -88,7 +95,7 @@ def about(description: str, **more: Any) -> object:
 
 @with_config(STRICT)
 class LayerKeys(TypedDict, total=False):
-    """What layers have in common; a layer's own keys win."""
+    """Keys that layers have in common. A layer's own keys win."""
 
     input_shape: Annotated[
         Shape,
@@ -104,15 +111,20 @@ class LayerKeys(TypedDict, total=False):
     padding: Annotated[
         PaddingName | Pad | PadPairs,
         about(
-            "valid (none), same (as Keras), the rows and columns of zeros on every side, "
-            "or four pads [[top, bottom], [left, right]]."
+            "valid (none), same (as in Keras), the number of rows and columns of zeros on every "
+            "side, or four pads [[top, bottom], [left, right]]."
         ),
     ]
     dilation_rate: Annotated[
-        SizeOrPair, about("Distance [down, across] of the kernel's taps, or one integer for both.")
+        SizeOrPair,
+        about("Distance [down, across] between the kernel's taps, or one integer for both."),
     ]
     groups: Annotated[
-        Size, about("Groups of channels, each with its own filters; divides both numbers.")
+        Size,
+        about(
+            "Number of groups of channels, each with its own filters. It divides channels and "
+            "filters."
+        ),
     ]
     use_bias: Annotated[bool, about("Whether the forward pass adds a bias.")]
     batch_size: Annotated[Size, about("Number of images in a batch.")]
@@ -122,27 +134,28 @@ class LayerKeys(TypedDict, total=False):
 
 @with_config(STRICT)
 class LayerEntry(LayerKeys, total=False):
-    """One 2-D convolution, in the names of Keras Conv2D."""
+    """One 2-D convolution, with keys that are named as in Keras Conv2D."""
 
     name: Annotated[
-        LayerName, about("Unique in the suite. Left out: layer1, layer2, ... by position.")
+        LayerName,
+        about("Name that is unique in the suite. Left out: layer1, layer2, ... by position."),
     ]
 
 
 @with_config(_RULE)
 class RuleEntry(TypedDict, total=False):
-    """What `convbench gate` holds the cells of an implementation to: one figure."""
+    """One limit for the cells of an implementation, which `convbench gate` checks."""
 
     implementation: Required[
         Annotated[
             ImplementationName,
-            about("Whose cells: one of the suite's implementations.", title="Implementation"),
+            about("The implementation to check: one of the suite's.", title="Implementation"),
         ]
     ]
     versus: Annotated[
         VersusName,
         about(
-            "What at_least is a speedup over: another of the suite's implementations, or "
+            "The implementation that at_least is a speedup over: another of the suite's, or "
             f"{FASTEST_KERAS}.",
             title="Versus",
         ),
@@ -159,12 +172,12 @@ class RuleEntry(TypedDict, total=False):
         Literal["each", "geometric_mean"],
         about("Whether at_least holds for each cell or for their geometric mean.", default="each"),
     ]
-    at_least: Annotated[Positive, about("The least speedup over versus.")]
+    at_least: Annotated[Positive, about("The smallest allowed speedup over versus.")]
     at_most_bytes: Annotated[
-        int, Field(ge=1), about("The most bytes of memory at the peak, operands excluded.")
+        int, Field(ge=1), about("The largest allowed peak of memory, in bytes, without operands.")
     ]
     per_cent_of_peak: Annotated[
-        Positive, about("The least rate, in per cent of the machine's measured peak.")
+        Positive, about("The smallest allowed rate, in per cent of the machine's measured peak.")
     ]
 
 
@@ -176,13 +189,13 @@ class OwnEntry(TypedDict, total=False):
         Annotated[
             str,
             about(
-                "FILE.py, FILE.py:NAME (the file relative to this one) or package.module:NAME: "
-                "a function f(x, kernel), or a class or module with forward, input_gradient and "
-                "kernel_gradient."
+                "FILE.py, FILE.py:NAME (the file is relative to this one) or package.module:NAME: "
+                "a function f(x, kernel), or a class or module with any of forward, "
+                "input_gradient and kernel_gradient."
             ),
         ]
     ]
-    name: Annotated[LayerName, about("What reports call it. Left out: its code.")]
+    name: Annotated[LayerName, about("Name in reports. Left out: the code as it is spelled.")]
     layout: Annotated[
         str, _layout(ACTIVATION_AXES), about("Axes of the input.", default=ACTIVATION_AXES)
     ]
@@ -218,13 +231,13 @@ Entry = Annotated[
 
 @with_config(STRICT)
 class ProvenanceEntry(TypedDict, total=False):
-    """Where the layers come from; written by `convbench import`."""
+    """Where the layers come from, as written by `convbench import`."""
 
     source: Required[Annotated[str, about("What was imported.")]]
-    format: Required[Annotated[str, about("Its format.")]]
-    read: Required[Annotated[int, Field(ge=0), about("Convolutions that were found in it.")]]
-    merged: Required[Annotated[int, Field(ge=0), about("Of these, how many equal an earlier one.")]]
-    tools: Annotated[list[str], about("The versions that read it.")]
+    format: Required[Annotated[str, about("Format of the source.")]]
+    read: Required[Annotated[int, Field(ge=0), about("Number of convolutions in the source.")]]
+    merged: Required[Annotated[int, Field(ge=0), about("How many of these equal an earlier one.")]]
+    tools: Annotated[list[str], about("Versions of the tools that read the source.")]
     notes: Annotated[list[str], about("What was changed, and what was not followed.")]
     left_out: Annotated[list[str], about("Entries that are no layers, each with the reason.")]
 
@@ -238,7 +251,7 @@ Gate = Annotated[
 
 @with_config(STRICT)
 class SuiteDocument(TypedDict, total=False):
-    """Layers to measure, and with what."""
+    """Layers to measure, and the implementations to measure them with."""
 
     name: Annotated[
         SuiteName, about("Name of the suite and of its result files. Left out: the file's name.")
@@ -254,8 +267,8 @@ class SuiteDocument(TypedDict, total=False):
         list[Entry],
         Field(min_length=1),
         about(
-            "Registered names, or your own code as FILE.py:NAME, the file relative to this one, "
-            "or as a mapping that says how it is called.",
+            "Registered names or your own code: FILE.py:NAME, where the file is relative to this "
+            "one, or a mapping that says how the code is called.",
             default=list(DEFAULT_IMPLEMENTATIONS),
             uniqueItems=True,
         ),
@@ -269,7 +282,8 @@ class SuiteDocument(TypedDict, total=False):
         Literal["all"] | Size, about("Threads that every implementation gets.", default="all")
     ]
     effort: Annotated[
-        EffortName, about("How much is measured, unless --effort says.", default="standard")
+        EffortName,
+        about("How much is measured, unless --effort says otherwise.", default="standard"),
     ]
     environment: Annotated[
         dict[Variable, VariableValue],
@@ -303,12 +317,12 @@ REQUIRED_KEYS = tuple(f.name for f in fields(Layer) if f.default is MISSING and 
 
 @dataclass(frozen=True)
 class Words:
-    """What messages say of one kind of file, beside what messages.py says of all.
+    """Words of messages about one kind of file, beside those that messages.py has for all kinds.
 
-    `shorter` tells how a file of it gets by with fewer aliases. `expected` says what is expected of
-    a field, or of the whole file, by the kind's name. `numbers` are fields that take any number,
-    `alone` names that have no keys, and `other_names` what other tools call a key: in lower case,
-    without `_`, with spaces between them.
+    `shorter` tells how to write a file with fewer aliases. `expected` maps a field, or the kind's
+    name for the whole file, to what is expected there. `numbers` are the fields that take any
+    number, `alone` the names that have no keys. `other_names` maps a key to what other tools call
+    it: names in lower case, without underscores, separated by spaces.
     """
 
     shorter: str
@@ -322,12 +336,12 @@ class Words:
 class Kind:
     """A kind of file: its name and words in messages, its model, and the keys of each place in it.
 
-    `homes` has the keys of each place as messages call it, `places` those of a place as the model
-    does, by the innermost key or tag. `depths` tells how long the keys to a value under a top key
-    are, where not 2: a problem inside of a value is told at the value, at layers.0.strides and not
-    at layers.0.strides.1. `tags` tells where the model puts the tag of a union. `choices` are the
-    names that can stand for a field. `shipped` are the files known by name, `command` reads one,
-    and `schema` gives the JSON Schema of such a file.
+    `homes` maps each place, as messages call it, to its keys. `places` maps the innermost key or
+    tag of a place, as in the model, to its keys. `depths` tells for a top key how many keys lead to
+    a value, if not 2: a problem inside a value is told at the value, at layers.0.strides and not at
+    layers.0.strides.1. `tags` tells where the model puts the tag of a union. `choices` maps a field
+    to the names that it can have. `shipped` returns files by name, `command` reads such a file, and
+    `schema` returns the JSON Schema of such files.
     """
 
     name: str
@@ -343,20 +357,20 @@ class Kind:
     schema: Callable[[], dict[str, Any]] = dict
 
     def keys_of(self, location: Keys) -> Keys:
-        """The keys to the value that the model finds something wrong at, or in."""
+        """Return the keys that lead to the value at which a problem of the model is told."""
         top = str(location[0])
         if tag := self.tags.get(top):
             location = (*location[:tag], *location[tag + 1 :])
         return location[: self.depths.get(top, 2)]
 
     def keys_at(self, location: Keys) -> tuple[str, ...]:
-        """The keys of the innermost place that the last key of a location stands in."""
+        """Return the keys that are known in the innermost place of a location."""
         known = [self.places[str(key)] for key in location[:-1] if key in self.places]
         return known[-1] if known else self.homes[TOP]
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a suite document, for editors and for other programs."""
+    """Return the JSON Schema (draft 2020-12) of a suite, for editors and other programs."""
     schema = SUITE.model.json_schema()
     for model in ("LayerKeys", "LayerEntry"):
         add_defaults(schema["$defs"][model]["properties"], Layer)
@@ -371,10 +385,10 @@ def json_schema() -> dict[str, Any]:
 
 
 def add_defaults(properties: dict[str, Any], described: type[Any]) -> None:
-    """Says in a schema what a key is that is left out: the default of the dataclass."""
+    """Add to a schema the defaults of the dataclass that it describes."""
     for f in fields(described):
         if f.name in properties and f.default not in (MISSING, None, ""):
-            # A layer without pads of its own has `valid`; pairs are written as one integer.
+            # Defaults that are pairs have equal numbers, and are written as one integer.
             value = f.default[0] if isinstance(f.default, tuple) else f.default
             properties[f.name]["default"] = value
 

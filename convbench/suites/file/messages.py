@@ -1,4 +1,4 @@
-"""Word a problem of a file: what was found, what was expected, what somebody may have meant."""
+"""Word a problem of a file: what was found, what was expected, and what may have been meant."""
 
 from __future__ import annotations
 
@@ -78,8 +78,9 @@ _NUMBER_KEYS = (*("at_least", "per_cent_of_peak", "read", "merged", "provenance[
 """Keys whose values may be any number, and not only an integer or a text."""
 
 MAX_LISTED = 10
+"""Most names that a message lists."""
 
-# What other tools call our keys, where the letters alone do not tell; in lower case, without _.
+# Other tools' words for our keys, if they are not similar; in lower case, without underscores.
 _OTHER_NAMES = {
     "input_shape": "channels inchannels inputchannels height width",
     "filters": "outchannels outputchannels numfilters numoutput units",
@@ -110,7 +111,7 @@ _ADVICE = {
     "inchannels": "channels are the third number of input_shape",
 }
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-_CLOSE = 0.65  # of difflib's ratio: bias is use_bias (0.67), and conv1 is not count (0.60)
+_CLOSE = 0.65  # least ratio of difflib: bias may mean use_bias (0.67), conv1 not count (0.60)
 _SYNTAX_ADVICE = {
     "mapping values are not allowed": "check the indentation, or quote text that contains ': '",
     "expected <block end>": "check the indentation, and that lists and keys are not mixed",
@@ -129,7 +130,7 @@ def expected(field: str, kind: Kind) -> str:
 
 
 def field_of(keys: Keys, kind: Kind) -> str:
-    """What `expected` calls a value: by its list or mapping, where that makes a difference."""
+    """Return the key of a value in `expected`, which names its list or mapping if it matters."""
     *parents, name = keys
     place = next((key for key in reversed(parents) if isinstance(key, str)), "")
     inside = f"{place}[]" if isinstance(name, int) else f"{place} {name}"
@@ -138,7 +139,7 @@ def field_of(keys: Keys, kind: Kind) -> str:
 
 
 def wrong_value(keys: Keys, node: yaml.Node, kind: Kind) -> str:
-    """What stands at a node, what was expected there, and, where it can be told, what to do."""
+    """Say what was found at a node, what was expected there and, if it is known, what to do."""
     field = field_of(keys, kind)
     if len(keys) > 1 and keys[0] in ("environment", "provenance"):
         field = f"{keys[0]}[]"
@@ -155,7 +156,10 @@ def wrong_value(keys: Keys, node: yaml.Node, kind: Kind) -> str:
 
 
 def _remedy(text: str, field: str, kind: Kind) -> str:
-    """What to do about text that should be something else, or another name."""
+    """Say what to do about text that should be another name, or that should not be text.
+
+    The answer is empty if nothing is known to do.
+    """
     if field in kind.choices:
         if text in kind.choices[field]:
             return f"; {text} needs its keys, {expected(text, kind)}"
@@ -169,7 +173,7 @@ def _remedy(text: str, field: str, kind: Kind) -> str:
 
 
 def _close_names(name: str, names: Collection[str], kind: Kind) -> list[str]:
-    """Those of `names` that somebody may have meant, the likeliest first."""
+    """Return those of `names` that somebody may have meant, the likeliest first."""
     key = _letters(name)
     other_names = {**_OTHER_NAMES, **kind.words.other_names}
     close = [name for name in names if key in other_names.get(name, "").split()]
@@ -185,9 +189,9 @@ def _needs_no_quotes(text: str) -> bool:
 
 
 def unknown_key(location: Keys, kind: Kind) -> tuple[str, str | None]:
-    """What to say about a key that is not ours, and the key of that place that was meant.
+    """Return what to say about an unknown key, and which key of its place was meant, if any.
 
-    `location` is as the model has it, with tags.
+    `location` has the tags of the model.
     """
     top, name = location[0], str(location[-1])
     here = kind.keys_at(location)
@@ -212,7 +216,7 @@ def unknown_key(location: Keys, kind: Kind) -> tuple[str, str | None]:
 
 
 def syntax(error: yaml.MarkedYAMLError) -> str:
-    """What PyYAML says, with what it means to somebody who does not know its terms."""
+    """Say what PyYAML found wrong, and what that means to somebody who does not know its terms."""
     problem = error.problem or "not YAML"
     if "'\\t'" in problem:
         return "found a tab, expected spaces; YAML indents with spaces only"
@@ -226,7 +230,7 @@ def syntax(error: yaml.MarkedYAMLError) -> str:
 
 
 def found(node: yaml.Node) -> str:
-    """What stands at a node, as it was written."""
+    """Name the value at a node, as it was written: `the number 3`, `an empty list`."""
     if isinstance(node, yaml.CollectionNode):
         kind = "list" if isinstance(node, yaml.SequenceNode) else "mapping"
         if not node.value:
@@ -242,7 +246,7 @@ def found(node: yaml.Node) -> str:
 
 
 def shown(text: str) -> str:
-    """Text for a terminal: short, on one line, and without control characters."""
+    """Make text fit for a terminal: short, on one line, and without control characters."""
     short = text if len(text) <= 60 else text[:57] + "..."
     return short if short.isprintable() else ascii(short)[1:-1]
 
@@ -252,18 +256,18 @@ def quoted(text: str) -> str:
 
 
 def listed(names: Collection[str]) -> str:
-    """Names for a message, not more than MAX_LISTED."""
+    """List names for a message, at most MAX_LISTED of them."""
     more = len(names) - MAX_LISTED
     some = ", ".join(map(shown, [*names][:MAX_LISTED])) or "there is no other"
     return f"{some} and {more} more" if more > 0 else some
 
 
 def did_you_mean(name: str, names: Collection[str]) -> str:
-    """The remedy for a name that is none of `names`; empty where none is close."""
+    """Return the remedy for a name that is none of `names`, or nothing if no name is close."""
     close = get_close_matches(name.lower(), names, n=1)
     return f"; did you mean {shown(close[0])}?" if close else ""
 
 
 def is_whole(text: str) -> bool:
-    """Whether text can be printed and stored: YAML's escapes can write half a character."""
+    """Tell whether text can be printed and stored. YAML's escapes can write half a character."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

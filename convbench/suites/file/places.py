@@ -11,8 +11,12 @@ from convbench.suites.file.document import Keys, Kind
 from convbench.suites.file.messages import expected, found, is_whole, shown, syntax
 from convbench.suites.file.source import place_after
 
-MAX_VALUES = 400_000  # every use of an alias counts, so that aliases of aliases cannot explode
-MAX_DEPTH = 16  # the deepest value of a valid document, one pad, is at 6
+MAX_VALUES = 400_000
+"""Most keys and values of a file. Each use of an alias counts, so aliases of aliases cannot
+explode."""
+
+MAX_DEPTH = 16
+"""Most levels of nesting in a file. The deepest value of a valid suite, one pad, is at level 6."""
 
 _YAML = "tag:yaml.org,2002:"
 _SCALARS = {_YAML + kind for kind in ("null", "bool", "int", "float")}
@@ -29,7 +33,7 @@ def _too_much(mark: yaml.Mark, text: str, kind: Kind) -> SuiteError:
 
 
 class _Loader(yaml.SafeLoader):
-    """Stops with a place where PyYAML would run out of stack, or out of the reader's patience."""
+    """A loader that raises SuiteError with a place before a file exhausts the stack or memory."""
 
     depth = 0
     values = 0
@@ -53,7 +57,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _compose(file: str, text: str, kind: Kind) -> yaml.Node:
-    """The one document of a file as nodes. Raises SuiteError for what is not YAML."""
+    """Return the one document of a file as nodes. Raises SuiteError for what is not YAML."""
     try:
         root = _Loader(file, text, kind).get_single_node()
     except yaml.reader.ReaderError as error:
@@ -76,8 +80,8 @@ class Document:
     """The mapping of a file, where each value stands, and the problems found so far.
 
     `places` has the node of the key (in a list: of the item) and the node of the value.
-    `wrong` has what a problem was noted at, and all that it lies in.
-    Raises SuiteError at once where there is no mapping to go on with.
+    `wrong` has the keys to each value with a problem, and the keys to everything around it.
+    Raises SuiteError at once if the file is no mapping.
     """
 
     def __init__(self, file: str, text: str, kind: Kind) -> None:
@@ -94,7 +98,8 @@ class Document:
             self.raise_problems()
 
     def problem(self, keys: Keys, text: str, at: yaml.Node | None = None) -> None:
-        """Notes a problem, at the value unless told; an absent key has its parent's place."""
+        """Note a problem at the value, or at the node `at`. An absent key has the place of the
+        mapping that lacks it."""
         parents = [keys[:length] for length in range(len(keys), -1, -1)]
         self.wrong.update(parents)
         node = at or next(self.places[p][1] for p in parents if p in self.places)
@@ -102,7 +107,7 @@ class Document:
         self.problems.add((mark.line + 1, mark.column + 1, where, text))
 
     def raise_problems(self) -> None:
-        """Raises SuiteError if there are problems, in the order of the file."""
+        """Raise SuiteError if there are problems, in the order of the file."""
         lines = [
             f"{self.file}:{line}:{column}: {where}{': ' if where else ''}{text}"
             for line, column, where, text in sorted(self.problems)
@@ -114,20 +119,20 @@ class Document:
         return int(self.places[keys][0].start_mark.line) + 1
 
     def items(self, key: str, kind: type[Item]) -> list[tuple[int, Item]]:
-        """The items of that type in a list at the top, with their positions."""
+        """Return the items of that type in a list under a top key, with their positions."""
         items = self.value.get(key)
         if not isinstance(items, list):
             return []
         return [(i, item) for i, item in enumerate(items) if isinstance(item, kind)]
 
     def _value(self, key: yaml.Node, node: yaml.Node, keys: Keys) -> Any:
-        """The value of a node. What an alias stands for is expanded at every use of it."""
+        """Return the value of a node. An alias is expanded at every use of it."""
         self.places[keys] = key, node
         if len(self.places) > MAX_VALUES:
             many = f"more than {MAX_VALUES} keys and values, aliases included"
             raise _too_much(node.start_mark, many, self.kind)
         if len(keys) >= MAX_DEPTH:
-            raise _too_much(node.start_mark, "an alias inside what it stands for", self.kind)
+            raise _too_much(node.start_mark, "an alias inside its own value", self.kind)
         if isinstance(node, yaml.SequenceNode) and node.tag == _Loader.DEFAULT_SEQUENCE_TAG:
             return [self._value(item, item, (*keys, i)) for i, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode) and node.tag == _Loader.DEFAULT_MAPPING_TAG:
@@ -158,7 +163,7 @@ class Document:
         if node.tag in _SCALARS:
             try:
                 value: object = yaml.constructor.SafeConstructor().construct_object(node)
-            except (ValueError, LookupError):  # a tag that does not fit; digits beyond Python's
+            except (ValueError, LookupError):  # the tag does not fit, or there are too many digits
                 wrong = ", which cannot be read as such"
             else:
                 if not isinstance(value, int) or abs(value) <= 2**63:

@@ -1,4 +1,4 @@
-"""Check the rules of a gate: what their keys ask of one another, and of their suite."""
+"""Check that the keys of a gate's rules go together, and that their suite has what they name."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from convbench.suites.file.messages import EXPECTED, did_you_mean, listed, quote
 from convbench.suites.file.places import Document
 from convbench.suites.suite import DEFAULT_IMPLEMENTATIONS, FASTEST_KERAS, KERAS_WAYS, Rule
 
-Keys = dict[str, Any]  # of one rule, those whose values have the right type
-Problems = Iterator[tuple[str, str]]  # the key, empty for the rule as a whole, and the text
+Keys = dict[str, Any]  # keys of one rule whose values have the right type
+Problems = Iterator[tuple[str, str]]  # key (empty for the rule as a whole) and text of a problem
 
 _DEFAULT = {name: name for name in DEFAULT_IMPLEMENTATIONS}
 _REGISTERED = {name: name for name in BUILT_IN}
@@ -26,9 +26,10 @@ _REGISTERED = {name: name for name in BUILT_IN}
 
 @dataclass(frozen=True)
 class Lists:
-    """What a suite's rules can name; None in a rules file, and for a list that is wrong itself.
+    """What a suite's rules can name. None stands for a list that is wrong or not known.
 
-    `implementations` maps each name, as seen from where convbench runs, to how the file writes it.
+    All three are None in a rules file. `implementations` maps each name, relative to where
+    convbench runs, to how the file writes it.
     """
 
     implementations: dict[str, str] | None = None
@@ -37,7 +38,7 @@ class Lists:
 
 
 def lists_of(document: Document, layers: list[Layer], implementations: dict[str, str]) -> Lists:
-    """The lists of a suite, as far as it has been checked."""
+    """Return the lists of a suite. A list in which a problem was found is None."""
     wrong = {key for key in document.value if (key,) in document.wrong}
     passes = tuple(name for _, name in document.items("passes", str)) or tuple(Pass)
     names = tuple(layer.name for layer in layers)
@@ -49,7 +50,7 @@ def lists_of(document: Document, layers: list[Layer], implementations: dict[str,
 
 
 def rules(document: Document, folder: Path, lists: Lists) -> tuple[Rule, ...]:
-    """The rules that nothing was found wrong with."""
+    """Return the rules without problems, and note the problems of the others."""
     first: dict[Rule, int] = {}
     for i, entry in document.items("gate", dict):
         wrong = {key for key in (*entry, *RULE_KEYS) if ("gate", i, key) in document.wrong}
@@ -59,7 +60,7 @@ def rules(document: Document, folder: Path, lists: Lists) -> tuple[Rule, ...]:
             *_list_problems(right, folder, lists),
         ):
             where = ("gate", i, key) if key else ("gate", i)
-            if not key or where not in document.wrong:  # of two problems of a value, the first
+            if not key or where not in document.wrong:  # only the first problem of a value is told
                 document.problem(where, text)
         if ("gate", i) in document.wrong:
             continue
@@ -72,7 +73,7 @@ def rules(document: Document, folder: Path, lists: Lists) -> tuple[Rule, ...]:
 
 
 def _rule(entry: Keys, folder: Path) -> Rule:
-    """The rule of checked keys."""
+    """Make a rule of checked keys."""
     values = {key: value for key, value in entry.items() if key != "pass"}
     for key in entry.keys() & {"implementation", "versus"}:
         values[key] = seen_from_here(entry[key], folder)
@@ -82,7 +83,10 @@ def _rule(entry: Keys, folder: Path) -> Rule:
 
 
 def _figure_problems(right: Keys, tried: set[str]) -> Problems:
-    """One figure, and the keys that go with it. `tried` are all keys, misspelt ones as meant."""
+    """Yield problems of the figure, of which a rule has one, and of the keys that go with it.
+
+    `tried` are the rule's keys, right or wrong; for a misspelt key, it has the key that was meant.
+    """
     figures = [figure for figure in FIGURES if figure in tried]
     if not figures:
         yield "", f"found no figure, expected one of {', '.join(FIGURES)}"
@@ -102,7 +106,7 @@ def _figure_problems(right: Keys, tried: set[str]) -> Problems:
 
 
 def _list_problems(right: Keys, folder: Path, lists: Lists) -> Problems:
-    """What a rule names that its suite does not have, or that nobody knows."""
+    """Yield problems of names that a rule has, but that its suite does not have or nobody knows."""
     expected = {}
     if "implementation" in right:
         name = right["implementation"]
@@ -123,10 +127,10 @@ def _list_problems(right: Keys, folder: Path, lists: Lists) -> Problems:
 def _expected_name(
     name: str, folder: Path, choices: dict[str, str] | None, known: dict[str, str]
 ) -> str:
-    """What should stand for a name that is wrong.
+    """Say what should stand in place of a wrong name, or nothing if the name is right.
 
-    `choices` are those of the suite, as in Lists; `known` tells of each known name what a suite
-    must have for it.
+    `choices` are those of the suite, as in Lists. `known` maps each known name to what a suite must
+    have for it.
     """
     if choices is None:
         return expected_name(name, known)

@@ -1,4 +1,4 @@
-"""Find the file that a person names, or tell its likely names, and read it as text."""
+"""Find the file that a person names, or suggest likely names, and read the file as text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from convbench.suites.file.document import Kind
 from convbench.suites.file.kinds import others
 from convbench.suites.file.messages import quoted
 
-MAX_BYTES = 4_000_000  # ten thousand layers
+MAX_BYTES = 4_000_000
+"""Largest file that is read, in bytes: about ten thousand layers."""
 
 
 def find(target: str | Path, kind: Kind) -> tuple[Path, bytes]:
-    """The file that `target` names, and up to MAX_BYTES + 1 bytes of it."""
+    """Return the file that `target` names, and up to MAX_BYTES + 1 bytes of it.
+
+    Raises SuiteError if there is no such file, or if it cannot be read.
+    """
     shipped = kind.shipped()
     path = Path(target)
     if str(target) in shipped and not os.path.isfile(path):
@@ -27,7 +31,7 @@ def find(target: str | Path, kind: Kind) -> tuple[Path, bytes]:
             return path, stream.read(MAX_BYTES + 1)
     except IsADirectoryError:
         raise SuiteError(
-            f"{path}: found a folder, expected a YAML file", hint="name a file in it"
+            f"{path}: found a folder, expected a YAML file", hint="name a file in this folder"
         ) from None
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         raise _not_found(str(target), kind, shipped) from None
@@ -45,10 +49,10 @@ def _not_found(target: str, kind: Kind, shipped: dict[str, Path]) -> SuiteError:
     for other in others(kind) if shipped else ():
         if target in other.shipped():
             return SuiteError(
-                f"{target}: that is a {other.name}, expected a {kind.name}",
+                f"{target}: found a {other.name}, expected a {kind.name}",
                 hint=f"{other.command} {target}",
             )
-    # Half of the letters: that is what own.yaml has in common with own.
+    # own and own.yaml have about half of their letters in common.
     close = get_close_matches(target, [*shipped, *beside], cutoff=0.5)
     message = f"there is no {kind.name} {quoted(target)}"
     if shipped:
@@ -61,7 +65,7 @@ def _not_found(target: str, kind: Kind, shipped: dict[str, Path]) -> SuiteError:
 
 
 def decode(file: str, data: bytes, kind: Kind) -> str:
-    """The text of a file. Raises SuiteError for what is too large, or is no UTF-8 text."""
+    """Return the text of a file. Raises SuiteError if it is too large, or no UTF-8 text."""
     if len(data) > MAX_BYTES:
         raise SuiteError(
             f"{file}: found more than {MAX_BYTES // 1_000_000} MB, expected a {kind.name}",
@@ -80,6 +84,6 @@ def decode(file: str, data: bytes, kind: Kind) -> str:
 
 
 def place_after(before: str) -> str:
-    """Line and column of the character that follows that text, both from 1."""
+    """Return line:column, both from 1, of the character that follows this text."""
     line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
     return f"{line}:{column}"

@@ -8,17 +8,19 @@ from convbench.problem.layer import Padding
 
 
 def image(value: list[int]) -> tuple[int, int, int]:
-    """[height, width] is of one channel."""
+    """Return (height, width, channels). A value without channels has one."""
     height, width, channels = (*value, 1)[:3]
     return height, width, channels
 
 
 def pair(value: Any) -> tuple[Any, Any]:
+    """Return both values of a pair. One integer stands for two equal ones."""
     first, second = (value, value) if isinstance(value, int) else value
     return first, second
 
 
 def padding(value: Any) -> Padding:
+    """Return `valid`, `same` or ((top, bottom), (left, right)). One integer stands for all four."""
     if isinstance(value, str):
         return value.lower()  # type: ignore[return-value]
     rows, columns = map(pair, pair(value))
@@ -26,7 +28,7 @@ def padding(value: Any) -> Padding:
 
 
 def layer_values(given: dict[str, Any]) -> dict[str, Any]:
-    """The keys of a layer, every pair and padding as a dataclass has it."""
+    """Return the keys of a layer, with every pair and padding in the form of the dataclass."""
     values = dict(given)
     for key in given.keys() & {"kernel_size", "strides", "dilation_rate", "pool_size"}:
         values[key] = pair(given[key])

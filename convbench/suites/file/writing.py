@@ -1,4 +1,4 @@
-"""Write a suite as YAML, a layer a line: what all layers share stands in `defaults`."""
+"""Write a suite as YAML, one layer on each line. What all layers share goes into `defaults`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from convbench.problem.layer import Layer, Padding, Pair
 from convbench.suites.suite import Suite
 
 SCHEMA_LINE = "# yaml-language-server: $schema=suite.schema.json"
+"""First line of a suite, which tells editors its schema."""
 
 MAX_LAYERS = 12_000
-"""Most layers of a suite that is written. With more it could have more keys and values than are
-read."""
+"""Most layers in a suite that is written. A longer file could have more keys and values than
+MAX_VALUES of places.py, and could not be read again."""
 
 SHARED = ("batch_size", "dtype", "use_bias")
-"""Keys that go into `defaults` where all layers agree."""
+"""Keys that go into `defaults` if all layers have the same value."""
 
 _DEFAULTS = {f.name: f.default for f in fields(Layer) if f.default is not MISSING}
 
 
 def write_suite(suite: Suite, head: str = "", remarks: Mapping[str, str] | None = None) -> str:
-    """The text of a suite file. `head` are comment lines; `remarks` comments on layers, by name.
+    """Return the text of a suite file.
 
-    Own code, rules and an environment are not written: a suite that was read with them has a file
-    already.
+    `head` becomes comments at the top, `remarks` comments on layers, by name. Own code, rules and
+    an environment are not written: a suite that has them was read from a file.
     """
     lines = [SCHEMA_LINE, *(f"# {_printable(line)}".rstrip() for line in head.splitlines())]
     lines.append(f"name: {_flow(suite.name)}")
@@ -59,7 +60,7 @@ def _shared(layers: tuple[Layer, ...]) -> dict[str, Any]:
 
 
 def _entry(layer: Layer, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The keys of a layer that it does not get anyway."""
+    """Return the keys of a layer whose values are neither defaults of the file nor of Layer."""
     values = {
         "name": layer.name,
         "input_shape": list(layer.input_shape),
@@ -94,7 +95,7 @@ def _padding(padding: Padding) -> str | int | list[list[int]]:
 
 
 def _block(values: Mapping[str, Any]) -> list[str]:
-    """Keys a line; long lists an item a line. Empty ones are left out."""
+    """Write one line for each key, and for each item of a list. Leave out empty lists."""
     lines = []
     for key, value in values.items():
         if isinstance(value, (list, tuple)):
@@ -106,7 +107,7 @@ def _block(values: Mapping[str, Any]) -> list[str]:
 
 
 def _flow(value: Any) -> str:
-    """One line of YAML, quoted where it must be."""
+    """Write a value as one line of YAML, quoted where it must be."""
     import yaml
 
     text = yaml.safe_dump(
