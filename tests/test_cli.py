@@ -1,4 +1,4 @@
-"""The commands beside `run`: show, machine, schema, and what holds for all of them."""
+"""Test the commands beside `run`: show, machine, schema, and what holds for all of them."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
         assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
 
 
-def test_version():
+def test_the_version_is_printed():
     assert re.fullmatch(r"convbench \d+\.\d+\.\d+\n", convbench("--version").stdout)
 
 
@@ -53,7 +53,7 @@ def test_show_prints_what_run_printed(tiny):
 
 
 @pytest.mark.parametrize("format_", ["markdown", "csv", "json"])
-def test_show_formats(tiny, format_, tmp_path):
+def test_show_writes_every_format(tiny, format_, tmp_path):
     _, document, output = tiny
     done = convbench("show", output, "--format", format_)
     assert done.returncode == 0, done.stderr
@@ -94,7 +94,7 @@ def test_piped_output_has_no_box_no_colour_and_whole_numbers(tiny):
 
 
 def _in_a_terminal(columns, *arguments, **environment):
-    """What a command prints in a real terminal of that width."""
+    """Return what a command prints in a real terminal of `columns` columns."""
     parent, child = pty.openpty()
     size = struct.pack("HHHH", 60, columns, 0, 0)
     import fcntl
@@ -129,7 +129,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def test_a_terminal_of_80_columns_is_not_overrun(tiny):
     printed = _in_a_terminal(80, "show", tiny[2])
-    assert "\x1b[" in printed, "no colour in a terminal"
+    assert "\x1b[" in printed, "there is no colour in a terminal"
     plain = ESCAPES.sub("", printed)
     assert max(map(len, plain.splitlines())) <= 80
     assert "│" in plain
@@ -140,7 +140,7 @@ def test_a_terminal_of_80_columns_is_not_overrun(tiny):
 
 @pytest.mark.parametrize("name", ["mnist", "mnist-conv2"])
 def test_a_real_standard_run_fits_80_columns(name):
-    """With intervals, three passes and speedups of a hundredth: wider than any smoke run."""
+    """Its intervals, three passes and speedups of a hundredth make it wider than any smoke run."""
     plain = ESCAPES.sub("", _in_a_terminal(80, "show", f"results/{name}.json"))
     assert max(map(len, plain.splitlines())) <= 80
 
@@ -151,7 +151,7 @@ def test_no_color_is_honoured_in_a_terminal(tiny):
 
 
 @pytest.mark.parametrize("document", ["suite", "network", "result"])
-def test_schema_is_a_schema(document, tiny):
+def test_the_schema_that_is_printed_is_valid(document, tiny):
     done = convbench("schema", document)
     assert done.returncode == 0
     schema = json.loads(done.stdout)
@@ -238,7 +238,7 @@ def test_an_edited_file_is_refused(tiny, tmp_path, edit):
         (b"[" * 100_000, "nested far too deeply"),
     ],
 )
-def test_what_is_no_result_file_is_refused(tmp_path, content, message):
+def test_a_file_that_is_no_result_is_refused(tmp_path, content, message):
     file = tmp_path / "bad.json"
     file.write_bytes(content)
     done = convbench("show", file)
