@@ -1,4 +1,4 @@
-"""Suite files: what they become, and what a person is told about a wrong one."""
+"""Test suite files: what they become, and what people are told about a wrong one."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ environment: {TF_ENABLE_ONEDNN_OPTS: 0, MASK: 010, XLA_FLAGS: --a=b, OMP_NUM_THR
     assert suite.passes == (Pass.KERNEL_GRADIENT, Pass.FORWARD)
     assert suite.environment == {
         "TF_ENABLE_ONEDNN_OPTS": "0",
-        "MASK": "010",  # as written, though YAML reads it as eight
+        "MASK": "010",  # kept as written, although YAML reads it as eight
         "XLA_FLAGS": "--a=b",
         "OMP_NUM_THREADS": None,
     }
@@ -171,7 +171,7 @@ def test_a_file_wins_over_a_shipped_name_and_a_folder_does_not(folder: Path) -> 
     assert read_suite("mnist").layers[0].name == "layer1"
 
 
-# What a person is told: each text is the whole message
+# What people are told: each text is the whole message
 
 WRONG_VALUES = {
     'filters: "8"': f'layers.0.filters: found the text "8", expected {SIZE}; remove the quotes',
@@ -218,7 +218,7 @@ WRONG_VALUES = {
 
 
 @pytest.mark.parametrize("entry", WRONG_VALUES)
-def test_a_wrong_value_in_a_layer(entry: str) -> None:
+def test_a_wrong_value_in_a_layer_is_reported_with_its_place(entry: str) -> None:
     others = {"input_shape": "[8, 8, 4]", "filters": "4", "kernel_size": "3"}
     others.pop(entry.partition(":")[0], None)
     rest = "".join(f"\n  {key}: {value}" for key, value in others.items())
@@ -248,7 +248,7 @@ UNKNOWN_LAYER_KEYS = {
 
 
 @pytest.mark.parametrize("key", UNKNOWN_LAYER_KEYS)
-def test_an_unknown_key_in_a_layer(key: str) -> None:
+def test_an_unknown_key_in_a_layer_is_reported_with_the_key_that_was_meant(key: str) -> None:
     remedy = UNKNOWN_LAYER_KEYS[key]
     assert problems(f"layers:\n- {ENTRY}\n- {{{key}: 1, {ENTRY[1:]}") == [
         f"suite.yaml:3:4: layers.1.{key}: found an unknown key, expected one of name, "
@@ -522,7 +522,7 @@ gate:
             "or your own FILE.py:NAME; did you mean im2col?",
         ],
     ),
-    # Not a document at all
+    # Files that are no document at all
     "empty": (
         "",
         ["1:1: found an empty file, expected a mapping of keys such as layers and implementations"],
@@ -610,7 +610,7 @@ gate:
 
 
 @pytest.mark.parametrize("case", MESSAGES)
-def test_the_message(case: str) -> None:
+def test_a_wrong_file_is_refused_with_every_problem_and_its_place(case: str) -> None:
     text, expected = MESSAGES[case]
     started = time.perf_counter()
     assert problems(text) == [f"suite.yaml:{line}" for line in expected]
@@ -630,24 +630,24 @@ BYTES = {
 
 
 @pytest.mark.parametrize("data", BYTES, ids=["latin-1", "line 2", "binary", "utf-16", "large"])
-def test_a_file_that_is_no_text(data: bytes) -> None:
+def test_a_file_that_is_no_text_is_refused(data: bytes) -> None:
     assert problems(data) == [BYTES[data]]
 
 
-def test_a_folder() -> None:
+def test_a_folder_is_refused() -> None:
     Path("suite").mkdir()
     with pytest.raises(SuiteError, match=r"^suite: found a folder, expected a YAML file$"):
         read_suite("suite")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_an_unreadable_file() -> None:
+def test_an_unreadable_file_is_refused() -> None:
     Path("suite.yaml").touch(mode=0)
     with pytest.raises(SuiteError, match=r"^suite\.yaml: cannot be read: Permission denied$"):
         read_suite("suite.yaml")
 
 
-def test_a_path_that_the_system_refuses() -> None:
+def test_a_path_that_the_system_refuses_is_reported() -> None:
     with pytest.raises(SuiteError, match="cannot be read: File name too long"):
         read_suite("x" * 5000)
 
@@ -663,7 +663,7 @@ def test_a_path_that_the_system_refuses() -> None:
         ("a\0b", "name a YAML file"),
     ],
 )
-def test_a_suite_that_is_not_there(target: str, hint: str) -> None:
+def test_a_missing_suite_is_refused_with_similar_names(target: str, hint: str) -> None:
     Path("own.yaml").touch()
     with pytest.raises(SuiteError) as caught:
         read_suite(target)
@@ -714,7 +714,7 @@ def test_the_rules_of_a_gate_arrive() -> None:
     assert isinstance(suite.gate[3].per_cent_of_peak, float)
 
 
-def test_a_suite_without_lists_has_rules_for_its_defaults() -> None:
+def test_a_suite_without_lists_may_have_rules_for_the_default_lists() -> None:
     rule = "implementation: im2col, versus: keras-graph, pass: input-gradient, at_least: 1"
     (found,) = read(gate_of(rule, suite=f"layers: [{ENTRY}]\ngate:\n")).gate
     assert found == Rule("im2col", "keras-graph", Pass.INPUT_GRADIENT, at_least=1.0)
@@ -911,11 +911,11 @@ WRONG_RULES = {
 
 
 @pytest.mark.parametrize("rule", WRONG_RULES)
-def test_a_wrong_rule(rule: str) -> None:
+def test_a_wrong_rule_is_reported_with_its_place(rule: str) -> None:
     assert problems(gate_of(rule)) == [f"suite.yaml:7:{text}" for text in WRONG_RULES[rule]]
 
 
-def test_rules_that_are_none_or_occur_twice() -> None:
+def test_entries_that_are_no_rules_or_occur_twice_are_refused() -> None:
     rule = "implementation: im2col, versus: loop, at_least: 2"
     again = 'at_least: 2.0, versus: loop, implementation: im2col, layer: "*", of: each'
     text = gate_of(rule, rule.replace(": 2", ": 3"), again) + "- im2col\n-\n"
@@ -938,7 +938,7 @@ def test_what_a_rule_compares_with_must_be_in_the_suite() -> None:
     ]
 
 
-def test_a_layer_name_that_is_a_pattern_of_others() -> None:
+def test_a_layer_name_that_is_a_pattern_must_be_escaped() -> None:
     start = f'layers: [{{name: "conv[1]", {ENTRY[1:]}]\ngate:\n'
     (line,) = problems(
         gate_of('implementation: im2col, layer: "conv[1]", at_most_bytes: 2', suite=start)
@@ -1029,7 +1029,7 @@ def test_a_shipped_suite_loads_and_validates(name: str) -> None:
     validate(yaml.safe_load(text))
 
 
-def test_geometry_has_what_it_promises() -> None:
+def test_the_suite_geometry_has_what_its_layers_are_named_after() -> None:
     layers = {layer.name: layer for layer in read_suite("geometry").layers}
     assert max(layers["strides-2-dilation-2"].strides) > 1
     assert max(layers["strides-2-dilation-2"].dilation_rate) > 1
@@ -1079,7 +1079,7 @@ entries = st.fixed_dictionaries(
 
 
 def described(entry: dict[str, Any]) -> Layer:
-    """The layer of an entry, said a second time and independently of the reader."""
+    """Make the layer that an entry describes, independently of the reader."""
 
     def pair(value: Any) -> tuple[int, int]:
         return tuple(value) if isinstance(value, list) else (value, value)
@@ -1102,7 +1102,7 @@ def described(entry: dict[str, Any]) -> Layer:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(entry=entries, shared=st.sets(st.sampled_from(sorted(Layer.__dataclass_fields__))))
 def test_an_entry_becomes_the_layer_it_describes(entry: dict[str, Any], shared: set[str]) -> None:
-    """Whether its keys are its own or in the defaults; what no layer can be is refused."""
+    """Its keys may be its own or in the defaults. An entry that can be no layer is refused."""
     defaults = {key: value for key, value in entry.items() if key in shared - {"name"}}
     own = {key: value for key, value in entry.items() if key not in defaults}
     document = {"defaults": defaults, "layers": [own]}
@@ -1141,7 +1141,7 @@ wheres = st.fixed_dictionaries(
 
 @st.composite
 def gates(draw: st.DrawFn) -> dict[str, Any]:
-    """A suite's implementations and rules that hold of them."""
+    """Draw a suite's implementations, and rules about them."""
     names = draw(st.lists(st.sampled_from(list(BUILT_IN)), min_size=2, unique=True))
     rules = []
     for _ in range(draw(st.integers(1, 4))):
@@ -1156,7 +1156,7 @@ def gates(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def ruled(rule: dict[str, Any]) -> Rule:
-    """The rule of an entry, said a second time and independently of the reader."""
+    """Make the rule that an entry describes, independently of the reader."""
     values = {("pass_" if key == "pass" else key): value for key, value in rule.items()}
     return Rule(**values)
 
@@ -1164,7 +1164,7 @@ def ruled(rule: dict[str, Any]) -> Rule:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(lists=gates())
 def test_a_gate_becomes_the_rules_it_describes(lists: dict[str, Any]) -> None:
-    """In a suite and in a file of its own; what occurs twice is refused."""
+    """It may be in a suite or in a file of its own. A rule that occurs twice is refused."""
     expected = tuple(map(ruled, lists["gate"]))
     document = {"layers": [yaml.safe_load(ENTRY)], **lists}
     text = yaml.safe_dump(document)
@@ -1222,7 +1222,7 @@ scraps = st.lists(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(text=st.one_of(scraps, scraps.map(lambda scrap: f"layers: [{ENTRY}]\n{scrap}")))
-def test_any_text_is_a_suite_or_an_error_in_one_line_a_problem(text: str) -> None:
+def test_any_text_is_a_suite_or_an_error_of_one_line_for_each_problem(text: str) -> None:
     data = text.encode(errors="surrogatepass")
     message = ""
     try:
@@ -1233,7 +1233,7 @@ def test_any_text_is_a_suite_or_an_error_in_one_line_a_problem(text: str) -> Non
     assert message.replace("\n", "").isprintable()
 
 
-def test_effort_is_the_suites_unless_it_says_nothing(tmp_path: Path) -> None:
+def test_the_effort_is_that_of_the_suite_or_standard(tmp_path: Path) -> None:
     layer = "layers: [{input_shape: [8, 8, 1], filters: 2, kernel_size: 3}]\n"
     suite = tmp_path / "suite.yaml"
     suite.write_text(layer)
