@@ -20,7 +20,7 @@ CALIBRATED = replace(
     MACHINE, calibration=Calibration({2: 180e9, 4: 332e9}, {2: 90e9, 4: 166e9}, 8e9, 4e-7, 2e-7)
 )
 
-Times = dict[tuple[str, Pass, str], float]  # milliseconds
+Times = dict[tuple[str, Pass, str], float]  # milliseconds by layer, pass, implementation
 
 TIMES: Times = {
     (layer, pass_, name): ms

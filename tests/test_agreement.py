@@ -145,7 +145,7 @@ def _bumped(result):
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("pass_", Pass)
 def test_faults_show_in_every_pass_at_any_size(fault, pass_):
-    """They show even in a kernel gradient of 20,000 terms, where the float bound tells nothing."""
+    """Faults show even in a kernel gradient of 20,000 terms, where the float bound is useless."""
     large = Layer("conv1", (28, 28, 1), 8, (3, 3), batch_size=32)
     for layer in (LAYER, large):
         found = check(_Faulty(FAULTS[fault]), layer, pass_, 1, 0)

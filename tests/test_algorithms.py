@@ -145,7 +145,7 @@ def test_results_are_right_whatever_the_blocks_and_threads(size, layer, count):
 @pytest.mark.parametrize("sparse", [0, math.inf])
 @pytest.mark.parametrize("layer", read_suite("configs/geometry.yaml").layers, ids=lambda x: x.name)
 def test_both_ways_to_an_input_gradient_are_right(monkeypatch, many_channels, sparse, layer):
-    """One gathers columns of the output gradient, the other adds up columns of the input."""
+    """One way gathers columns of the output gradient, the other adds up columns of the input."""
     monkeypatch.setattr(col2im, "SPARSE", sparse)
     monkeypatch.setattr(col2im, "MANY_CHANNELS", many_channels)
     if layer.kernel_size != (1, 1):
@@ -224,7 +224,7 @@ def every_layer():
 
 @pytest.mark.parametrize("layer", list(every_layer()))
 def test_im2col_holds_at_most_two_mebibytes_for_each_thread_whatever_the_batch(layer):
-    """The batch changes nothing. Only a row of an image that is larger than that takes more."""
+    """The batch changes nothing. More is taken only if a single row of an image is larger."""
     for pass_ in Pass:
         for batch, count in ((8, 2), (512, 2), (8, 1)):
             held = im2col.Im2col().workspace_bytes(replace(layer, batch_size=batch), pass_, count)
@@ -342,7 +342,7 @@ def test_threads_of_a_call_may_not_share_the_cpu_of_the_caller(fails):
         if fails:
             raise ValueError
 
-    for _ in range(3):  # the first starts the threads
+    for _ in range(3):  # the first call starts the threads
         with pytest.raises(ValueError) if fails else contextlib.nullcontext():
             threads.in_threads(work, 2)
         assert len(seen[0]) == 1

@@ -203,7 +203,7 @@ def test_once_auto_has_chosen_its_choice_answers_for_it(known):
 
 
 def test_the_check_is_that_of_the_implementation_that_auto_chose(known):
-    """It goes by exact integers where the choice is exact, although another candidate is not."""
+    """The check is by exact integers if the choice is exact, although another candidate is not."""
     assert not Auto().exact(LAYER, FORWARD)
     assert check(Auto(), LAYER, FORWARD, 1, 0).exact is True
 

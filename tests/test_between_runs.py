@@ -81,7 +81,7 @@ def test_pairs_of_runs_agree_within_what_was_learnt(count, shared):
 
 
 def test_pairs_of_runs_do_not_agree_without_what_was_learnt():
-    """Otherwise the test above would pass whatever was learnt."""
+    """If they did, the test above would pass whatever was learnt."""
     simulated = Runs(1, 200, 0.03, 0.0)
     pairs = zip(simulated.run(), simulated.run(), strict=True)
     held = [holds_0(quotient(one, other, 0.0)) for one, other in pairs]

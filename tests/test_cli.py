@@ -140,7 +140,7 @@ def test_a_terminal_of_80_columns_is_not_overrun(tiny):
 
 @pytest.mark.parametrize("name", ["mnist", "mnist-conv2"])
 def test_a_real_standard_run_fits_80_columns(name):
-    """Its intervals, three passes and speedups of a hundredth make it wider than any smoke run."""
+    """Intervals, three passes and speedups of a hundredth make this run wider than a smoke run."""
     plain = ESCAPES.sub("", _in_a_terminal(80, "show", f"results/{name}.json"))
     assert max(map(len, plain.splitlines())) <= 80
 

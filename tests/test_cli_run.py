@@ -67,7 +67,7 @@ def test_every_sample_is_saved_with_its_round_and_order(tiny):
 
 
 def test_every_cell_has_two_times(tiny):
-    """One is the median; the other is the quickest eighth, which is no slower."""
+    """One time is the median; the other is the quickest eighth, which is no slower."""
     for cell in cells(tiny[1]).values():
         assert 0 < cell["time"]["undisturbed_s"] <= cell["time"]["time_s"]
     for speedup in tiny[1]["convbench"]["speedups"]:
@@ -469,7 +469,7 @@ def test_a_run_with_cold_threads_times_single_calls_and_keeps_its_state(tmp_path
 
 @pytest.mark.slow
 def test_a_run_goes_on_until_it_is_precise(tmp_path):
-    """It adds rounds to those of the effort, and stops once every interval is narrow."""
+    """The run adds rounds to those of its effort, and stops once every interval is narrow."""
     output = tmp_path / "r.json"
     options = ("--impl", "im2col", "--impl", "loop", "--pass", "forward", "--layer", "a")
     done, document = run_tiny(output, *options, "--precision", "200%", "--budget", "60")

@@ -132,7 +132,7 @@ def test_an_arm_is_woken_up_for_twice_as_long_as_it_needed(on):
 
 
 def test_an_arm_that_never_woke_up_while_it_was_watched_is_not_left_asleep(on):
-    """Something kept it asleep in its first visits, so that it is not taken to be awake at once."""
+    """Something kept the arm asleep in its first visits: it is not taken to be awake at once."""
     asleep = on(Machine(awake_s=9.9))
     watched = [visit(asleep.run, PLAN), visit(asleep.run, PLAN)]
     awake = on(Machine(awake_s=0.06))
@@ -141,7 +141,7 @@ def test_an_arm_that_never_woke_up_while_it_was_watched_is_not_left_asleep(on):
 
 
 def test_an_arm_that_is_asleep_in_its_later_visits_is_woken_up_for_longer_again(on):
-    """It was awake at once while it was watched, because its process had just been called."""
+    """While it was watched, the arm was awake at once, because its process had just been called."""
     quick = [visit(on(Machine()).run, PLAN) for _ in range(2)]
     short = Plan(wake_s=clock.LEAST_WAKE_S, sample_s=0.0025, visit_s=0.02)
     late = [visit(on(Machine(awake_s=0.06)).run, short) for _ in range(3)]

@@ -498,7 +498,7 @@ def test_every_part_can_be_written_as_json():
     assert "pass_" not in str(data)
 
 
-# Whatever the files hold
+# Any files
 
 OPPOSITE = {"up": "down", "down": "up"}
 RUNS = st.builds(

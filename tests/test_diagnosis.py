@@ -45,7 +45,7 @@ def judged():
 
 
 def test_some_mutants_are_found_wrong_and_named():
-    """It judges one mutant in twenty, on one layer in three; the tests below judge all."""
+    """This test judges one mutant in twenty, on one layer in three; the tests below judge all."""
     found = [judge(name, every=3) for name in list(CAUSES)[::20]]
     assert [mutant.name for mutant in found if not mutant.wrong] == []
     assert sum(mutant.is_named_rightly for mutant in found) >= 0.8 * len(found)
@@ -99,7 +99,7 @@ def test_a_computation_without_a_mistake_equals_the_oracle(layer):
 
 @pytest.mark.parametrize("pass_", Pass)
 def test_every_mistake_can_be_made(pass_):
-    """On a layer that uses every parameter, each family has a mistake that changes the result."""
+    """Each family has a mistake that changes the result of a layer that uses every parameter."""
     layer = Layer(
         "all",
         (12, 11, 6),
@@ -278,7 +278,7 @@ def slightly_off(tmp_path_factory):
 def test_errors_that_no_transform_makes_are_wrong_within_the_bound_of_transforms(
     slightly_off, name, cause, told
 ):
-    """The bound of transforms is wide: errors with a trend or on exact integers have another."""
+    """The bound of transforms is wide, so that a trend or exact integers must tell such errors."""
     layer = Layer("wide", (20, 18, 16), 4, (3, 3), batch_size=2)
     implementation = slightly_off(name)
     assert check(implementation, layer, Pass.FORWARD, 1, 0).verdict == "wrong"

@@ -106,7 +106,7 @@ def test_no_change_is_cut(columns: int) -> None:
     assert not re.search(r"[\d%]…", shown)
 
 
-# What is said
+# The words of a report
 
 
 def line_of(shown: str, start: str) -> str:

@@ -232,7 +232,7 @@ def test_a_floor_judges_each_cell(at_least, expected):
 
 
 def test_a_floor_leaves_no_room_below_it():
-    """A speedup 3 % under it fails unless a tolerance is given. A baseline would let it pass."""
+    """A speedup 3 % under the floor fails unless a tolerance is given. A baseline lets it pass."""
     speedup = summary.speedups(saved().result, saved().benchmarks)[
         "conv1", FORWARD, "im2col", "loop"
     ].estimate.value

@@ -137,7 +137,7 @@ def test_a_shipped_network_says_where_it_comes_from(name: str) -> None:
 
 @pytest.mark.slow
 def test_a_shipped_keras_suite_is_what_import_makes(tmp_path: Path) -> None:
-    """The installed versions make it here; the file says which versions made it."""
+    """The installed versions make the suite here; its file says which versions made it."""
     made = tmp_path / "vgg16.yaml"
     options = ("--batch-size", 4, "--effort", "quick", "--name", "vgg16")
     assert convbench("import", "keras:VGG16", *options, "-o", made).returncode == 0

@@ -182,7 +182,7 @@ def test_a_failing_call_is_not_swallowed():
 
     with pytest.raises(ZeroDivisionError):
         measure(Failing())
-    assert measure(Made(held=1)).exact  # the Tracker is closed
+    assert measure(Made(held=1)).exact  # memray's Tracker is closed
 
 
 def test_memory_that_tracemalloc_does_not_see_makes_the_figure_doubtful():
@@ -274,7 +274,7 @@ def test_touched_pages_of_blas_buffers_are_counted_to_the_page(openblas):
 
 
 def test_a_product_is_right_on_emptied_buffers_and_the_same_pages_count_every_time(openblas):
-    """It runs on two threads, and OpenBLAS's helper thread must come back after each emptying."""
+    """The product runs on two threads; OpenBLAS's helper must come back after each emptying."""
     a = np.random.default_rng(0).integers(-9, 9, (1024, 1024)).astype(np.float64)
     expected, touched = a @ a, set()
     buffers = BlasBuffers(threads=2)

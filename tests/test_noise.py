@@ -163,7 +163,7 @@ def test_the_deviation_between_sessions_is_what_rounds_do_not_explain():
 
 
 def test_clean_sessions_differ_within_the_deviations_of_a_file():
-    """Otherwise a gate against a baseline would call one in thirty of them a regression."""
+    """If they did not, a gate against a baseline would call one in thirty of them a regression."""
     draw = np.random.default_rng(5)
     apart, error = 0.03, 0.003
 

@@ -72,7 +72,7 @@ def test_a_geometric_mean_keeps_rounds_as_replicates():
 
 
 def test_an_interval_of_the_long_run_is_never_narrower_than_that_of_the_run():
-    """That is so although a deviation that is known well adds degrees of freedom."""
+    """A well-known deviation adds degrees of freedom, which must not narrow the interval."""
     found = stats.Estimate(0.1, 0.01, 5, 4)
     for deviation, degrees in ((0.0, 9), (0.003, 99), (0.005, 2), (0.02, 9)):
         wider = stats.in_the_long_run(found, deviation, degrees)

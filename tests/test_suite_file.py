@@ -739,7 +739,7 @@ def test_users_files_in_rules_are_those_of_the_implementations(folder: Path) -> 
 
 
 WRONG_RULES = {
-    # The figure
+    # Figures: at_least, at_most_bytes and per_cent_of_peak
     "implementation: im2col": [
         "3: gate.0: found no figure, expected one of at_least, at_most_bytes, per_cent_of_peak"
     ],
@@ -789,7 +789,7 @@ WRONG_RULES = {
             ("4 MiB", 'text "4 MiB"'),
         )
     },
-    # Whose
+    # The implementation whose figure a rule limits
     "at_most_bytes: 2": [
         "3: gate.0: found no key implementation, expected the name of an implementation, "
         "FILE.py:NAME or package.module:NAME"
@@ -810,7 +810,7 @@ WRONG_RULES = {
         f'20: gate.0.implementation: found "fastest-keras", {IN_SUITE}loop, im2col, keras, '
         "own.py:conv"
     ],
-    # Over what
+    # What a speedup is over: versus
     "implementation: im2col, at_least: 2": [
         "3: gate.0: found no key versus, expected the name of an implementation, FILE.py:NAME, or "
         "fastest-keras; at_least is a speedup over it"
@@ -844,7 +844,7 @@ WRONG_RULES = {
         "36: gate.0.versus: found the list [loop], expected the name of an implementation, "
         "FILE.py:NAME, or fastest-keras"
     ],
-    # Where
+    # The pass and the layers of a rule
     "implementation: im2col, pass: input-gradient, at_most_bytes: 2": [
         '34: gate.0.pass: found "input-gradient", expected one of the suite\'s passes: forward, '
         "kernel-gradient; add it to passes"
@@ -864,7 +864,7 @@ WRONG_RULES = {
     'implementation: im2col, layer: "", at_most_bytes: 2': [
         '35: gate.0.layer: found the text "", expected a pattern of layer names, such as conv*'
     ],
-    # Of what
+    # Each speedup or their geometric mean: of
     "implementation: im2col, of: mean, at_most_bytes: 2": [
         '32: gate.0.of: found the text "mean", expected each or geometric_mean'
     ],
@@ -872,7 +872,7 @@ WRONG_RULES = {
         '32: gate.0.of: found "geometric_mean", expected each beside per_cent_of_peak; only a '
         "speedup, at_least, has a mean"
     ],
-    # Several, each told once
+    # Several problems, each reported once
     "implementation: im2col, vs: loop, atleast: 2": [
         f"28: gate.0.vs: found an unknown key, expected one of {RULE_KEYS}; did you mean versus?",
         f"38: gate.0.atleast: found an unknown key, expected one of {RULE_KEYS}; "
@@ -1102,7 +1102,7 @@ def described(entry: dict[str, Any]) -> Layer:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(entry=entries, shared=st.sets(st.sampled_from(sorted(Layer.__dataclass_fields__))))
 def test_an_entry_becomes_the_layer_it_describes(entry: dict[str, Any], shared: set[str]) -> None:
-    """Its keys may be its own or in the defaults. An entry that can be no layer is refused."""
+    """Keys may be in the entry or in the defaults. An entry that can be no layer is refused."""
     defaults = {key: value for key, value in entry.items() if key in shared - {"name"}}
     own = {key: value for key, value in entry.items() if key not in defaults}
     document = {"defaults": defaults, "layers": [own]}
@@ -1164,7 +1164,7 @@ def ruled(rule: dict[str, Any]) -> Rule:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(lists=gates())
 def test_a_gate_becomes_the_rules_it_describes(lists: dict[str, Any]) -> None:
-    """It may be in a suite or in a file of its own. A rule that occurs twice is refused."""
+    """A gate may be in a suite or in a file of its own. A rule that occurs twice is refused."""
     expected = tuple(map(ruled, lists["gate"]))
     document = {"layers": [yaml.safe_load(ENTRY)], **lists}
     text = yaml.safe_dump(document)

@@ -154,7 +154,7 @@ def test_a_fingerprint_names_cpu_blas_and_versions():
 
 
 def test_a_fingerprint_knows_the_source_of_the_algorithms(tmp_path):
-    """Otherwise times from before a change to an algorithm would be believed afterwards."""
+    """If it did not, times from before a change to an algorithm would be believed afterwards."""
     assert f"convbench {tuning._algorithms():08x}" in tuning.fingerprint()
     (tmp_path / "mec.py").write_text("a")
     before = tuning._algorithms(tmp_path)

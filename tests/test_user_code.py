@@ -38,7 +38,7 @@ seen = []
 
 @pytest.fixture
 def own(tmp_path):
-    """Maker of own code from its source, in a file; `name` is what convbench calls."""
+    """Return a function that makes own code from a source; `name` is what convbench calls."""
 
     def made(source, name="f", **called):
         path = tmp_path / f"own{len(list(tmp_path.iterdir()))}.py"

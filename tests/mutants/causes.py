@@ -102,8 +102,8 @@ _INPUT_GRADIENTS = {
     "NeverWritesTheLastColumn": _is("never-written"),
     "LeavesOutTheFirstTaps": _is("tap-missing"),
     "KeepsThePads": _is("padding-ignored"),
-    # The windows start on the first row, and there are as many as before. Either all pads lie below
-    # and on the right, or there are none and what is beyond the image is dropped.
+    # The windows start on the first row, and there are as many of them as with pads. Either all
+    # pads lie below and on the right, or there are none and what is beyond the image is dropped.
     "CutsFromTheTopLeft": _either("padding-on-the-wrong-side", "padding-ignored"),
     "CutsBottomForTop": _is("padding-on-the-wrong-side"),
     "EvensOutOverlaps": _is("border-wrong"),

@@ -171,7 +171,7 @@ class ChannelsLast:
 
 
 class BatchLast:
-    """All three passes in CHWN with OHWI kernels; strides only."""
+    """All three passes in CHWN with OHWI kernels, with strides as the only parameter."""
 
     layout = "CHWN"
     kernel_layout = "OHWI"
