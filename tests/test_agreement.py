@@ -152,7 +152,7 @@ def test_faults_show_in_every_pass_at_any_size(fault, pass_):
         assert found.verdict == "wrong", (fault, layer.name)
 
 
-def test_a_stale_buffer_shows():
+def test_a_stale_buffer_is_found():
     """NaN in its buffer shows that a convolution leaves a part of the buffer unwritten."""
 
     class Stale(Im2col):

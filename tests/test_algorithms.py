@@ -252,7 +252,7 @@ Each thread may have one.
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 @pytest.mark.parametrize("name", FAST)
-def test_what_is_predicted_is_what_is_allocated(name, layer):
+def test_the_memory_predicted_is_the_memory_allocated(name, layer):
     """Workspaces and a call's other memory count, as tracemalloc sees them."""
     implementation = REGISTRY.get(name)
     for pass_ in Pass:
@@ -328,7 +328,7 @@ def test_a_forked_child_starts_threads_of_its_own():
 
 @pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
-    reason="threads can be told apart by their CPUs on Linux, with two of them",
+    reason="the CPUs of threads are known on Linux only, and two of them are needed",
 )
 @pytest.mark.parametrize("fails", [False, True])
 def test_threads_of_a_call_may_not_share_the_cpu_of_the_caller(fails):
@@ -350,7 +350,9 @@ def test_threads_of_a_call_may_not_share_the_cpu_of_the_caller(fails):
         assert os.sched_getaffinity(0) == before
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="CPUs are set on Linux")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="the CPUs of threads can be set on Linux only"
+)
 @pytest.mark.parametrize("given", ["one CPU", "no such call", "forbidden"])
 def test_threads_work_where_their_cpus_cannot_be_set(given, monkeypatch):
     before, seen = os.sched_getaffinity(0), []

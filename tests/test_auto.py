@@ -170,7 +170,7 @@ def test_without_trials_the_cost_model_decides(known, no_trials):
     assert not known.exists()
 
 
-def test_without_trials_earlier_ones_do_not_count(known, no_trials):
+def test_without_trials_earlier_trials_do_not_count(known, no_trials):
     tuning.allow_trials(True)
     assert ledger().took == FAST
     tuning.allow_trials(False)
@@ -244,7 +244,7 @@ def test_threads_that_prepare_at_once_make_one_trial(known, monkeypatch):
 # A run
 
 
-def test_a_run_says_what_was_taken(tmp_path):
+def test_a_run_says_what_auto_took(tmp_path):
     output = tmp_path / "run.json"
     asked = ["--impl", "auto", "--effort", "smoke", "--pass", "forward", "-o", output]
     done = convbench("run", TINY, *asked, "--no-tune")

@@ -364,7 +364,7 @@ def test_a_file_never_runs_in_the_parent(module):
     assert str(process.pid) not in (module / "ran").read_text().split()
 
 
-def test_ctrl_c_shows_what_there_is():
+def test_ctrl_c_shows_the_cells_so_far():
     process = launched("check", f"{USERS}:hangs", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(4)
     process.send_signal(signal.SIGINT)
@@ -375,7 +375,7 @@ def test_ctrl_c_shows_what_there_is():
     assert "Traceback" not in err
 
 
-def test_a_hang_costs_its_cell():
+def test_a_hang_costs_its_cell_only():
     done = convbench(
         "check", f"{USERS}:hangs", "--timeout", "2", "--layer", "plain", "--pass", "forward"
     )

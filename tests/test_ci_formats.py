@@ -149,7 +149,7 @@ def parsed(line: str) -> tuple[str, str, str]:
     return command, title, data
 
 
-def test_annotations_survive_what_github_reads_as_its_own() -> None:
+def test_annotations_escape_what_github_reads_as_its_own() -> None:
     name, message = "a: b, c::d %2C 100 %", "50 %0A is: not,\na line ::end"
     check = Check(name, "failed", message)
     shown = github.annotations(reported(check, replace(check, outcome="inconclusive")))

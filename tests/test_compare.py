@@ -239,7 +239,7 @@ def test_cells_that_only_one_file_has_are_listed():
     assert difference.only_in_new == (CellName("conv1", FORWARD, "mine"),)
 
 
-def test_of_three_files_each_is_compared_with_the_first():
+def test_each_of_several_files_is_compared_with_the_first():
     files = [("a", old()), ("b", other()), ("c", new())]
     found = diff(files, NOISELESS)
     key = ("conv1", KERNEL, "examples/my_convolution.py:forward_fast")
@@ -556,7 +556,7 @@ def are_reciprocal(change, inverse) -> None:
         assert inverse.ci99 == pytest.approx([1 / bound for bound in change.ci99[::-1]])
 
 
-def test_swapped_files_swap_what_only_one_has():
+def test_swapping_the_files_swaps_the_cells_that_only_one_has():
     (there,), (back,) = of_pair(old(), other()).differences, of_pair(other(), old()).differences
     assert (there.only_in_old, there.only_in_new) == (back.only_in_new, back.only_in_old)
     assert back.other_geometry == {n: pair[::-1] for n, pair in there.other_geometry.items()}

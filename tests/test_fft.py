@@ -113,7 +113,7 @@ def test_a_fast_length_is_the_next_one_without_large_factors():
     assert lengths == [1, 2, 8, 12, 30, 32, 60, 125, 240]
 
 
-def test_strides_are_refused():
+def test_fft_refuses_strides():
     reason = Fft().unsupported(replace(LARGE, strides=(2, 1)), Pass.FORWARD)
     assert "strides above 1" in reason.why
     assert reason.lacks == ("strides",)

@@ -471,7 +471,7 @@ def test_a_row_of_a_plain_table_is_refused_with_its_reason(row: str, reason: str
     assert told.startswith(f"t.csv:2: {row}: {reason}")
 
 
-def test_a_table_without_a_column_says_which() -> None:
+def test_the_error_of_a_table_names_the_column_that_is_missing() -> None:
     with pytest.raises(ImportSourceError, match="source:1: found no column pad_h, expected w, h"):
         read(EXAMPLES["deepbench"][1].replace("pad_h", "pad_z"), format_="deepbench")
 

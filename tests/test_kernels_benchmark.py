@@ -86,7 +86,7 @@ def test_a_mean_below_its_target_is_missed() -> None:
     assert found(run(auto=1.0, keras=1.2), "auto: mean").verdict == "MISSED"
 
 
-def test_one_slow_cell_misses_where_the_mean_does_not() -> None:
+def test_one_slow_cell_misses_its_target_where_the_mean_does_not() -> None:
     of = run(auto=1.0, keras=2.0)
     slow = tuple(
         replace(samples, values=tuple(value * 4 for value in samples.values))

@@ -155,7 +155,7 @@ def test_the_fingerprint_reads_proc_and_sys(tmp_path: Path, four_cpus: None):
     assert machine.cpu_quota is None
 
 
-def test_an_arm_machine_names_its_features(tmp_path: Path):
+def test_the_fingerprint_of_an_arm_machine_names_its_features(tmp_path: Path):
     machine = fingerprint(tree(tmp_path, {"proc/cpuinfo": GRAVITON}))
     assert machine.cpu  # /proc/cpuinfo has no model name there
     assert machine.isa == ("asimd", "asimddp", "bf16", "i8mm", "sve")
@@ -432,7 +432,7 @@ def test_caps_on_threads_are_lifted_together():
     assert caution.factor == 3.0
 
 
-def test_a_cap_that_the_workers_lift_is_told_from_their_threads():
+def test_a_cap_that_the_workers_lift_is_recognised_by_their_threads():
     meter = Meter(lambda environ, threads: 1e11)
     caution = only(cautions(MACHINE, {"OMP_NUM_THREADS": "1"}, 4, meter, blas=(OPENBLAS,)))
     assert caution.what.endswith("BLAS runs 4 all the same, as its workers set it")

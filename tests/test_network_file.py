@@ -64,7 +64,7 @@ def test_what_is_left_out_has_the_dataclasses_defaults() -> None:
     assert read(HEAD + "- max_pooling2d\n" + TAIL).layers[0] == MaxPooling2D()
 
 
-def test_every_key_arrives() -> None:
+def test_every_key_of_a_network_is_read() -> None:
     found = read(
         """\
 name: mine

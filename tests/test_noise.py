@@ -140,7 +140,7 @@ def test_false_alarms_and_found_slowdowns_are_counted():
     assert found.detects == pytest.approx(1.03)
 
 
-def test_the_upper_bound_is_that_of_the_issue():
+def test_299_trials_without_an_alarm_show_a_rate_of_at_most_one_per_cent():
     """A rate of at most 1 % is shown by 0 alarms of 299, or by 1 of 473."""
     from convbench.results.stats import proportion_upper
 

@@ -16,7 +16,7 @@ from convbench.problem.layer import Layer, Pass
 ONE_CHANNEL = Layer("mono", (9, 8, 1), 3, (3, 2), batch_size=4)
 
 
-def test_loop_takes_an_input_without_a_channel_axis():
+def test_the_loop_takes_an_input_without_a_channel_axis():
     rng = np.random.default_rng(0)
     x, kernel = rng.random((4, 9, 8)), rng.random((3, 1, 3, 2))
     error = rng.random((4, 3, 7, 7))
@@ -29,7 +29,7 @@ def test_loop_takes_an_input_without_a_channel_axis():
     )
 
 
-def test_loop_gradients_are_the_derivatives_of_its_forward_pass():
+def test_the_gradients_of_the_loop_are_the_derivatives_of_its_forward_pass():
     """Central differences tell: a flipped output gradient does not pass."""
     layer = Layer("x", (5, 6, 2), 4, (3, 2), strides=(2, 1), padding="same", groups=2, batch_size=2)
     rng = np.random.default_rng(1)

@@ -54,7 +54,7 @@ def test_the_time_of_a_round_without_visits_is_the_median_of_its_samples():
     assert log_ratio(old, replace(old, values=(2.0, 4.0, 6.0))) == pytest.approx(-math.log(2))
 
 
-def test_disturbed_visits_are_set_aside_where_a_calm_one_stands_for_them():
+def test_disturbed_visits_are_set_aside_where_the_round_has_a_calm_one():
     both = run((1.0,) * 4, (2.0,) * 4, slowest=(CALM, DISTURBED))
     never = run((3.0,) * 4, (3.0,) * 4, slowest=(DISTURBED, DISTURBED))
     kept = with_calm({"a": (both,), "b": (never,)})
@@ -86,7 +86,7 @@ def test_without_probes_no_visit_is_called_disturbed():
     assert calm_loop_s({}) is None
 
 
-def test_visits_and_probes_come_back_from_a_file(tmp_path: Path):
+def test_visits_and_probes_are_read_back_from_a_file(tmp_path: Path):
     before = saved()
     name, runs = next(iter(before.benchmarks.items()))
     kept = run((1.25e-3, 1.5e-3), (1e-3,), slowest=(CALM, DISTURBED), number=runs[0].round)
@@ -220,7 +220,7 @@ def test_without_further_rounds_the_interval_is_students():
     assert stats.estimate(more, 5).half_width() >= stats.estimate(more).half_width()
 
 
-def test_an_estimate_of_the_long_run_is_wider():
+def test_an_estimate_of_the_long_run_is_wider_than_that_of_the_run():
     found = stats.estimate([0.1, 0.12, 0.09, 0.11, 0.13])
     wider = stats.in_the_long_run(found, 0.02, 10)
     assert wider.log == found.log

@@ -151,7 +151,7 @@ def test_the_median_is_beyond_the_ceiling_where_half_do_not_get_there() -> None:
         ("convbench", 4, False),
     ],
 )
-def test_a_tool_is_right_unless_chance_does_not_explain_its_wrong_answers(
+def test_a_tool_is_right_if_chance_can_explain_its_wrong_answers(
     tool: str, wrong: int, is_right: bool
 ) -> None:
     given = [answer(tool, 5, 1.1 if i < wrong else 1.0, repetition=i) for i in range(100)]
@@ -163,7 +163,7 @@ def test_a_tool_is_right_unless_chance_does_not_explain_its_wrong_answers(
     assert (by_chance >= tables.ALPHA) is is_right
 
 
-def test_places_go_by_time_among_those_that_are_right() -> None:
+def test_places_go_by_time_among_the_tools_that_are_right() -> None:
     given = [
         *answers("pytest-benchmark", 1, wrong=15),
         *answers("convbench", 9),
@@ -325,7 +325,7 @@ def test_answers_from_before_a_tool_fails_are_kept(
     assert len(load(path).answers) == 2
 
 
-def test_a_file_that_is_there_is_not_begun_anew(
+def test_an_existing_file_is_not_overwritten(
     asked: list[Question], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "precision.json"

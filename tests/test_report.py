@@ -357,7 +357,7 @@ def test_nothing_is_called_reliable_beside_its_deviation(run: str) -> None:
     assert not re.search(r"(?<!not )reliable$", shown, re.MULTILINE)
 
 
-def test_a_state_that_is_not_the_usual_one_stands_in_the_head() -> None:
+def test_an_unusual_state_stands_in_the_head_of_the_report() -> None:
     words = "measured  the first call after a pause of 0.15 s, not calls in a tight loop"
     head = piped(confirmed_run()).split("\n\n")[0]
     assert words in head.splitlines()
@@ -442,7 +442,7 @@ def test_csv_has_a_row_of_raw_numbers_for_each_cell() -> None:
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_json_is_the_document(run: str) -> None:
+def test_json_is_the_document_of_the_result(run: str) -> None:
     result = RUNS[run]()
     shown = view(result, "json")
     data = json.loads(shown)

@@ -112,7 +112,7 @@ def test_runs_of_few_rounds_or_of_cold_threads_are_not_kept():
     assert run_of(own) is None
 
 
-def test_of_a_noise_run_only_its_subject_is_kept():
+def test_only_the_subject_of_a_noise_run_is_kept():
     times = {key: ms for key, ms in TIMES.items() if key[2] == "im2col"}
     times |= {(*key[:2], "im2col again"): ms for key, ms in times.items()}
     of = saved(dict(times))
@@ -456,7 +456,7 @@ def test_a_gate_takes_the_deviations_that_the_newer_result_knew():
     assert "is assumed" not in notes
 
 
-def test_deviations_of_another_machine_are_assumed():
+def test_a_wide_deviation_is_assumed_of_another_machine():
     old = saved(machine=replace(MACHINE, cpu="Z80"))
     new = saved(deviations=(replace(LEARNT[0], value=0.2),))
     terms = Terms(baseline=old, allow_different_machine=True)

@@ -141,7 +141,7 @@ def test_missing_shards_are_named() -> None:
 # Saving, lanes
 
 
-def test_a_session_saves_less_often_the_longer_that_takes(
+def test_a_session_saves_less_often_the_longer_saving_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]

@@ -103,7 +103,7 @@ def test_a_suite_with_one_layer_has_the_documented_defaults() -> None:
     assert (suite.description, suite.source) == ("", "suite.yaml")
 
 
-def test_every_key_of_a_suite_arrives() -> None:
+def test_every_key_of_a_suite_is_read() -> None:
     suite = read(
         """\
 name: mine
@@ -693,7 +693,7 @@ def gate_of(*rules: str, suite: str = SUITE) -> str:
     return suite + "".join(f"- {{{rule}}}\n" for rule in rules)
 
 
-def test_the_rules_of_a_gate_arrive() -> None:
+def test_the_rules_of_a_gate_are_read() -> None:
     suite = read(
         gate_of(
             'implementation: im2col, versus: loop, pass: forward, layer: "conv*", at_least: 20',

@@ -48,7 +48,7 @@ def race(seconds=0.2, **candidates):
 # Trials
 
 
-def test_the_fastest_comes_first():
+def test_the_fastest_candidate_comes_first():
     times, _ = race(a=(0.003,), b=(0.001,), c=(0.002,))
     assert list(times) == ["b", "c", "a"]
     assert times == {"b": pytest.approx(0.001), "c": pytest.approx(0.002), "a": pytest.approx(3e-3)}

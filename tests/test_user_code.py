@@ -379,7 +379,7 @@ def test_a_gradient_without_input_shape_needs_strides_that_leave_no_rest(own):
 
 
 @pytest.mark.parametrize("letters", ["NCHW", "NHWC", "CHWN", "WHCN"])
-def test_a_layout_goes_there_and_back(letters):
+def test_an_array_survives_a_layout_and_back(letters):
     layout, array = Layout(letters, "NHWC"), np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
     theirs = layout.to_code(array)
     assert theirs.shape == layout.shape(array.shape)
@@ -487,7 +487,7 @@ def test_writing_into_operands_is_wrong_even_if_the_result_is_right(own):
     assert found.verdict == "wrong"
 
 
-def test_operands_may_be_protected(own):
+def test_code_may_protect_its_operands(own):
     code = own("""
         def f(x, kernel):
             x.flags.writeable = False
@@ -496,7 +496,7 @@ def test_operands_may_be_protected(own):
     assert check(code, PLAIN, Pass.FORWARD, 1, 0).verdict == "agrees"
 
 
-def test_memory_that_was_never_written_to_shows(own):
+def test_memory_that_was_never_written_to_is_found(own):
     code = own("""
         def f(x, kernel):
             full = right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
@@ -511,7 +511,7 @@ def test_memory_that_was_never_written_to_shows(own):
     assert np.empty.__name__ == "empty", "numpy must be as it was"
 
 
-def test_an_array_remembered_by_its_identity_shows(own):
+def test_code_that_remembers_arrays_by_their_identity_is_found_wrong(own):
     code = own("""
         known = {}
         def f(x, kernel):

@@ -27,7 +27,7 @@ def test_a_file_finds_its_folder_its_package_and_its_repository_first(tmp_path):
     assert found == [str(package), str(tmp_path / "src"), str(tmp_path)]
 
 
-def test_a_file_by_itself_has_its_folder_only(tmp_path):
+def test_a_file_by_itself_finds_its_folder_only(tmp_path):
     assert import_path(tmp_path / "conv.py") == [str(tmp_path)]
 
 
