@@ -97,7 +97,7 @@ def test_pyperf_reads_the_file(tiny):
     assert shown.count("Mean +- std dev:") == len(names)
     assert stats.count("Total number of values: ") == len(names)
     assert dump.count("Run 1: ") == len(names)
-    # Pyperf rightly finds most benchmarks unstable, since each has the samples of one visit only.
+    # pyperf rightly finds most benchmarks unstable, since each has the samples of one visit only.
     assert "benchmark" in check
     assert "ERROR" not in check
 

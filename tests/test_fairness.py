@@ -19,7 +19,7 @@ pytestmark = pytest.mark.alone  # beside other tests even a plain loop is off
 SUITE = ROOT / "tests" / "suites" / "fairness.yaml"
 VARIANTS = ("steady", "sleepy", "heap", "pool")
 WITHIN = 0.15
-"""Largest relative error of a figure. A harness that never waits for an arm to wake is off by 1."""
+"""Largest relative error of a figure. A harness that wakes nobody is off by 100 %."""
 
 
 @pytest.fixture(scope="module")

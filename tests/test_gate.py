@@ -378,7 +378,7 @@ def test_another_version_regresses_only_where_it_is_slower(factor, expected):
 
 
 def test_versions_are_compared_by_their_quickest_samples():
-    """A neighbour that slows most of an arm's samples does not make the arm slower."""
+    """A neighbour that slows three quarters of an arm's samples does not make the arm slower."""
     both = versions(1.0, noise=0.002)
     name = f"conv1/forward/{MINE}"
     disturbed = tuple(
@@ -527,7 +527,7 @@ def test_a_job_of_27_rules_finds_one_slowdown_without_false_alarms(jobs, least_f
 
 
 def test_a_fixed_threshold_fails_in_the_simulation():
-    """A fixed threshold of 2 % on medians cries wolf on this machine."""
+    """Comparing medians with a fixed threshold of 2 % cries wolf on this machine."""
     simulation = Simulation(11)
     alarms = 0
     for number in range(200):

@@ -101,6 +101,6 @@ def test_a_large_right_operand_is_multiplied_whole(monkeypatch):
     monkeypatch.undo()
     assert part_rows(27, 64) == 1_000_000 // (27 * 64)
     assert part_rows(147, 64) == 106
-    assert part_rows(576, 32) == 54  # with few filters, parts pay for longer rows
+    assert part_rows(576, 32) == 54  # with few filters, parts pay for more terms
     assert part_rows(256, 64) is None
     assert part_rows(512, 512) is None
