@@ -99,7 +99,7 @@ def test_functions_and_plans_are_right_on_drawn_layers(layer, pass_):
 @pytest.mark.parametrize("implementation", ["im2col", "loop"])
 def test_the_implementation_can_be_named(pass_, implementation):
     if REGISTRY.get(implementation).runtime != NumPy():
-        pytest.skip("it has a runtime of its own")
+        pytest.skip("the implementation has a runtime of its own")
     drawn = operands.exact_integers(LAYER, pass_, 1)
     plan = planned(LAYER, pass_, implementation=implementation)
     assert plan.algorithm == implementation
@@ -264,7 +264,7 @@ def test_the_functions_are_right_from_several_threads_at_once():
         np.testing.assert_array_equal(result, expected)
 
 
-def test_the_threads_of_blas_are_as_they_were_afterwards():
+def test_blas_has_its_threads_back_after_a_call():
     """Two plans are called at once. The second ends last, and must not restore the first's 1."""
     before = api._blas_threads()
     seen = []
@@ -303,7 +303,7 @@ def test_a_plan_says_what_it_is():
     assert taken.ledger.outside[0].startswith(f"took {taken.algorithm} ")
 
 
-def test_the_functions_plan_once():
+def test_the_functions_plan_each_convolution_once():
     api._kept_plan.cache_clear()
     for _ in range(3):
         convbench.conv2d(X, KERNEL)

@@ -224,7 +224,7 @@ def test_a_compiled_gradient_is_one_convolution(
 
 
 @pytest.mark.parametrize("name", ["plain", "groups", "depthwise"])
-def test_a_compiled_forward_keeps_its_convolution(name: str, prepared: Any) -> None:
+def test_a_compiled_forward_pass_keeps_its_convolution(name: str, prepared: Any) -> None:
     one = prepared("keras-xla", name, Pass.FORWARD)
     one.load(exact_integers(LAYERS[name], Pass.FORWARD, 1))
     assert compiled_convolutions(one) == 1

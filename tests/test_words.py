@@ -55,7 +55,7 @@ def named(name, rounds=8):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_floor_is_of_the_quantity_that_its_rule_limits(name):
+def test_a_floor_has_the_unit_of_the_quantity_that_its_rule_limits(name):
     rules = (Rule(name, "loop", at_least=2.0), Rule(name, at_most_bytes=2**30))
     judgement, of = judged(named(name), Terms(rules=rules))
     told = render(gate_report(judgement, of.result), format_of("gate.txt"))
