@@ -1,4 +1,4 @@
-"""The command line, as tests run it: each command in a process of its own."""
+"""Run the command line for tests, each command in a process of its own."""
 
 import atexit
 import functools
@@ -23,11 +23,11 @@ def command(*arguments):
 
 
 def convbench(*arguments, cwd=ROOT, timeout=120, **environment):
-    """The finished command: its exit code, stdout and stderr.
+    """Run a command and return its exit code, stdout and stderr.
 
-    It is forked off a process that has imported convbench already, which saves half a second, and
-    measures in a hurry (tests/command_server.py). `started` does without both, as this does
-    elsewhere than on Linux.
+    The command is forked off a process that has imported convbench already, which saves half a
+    second. Its measurements are short (tests/command_server.py). `started` has neither shortcut,
+    and neither has this function on other systems than Linux.
     """
     if sys.platform != "linux":
         return started(*arguments, cwd=cwd, timeout=timeout, **environment)
@@ -42,7 +42,7 @@ def convbench(*arguments, cwd=ROOT, timeout=120, **environment):
 
 
 def started(*arguments, cwd=ROOT, timeout=120, **environment):
-    """The same by a new Python, as a shell starts it."""
+    """Run a command in a new Python process, as a shell does, and return what `convbench` does."""
     return subprocess.run(
         command(*arguments),
         cwd=cwd,
@@ -95,7 +95,10 @@ def _server():
 
 
 def run_tiny(output, *arguments, **keywords):
-    """`convbench run` of the smallest suite, and its result file as plain data."""
+    """Run the smallest suite; return the finished command and its result file as plain data.
+
+    Where no file was saved, the second value is None.
+    """
     done = convbench("run", TINY, "--effort", "smoke", "-o", output, *arguments, **keywords)
     document = json.loads(output.read_text()) if output.exists() else None
     return done, document
@@ -109,9 +112,9 @@ def cells(document):
 
 
 def launched(*arguments, cwd=ROOT, **streams):
-    """A running command that Ctrl-C reaches, though whoever runs the tests may ignore it.
+    """Start a command that Ctrl-C reaches even if the process that runs the tests ignores it.
 
-    A shell starts what it puts into the background with SIGINT ignored, and children inherit that.
+    A shell starts its background jobs with SIGINT ignored, and their children inherit that.
     """
     if os.name != "posix":
         pytest.skip("Windows sends no signals")

@@ -1,9 +1,9 @@
 """Run convbench commands, each in a fork of one process that has imported everything already.
 
 A command is a process of its own, with its own folder, environment, descriptors and exit code, as
-if it had been started from a shell. It only does without half a second of imports, and measures in
-a hurry. Each process of the tests starts one such server (see tests/cli.py); a request is JSON and
-three descriptors.
+if it had been started from a shell. It differs in two ways: it saves half a second of imports, and
+its measurements are short. Each process of the tests starts one such server (see tests/cli.py). A
+request is JSON and three descriptors.
 """
 
 import functools
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _hurry() -> None:
-    """Measures for a moment only: the tests look at what is made of the figures, not at these."""
+    """Make measurements short: tests look at how figures are used, not at the figures."""
     from convbench.schedule import calibrating
     from convbench.schedule.effort import EFFORTS
 
@@ -88,7 +88,7 @@ def _hurry() -> None:
 
 
 def _run(asked: dict, descriptors: list[int]) -> None:
-    """Becomes the command. Never returns."""
+    """Become the command; never return."""
     code = 1
     try:
         os.setsid()
@@ -98,7 +98,7 @@ def _run(asked: dict, descriptors: list[int]) -> None:
         os.chdir(asked["cwd"])
         os.environ.clear()
         os.environ.update(asked["env"])
-        sys.path[0] = asked["cwd"]  # as `python -m` has it
+        sys.path[0] = asked["cwd"]  # as `python -m` sets it
         sys.argv = ["convbench", *asked["arguments"]]
         for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
             encoding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8").partition(":")
@@ -114,14 +114,14 @@ def _run(asked: dict, descriptors: list[int]) -> None:
         code = 0
     except SystemExit as error:
         code = _exit_code(error.code)
-    except BaseException:  # noqa: BLE001 - as Python shows what nobody caught
+    except BaseException:  # noqa: BLE001 - Python, too, shows what nobody caught
         traceback.print_exc()
     finally:
         try:
             sys.stdout.flush()
             sys.stderr.flush()
         except (OSError, ValueError):
-            code = code or 120  # as Python itself ends
+            code = code or 120  # the exit code of Python itself
         os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""What every test has: a tuning cache of its session, not the user's, and no memory of runs."""
+"""Give every test a tuning cache of its session instead of the user's, and no memory of runs."""
 
 import gc
 import os
@@ -13,12 +13,12 @@ from convbench.results.run_memory_file import MEMORY_VARIABLE
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=100, deadline=None)
 settings.load_profile("thorough" if os.environ.get("CI") else "quick")
-"""Hypothesis draws few layers, so that tests are quick, and many in continuous integration."""
+"""Hypothesis draws few examples, so that tests are quick, and many in continuous integration."""
 
 
 @pytest.fixture(autouse=True, scope="session")
 def tuning_cache(tmp_path_factory):
-    """Where trials are kept. Subprocesses see it too, those of wider fixtures included."""
+    """Path of the file that keeps trials. Subprocesses see it too, even those of wider fixtures."""
     path = tmp_path_factory.mktemp("tuning") / "tuning.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(path))
@@ -27,7 +27,7 @@ def tuning_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_run_memory():
-    """Runs of a test are not remembered: what a later one prints would depend on earlier ones."""
+    """Keep tests from remembering runs: what a later run prints would depend on earlier ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MEMORY_VARIABLE, "")
         yield
@@ -35,15 +35,15 @@ def _no_run_memory():
 
 @pytest.fixture(autouse=True, scope="module")
 def _old_heap_is_not_searched():
-    """A collection walks over all of TensorFlow otherwise, 0.3 s each time; visits make many."""
+    """Keep garbage collections short: else each walks over all of TensorFlow, for 0.3 s."""
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _floatx_as_it_was():
-    """Keras's default dtype is the process's: a test that trains in float64 leaves it to others.
+    """Reset Keras's default dtype, which a test that trains in float64 changes for later tests.
 
-    Twice so: the first layer that is made makes it the policy of all that come.
+    Its policy is reset too: the first layer that is made takes the default for all later layers.
     """
     yield
     if "keras" in sys.modules:

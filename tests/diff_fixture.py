@@ -1,4 +1,4 @@
-"""Saved results made by hand, for comparing: raw samples are drawn, figures really derived."""
+"""Make saved results to compare: raw samples are drawn, and figures are derived from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CALIBRATED = replace(
     MACHINE, calibration=Calibration({2: 180e9, 4: 332e9}, {2: 90e9, 4: 166e9}, 8e9, 4e-7, 2e-7)
 )
 
-Times = dict[tuple[str, Pass, str], float]  # milliseconds
+Times = dict[tuple[str, Pass, str], float]  # milliseconds by layer, pass, implementation
 
 TIMES: Times = {
     (layer, pass_, name): ms
@@ -37,7 +37,7 @@ TIMES: Times = {
 def samples(
     ms: float, rng: random.Random, shared: list[float], noise: float, date: str
 ) -> tuple[RoundSamples, ...]:
-    """A benchmark of as many rounds as `shared` has deviations; four samples each."""
+    """Draw a benchmark: one round for each deviation in `shared`, four samples each."""
     return tuple(
         RoundSamples(
             round=number,
@@ -65,7 +65,7 @@ def saved(
     date: str = "2026-11-23 09:31",
     **fields: object,
 ) -> Saved:
-    """A run in which every cell of `times` is right and timed; `fields` are the result file's."""
+    """Make a run whose cells, those of `times`, are right and timed; `fields` go to ResultFile."""
     rng = random.Random(seed)
     shared = [rng.uniform(-0.1, 0.1) for _ in range(rounds)]
     cells = tuple(
@@ -91,18 +91,18 @@ def saved(
 
 
 def again(of: Saved) -> Saved:
-    """The same with its figures derived anew."""
+    """Return the result with its figures derived anew."""
     return replace(of, result=summarise(of.result, of.benchmarks))
 
 
 def with_cells(of: Saved, *cells: Cell) -> Saved:
-    """The same with some cells changed, or added at the end."""
+    """Return the result with some cells changed, or added at the end."""
     changed = {(c.layer, c.pass_, c.implementation): c for c in (*of.result.cells, *cells)}
     return again(replace(of, result=replace(of.result, cells=tuple(changed.values()))))
 
 
 def scaled(times: Times, **factors: float) -> Times:
-    """The times with those of some implementations multiplied (`keras_graph` is keras-graph)."""
+    """Multiply the times of some implementations (`keras_graph` is keras-graph)."""
     by_name = {name.replace("_", "-"): factor for name, factor in factors.items()}
     return {key: ms * by_name.get(key[2], 1.0) for key, ms in times.items()}
 
@@ -117,7 +117,7 @@ def old() -> Saved:
 
 
 def new() -> Saved:
-    """im2col is faster and takes more memory; all else is the same code."""
+    """Make a result in which im2col is faster and takes more memory; all else is the same code."""
     faster = saved(scaled(TIMES, im2col=0.7), seed=2, date="2026-11-24 10:02")
     return with_cells(
         faster,
@@ -130,7 +130,7 @@ def new() -> Saved:
 
 
 def other() -> Saved:
-    """Another machine and environment, another convolution, cells that went wrong, came, went."""
+    """Make a result of another machine, environment and convolution, and with other cells."""
     kept = {k: ms for k, ms in TIMES.items() if k != ("conv1", KERNEL, MINE)}
     found = saved(
         {**scaled(kept, im2col=1.3, loop=20.0), ("conv1", FORWARD, "mine"): 3.0},

@@ -1,4 +1,4 @@
-"""What a gate is shown in tests: results made by hand, held to every kind of rule."""
+"""Make results by hand and hold them to every kind of rule that a gate has."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FLOORS = (
 
 
 def with_twin(of: Saved, factor: float, implementation: str = "im2col") -> Saved:
-    """The result with a twin in conv1 forward, so many times as slow as its arm."""
+    """Return the result with a twin in conv1 forward that is `factor` times as slow as its arm."""
     arm = f"conv1/forward/{implementation}"
     runs = tuple(
         replace(run, values=tuple(v * factor for v in run.values)) for run in of.benchmarks[arm]
@@ -38,7 +38,7 @@ def with_twin(of: Saved, factor: float, implementation: str = "im2col") -> Saved
 
 
 def versions(factor: float, rounds: int = 8, noise: float = 0.01) -> Saved:
-    """Two versions of one's own code, the new one so many times as slow."""
+    """Make a run of two versions of own code; in conv1 the new one is `factor` times as slow."""
     times = {
         (layer, pass_, name): ms
         for (layer, pass_, mine), ms in TIMES.items()
@@ -49,7 +49,7 @@ def versions(factor: float, rounds: int = 8, noise: float = 0.01) -> Saved:
 
 
 def some_not_right() -> Saved:
-    """A run in which not every cell could be judged."""
+    """Make a run in which not every cell can be judged."""
     return with_cells(
         with_twin(saved(), 1.001),
         Cell("conv1", Pass.KERNEL_GRADIENT, "im2col", "skipped", "the budget of 9 s"),

@@ -1,4 +1,4 @@
-"""Layers that hypothesis draws: small, and every parameter of Conv2D in play."""
+"""Draw small layers with hypothesis, with every parameter of Conv2D in play."""
 
 from hypothesis import strategies as st
 
@@ -33,5 +33,5 @@ def layers(draw, dtypes=("float32", "float64")):
     }
     try:
         return Layer(**given)
-    except LayerError:  # the kernel does not fit: same padding always has an output
+    except LayerError:  # the kernel does not fit; with same padding there is always an output
         return Layer(**{**given, "padding": "same"})

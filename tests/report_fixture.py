@@ -1,4 +1,4 @@
-"""Result files made by hand, for the reports: every status, every mark, every awkward name."""
+"""Make result files for the reports by hand, with every status, mark and awkward name."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ SOFTWARE = Software(
 
 
 def _time(seconds: float, error: float | None, rounds: int = 8) -> Time:
-    """`error` is the half width of the interval, 0.012 for 1.2 %; None: no interval."""
+    """Make a time. `error` is its interval's half width, 0.012 for 1.2 %; None: no interval."""
     ci99, quiet = _ci(seconds, error), seconds / 1.02
     return Time(
         seconds,
@@ -152,12 +152,12 @@ def _mean(
 
 
 def _resolved(result: ResultFile) -> ResultFile:
-    """The result with its resolution, as summary.py derives it."""
+    """Return the result with its resolution, as summary.py derives it."""
     return replace(result, resolution=resolution_of(result.speedups, result.duplicates))
 
 
 def full_run() -> ResultFile:
-    """Every status, and every mark that a cell can carry."""
+    """Make a run with every status, and every mark that a cell can carry."""
     keras = "fastest-keras"
     cells = (
         _ok(CONV1, FORWARD, "loop", 62.13, 0.0118, 0.661),
@@ -288,7 +288,7 @@ def full_run() -> ResultFile:
 
 
 def typical_run() -> ResultFile:
-    """What most people will see: two layers, everything fine, values of a real machine."""
+    """Make a run as most people will see: two layers, all fine, with values of a real machine."""
     keras = "fastest-keras"
     names = ("loop", "im2col", "keras", "keras-graph")
     ms = {
@@ -350,7 +350,7 @@ def typical_run() -> ResultFile:
 
 
 def _network(pass_: Pass | None, ms: dict[str, tuple[float, ...]]) -> list[NetworkRow]:
-    """Rows as network.py makes them, of the times of conv1 and of conv2, which counts thrice."""
+    """Make rows as network.py does, from the times of conv1, and of conv2, which counts thrice."""
     keras = {name: times for name, times in ms.items() if "keras" in name}
     every = {
         **ms,
@@ -380,7 +380,7 @@ def _network(pass_: Pass | None, ms: dict[str, tuple[float, ...]]) -> list[Netwo
 
 
 def large_run() -> ResultFile:
-    """120 layers and 240 cells, imported from a published list; one wrong, one skipped."""
+    """Make a run of 120 layers from a published list; one of 240 cells is wrong, one skipped."""
     small = small_run()
     layers = tuple(
         Layer(f"set:{i}", (8 + i % 20, 9, 1 + i % 5), 4 + i % 7, (3, 3), count=1 + i % 3)
@@ -422,7 +422,7 @@ def large_run() -> ResultFile:
 
 
 def small_run() -> ResultFile:
-    """Three rounds: no intervals are claimed; one layer, so no network table; one pass."""
+    """Make a run of three rounds, without intervals; one layer makes no network table; one pass."""
     keras = "fastest-keras"
     shape = {"error": None, "peak": None, "rounds": 3}
     return ResultFile(
@@ -458,7 +458,7 @@ def small_run() -> ResultFile:
 
 
 def empty_run() -> ResultFile:
-    """Nothing was finished: an early Ctrl-C."""
+    """Make a run that an early Ctrl-C ended: nothing was finished."""
     small = small_run()
     return replace(
         small,
@@ -471,7 +471,7 @@ def empty_run() -> ResultFile:
 
 
 def checked_run() -> ResultFile:
-    """Agreement only, as `check` gives it."""
+    """Make a result with agreement only, as `check` does."""
     small = small_run()
     return replace(
         small,
@@ -484,11 +484,11 @@ def checked_run() -> ResultFile:
 
 
 Undisturbed = dict[tuple[str, Pass | None, str, str], tuple[float, float]]
-"""Ratio and half width by layer (empty: a mean), pass, implementation and versus."""
+"""Ratio and half width by layer (empty for a mean), pass, implementation and versus."""
 
 
 def _undisturbed(result: ResultFile, told: Undisturbed) -> ResultFile:
-    """The result with other undisturbed figures."""
+    """Return the result with other undisturbed figures."""
 
     def quiet(key: tuple[str, Pass | None, str, str]) -> dict[str, object]:
         ratio, error = told[key]
@@ -507,7 +507,7 @@ def _undisturbed(result: ResultFile, told: Undisturbed) -> ResultFile:
 
 
 def _with_states(result: ResultFile, *of: int) -> ResultFile:
-    """The result with two speeds in some of its cells."""
+    """Return the result with two speeds in some of its cells."""
     cells = list(result.cells)
     for index in of:
         time = cells[index].time
@@ -518,7 +518,7 @@ def _with_states(result: ResultFile, *of: int) -> ResultFile:
 
 
 def undisturbed_run() -> ResultFile:
-    """Undisturbed, two cells, a mean and the answer say something else; one more is far off."""
+    """Make a run whose undisturbed figures turn two cells, a mean and the answer."""
     keras = "fastest-keras"
     told = {
         ("conv1", FORWARD, "im2col", keras): (1.034, 0.02),
@@ -530,7 +530,7 @@ def undisturbed_run() -> ResultFile:
 
 
 def crowded_run() -> ResultFile:
-    """All that can be wrong with a busy machine at once: more of everything than is named."""
+    """Make a run with all faults of a busy machine, and with more of each than a report names."""
     keras = "fastest-keras"
     typical = typical_run()
     told: Undisturbed = {
@@ -562,7 +562,7 @@ def crowded_run() -> ResultFile:
 
 
 def busy_run() -> ResultFile:
-    """Other processes, a budget that ended early, and twins that show it."""
+    """Make a run beside other processes, with a budget that ended early, and twins that differ."""
     typical = typical_run()
     ways = {CONV1.name: 1.31, CONV2.name: 1.02}
     return _resolved(
@@ -600,7 +600,7 @@ def busy_run() -> ResultFile:
 
 
 def confirmed_run() -> ResultFile:
-    """Calls after a pause, held against plain loops, as narrow as was asked for."""
+    """Make a run of calls after a pause, confirmed by plain loops, as precise as was asked for."""
     over = {"loop": 1.003, "im2col": 0.992, "keras": 1.018}
     typical = typical_run()
     cells = []
@@ -613,7 +613,7 @@ def confirmed_run() -> ResultFile:
 
 
 def pair_run() -> ResultFile:
-    """Two files of one's own, without loop and Keras: the second over the first, five rounds."""
+    """Make a run of two own files, the second over the first, without loop and Keras."""
     cells = (
         _ok(CONV1, FORWARD, OTHER, 0.3391, 0.14, 0.661, rounds=5),
         _ok(CONV1, FORWARD, MINE, 0.3312, 0.15, 0.661, rounds=5),

@@ -1,4 +1,4 @@
-"""The oracle against explicit sums, the bound against real rounding, and verdicts on mistakes."""
+"""Test the oracle against explicit sums, the bound against rounding, and verdicts on mistakes."""
 
 from dataclasses import replace
 from itertools import product
@@ -22,7 +22,7 @@ LAYER = Layer("plain", (9, 8, 3), 4, (3, 2), batch_size=2)
 
 
 def explicit(layer, pass_, drawn):
-    """All three passes as one sum over every index: slow, and nobody's code."""
+    """Compute a pass as one sum over every index: slowly, and with no code of convbench."""
     shape = layer.result_shape(pass_)
     result = np.zeros(shape)
     (top, _), (left, _) = layer.pads
@@ -53,7 +53,7 @@ def explicit(layer, pass_, drawn):
 
 @settings(deadline=None)
 @given(layers())
-def test_oracle_is_the_explicit_sum(layer):
+def test_the_oracle_equals_the_explicit_sum(layer):
     for pass_ in Pass:
         drawn = operands.exact_integers(layer, pass_, 1)
         np.testing.assert_array_equal(
@@ -80,7 +80,7 @@ def test_cut_layers_keep_their_geometry(layer):
         assert small == cut(small, pass_)
 
 
-def test_bound_covers_rounding_and_is_not_loose():
+def test_the_bound_covers_rounding_and_is_not_loose():
     layer = Layer("x", (12, 12, 100), 8, (3, 3), batch_size=2)
     drawn = operands.floats(layer, Pass.FORWARD, 0)
     bound = direct_factor(layer, Pass.FORWARD) * oracle.magnitude(layer, Pass.FORWARD, drawn)
@@ -108,14 +108,14 @@ def test_right_functions_agree(name, dtype):
         ("too_small", "the result has shape (2, 4, 6, 6), expected (2, 4, 7, 7), that is (batch, "),
     ],
 )
-def test_wrong_functions_are_wrong(name, sentence):
+def test_wrong_functions_are_found_wrong(name, sentence):
     found = check(REGISTRY.get(f"{USERS}:{name}"), LAYER, Pass.FORWARD, 1, 0)
     assert found.verdict == "wrong"
     assert sentence in found.diagnosis
 
 
 class _Faulty(Im2col):
-    """im2col whose result is spoilt by `fault`."""
+    """An im2col whose result `fault` spoils."""
 
     def __init__(self, fault):
         self._fault = fault
@@ -145,15 +145,15 @@ def _bumped(result):
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("pass_", Pass)
 def test_faults_show_in_every_pass_at_any_size(fault, pass_):
-    """A kernel gradient of 20,000 terms too, where the float bound is empty."""
+    """Faults show even in a kernel gradient of 20,000 terms, where the float bound is useless."""
     large = Layer("conv1", (28, 28, 1), 8, (3, 3), batch_size=32)
     for layer in (LAYER, large):
         found = check(_Faulty(FAULTS[fault]), layer, pass_, 1, 0)
         assert found.verdict == "wrong", (fault, layer.name)
 
 
-def test_a_stale_buffer_shows():
-    """A convolution that does not write all of its own buffer: NaN shows it."""
+def test_a_stale_buffer_is_found():
+    """NaN in its buffer shows that a convolution leaves a part of the buffer unwritten."""
 
     class Stale(Im2col):
         def prepare(self, layer, pass_, threads):
@@ -186,6 +186,6 @@ def _zeros(layer):
 
 
 def test_strides_beyond_the_kernel_are_not_mistrusted():
-    """Most of such an input gradient is zero, and has to be."""
+    """Most of such an input gradient is zero, as it should be."""
     layer = Layer("x", (13, 13, 3), 4, (1, 1), strides=(4, 4), batch_size=2)
     assert check(Im2col(), layer, Pass.INPUT_GRADIENT, 1, 0).verdict == "agrees"

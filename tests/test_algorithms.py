@@ -1,4 +1,4 @@
-"""The fast NumPy algorithms: blocks, threads, phases, and the memory that they keep to."""
+"""Test the fast NumPy algorithms: their blocks, threads and phases, and the memory they predict."""
 
 import contextlib
 import math
@@ -39,7 +39,7 @@ from tests.systems import posix
 FAST = ("im2col", "mec", "shift-gemm", "winograd", "winograd-2x2", "direct", "depthwise")
 NETWORKS = ("resnet50", "vgg16", "alexnet", "mobilenet", "mnist", "lenet")
 
-# Blocks as `prepare` makes them, and so small that every kind of edge between them is met.
+# Blocks as `prepare` makes them, and blocks so small that every kind of edge between them occurs.
 SIZES = {
     "usual": {},
     "small": {
@@ -104,7 +104,7 @@ def set_sizes(patch, size):
 
 @st.composite
 def suited(draw):
-    """A layer that is 3x3 with strides of 1, 1x1, depthwise or anything, about as often."""
+    """Draw a layer of one of four kinds: 3x3 with strides of 1, 1x1, depthwise, or any."""
     layer = draw(layers())
     kind = draw(st.sampled_from(["any", "3x3", "1x1", "depthwise"]))
     if kind == "3x3":
@@ -130,7 +130,7 @@ def suited(draw):
 @pytest.mark.parametrize("size", SIZES)
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(layer=suited(), count=st.integers(1, 3))
-def test_right_whatever_the_blocks_and_threads(size, layer, count):
+def test_results_are_right_whatever_the_blocks_and_threads(size, layer, count):
     with pytest.MonkeyPatch.context() as patch:
         set_sizes(patch, size)
         patch.setattr(threads, "FLOPS_OF_A_THREAD", 1)
@@ -146,8 +146,8 @@ def test_right_whatever_the_blocks_and_threads(size, layer, count):
 @pytest.mark.parametrize("many_channels", [1, 32])
 @pytest.mark.parametrize("sparse", [0, math.inf])
 @pytest.mark.parametrize("layer", read_suite("configs/geometry.yaml").layers, ids=lambda x: x.name)
-def test_both_ways_to_an_input_gradient(monkeypatch, many_channels, sparse, layer):
-    """Gathering columns of the output gradient; adding up columns of the input, in three ways."""
+def test_both_ways_to_an_input_gradient_are_right(monkeypatch, many_channels, sparse, layer):
+    """One way gathers columns of the output gradient, the other adds up columns of the input."""
     monkeypatch.setattr(col2im, "SPARSE", sparse)
     monkeypatch.setattr(col2im, "MANY_CHANNELS", many_channels)
     if layer.kernel_size != (1, 1):
@@ -200,7 +200,7 @@ def test_blocks_cover_the_output_once(batch, height, budget, parts):
     assert len(blocks) >= min(parts, batch * height) / 2  # whole images may leave one thread less
 
 
-def test_even():
+def test_a_length_is_split_into_even_parts_of_which_none_is_empty():
     assert even(7, 3) == [slice(0, 2), slice(2, 4), slice(4, 7)]
     assert even(2, 5) == [slice(0, 1), slice(1, 2)]
 
@@ -225,9 +225,8 @@ def every_layer():
 
 
 @pytest.mark.parametrize("layer", list(every_layer()))
-def test_im2col_keeps_to_two_mebibytes_a_thread_whatever_the_batch(layer):
-    """Nothing is touched by preparing, so that this is quick; rows of images larger than that are
-    the exception, and the batch changes nothing."""
+def test_im2col_holds_at_most_two_mebibytes_for_each_thread_whatever_the_batch(layer):
+    """The batch changes nothing. More is taken only if a single row of an image is larger."""
     for pass_ in Pass:
         for batch, count in ((8, 2), (512, 2), (8, 1)):
             held = im2col.Im2col().workspace_bytes(replace(layer, batch_size=batch), pass_, count)
@@ -247,14 +246,16 @@ LAYERS = [
 
 
 NUMPY_BYTES = 8192 * 8
-"""NumPy's sums and additions in place may go through buffers of np.getbufsize() elements each, of
-every thread that happens to be in one."""
+"""Most bytes of a buffer in which NumPy sums or adds in place: np.getbufsize() elements of 8 bytes.
+
+Each thread may have one.
+"""
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 @pytest.mark.parametrize("name", FAST)
-def test_what_is_predicted_is_what_is_allocated(name, layer):
-    """Workspaces and what a call allocates beside them, as tracemalloc sees them."""
+def test_the_memory_predicted_is_the_memory_allocated(name, layer):
+    """Workspaces and a call's other memory count, as tracemalloc sees them."""
     implementation = REGISTRY.get(name)
     for pass_ in Pass:
         if implementation.unsupported(layer, pass_) is not None:
@@ -281,12 +282,12 @@ def test_what_is_predicted_is_what_is_allocated(name, layer):
 # Threads
 
 
-def test_work_is_done_by_as_many_threads_and_blas_has_one_in_each():
+def test_work_is_done_by_the_threads_asked_for_and_blas_has_one_in_each():
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         seen = {}
         barrier = threading.Barrier(3)
 
-        def of_blas():  # NumPy's: other tests may have loaded other libraries
+        def of_blas():  # NumPy's alone: other tests may have loaded other libraries
             return {pool["num_threads"] for pool in threads.blas().info()}
 
         def work(index):
@@ -312,7 +313,7 @@ def test_what_a_thread_raises_is_raised_once_all_have_ended(fails):
     with pytest.raises(ValueError, match=f"in {fails}"):
         threads.in_threads(work, 2)
     assert ended == [1 - fails]
-    threads.in_threads(ended.append, 2)  # and the next call is not disturbed
+    threads.in_threads(ended.append, 2)  # the next call is not disturbed
     assert sorted(ended) == sorted([1 - fails, 0, 1])
 
 
@@ -330,11 +331,11 @@ def test_a_forked_child_starts_threads_of_its_own():
 
 @pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
-    reason="threads can be told apart by their CPUs on Linux, with two of them",
+    reason="the CPUs of threads are known on Linux only, and two of them are needed",
 )
 @pytest.mark.parametrize("fails", [False, True])
 def test_threads_of_a_call_may_not_share_the_cpu_of_the_caller(fails):
-    """While it lasts; and what the caller may use afterwards is what it was."""
+    """After the call the caller may use the same CPUs as before."""
     before, seen = os.sched_getaffinity(0), {}
     barrier = threading.Barrier(2)
 
@@ -344,7 +345,7 @@ def test_threads_of_a_call_may_not_share_the_cpu_of_the_caller(fails):
         if fails:
             raise ValueError
 
-    for _ in range(3):  # the first starts the threads
+    for _ in range(3):  # the first call starts the threads
         with pytest.raises(ValueError) if fails else contextlib.nullcontext():
             threads.in_threads(work, 2)
         assert len(seen[0]) == 1
@@ -352,11 +353,13 @@ def test_threads_of_a_call_may_not_share_the_cpu_of_the_caller(fails):
         assert os.sched_getaffinity(0) == before
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="CPUs are set on Linux")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="the CPUs of threads can be set on Linux only"
+)
 @pytest.mark.parametrize("given", ["one CPU", "no such call", "forbidden"])
-def test_where_cpus_cannot_be_set_threads_work_all_the_same(given, monkeypatch):
+def test_threads_work_where_their_cpus_cannot_be_set(given, monkeypatch):
     before, seen = os.sched_getaffinity(0), []
-    threads._pool.cache_clear()  # a pool whose threads start here
+    threads._pool.cache_clear()  # so that the threads of the pool start here
 
     def forbidden(*_):
         raise PermissionError
@@ -388,7 +391,7 @@ def test_little_work_stays_in_one_thread(monkeypatch):
 @pytest.mark.parametrize("name", ["winograd", "winograd-2x2"])
 @pytest.mark.parametrize("pass_", Pass)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_bound_of_winograd_holds_and_a_float16_inside_does_not_pass(name, pass_, dtype):
+def test_the_bound_of_winograd_holds_and_is_not_loose(name, pass_, dtype):
     layer = Layer("x", (14, 13, 24), 20, (3, 3), padding="same", batch_size=3, dtype=dtype)
     implementation = REGISTRY.get(name)
     drawn = operands.floats(layer, pass_, 4)
@@ -402,7 +405,7 @@ def test_the_bound_of_winograd_holds_and_a_float16_inside_does_not_pass(name, pa
     bound = implementation.error_bound(layer, pass_, drawn)
     assert bound.shape == right.shape
     ratio = float((error / bound).max())
-    assert 5e-5 < ratio < 0.2  # neither broken nor empty
+    assert 5e-5 < ratio < 0.2  # the bound holds, and it is not loose
 
 
 def fields(drawn):
@@ -442,7 +445,7 @@ def test_a_result_is_reused_only_when_nobody_has_it(name):
     del first
     prepared.load(drawn[1])
     second = prepared.run()
-    np.testing.assert_array_equal(view, kept[0, 0])  # a view keeps it, too
+    np.testing.assert_array_equal(view, kept[0, 0])  # a view keeps the result, too
     assert second.ctypes.data != address
     address = second.ctypes.data
     del second

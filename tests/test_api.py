@@ -1,4 +1,4 @@
-"""`convbench.conv2d` and its like: right on every layer, from every thread, clear in refusal."""
+"""Test `convbench.conv2d`, its gradients and plans: on every layer, from threads, and refusals."""
 
 import re
 import subprocess
@@ -41,7 +41,7 @@ def shape_of(layer):
 
 
 def called(layer, pass_, drawn, **keywords):
-    """The pass by its function."""
+    """Compute the pass by its function."""
     keywords = {**settings_of(layer), **keywords}
     if pass_ is Pass.FORWARD:
         return convbench.conv2d(drawn.input, drawn.kernel, drawn.bias, **keywords)
@@ -55,7 +55,7 @@ def called(layer, pass_, drawn, **keywords):
 
 
 def planned(layer, pass_, **keywords):
-    """A plan of the pass."""
+    """Make a plan of the pass."""
     return convbench.plan(
         shape_of(layer),
         layer.kernel_shape,
@@ -67,7 +67,7 @@ def planned(layer, pass_, **keywords):
 
 
 def arguments_of(drawn):
-    """What a plan is called with: in the order of the functions."""
+    """Return the arguments of a plan, in the order of the functions."""
     found = (drawn.input, drawn.output_gradient, drawn.kernel, drawn.bias)
     return [array for array in found if array is not None]
 
@@ -88,7 +88,7 @@ def assert_right(result, layer, pass_, drawn, plan):
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layer=layers(), pass_=st.sampled_from(list(Pass)))
-def test_drawn_layers(layer, pass_):
+def test_functions_and_plans_are_right_on_drawn_layers(layer, pass_):
     drawn = operands.floats(layer, pass_, 1)
     plan = planned(layer, pass_)
     for result in (called(layer, pass_, drawn), plan(*arguments_of(drawn))):
@@ -99,7 +99,7 @@ def test_drawn_layers(layer, pass_):
 @pytest.mark.parametrize("implementation", ["im2col", "loop"])
 def test_the_implementation_can_be_named(pass_, implementation):
     if REGISTRY.get(implementation).runtime != NumPy():
-        pytest.skip("it has a runtime of its own")
+        pytest.skip("the implementation has a runtime of its own")
     drawn = operands.exact_integers(LAYER, pass_, 1)
     plan = planned(LAYER, pass_, implementation=implementation)
     assert plan.algorithm == implementation
@@ -109,11 +109,11 @@ def test_the_implementation_can_be_named(pass_, implementation):
     np.testing.assert_array_equal(result, expected)
 
 
-# What goes in, and what comes out
+# Operands and results
 
 
 def otherwise(array, how):
-    """The same values, otherwise in memory."""
+    """Return the same values, laid out in memory as `how` says."""
     if how == "fortran":
         return np.asfortranarray(array)
     if how == "reversed":
@@ -159,7 +159,7 @@ def test_a_result_is_the_callers_own(pass_):
 
 
 class Reusing:
-    """Returns its own buffer, which the contract allows."""
+    """An implementation that returns its own buffer, as the contract allows."""
 
     name = "loop"
     runtime = NumPy()
@@ -199,7 +199,7 @@ def test_operands_are_read_when_a_plan_is_called():
     np.testing.assert_allclose(plan(x, KERNEL), 2 * before, rtol=1e-5)
 
 
-def test_lists_are_arrays_of_doubles():
+def test_lists_are_taken_as_arrays_of_doubles():
     assert convbench.conv2d([[[[2.0]]]], [[[[3.0]]]]).tolist() == [[[[6.0]]]]
 
 
@@ -215,7 +215,7 @@ def test_settings_may_be_lists_and_numpy_integers():
 
 @pytest.mark.parametrize("implementation", ["auto", "im2col"])
 @pytest.mark.parametrize("pass_", Pass)
-def test_one_plan_from_several_threads_at_once(pass_, implementation):
+def test_one_plan_is_right_from_several_threads_at_once(pass_, implementation):
     layer = replace(LAYER, input_shape=(24, 24, 4), batch_size=4)
     plan = planned(layer, pass_, implementation=implementation)
     draws = [operands.exact_integers(layer, pass_, seed) for seed in range(4)]
@@ -243,8 +243,8 @@ def test_one_plan_from_several_threads_at_once(pass_, implementation):
     assert wrong == []
 
 
-def test_the_functions_from_several_threads_at_once():
-    """They share the plans that are kept; the first threads make them at the same time."""
+def test_the_functions_are_right_from_several_threads_at_once():
+    """The threads share the plans that are kept, and the first of them make a plan at once."""
     layer = replace(LAYER, input_shape=(11, 13, 4))
     drawn = operands.exact_integers(layer, Pass.FORWARD, 1)
     expected = oracle.expected(layer, Pass.FORWARD, drawn)
@@ -264,9 +264,8 @@ def test_the_functions_from_several_threads_at_once():
         np.testing.assert_array_equal(result, expected)
 
 
-def test_the_threads_of_blas_are_as_they_were_afterwards():
-    """Two plans whose calls would overlap; the second ends last, and must not restore the 1 of the
-    first."""
+def test_blas_has_its_threads_back_after_a_call():
+    """Two plans are called at once. The second ends last, and must not restore the first's 1."""
     before = api._blas_threads()
     seen = []
 
@@ -304,7 +303,7 @@ def test_a_plan_says_what_it_is():
     assert taken.ledger.outside[0].startswith(f"took {taken.algorithm} ")
 
 
-def test_the_functions_plan_once():
+def test_the_functions_plan_each_convolution_once():
     api._kept_plan.cache_clear()
     for _ in range(3):
         convbench.conv2d(X, KERNEL)
@@ -349,7 +348,7 @@ def refusal(function, *arguments, **keywords):
         ("implementation: keras does not run on", (X, KERNEL), {"implementation": "keras"}),
     ],
 )
-def test_what_makes_no_convolution_is_refused(says, arguments, keywords):
+def test_arguments_that_make_no_convolution_are_refused(says, arguments, keywords):
     assert refusal(convbench.conv2d, *arguments, **keywords).startswith(says)
 
 
@@ -385,7 +384,7 @@ def test_what_an_implementation_does_not_support_is_refused(monkeypatch):
     assert says.endswith("not today")
 
 
-def test_a_name_that_is_not_known():
+def test_an_unknown_implementation_is_refused():
     with pytest.raises(ImplementationError, match="there is no implementation 'imcol'"):
         convbench.conv2d(X, KERNEL, implementation="imcol")
 
@@ -403,7 +402,7 @@ def test_the_package_loads_numpy_only_when_it_must():
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
-def test_an_attribute_that_is_not_there():
+def test_an_unknown_attribute_of_the_package_is_an_error():
     with pytest.raises(AttributeError, match="module 'convbench' has no attribute 'conv3d'"):
         convbench.conv3d  # noqa: B018
 
@@ -416,7 +415,7 @@ def python_blocks(page):
 
 
 @pytest.mark.parametrize("page", ["docs/using-the-convolutions.md"])
-def test_the_examples_run(page):
+def test_the_examples_of_the_page_run(page):
     blocks = python_blocks(page)
     assert blocks
     names = {}

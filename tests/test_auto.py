@@ -1,4 +1,4 @@
-"""`auto`: what it takes, why, that it stays with it, and that a run says so."""
+"""Test what `auto` takes and why, that it keeps its choice, and that a run says so."""
 
 import json
 import threading
@@ -35,7 +35,7 @@ class Fast(Im2col):
 
 
 class Slow(Loop):
-    """As exact as it is slow, though its cost model thinks well of it."""
+    """A slow and exact candidate that its cost model takes for the quickest."""
 
     name = SLOW
     runtime = NumPy()
@@ -45,7 +45,7 @@ class Slow(Loop):
 
 
 class Transform(Im2col):
-    """Not exact; for kernels of 3x3 only."""
+    """A candidate that is not exact, and computes kernels of 3x3 only."""
 
     name = TRANSFORM
 
@@ -69,7 +69,7 @@ class Transform(Im2col):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A process that has chosen nothing, and a cache that has nothing."""
+    """Path of an empty cache, in a process that has chosen nothing yet."""
     monkeypatch.setattr(module, "_CHOICES", {})
     path = tmp_path / "tuning.json"
     monkeypatch.setenv(tuning.CACHE_VARIABLE, str(path))
@@ -78,7 +78,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def known(cache, monkeypatch):
-    """The three candidates above, and no other."""
+    """Path of an empty cache where `auto` has only the three candidates above."""
     kinds = {FAST: "Fast", SLOW: "Slow", TRANSFORM: "Transform"}
     registry = {name: f"{__name__}:{kind}" for name, kind in kinds.items()}
     monkeypatch.setattr(module, "REGISTRY", Registry(registry))
@@ -93,7 +93,7 @@ def no_trials():
 
 
 def forget():
-    """What another process would know."""
+    """Forget this process's choices, as if a new process had started."""
     module._CHOICES.clear()
 
 
@@ -137,7 +137,7 @@ def test_a_process_stays_with_its_choice(known):
     assert not known.exists()
 
 
-def test_other_processes_take_the_same(known):
+def test_other_processes_make_the_same_choice(known):
     first = module.choose(LAYER, FORWARD, 1)
     forget()
     again = module.choose(LAYER, FORWARD, 1)
@@ -170,7 +170,7 @@ def test_without_trials_the_cost_model_decides(known, no_trials):
     assert not known.exists()
 
 
-def test_without_trials_earlier_ones_do_not_count(known, no_trials):
+def test_without_trials_earlier_trials_do_not_count(known, no_trials):
     tuning.allow_trials(True)
     assert ledger().took == FAST
     tuning.allow_trials(False)
@@ -183,17 +183,17 @@ def test_a_candidate_alone_needs_no_trial(known, monkeypatch):
     assert not known.exists()
 
 
-def test_before_it_has_chosen_it_promises_what_every_candidate_keeps(known):
+def test_before_auto_has_chosen_it_promises_what_every_candidate_keeps(known):
     auto = Auto()
     drawn = operands.floats(LAYER, FORWARD, 0)
     assert not auto.exact(LAYER, FORWARD)
     assert (auto.error_bound(LAYER, FORWARD, drawn) == 7.0).all()
     assert auto.exact(replace(LAYER, kernel_size=(2, 2)), FORWARD)
     least = max(kind().workspace_bytes(LAYER, FORWARD, 1) for kind in (Fast, Slow))
-    assert auto.workspace_bytes(LAYER, FORWARD, 1) == least  # of those that it would try
+    assert auto.workspace_bytes(LAYER, FORWARD, 1) == least  # of candidates that it would try
 
 
-def test_what_it_chose_tells_of_itself(known):
+def test_once_auto_has_chosen_its_choice_answers_for_it(known):
     auto = Auto()
     chosen = auto.chosen(LAYER, FORWARD, 1)
     assert isinstance(chosen, Fast)
@@ -202,8 +202,8 @@ def test_what_it_chose_tells_of_itself(known):
     assert Auto().workspace_bytes(LAYER, FORWARD, 1) == Fast().workspace_bytes(LAYER, FORWARD, 1)
 
 
-def test_the_check_is_of_what_it_chose(known):
-    """By exact integers where that is exact, although a candidate is not."""
+def test_the_check_is_that_of_the_implementation_that_auto_chose(known):
+    """The check is by exact integers if the choice is exact, although another candidate is not."""
     assert not Auto().exact(LAYER, FORWARD)
     assert check(Auto(), LAYER, FORWARD, 1, 0).exact is True
 
@@ -219,7 +219,7 @@ def test_what_no_candidate_computes_is_unsupported(known, monkeypatch):
 
 
 @pytest.mark.parametrize("pass_", Pass)
-def test_it_computes_what_it_took(known, pass_):
+def test_auto_computes_with_what_it_took(known, pass_):
     prepared = Auto().prepare(LAYER, pass_, 1)
     drawn = operands.exact_integers(LAYER, pass_, 1)
     prepared.load(drawn)
@@ -244,7 +244,7 @@ def test_threads_that_prepare_at_once_make_one_trial(known, monkeypatch):
 # A run
 
 
-def test_a_run_says_what_was_taken(tmp_path):
+def test_a_run_says_what_auto_took(tmp_path):
     output = tmp_path / "run.json"
     asked = ["--impl", "auto", "--effort", "smoke", "--pass", "forward", "-o", output]
     done = convbench("run", TINY, *asked, "--no-tune")
@@ -273,7 +273,7 @@ def notes_of(*took):
     return [note.text for note in choice_notes(replace(small_run(), cells=tuple(cells)))]
 
 
-def test_the_note_names_what_was_taken_for_what():
+def test_the_note_names_what_was_taken_for_each_cell():
     assert notes_of("fft", "im2col", "fft") == [
         "auto took fft for conv0 forward, conv2 forward; im2col for conv1 forward"
     ]
@@ -284,5 +284,5 @@ def test_the_note_of_many_layers_is_short():
     assert notes_of(*["fft"] * 30) == [f"auto took fft for {cells} and 25 more"]
 
 
-def test_no_note_where_nothing_was_chosen():
+def test_there_is_no_note_where_nothing_was_chosen():
     assert list(choice_notes(small_run())) == []

@@ -1,4 +1,4 @@
-"""How much runs differ: the truth of simulated runs is found, and pairs of runs agree within it."""
+"""Test how much runs differ: a simulated deviation is found, and pairs of runs agree within it."""
 
 import math
 import random
@@ -24,7 +24,7 @@ class Runs:
         self.sigmas = [0.04 * math.exp(self.draw.gauss(0, 0.7)) for _ in range(figures)]
 
     def run(self):
-        """The estimate of each figure that one run gives."""
+        """Return one run's estimate of each figure."""
         common = self.draw.gauss(0, self.tau) * math.sqrt(self.shared)
         own = self.tau * math.sqrt(1 - self.shared)
         levels = [common + self.draw.gauss(0, own) for _ in self.sigmas]
@@ -34,7 +34,7 @@ class Runs:
         ]
 
     def learnt(self, count):
-        """What so many runs come to, and the runs."""
+        """Make `count` runs; return what is learnt from them, and the runs."""
         runs = [self.run() for _ in range(count)]
         figures = [
             {number: Seen(run[i].log, run[i].error) for number, run in enumerate(runs)}
@@ -44,11 +44,11 @@ class Runs:
 
 
 def holds_0(found):
-    """Whether the 99 % interval of a log holds 0; much faster than the interval itself."""
+    """Tell whether the 99 % interval of a log holds 0, much faster than by the interval itself."""
     return 2 * (1 - t_cdf(abs(found.log) / found.error, found.degrees)) >= 0.01
 
 
-def test_the_shortcut_is_right():
+def test_holds_0_agrees_with_the_interval():
     for log in (0.0, 0.03, 0.05, 0.08):
         found = Estimate(log, 0.01, 5, 4.0)
         low, high = found.interval()
@@ -57,7 +57,7 @@ def test_the_shortcut_is_right():
 
 @pytest.mark.parametrize("tau", [0.01, 0.03, 0.1])
 @pytest.mark.parametrize("shared", [0.0, 1.0])
-def test_the_deviation_is_found(tau, shared):
+def test_the_deviation_between_runs_is_found(tau, shared):
     found, _ = Runs(1, 30, tau, shared).learnt(60)
     assert found.deviation == pytest.approx(tau, rel=0.25)
     assert (found.degrees, found.runs) == (59, 60)
@@ -80,16 +80,16 @@ def test_pairs_of_runs_agree_within_what_was_learnt(count, shared):
     assert statistics.fmean(long_runs) >= 0.97
 
 
-def test_without_what_was_learnt_they_would_not():
-    """Or the tests above would hold whatever was learnt."""
+def test_pairs_of_runs_do_not_agree_without_what_was_learnt():
+    """If they did, the test above would pass whatever was learnt."""
     simulated = Runs(1, 200, 0.03, 0.0)
     pairs = zip(simulated.run(), simulated.run(), strict=True)
     held = [holds_0(quotient(one, other, 0.0)) for one, other in pairs]
     assert statistics.fmean(held) < 0.93
 
 
-def test_runs_with_different_figures():
-    """Two suites that share nothing: four runs of one and three of the other."""
+def test_runs_of_different_suites_are_pooled():
+    """The two suites share no figure: there are four runs of one and three of the other."""
     draw = random.Random(2)
     a = [{run: Seen(draw.gauss(0, 0.02), 0.001) for run in (0, 1, 2, 3)} for _ in range(200)]
     b = [{run: Seen(draw.gauss(5, 0.02), 0.001) for run in (4, 5, 6)} for _ in range(200)]
@@ -112,7 +112,7 @@ def test_runs_are_never_taken_to_agree_entirely():
 
 
 def test_a_figure_with_a_large_error_does_not_decide():
-    """Of 40 figures one is ten times as uncertain, and far off by chance."""
+    """One of 40 figures is far more uncertain than the others, and far off by chance."""
     draw = random.Random(3)
     calm = [{run: Seen(draw.gauss(0, 0.02), 0.005) for run in range(5)} for _ in range(39)]
     wild = {run: Seen(log, 0.2) for run, log in enumerate((-0.4, 0.4, -0.3, 0.3, 0.0))}

@@ -1,4 +1,4 @@
-"""`convbench check` as a user runs it: what it prints, saves, returns; the report's golden files.
+"""Test `convbench check` as a user runs it: what it prints, saves and returns, and its report.
 
 CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_check.py writes the golden files anew: read the diff.
 """
@@ -44,7 +44,7 @@ LAYERS = tuple(
 
 
 def checked():
-    """Every status, and every kind of explanation."""
+    """Make a result with every status and every kind of explanation."""
     agrees = Agreement(True, 0.3, 1e-7, "agrees").remarked(
         RemarkKind.LIKE_A_TRANSFORM, "it rounds 3 times as much"
     )
@@ -114,7 +114,7 @@ def rendered(how):
 
 
 @pytest.mark.parametrize("how", VIEWS)
-def test_golden(how, monkeypatch):
+def test_reports_match_their_golden_files(how, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     golden = GOLDEN / ("mine.at80.txt" if how == "80" else f"mine.{how}")
     text = rendered(how)
@@ -137,7 +137,7 @@ def test_code_without_a_suite_is_checked_on_the_built_in_layers():
     assert "is right in forward and is not checked in input-gradient" in done.stdout
 
 
-def test_a_wrong_one_is_explained_with_the_smallest_layer(tmp_path):
+def test_wrong_code_is_explained_on_the_smallest_layer(tmp_path):
     saved = tmp_path / "check.json"
     done = convbench("check", f"{EXAMPLE}:convolve_flipped", "-o", saved)
     assert done.returncode == 5
@@ -153,13 +153,13 @@ def test_a_wrong_one_is_explained_with_the_smallest_layer(tmp_path):
     assert shown.stdout == done.stdout
 
 
-def test_the_suite_s_own_implementations_on_its_layers():
+def test_a_suite_alone_has_its_own_implementations_checked():
     done = convbench("check", TINY)
     assert done.returncode == 0, done.stderr
     assert "loop is right in forward" in done.stdout
 
 
-def test_own_code_stands_alone_and_a_suite_gives_the_layers():
+def test_beside_own_code_a_suite_gives_the_layers_only():
     done = convbench("check", f"{USERS}:right", TINY, "--layer", "a", "--format", "csv")
     assert done.returncode == 0, done.stderr
     rows = [row.split(",")[:4] for row in done.stdout.splitlines()[1:]]
@@ -169,7 +169,7 @@ def test_own_code_stands_alone_and_a_suite_gives_the_layers():
     ]
 
 
-def test_junit_has_the_sentence():
+def test_junit_has_the_sentence_that_explains():
     done = convbench("check", f"{USERS}:flipped", TINY, "--format", "junit")
     assert done.returncode == 5
     assert "the kernel is flipped" in done.stdout
@@ -192,7 +192,7 @@ def test_junit_has_the_sentence():
         ((f"{USERS}:right", "-o", "x.txt"), "a result file ends in .json"),
     ],
 )
-def test_usage(arguments, message):
+def test_bad_arguments_are_usage_errors(arguments, message):
     done = convbench("check", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
@@ -242,7 +242,7 @@ def module(tmp_path):
     return tmp_path
 
 
-def test_what_code_says_comes_with_its_lines(module):
+def test_what_code_prints_is_shown_with_its_lines(module):
     done = convbench("check", "mine.py:says", cwd=module)
     assert done.returncode == 0, done.stderr
     for line in (
@@ -294,7 +294,7 @@ def test_lines_that_are_not_kept_are_counted(module):
     assert int(more[1]) > 1000
 
 
-def test_an_exception_is_cut_to_the_user_s_frames(module):
+def test_an_exception_shows_the_users_frames_only(module):
     done = convbench("check", "mine.py:raises", cwd=module)
     assert done.returncode == 5
     assert "(mine.py:21, in raises)" in done.stdout
@@ -303,7 +303,7 @@ def test_an_exception_is_cut_to_the_user_s_frames(module):
 
 
 @pytest.mark.parametrize("code", ["fails.py:f", "fails:f"])
-def test_a_file_that_raises_runs_once_a_cell_and_what_it_printed_is_shown(module, code):
+def test_a_file_that_raises_runs_once_for_each_cell_and_what_it_printed_is_shown(module, code):
     (module / "fails.py").write_text(
         "open('ran', 'a').write('x')\nprint('loading weights')\nraise FileNotFoundError('/w.npy')\n"
     )
@@ -320,7 +320,7 @@ def test_an_exit_costs_its_cell_only(module):
     assert "SystemExit: 3 (mine.py:25, in ends)" in done.stdout
 
 
-def test_no_array_is_said_so(module):
+def test_a_result_that_is_no_array_is_reported_as_such(module):
     done = convbench("check", "mine.py:none", cwd=module)
     assert done.returncode == 5
     assert "none returns None, expected one array of shape (" in done.stdout
@@ -334,7 +334,7 @@ def test_other_axes_are_recognised_and_can_be_given(module):
     assert convbench("check", "mine.py:nhwc", *options, cwd=module).returncode == 0
 
 
-def test_a_module_by_its_dotted_name_with_relative_imports(module):
+def test_a_module_with_relative_imports_is_found_by_its_name_and_its_path(module):
     package = module / "package"
     package.mkdir()
     (package / "__init__.py").write_text("raise_if_run_in_parent = __name__\n")
@@ -346,7 +346,7 @@ def test_a_module_by_its_dotted_name_with_relative_imports(module):
 
 
 @pytest.mark.parametrize("code", ["away.py:says", "away:says"])
-def test_a_file_that_goes_elsewhere_is_found_again(module, code):
+def test_a_file_that_changes_the_folder_is_found_again(module, code):
     (module / "away.py").write_text(MODULE + "\nimport os\nos.chdir('/')\n")
     done = convbench("check", code, "--layer", "plain", "--layer", "strides-2", cwd=module)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -366,7 +366,7 @@ def test_a_file_never_runs_in_the_parent(module):
     assert str(process.pid) not in (module / "ran").read_text().split()
 
 
-def test_ctrl_c_shows_what_there_is():
+def test_ctrl_c_shows_the_cells_so_far():
     process = launched("check", f"{USERS}:hangs", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(4)
     process.send_signal(signal.SIGINT)
@@ -377,7 +377,7 @@ def test_ctrl_c_shows_what_there_is():
     assert "Traceback" not in err
 
 
-def test_a_hang_costs_its_cell():
+def test_a_hang_costs_its_cell_only():
     done = convbench(
         "check", f"{USERS}:hangs", "--timeout", "2", "--layer", "plain", "--pass", "forward"
     )
@@ -435,7 +435,7 @@ def infinite(x, kernel):
         ("infinite", ("is wrong in forward",), "RuntimeWarning"),
     ],
 )
-def test_what_is_not_the_code_s_is_not_told_of_it(module, name, told, untold):
+def test_what_is_not_the_fault_of_the_code_is_not_reported_of_it(module, name, told, untold):
     (module / "little.py").write_text(SAYS_LITTLE + MODULE)
     layer = ("--layer", "plain", "--pass", "forward")
     done = convbench("check", f"little.py:{name}", *layer, cwd=module)
@@ -453,7 +453,7 @@ def test_an_expression_of_a_suite_has_a_place_in_a_report(module):
     assert "(<forward>:1, in <lambda>)" in done.stdout
 
 
-def test_json_of_half_a_character(module):
+def test_json_can_hold_half_a_character(module):
     (module / "half.py").write_text("def f(x, kernel):\n    raise ValueError('half \\ud83d')\n")
     layer = ("--layer", "plain", "--pass", "forward", "--format", "json")
     done = convbench("check", "half.py", *layer, cwd=module)
@@ -491,7 +491,7 @@ def test_a_reader_that_goes_away_changes_no_exit_code(name, format_):
 
 @linux
 @pytest.mark.parametrize("format_", ["table", "json"])
-def test_a_full_disk_behind_stdout_is_told(format_):
+def test_a_full_disk_behind_stdout_is_reported(format_):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             command("check", f"{USERS}:right", TINY, "--format", format_),
@@ -507,7 +507,7 @@ def test_a_full_disk_behind_stdout_is_told(format_):
     )
 
 
-def test_it_fits_a_terminal_of_80_columns():
+def test_the_output_fits_a_terminal_of_80_columns():
     pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
     outer, inner = pty.openpty()
     os.system(f"stty cols 80 rows 24 < {os.ttyname(inner)}")

@@ -1,4 +1,4 @@
-"""Formats for continuous integration: GitHub Actions, JUnit XML, benchmark-action's JSON.
+"""Test the formats for CI: GitHub Actions, JUnit XML, and benchmark-action's JSON.
 
 CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_ci_formats.py writes the golden files anew: read the
 diff.
@@ -42,7 +42,7 @@ def many(count: int, outcome: Outcome = "failed") -> list[Check]:
 
 
 @pytest.mark.parametrize("format", VIEWS)
-def test_looks_as_it_should(format: str) -> None:
+def test_reports_match_their_golden_files(format: str) -> None:
     golden = GOLDEN / VIEWS[format]
     shown = render(report(full_run()), format)
     if os.environ.get("CONVBENCH_REWRITE_GOLDEN") == "1":
@@ -63,7 +63,7 @@ def test_every_run_is_rendered_and_so_is_a_report_without_checks(run: str, forma
         assert render(shown, format).endswith("\n")
 
 
-def test_suffixes() -> None:
+def test_the_suffix_chooses_the_format() -> None:
     assert format_of("checks.xml") == "junit"
     assert format_of("checks.md") == "markdown"
     assert format_of("checks.json") == "json"
@@ -82,7 +82,7 @@ def test_every_cell_is_a_check_under_a_name_of_its_own(run: str) -> None:
     assert all(check.message and "\n" not in check.message for check in checks)
 
 
-def test_outcomes_and_messages() -> None:
+def test_a_check_has_the_outcome_and_the_message_of_its_cell() -> None:
     found = {check.name: check for check in report(full_run()).checks}
 
     def said(name: str) -> tuple[str, str]:
@@ -116,7 +116,7 @@ def test_outcomes_and_messages() -> None:
         "two runs of the same code differed: the second took 0.932 [0.921, 0.943] times as long, "
         "and the run claims to tell 5.0 %",
     )
-    assert "conv1 forward im2col twin" not in found  # it is reliable
+    assert "conv1 forward im2col twin" not in found  # it is reliable, so that it is no check
 
 
 def test_points_are_the_times_of_the_right_cells_in_ms() -> None:
@@ -136,13 +136,13 @@ def test_points_are_the_times_of_the_right_cells_in_ms() -> None:
 
 
 def parsed(line: str) -> tuple[str, str, str]:
-    """Command, title and message, read as actions/runner's ActionCommand.TryParseV2 reads them."""
+    """Return command, title and message, as actions/runner's ActionCommand.TryParseV2 reads it."""
     assert line.startswith("::")
     info, data = line[2:].split("::", 1)
     command, _, properties = info.partition(" ")
     (title,) = [p.partition("=")[2] for p in properties.split(",") if p.startswith("title=")]
     assert properties.count(",") == 0
-    escapes = {"%0D": "\r", "%0A": "\n", "%3A": ":", "%2C": ",", "%25": "%"}  # % comes last
+    escapes = {"%0D": "\r", "%0A": "\n", "%3A": ":", "%2C": ",", "%25": "%"}  # % must come last
     for escape, token in escapes.items():
         title = title.replace(escape, token)
         if token not in ":,":
@@ -150,7 +150,7 @@ def parsed(line: str) -> tuple[str, str, str]:
     return command, title, data
 
 
-def test_annotations_survive_what_github_reads_as_its_own() -> None:
+def test_annotations_escape_what_github_reads_as_its_own() -> None:
     name, message = "a: b, c::d %2C 100 %", "50 %0A is: not,\na line ::end"
     check = Check(name, "failed", message)
     shown = github.annotations(reported(check, replace(check, outcome="inconclusive")))
@@ -168,7 +168,7 @@ def test_annotations_hold_no_control_characters_and_no_surrogates() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["passed", "left-out"])
-def test_nothing_is_annotated_that_is_no_trouble(outcome: Outcome) -> None:
+def test_checks_without_trouble_are_not_annotated(outcome: Outcome) -> None:
     assert github.annotations(reported(*many(3, outcome))) == ""
 
 
@@ -224,7 +224,7 @@ def test_a_long_summary_is_cut_between_tables(room: int) -> None:
     assert kept[-1] == blocks[-1]  # the answer stays
 
 
-def test_github_takes_the_summary_of_a_suite_that_is_far_too_long() -> None:
+def test_the_summary_of_a_huge_suite_is_cut_to_what_github_takes() -> None:
     result = full_run()
     layers = [replace(result.suite.layers[0], name=f"größer {i}") for i in range(5000)]
     cells = tuple(replace(result.cells[0], layer=layer.name) for layer in layers)
@@ -283,7 +283,7 @@ def test_junit_is_xml_whatever_a_worker_said_last(outcome: Outcome) -> None:
     every = "".join(map(chr, range(0x100))) + "\ud800 \udfff \ufffe \uffff \U0001f600 <&>]]>\"'"
     words = f"\x1b[31mred\x1b[0m {every}"
     shown = junit.render(reported(Check(words, outcome, words, words)))
-    root = ElementTree.fromstring(shown.encode())  # surrogates would not encode
+    root = ElementTree.fromstring(shown.encode())  # fails if a surrogate is left
     assert "red" in str(root[0][0].get("name"))
     assert "[31m" not in shown
     assert "\U0001f600 <&>]]>\"'" in "".join(root.itertext()) + str(root[0][0].attrib)
@@ -307,7 +307,7 @@ def test_entries_are_as_the_action_reads_them() -> None:
     assert all(set(entry) == {"name", "unit", "value", "extra"} for entry in without)
 
 
-def test_what_json_has_not_is_left_out() -> None:
+def test_numbers_that_json_lacks_are_left_out() -> None:
     points = (Point("nan", "ms", float("nan")), Point("a\x1b[31m\nb", "ms", 1.5, (1.0, 2.25)))
     shown = benchmark_action.render(reported(points=points))
     entries = json.loads(shown, parse_constant=pytest.fail)
@@ -362,7 +362,7 @@ def test_in_a_step_the_summary_is_appended_and_only_annotations_are_printed(tmp_
     assert f"{summary.read_text(encoding='utf-8')}\n{line}\n" == f"of another command\n{whole}"
 
 
-def test_what_other_commands_wrote_counts_for_the_limit(tmp_path: Path) -> None:
+def test_what_other_commands_wrote_counts_towards_the_limit(tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     summary.write_text("x" * (2**20 - 2500) + "\n")
     environment = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
@@ -387,7 +387,7 @@ def test_a_summary_that_cannot_be_written_is_printed(place: str, tmp_path: Path)
 
 
 def failing(folder: Path) -> Path:
-    """A real result file in which one cell failed."""
+    """Write a copy of a real result file in which one cell failed; return its path."""
     document = json.loads(MNIST.read_text())
     document["convbench"]["cells"][0] |= {"status": "failed", "reason": "killed:\nsignal 9, 100 %"}
     file = folder / "failing.json"

@@ -1,4 +1,4 @@
-"""The commands beside `run`: show, machine, schema, and what holds for all of them."""
+"""Test the commands beside `run`: show, machine, schema, and what holds for all of them."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
         assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
 
 
-def test_version():
+def test_the_version_is_the_declared_one():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert convbench("--version").stdout == f"convbench {declared}\n"
 
@@ -54,7 +54,7 @@ def test_show_prints_what_run_printed(tiny):
 
 
 @pytest.mark.parametrize("format_", ["markdown", "csv", "json"])
-def test_show_formats(tiny, format_, tmp_path):
+def test_show_writes_every_format(tiny, format_, tmp_path):
     _, document, output = tiny
     done = convbench("show", output, "--format", format_)
     assert done.returncode == 0, done.stderr
@@ -95,7 +95,7 @@ def test_piped_output_has_no_box_no_colour_and_whole_numbers(tiny):
 
 
 def _in_a_terminal(columns, *arguments, **environment):
-    """What a command prints in a real terminal of that width."""
+    """Return what a command prints in a real terminal of `columns` columns."""
     pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
     import fcntl
     import termios
@@ -132,7 +132,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def test_a_terminal_of_80_columns_is_not_overrun(tiny):
     printed = _in_a_terminal(80, "show", tiny[2])
-    assert "\x1b[" in printed, "no colour in a terminal"
+    assert "\x1b[" in printed, "there is no colour in a terminal"
     plain = ESCAPES.sub("", printed)
     assert max(map(len, plain.splitlines())) <= 80
     assert "│" in plain
@@ -143,7 +143,7 @@ def test_a_terminal_of_80_columns_is_not_overrun(tiny):
 
 @pytest.mark.parametrize("name", ["mnist", "mnist-conv2"])
 def test_a_real_standard_run_fits_80_columns(name):
-    """With intervals, three passes and speedups of a hundredth: wider than any smoke run."""
+    """Intervals, three passes and speedups of a hundredth make this run wider than a smoke run."""
     plain = ESCAPES.sub("", _in_a_terminal(80, "show", f"results/{name}.json"))
     assert max(map(len, plain.splitlines())) <= 80
 
@@ -154,7 +154,7 @@ def test_no_color_is_honoured_in_a_terminal(tiny):
 
 
 @pytest.mark.parametrize("document", ["suite", "network", "result"])
-def test_schema_is_a_schema(document, tiny):
+def test_the_schema_that_is_printed_is_valid(document, tiny):
     done = convbench("schema", document)
     assert done.returncode == 0
     schema = json.loads(done.stdout)
@@ -241,7 +241,7 @@ def test_an_edited_file_is_refused(tiny, tmp_path, edit):
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_what_is_no_result_file_is_refused(tmp_path, content, message):
+def test_a_file_that_is_no_result_is_refused(tmp_path, content, message):
     file = tmp_path / "bad.json"
     file.write_bytes(content)
     done = convbench("show", file)

@@ -1,4 +1,4 @@
-"""`convbench run` as a user runs it: what it measures, saves, prints and returns."""
+"""Test `convbench run` as a user runs it: what it measures, saves, prints and returns."""
 
 import json
 import signal
@@ -46,7 +46,7 @@ def test_a_run_checks_meters_times_and_saves(tiny):
     assert len(part["duplicates"]) == 4
 
 
-def test_every_sample_is_there_with_its_round_and_order(tiny):
+def test_every_sample_is_saved_with_its_round_and_order(tiny):
     _, document, _ = tiny
     names = {b["metadata"]["name"] for b in document["benchmarks"]}
     assert "a/forward/im2col" in names
@@ -58,7 +58,7 @@ def test_every_sample_is_there_with_its_round_and_order(tiny):
             visits = [int(count) for count in metadata["visits"].split()]
             assert sum(visits) == len(run["values"])
             assert len(visits) == len(metadata["order"].split()) == 1
-            assert set(visits) == {8}  # 20 ms in samples of 2.5
+            assert set(visits) == {8}  # a visit of 20 ms has samples of 2.5 ms
             for when in ("before", "after"):
                 probes = metadata[f"probes_{when}"].split()
                 assert len(probes) == len(visits)
@@ -67,8 +67,8 @@ def test_every_sample_is_there_with_its_round_and_order(tiny):
             assert run["warmups"]
 
 
-def test_every_time_is_told_twice(tiny):
-    """The quickest eighth is no slower than the median."""
+def test_every_cell_has_two_times(tiny):
+    """One time is the median; the other is the quickest eighth, which is no slower."""
     for cell in cells(tiny[1]).values():
         assert 0 < cell["time"]["undisturbed_s"] <= cell["time"]["time_s"]
     for speedup in tiny[1]["convbench"]["speedups"]:
@@ -86,7 +86,7 @@ def _pyperf(verb, file):
 
 
 def test_pyperf_reads_the_file(tiny):
-    """All of pyperf's readers, and they see every benchmark and our own figures."""
+    """All of pyperf's readers take the file, and see every benchmark."""
     _, document, output = tiny
     names = [b["metadata"]["name"] for b in document["benchmarks"]]
     shown, stats, check, dump = (
@@ -98,12 +98,12 @@ def test_pyperf_reads_the_file(tiny):
     assert shown.count("Mean +- std dev:") == len(names)
     assert stats.count("Total number of values: ") == len(names)
     assert dump.count("Run 1: ") == len(names)
-    # With the samples of one visit pyperf is right to find most of them unstable.
+    # pyperf rightly finds most benchmarks unstable, since each has the samples of one visit only.
     assert "benchmark" in check
     assert "ERROR" not in check
 
 
-def test_selection(tmp_path):
+def test_options_select_implementations_passes_and_layers(tmp_path):
     done, document = run_tiny(
         tmp_path / "r.json", "--impl", "im2col", "--pass", "forward", "--layer", "b*"
     )
@@ -140,7 +140,7 @@ def test_bad_yaml_is_a_usage_error_with_its_places(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_traceback_on_request(tmp_path):
+def test_a_traceback_is_shown_on_request(tmp_path):
     assert "Traceback" in convbench("--traceback", "run", tmp_path / "none.yaml").stderr
 
 
@@ -152,12 +152,12 @@ def test_a_wrong_function_is_not_timed(tmp_path):
     assert cell["status"] == "wrong"
     assert cell["time"] is None
     assert "elements differ" in cell["reason"]
-    # It takes no pads and gives no gradient, and says so.
+    # The function takes no pads and gives no gradient.
     assert cells(document)["b", "forward", name]["status"] == "unsupported"
     assert cells(document)["a", "kernel-gradient", name]["status"] == "unsupported"
 
 
-def test_time_wrong_times_it_unranked(tmp_path):
+def test_time_wrong_times_a_wrong_function_without_ranking_it(tmp_path):
     name = f"{USERS}:flipped"
     done, document = run_tiny(
         tmp_path / "r.json", "--impl", name, "--time-wrong", "--layer", "a", "--pass", "forward"
@@ -221,7 +221,7 @@ def _rounds(output):
     ("number", "code"),
     [("SIGINT", 130), pytest.param("SIGKILL", -9, marks=pytest.mark.slow)],
 )
-def test_interrupted_and_resumed(tmp_path, number, code):
+def test_an_interrupted_run_goes_on_when_it_is_resumed(tmp_path, number, code):
     output = tmp_path / "r.json"
     few = ["--layer", "a", "--pass", "forward"]
     arguments = ["run", TINY, *few, "--effort", "quick", "-o", output]
@@ -232,7 +232,7 @@ def test_interrupted_and_resumed(tmp_path, number, code):
     assert process.returncode == code, stderr
     if number == "SIGINT":
         assert f"convbench run --resume {output}" in stderr
-        assert "im2col is" in stdout, "what there is is shown"
+        assert "im2col is" in stdout, "the rounds so far are shown"
     before = result_file.load(output)
     rounds = before.result.rounds
     assert rounds < 5
@@ -272,8 +272,8 @@ def test_resume_takes_no_other_selection(tiny):
     assert "--layer, --seed cannot be changed" in done.stderr
 
 
-def test_resume_with_more_to_time_keeps_one_run_a_round(tmp_path):
-    """--time-wrong adds an arm to a (layer, pass) that is done: it is measured anew as a whole."""
+def test_resume_with_more_to_time_keeps_one_run_for_each_round(tmp_path):
+    """--time-wrong adds an arm to a finished (layer, pass), which is measured anew as a whole."""
     output = tmp_path / "r.json"
     name = f"{USERS}:flipped"
     run_tiny(output, "--impl", name, "--layer", "a", "--pass", "forward")
@@ -285,7 +285,7 @@ def test_resume_with_more_to_time_keeps_one_run_a_round(tmp_path):
         assert [run.round for run in runs] == [1]
 
 
-def test_python_that_cannot_start_is_no_traceback(tmp_path):
+def test_a_python_that_cannot_start_is_reported_without_a_traceback(tmp_path):
     suite = tmp_path / "broken.yaml"
     suite.write_text(TINY.read_text() + "environment: {PYTHONHOME: /nonexistent}\n")
     done = convbench("run", suite, "--effort", "smoke", "-o", tmp_path / "r.json")
@@ -368,7 +368,7 @@ def test_a_layer_that_does_not_fit_is_skipped_with_the_figures(tmp_path):
 
 @pytest.mark.slow
 def test_a_small_budget_gives_fewer_rounds_then_fewer_arms(tmp_path):
-    """`slow` sleeps 0.15 s a call: it is what a budget of a few seconds cannot pay for."""
+    """`slow` sleeps 0.15 s in each call, more than a budget of a few seconds can pay for."""
     name = f"{USERS}:slow"
     options = ["--impl", name, "--layer", "a", "--pass", "forward", "--effort", "standard"]
     output = tmp_path / "r.json"
@@ -424,8 +424,8 @@ def _orders(document):
     }
 
 
-def test_confirmed_by_plain_loops(tmp_path):
-    """Each timed cell has a loop in a process of its own beside it, and keeps it when resumed."""
+def test_a_plain_loop_confirms_each_timed_cell(tmp_path):
+    """The loop runs in a process of its own, and its time is kept when the run is resumed."""
     output = tmp_path / "r.json"
     options = ("--impl", "im2col", "--impl", "loop", "--pass", "forward", "--layer", "a")
     done, document = run_tiny(output, *options, "--confirm")
@@ -458,7 +458,7 @@ def test_a_finished_run_is_confirmed_when_it_is_resumed(tmp_path):
     assert {"a/forward/im2col#plain", "a/forward/loop#plain"} <= names
 
 
-def test_the_first_call_after_a_pause_is_another_state(tmp_path):
+def test_a_run_with_cold_threads_times_single_calls_and_keeps_its_state(tmp_path):
     output = tmp_path / "r.json"
     options = ("--impl", "im2col", "--pass", "forward", "--layer", "a")
     done, document = run_tiny(output, *options, "--state", "cold-threads")
@@ -472,8 +472,8 @@ def test_the_first_call_after_a_pause_is_another_state(tmp_path):
 
 
 @pytest.mark.slow
-def test_goes_on_until_it_is_precise(tmp_path):
-    """Rounds beyond the effort's, and no more once every interval is narrow."""
+def test_a_run_goes_on_until_it_is_precise(tmp_path):
+    """The run adds rounds to those of its effort, and stops once every interval is narrow."""
     output = tmp_path / "r.json"
     options = ("--impl", "im2col", "--impl", "loop", "--pass", "forward", "--layer", "a")
     done, document = run_tiny(output, *options, "--precision", "200%", "--budget", "60")
@@ -496,7 +496,7 @@ def test_precision_is_a_percentage(asked):
     assert f"--precision: found '{asked}'" in done.stderr
 
 
-def test_without_loop_and_keras_the_first_implementation_is_compared_with(tmp_path):
+def test_without_loop_and_keras_the_others_are_compared_with_the_first_implementation(tmp_path):
     options = ("--impl", "im2col", "--impl", "mec", "--pass", "forward", "--layer", "a")
     _, document = run_tiny(tmp_path / "r.json", *options)
     assert [(s["implementation"], s["versus"]) for s in document["convbench"]["speedups"]] == [

@@ -1,4 +1,4 @@
-"""Visits, on a clock of the test's own: what is called, for how long, and what lies in between."""
+"""Test visits on a made-up clock: what is called, for how long, and what lies in between."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PLAN = Plan(wake_s=0.2, sample_s=0.0025, visit_s=0.05, least=2)
 
 
 class Machine:
-    """A clock that calls move on, and an arm that falls asleep when time passes without calls."""
+    """A clock that calls move, and an arm that falls asleep when time passes without calls."""
 
     def __init__(self, awake_s: float = 0.0, quick: float = 3e-4, slow: float = 6e-4) -> None:
         self.now = 0.0
         self.calls = 0
         self._awake_s, self._quick, self._slow = awake_s, quick, slow
-        self._ended = -1.0  # of the last call
+        self._ended = -1.0  # when the last call ended
         self._streak = 0.0
 
     def time(self) -> float:
@@ -49,21 +49,21 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], Machine]:
     return install
 
 
-def test_samples_follow_each_other_and_the_calls_that_woke_the_arm_up(on):
+def test_samples_follow_the_waking_calls_and_each_other_without_a_gap(on):
     machine = on(Machine(awake_s=0.06))
     found = visit(machine.run, PLAN)
     assert found.values == pytest.approx([3e-4] * 20)
     assert found.loops == 9  # as many calls as fill 2.5 ms
     assert found.awake_s(3e-4) == pytest.approx(0.06, abs=clock.WAKE_SAMPLE_S)
     assert found.awake_s(1e-4) is None
-    # Nothing but calls has moved the clock: the harness has no time of its own in between.
+    # Only calls have moved the clock: the harness takes no time between them.
     assert machine.now == pytest.approx(
         found.loops * sum(found.values) + sum(calls * s for calls, s in found.warmups)
     )
 
 
 def test_an_arm_that_is_not_woken_up_is_measured_asleep(on):
-    """The fault of old: 5 ms of calls are not enough for such an arm."""
+    """Earlier versions did this: 5 ms of calls do not wake such an arm."""
     machine = on(Machine(awake_s=0.06))
     found = visit(machine.run, Plan(wake_s=0.005, sample_s=0.01, visit_s=0.01))
     assert found.values == pytest.approx([6e-4])
@@ -98,7 +98,7 @@ def test_a_slow_arm_gives_few_samples_of_one_call(on):
     found = visit(machine.run, PLAN)
     assert found.loops == 1
     assert len(found.values) == 2
-    assert sum(calls for calls, _ in found.warmups) == 4  # 0.2 s of them
+    assert sum(calls for calls, _ in found.warmups) == 4  # they fill the 0.2 s of waking up
 
 
 def test_a_plan_knows_how_long_it_takes(on):
@@ -115,7 +115,7 @@ def test_cold_threads_are_measured_by_the_first_call_after_a_pause(on):
     assert found.values == pytest.approx([6e-4] * clock.COLD_SAMPLES)
 
 
-def test_an_arm_keeps_its_number_of_calls_a_sample(on):
+def test_an_arm_keeps_its_number_of_calls_in_a_sample(on):
     machine = on(Machine())
     assert visit(machine.run, PLAN, loops=4).loops == 4
 
@@ -125,14 +125,14 @@ def test_an_arm_is_woken_up_for_twice_as_long_as_it_needed(on):
         return visit(on(Machine(awake_s=awake_s)).run, PLAN)
 
     assert wake_s(0.2, []) == 0.2
-    assert wake_s(0.2, [seen(0.0)]) == 0.2  # seen once: not known yet
+    assert wake_s(0.2, [seen(0.0)]) == 0.2  # one visit is not enough to know
     assert wake_s(0.2, [seen(0.04), seen(0.06)]) == pytest.approx(0.1, abs=0.02)
     assert wake_s(0.2, [seen(0.0), seen(0.0)]) < 0.02
     assert wake_s(0.2, [seen(0.18), seen(0.18)]) == 0.2
 
 
 def test_an_arm_that_never_woke_up_while_it_was_watched_is_not_left_asleep(on):
-    """Something kept it asleep in its first visits: it is not taken to be awake at once."""
+    """Something kept the arm asleep in its first visits: it is not taken to be awake at once."""
     asleep = on(Machine(awake_s=9.9))
     watched = [visit(asleep.run, PLAN), visit(asleep.run, PLAN)]
     awake = on(Machine(awake_s=0.06))
@@ -141,7 +141,7 @@ def test_an_arm_that_never_woke_up_while_it_was_watched_is_not_left_asleep(on):
 
 
 def test_an_arm_that_is_asleep_in_its_later_visits_is_woken_up_for_longer_again(on):
-    """It was awake at once when it was watched, since its process had just been called."""
+    """While it was watched, the arm was awake at once, because its process had just been called."""
     quick = [visit(on(Machine()).run, PLAN) for _ in range(2)]
     short = Plan(wake_s=clock.LEAST_WAKE_S, sample_s=0.0025, visit_s=0.02)
     late = [visit(on(Machine(awake_s=0.06)).run, short) for _ in range(3)]

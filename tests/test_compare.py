@@ -1,4 +1,4 @@
-"""Comparing saved results: what is compared, a change and its interval, what sets files apart."""
+"""Test comparing saved results: changes, their intervals, and what makes files incomparable."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def row(found: Diff, quantity: str, key, versus: str | None = None):
 
 
 def exactly(logs: dict[str, list[float]]) -> Saved:
-    """A run whose implementations took exp(log) seconds, one sample a round."""
+    """Make a run whose implementations took exp(log) seconds, with one sample in each round."""
     run = saved({("conv1", FORWARD, name): 1.0 for name in logs}, layers=(CONV1,))
     benchmarks = {
         benchmark_name("conv1", FORWARD, name): tuple(
@@ -70,7 +70,7 @@ NEW_LOGS = {
 
 
 def by_hand(above: list[float], below: list[float], tau: float, degrees: float):
-    """Ratio and 99 % interval as Welch's t test has them, with one more variance."""
+    """Return a ratio and its 99 % interval by Welch's t test with one more variance."""
     parts = [
         (scipy_stats.sem(above) ** 2, len(above) - 1),
         (scipy_stats.sem(below) ** 2, len(below) - 1),
@@ -119,7 +119,7 @@ def test_figures_come_from_the_samples_not_from_what_was_derived():
     assert of_pair(old(), replace(run, result=stale)).compared == of_pair(old(), run).compared
 
 
-def test_the_same_file_twice_shows_nothing():
+def test_a_file_compared_with_itself_shows_nothing():
     found = of_pair(old(), old(), Deviations())
     verdicts = {
         c.verdict for q in found.compared for r in (*q.rows, *q.means) for c in r.changes if c
@@ -150,7 +150,7 @@ def test_without_samples_there_are_statuses_and_memory_only():
     assert found.files[0].date is None
 
 
-def test_date_is_the_first_samples():
+def test_the_date_of_a_file_is_that_of_its_first_sample():
     assert of_pair(old(), new()).files[1].date == "2026-11-24 10:02:01.000001"
 
 
@@ -166,7 +166,7 @@ OTHER = stats.estimate([0.10, 0.11, 0.09, 0.12, 0.08, 0.10, 0.11, 0.09])
 
 
 def half_width(rounds: int, tau: float, degrees: float) -> float:
-    """Of the change's logarithm, with the round-to-round deviations of the two estimates."""
+    """Return the half width of the change's logarithm, if each file had `rounds` rounds."""
     parts = [(e.error**2 * e.rounds / rounds, rounds - 1) for e in (ESTIMATE, OTHER)] + [
         (tau**2, degrees)
     ]
@@ -177,7 +177,7 @@ def half_width(rounds: int, tau: float, degrees: float) -> float:
 
 @pytest.mark.parametrize("degrees", [math.inf, 30.0])
 @pytest.mark.parametrize("tau", [0.0, 0.004, 0.012, 0.016])
-def test_rounds_to_show_are_the_fewest(tau, degrees):
+def test_rounds_to_show_is_the_smallest_number_that_shows_a_change(tau, degrees):
     rounds = rounds_to_show(ESTIMATE, OTHER, tau, degrees)
     assert rounds is not None
     assert rounds > stats.MIN_ROUNDS
@@ -188,7 +188,7 @@ def test_no_number_of_rounds_shows_what_sessions_hide():
     hidden = math.log(1.05) / float(scipy_stats.norm.ppf(0.995))
     assert rounds_to_show(ESTIMATE, OTHER, hidden, math.inf) is None
     assert rounds_to_show(ESTIMATE, OTHER, 0.9 * hidden, math.inf) is not None
-    # Known from four degrees of freedom only, half of it hides as much.
+    # With four degrees of freedom only, six tenths of that deviation hide as much.
     assert rounds_to_show(ESTIMATE, OTHER, 0.6 * hidden, 4) is None
     assert half_width(MOST_ROUNDS, 0.6 * hidden, 4) > math.log(1.05)
 
@@ -215,7 +215,7 @@ def test_statuses_stand_in_place_of_figures():
         one = row(found, "time", ("conv1", FORWARD, name))
         then, now = one.figures
         assert then.value is not None
-        # The wrong cell was timed, and its time is not shown.
+        # The wrong cell was timed, but its time is not shown.
         assert (now.status, now.value, one.changes) == (status, None, (None,))
 
 
@@ -231,7 +231,7 @@ def test_cells_that_are_not_ok_in_any_file_are_shown_once():
     assert shown == ["time"]
 
 
-def test_what_only_one_file_has():
+def test_cells_that_only_one_file_has_are_listed():
     (difference,) = of_pair(old(), other()).differences
     assert difference.only_in_old == (
         CellName("conv1", KERNEL, "examples/my_convolution.py:forward_fast"),
@@ -239,7 +239,7 @@ def test_what_only_one_file_has():
     assert difference.only_in_new == (CellName("conv1", FORWARD, "mine"),)
 
 
-def test_of_three_files_each_is_compared_with_the_first():
+def test_each_of_several_files_is_compared_with_the_first():
     files = [("a", old()), ("b", other()), ("c", new())]
     found = diff(files, NOISELESS)
     key = ("conv1", KERNEL, "examples/my_convolution.py:forward_fast")
@@ -250,7 +250,7 @@ def test_of_three_files_each_is_compared_with_the_first():
         assert len(means.changes) == 2
 
 
-def test_nothing_in_common_is_no_error():
+def test_files_with_nothing_in_common_are_no_error():
     elsewhere = saved({("other", FORWARD, "loop"): 1.0}, layers=(replace(CONV1, name="other"),))
     found = of_pair(old(), elsewhere)
     assert found.compared == ()
@@ -305,11 +305,11 @@ def test_a_mean_is_over_the_cells_that_both_files_have():
     assert of_all.cells == len(ratios) == 3
     assert of_all.ratio == pytest.approx(math.prod(ratios) ** (1 / 3))
     assert mean(found, "time", "im2col", KERNEL).cells == 1
-    assert mean(found, "time", "keras", FORWARD).cells == 1  # the other one failed
+    assert mean(found, "time", "keras", FORWARD).cells == 1  # the other cell failed
 
 
 def test_rounds_stay_the_replicates_of_a_mean():
-    """The cells of a round share its processes: two that move together tell no more than one."""
+    """Cells of a round share its processes. Two cells that move together tell no more than one."""
     run = saved({**TINY, ("conv1", KERNEL, "loop"): 8.0}, layers=(CONV1,))
     forward = run.benchmarks[benchmark_name("conv1", FORWARD, "loop")]
     together = replace(
@@ -350,7 +350,7 @@ def with_peak(size: int, exact: bool = True) -> Saved:
         (with_peak(1000, exact=False), with_peak(1000), 1.0, "estimated"),
     ],
 )
-def test_memory_is_exact_or_estimated(then, now, ratio, verdict):
+def test_a_change_of_memory_is_exact_or_estimated(then, now, ratio, verdict):
     found = of_pair(then, now)
     for change in (
         row(found, "peak_memory", ("conv1", FORWARD, "im2col")).changes[0],
@@ -360,14 +360,14 @@ def test_memory_is_exact_or_estimated(then, now, ratio, verdict):
         assert (change.ci99, change.verdict) == (None, verdict)
 
 
-def test_no_memory_at_all_has_no_ratio():
+def test_a_change_from_no_memory_at_all_has_no_ratio():
     one = row(of_pair(with_peak(0), with_peak(10)), "peak_memory", ("conv1", FORWARD, "im2col"))
     assert [f.value for f in one.figures] == [0, 10]
     assert one.changes == (None,)
 
 
-def test_per_cent_of_peak_changes_as_the_time_does():
-    """The peak is the same in both files, so that one change is the inverse of the other."""
+def test_the_fraction_of_peak_changes_inversely_to_the_time():
+    """The peak is the same in both files, so that the one change is the inverse of the other."""
     pair = of_pair(old(), new())
     times = {(r.layer, r.pass_, r.implementation): r for r in compared(pair, "time").rows}
     for row in compared(pair, "fraction_of_peak").rows:
@@ -431,7 +431,7 @@ def blas(**changes: object):
         ),
     ],
 )
-def test_what_makes_files_incomparable(changes, reason):
+def test_another_machine_makes_files_incomparable(changes, reason):
     before = old().result
     assert incomparable(before, replace(before, **changes)) == (reason,)
     assert of_pair(old(), replace(old(), result=replace(before, **changes))).differences[
@@ -439,7 +439,7 @@ def test_what_makes_files_incomparable(changes, reason):
     ].incomparable == (reason,)
 
 
-def test_what_is_worth_knowing():
+def test_changes_of_the_environment_are_listed():
     before = old().result
     software = replace(before.software, convbench="0.2.0", python="3.13.0", versions={"numpy": "3"})
     after = replace(
@@ -469,7 +469,7 @@ def test_what_is_worth_knowing():
         ({"padding": "same"}, "padding same"),
     ],
 )
-def test_another_convolution_of_the_same_name(change, words):
+def test_another_convolution_of_the_same_name_is_not_compared(change, words):
     changed = saved(TINY, layers=(replace(CONV1, **change),))
     before = saved(TINY, layers=(CONV1,))
     then, now = other_geometry(before.result, changed.result)["conv1"]
@@ -481,7 +481,7 @@ def test_another_convolution_of_the_same_name(change, words):
 
 
 @pytest.mark.parametrize("change", [{"count": 3}, {"padding": ((0, 0), (0, 0))}])
-def test_the_same_convolution_in_other_words(change):
+def test_the_same_convolution_in_other_words_is_compared(change):
     after = saved(TINY, layers=(replace(CONV1, **change),))
     assert other_geometry(saved(TINY, layers=(CONV1,)).result, after.result) == {}
 
@@ -498,7 +498,7 @@ def test_every_part_can_be_written_as_json():
     assert "pass_" not in str(data)
 
 
-# Whatever the files hold
+# Any files
 
 OPPOSITE = {"up": "down", "down": "up"}
 RUNS = st.builds(
@@ -556,7 +556,7 @@ def are_reciprocal(change, inverse) -> None:
         assert inverse.ci99 == pytest.approx([1 / bound for bound in change.ci99[::-1]])
 
 
-def test_swapped_files_swap_what_only_one_has():
+def test_swapping_the_files_swaps_the_cells_that_only_one_has():
     (there,), (back,) = of_pair(old(), other()).differences, of_pair(other(), old()).differences
     assert (there.only_in_old, there.only_in_new) == (back.only_in_new, back.only_in_old)
     assert back.other_geometry == {n: pair[::-1] for n, pair in there.other_geometry.items()}

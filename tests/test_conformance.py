@@ -1,6 +1,6 @@
-"""Every registered implementation, in every pass, on every kind of layer: right, or says why not.
+"""Test that every implementation is right, or refuses, in every pass on every kind of layer.
 
-The registry is enumerated, so that a new implementation is tested by being there.
+The registry is enumerated, so that a new implementation is tested as soon as it is there.
 """
 
 import numpy as np
@@ -27,8 +27,8 @@ def verify(name, layer, pass_):
     implementation = REGISTRY.get(name)
     reason = implementation.unsupported(layer, pass_)
     if reason is not None:
-        assert name not in REFUSE_NOTHING, f"{name} refuses nothing: {reason}"
-        if name in TENSORFLOW:  # the one thing that Keras refuses
+        assert name not in REFUSE_NOTHING, f"{name} must not refuse anything: {reason}"
+        if name in TENSORFLOW:  # Keras refuses strides together with dilation only
             assert max(layer.strides) > 1, reason
             assert max(layer.dilation_rate) > 1, reason
         return
@@ -46,7 +46,7 @@ def verify(name, layer, pass_):
         for name in BUILT_IN
     ],
 )
-def test_geometry(name, layer):
+def test_every_implementation_is_right_on_every_geometry(name, layer):
     for pass_ in Pass:
         verify(name, layer, pass_)
 
@@ -54,8 +54,8 @@ def test_geometry(name, layer):
 @pytest.mark.parametrize("name", OTHERS)
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layer=layers())
-def test_drawn_layers(name, layer):
-    """What `auto` takes is decided by the cost model here: trials take longer than the checks."""
+def test_every_implementation_is_right_on_drawn_layers(name, layer):
+    """The cost model decides here what `auto` takes, because trials take longer than the checks."""
     tuning.allow_trials(False)
     try:
         for pass_ in Pass:
@@ -73,7 +73,7 @@ def test_drawn_layers(name, layer):
 )
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layer=layers())
-def test_drawn_layers_in_tensorflow(name, layer):
+def test_keras_is_right_on_drawn_layers(name, layer):
     for pass_ in Pass:
         verify(name, layer, pass_)
 
@@ -91,8 +91,8 @@ def _prepared(name, pass_):
 
 @pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("pass_", Pass)
-def test_a_call_repeats_itself(name, pass_):
-    """The same operands give the same bits, and are left as they were."""
+def test_a_second_call_gives_the_same_result(name, pass_):
+    """The same operands give the same bits, and they are left unchanged."""
     prepared = _prepared(name, pass_)
     drawn = operands.floats(LARGER, pass_, 3)
     kept = {what: array.copy() for what, array in vars(drawn).items() if array is not None}

@@ -1,4 +1,4 @@
-"""Why a result is wrong: the rates over all mutants and styles, and the parts of the search."""
+"""Test the diagnosis: its rates over all mutants and styles, and the parts of its search."""
 
 import re
 import time
@@ -45,7 +45,7 @@ def judged():
 
 
 def test_some_mutants_are_found_wrong_and_named():
-    """One in twenty, on one layer in three; the tests below have all of them."""
+    """This test judges one mutant in twenty, on one layer in three; the tests below judge all."""
     found = [judge(name, every=3) for name in list(CAUSES)[::20]]
     assert [mutant.name for mutant in found if not mutant.wrong] == []
     assert sum(mutant.is_named_rightly for mutant in found) >= 0.8 * len(found)
@@ -65,7 +65,7 @@ def test_nine_of_ten_mutants_are_named_rightly(judged):
 
 @pytest.mark.slow
 def test_every_mutant_of_the_holdout_is_found_wrong():
-    """How many of these are named is in results/diagnosis.txt; nothing was tuned to them."""
+    """Nothing was tuned to these mutants. results/diagnosis.txt says how many are named."""
     assert [m.name for m in everyone(judge, HOLDOUT) if not m.wrong] == []
 
 
@@ -89,7 +89,7 @@ def test_no_right_convolution_is_called_wrong(drawn):
 
 @settings(deadline=None)
 @given(layers())
-def test_a_computation_without_a_mistake_is_the_oracle(layer):
+def test_a_computation_without_a_mistake_equals_the_oracle(layer):
     for pass_ in Pass:
         drawn = operands.exact_integers(layer, pass_, 1)
         np.testing.assert_array_equal(
@@ -99,7 +99,7 @@ def test_a_computation_without_a_mistake_is_the_oracle(layer):
 
 @pytest.mark.parametrize("pass_", Pass)
 def test_every_mistake_can_be_made(pass_):
-    """On a layer with everything each family has a mistake that changes the result."""
+    """Each family has a mistake that changes the result of a layer that uses every parameter."""
     layer = Layer(
         "all",
         (12, 11, 6),
@@ -139,7 +139,7 @@ def test_every_mistake_can_be_made(pass_):
         assert "overlaps-overwritten" in effective
 
 
-def test_causes_are_those_of_the_vocabulary():
+def test_every_cause_is_in_the_vocabulary():
     known = {cause for answers in CAUSES.values() for answer in answers for cause in answer}
     for pass_ in Pass:
         right = Computation.of(LAYER, pass_, operands.exact_integers(LAYER, pass_, 1))
@@ -164,7 +164,7 @@ def test_built_in_implementations_are_diagnosed_too():
     assert found.explanations[0].reproduces
 
 
-def test_what_nothing_explains_is_said_so():
+def test_a_result_that_nothing_explains_is_reported_as_such():
     def odd(result):
         result[..., ::2] += result[..., ::2] ** 2 % 7
         return result
@@ -176,7 +176,7 @@ def test_what_nothing_explains_is_said_so():
     assert "filters 0, 2" in explanation.sentence
 
 
-def test_few_explanations_for_all_are_likelier():
+def test_few_explanations_that_explain_all_layers_are_preferred():
     one, other, third = (Explanation.of([MistakeKind(c)], c, True) for c in "abc")
     assert likeliest([(one, other), (other, third), (third,)]) == [other, other, third]
     assert likeliest([()]) == [None]
@@ -203,7 +203,7 @@ def test_shrinking_stops_where_nothing_smaller_fails():
     assert small.input_size == (2, 1)
 
 
-def test_a_workspace_in_common_is_remarked_and_not_wrong():
+def test_a_workspace_that_calls_share_is_remarked_on_but_not_wrong():
     implementation = REGISTRY.get(f"{ROOT}/tests/styles/memory.py:module_workspace")
     large = replace(LAYER, input_shape=(48, 48, 8), filters=8)
     assert check(implementation, large, Pass.FORWARD, 1, 0).verdict == "agrees"
@@ -223,7 +223,7 @@ def test_the_bound_of_transforms_is_small_and_nowhere_zero(pass_, dtype):
     bound = transform_bound(layer, pass_, drawn)
     assert bound.shape == layer.result_shape(pass_)
     right = oracle.expected(layer, pass_, drawn)
-    if pass_ is not Pass.KERNEL_GRADIENT:  # of long sums integers tell better
+    if pass_ is not Pass.KERNEL_GRADIENT:  # for long sums, integers tell more
         coarser = np.float16 if dtype == "float32" else np.float32
         assert (np.abs(right.astype(coarser) - right) > bound).any()
     assert (bound > 0).all()
@@ -275,10 +275,10 @@ def slightly_off(tmp_path_factory):
         ("half", "low-precision", "float16 arithmetic where float32 is asked for"),
     ],
 )
-def test_errors_within_the_bound_of_transforms_that_no_transform_makes(
+def test_errors_that_no_transform_makes_are_wrong_within_the_bound_of_transforms(
     slightly_off, name, cause, told
 ):
-    """The bound of transforms is wide: what has a trend, or exact integers, is held to less."""
+    """The bound of transforms is wide, so that a trend or exact integers must tell such errors."""
     layer = Layer("wide", (20, 18, 16), 4, (3, 3), batch_size=2)
     implementation = slightly_off(name)
     assert check(implementation, layer, Pass.FORWARD, 1, 0).verdict == "wrong"
@@ -287,7 +287,7 @@ def test_errors_within_the_bound_of_transforms_that_no_transform_makes(
     assert told in explanation.sentence
 
 
-def test_a_transform_is_right_and_remarked(slightly_off):
+def test_a_transform_is_right_though_not_exact(slightly_off):
     layer = Layer("wide", (20, 18, 16), 4, (3, 3), batch_size=2)
     found = check(slightly_off("transform"), layer, Pass.FORWARD, 1, 0)
     assert found.verdict == "agrees"
@@ -315,7 +315,7 @@ def test_a_trend_of_few_elements_is_an_accident():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_transform_with_few_elements_that_are_not_zero_has_no_trend(seed):
-    """A double-precision FFT leaves 1e-17 where nothing reaches; two elements are on a line."""
+    """A double-precision FFT leaves 1e-17 where nothing reaches, and two elements make a line."""
     implementation = REGISTRY.get(f"{ROOT}/tests/styles/fourier.py:InDoublePrecision")
     layer = Layer("few", (5, 2, 3), 9, (4, 1), (3, 3), "same", (3, 3), groups=3, batch_size=1)
     found = check(implementation, layer, Pass.INPUT_GRADIENT, 1, seed)
@@ -326,7 +326,7 @@ def test_a_transform_with_few_elements_that_are_not_zero_has_no_trend(seed):
 def test_a_kind_is_a_mistake_without_its_figures(pass_):
     """Two mistakes have the same kind exactly where their sentences differ in figures only.
 
-    On small layers of different sizes. Clipping and roundings have kinds elsewhere.
+    The layers are small, and differ in size. Clipping and rounding have their kinds elsewhere.
     """
     by_kind, by_words = {}, {}
     for change in (

@@ -1,4 +1,4 @@
-"""`convbench diff`: golden files of every format, what must hold in all, and the command itself.
+"""Test `convbench diff`: golden files of every format, what holds in all, and the command.
 
 CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_diff.py writes the golden files anew: read the diff.
 """
@@ -60,14 +60,14 @@ def view(name: str, how: str) -> str:
 
 
 def rounded(shown: str) -> str:
-    """Raw numbers to ten digits: the last ones are the mathematics library's."""
+    """Round raw numbers to ten digits: further digits depend on the mathematics library."""
     return re.sub(r"\d+\.\d{9,}(?:e-\d+)?", lambda number: f"{float(number[0]):.10g}", shown)
 
 
 @pytest.mark.parametrize(
     ("name", "how"), [(name, how) for name, hows in VIEWS.items() for how in hows]
 )
-def test_looks_as_it_should(name: str, how: str) -> None:
+def test_reports_match_their_golden_files(name: str, how: str) -> None:
     golden = GOLDEN / (f"{name}.at{how}.txt" if how.isdigit() else f"{name}.{how}")
     shown = rounded(view(name, how)) if how in ("csv", "json") else view(name, how)
     if os.environ.get("CONVBENCH_REWRITE_GOLDEN") == "1":
@@ -106,7 +106,7 @@ def test_no_change_is_cut(columns: int) -> None:
     assert not re.search(r"[\d%]…", shown)
 
 
-# What is said
+# The words of a report
 
 
 def line_of(shown: str, start: str) -> str:
@@ -132,7 +132,7 @@ def test_colours_mark_what_shows_and_nothing_else() -> None:
     assert not re.search(r"\x1b\[3[12]m", without_interval)
 
 
-def test_call_outs_stand_on_top_and_are_warned_of() -> None:
+def test_what_sets_files_apart_stands_on_top_and_is_warned_of() -> None:
     head, _, rest = view("other", "txt").partition("\n\n")
     for words in (
         "CPU: AMD EPYC 7763 64-Core Processor then, Intel Xeon Platinum 8481C now",
@@ -150,12 +150,12 @@ def test_call_outs_stand_on_top_and_are_warned_of() -> None:
     assert "warning" not in view("typical", "txt")
 
 
-def test_assumed_deviations_are_called_so() -> None:
+def test_a_report_says_whether_deviations_are_assumed_or_measured() -> None:
     assert "2 % (speedups) and 10 % (times), assumed" in view("typical", "txt")
     assert "0.4 % (speedups) and 0.8 % (times), from noise.json" in view("measured", "txt")
 
 
-def test_where_no_number_of_rounds_helps_the_gate_does() -> None:
+def test_where_no_number_of_rounds_helps_the_gate_is_advised() -> None:
     assert "convbench gate --against" in view("typical", "txt")
     assert "rounds)" not in view("typical", "txt")
     measured = view("measured", "txt")
@@ -164,14 +164,14 @@ def test_where_no_number_of_rounds_helps_the_gate_does() -> None:
     assert "(rounds): as many in both files would show 5 %" in measured
 
 
-def test_without_intervals_none_is_claimed() -> None:
+def test_without_intervals_no_change_is_claimed() -> None:
     shown = view("few", "txt")
     assert "no interval under 5 rounds" in shown
     assert not re.search(r"faster$|slower$", shown, re.MULTILINE)
     assert "time 20 without interval" in shown
 
 
-def test_nothing_to_compare_is_said() -> None:
+def test_a_report_says_that_nothing_can_be_compared() -> None:
     assert view("nothing", "txt").endswith("nothing_shared against old: no cell can be compared.\n")
     assert view("nothing", "csv") == "\n"
 
@@ -211,14 +211,14 @@ def test_files_are_called_by_what_tells_them_apart(paths, names) -> None:
         (25.0, (24.7, 25.3), "×25.0 ±1.3%"),
     ],
 )
-def test_changes_as_people_read_them(ratio: float, interval, shown: str) -> None:
+def test_changes_are_written_as_people_read_them(ratio: float, interval, shown: str) -> None:
     assert scale.change(ratio, interval) == shown
 
 
 # For machines
 
 
-def test_csv_has_a_row_a_change_with_raw_numbers() -> None:
+def test_csv_has_a_row_of_raw_numbers_for_each_change() -> None:
     rows = list(csv.DictReader(io.StringIO(view("other", "csv"))))
     found = diff_of("other")
     assert len(rows) == sum(len(c.rows) + len(c.means) for c in found.compared)
@@ -242,7 +242,7 @@ def test_csv_of_three_files_names_each_pair() -> None:
     }
 
 
-def test_json_has_no_numbers_that_json_has_not() -> None:
+def test_json_has_only_numbers_that_json_allows() -> None:
     data = json.loads(view("typical", "json"), parse_constant=pytest.fail)
     assumed = {"speedup": 0.02, "time": 0.1, "degrees": None, "source": None, "learnt": []}
     assert data["deviations"] == assumed
@@ -254,7 +254,7 @@ def test_json_has_no_numbers_that_json_has_not() -> None:
 # The command
 
 
-def test_two_files_of_the_repository() -> None:
+def test_two_files_of_the_repository_are_compared() -> None:
     done = convbench("diff", MNIST, CONV2)
     assert (done.returncode, done.stderr) == (0, "")
     assert (
@@ -265,7 +265,7 @@ def test_two_files_of_the_repository() -> None:
     assert "conv5x5 forward\n" not in done.stdout
 
 
-def test_a_file_against_itself() -> None:
+def test_a_file_compared_with_itself_shows_nothing() -> None:
     done = convbench("diff", MNIST, MNIST, "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")
     verdicts = {
@@ -284,7 +284,7 @@ def files(tmp_path: Path) -> list[Path]:
     return [save(tmp_path / f"{name}.json", make()) for name, make in makers.items()]
 
 
-def test_three_files_and_more(files: list[Path]) -> None:
+def test_several_files_are_compared_with_the_first(files: list[Path]) -> None:
     done = convbench("diff", *files)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("convbench: new, other, few against old\n")
@@ -298,7 +298,7 @@ def test_the_suffix_of_the_output_chooses_the_format(files: list[Path], suffix: 
     assert output.stat().st_size > 100
 
 
-def test_what_was_saved_is_what_is_compared(files: list[Path]) -> None:
+def test_saved_files_are_compared_as_results_in_memory_are(files: list[Path]) -> None:
     done = convbench("diff", *files[:2], cwd=files[0].parent)
     assert done.returncode == 0
     tables = done.stdout.partition("\n\n")[2]
@@ -317,13 +317,13 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damaged_first: bool) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     done = convbench("diff", MNIST, tmp_path / "nowhere.json")
     assert done.returncode == 2
     assert "No such file" in done.stderr
 
 
-def test_one_file_is_no_diff() -> None:
+def test_one_file_alone_is_refused() -> None:
     done = convbench("diff", MNIST)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Missing argument 'NEW.json'" in done.stderr

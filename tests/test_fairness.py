@@ -1,7 +1,7 @@
-"""The harness is fair to every side: runtimes of known cost are measured as what they cost.
+"""Test that the harness is fair: code of known cost is measured as what it costs.
 
-The whole command runs, in real processes. What a pause, a garbage collection or threads that sleep
-do to these runtimes, tests/users/synthetic.py tells.
+The whole command runs, in real processes. tests/users/synthetic.py says what a pause, a garbage
+collection or sleeping threads do to this code.
 """
 
 import json
@@ -14,36 +14,36 @@ import pytest
 from tests.cli import ROOT, cells, started
 from tests.users.synthetic import ASLEEP_S, COST_S
 
-pytestmark = pytest.mark.alone  # beside other tests even a plain loop is not the truth
+pytestmark = pytest.mark.alone  # beside other tests even a plain loop is off
 
 SUITE = ROOT / "tests" / "suites" / "fairness.yaml"
 VARIANTS = ("steady", "sleepy", "heap", "pool")
 WITHIN = 0.15
-"""How far a figure may be from the truth. A harness that wakes nobody is off by 100 %."""
+"""Largest relative error of a figure. A harness that wakes nobody is off by 100 %."""
 
 
 @pytest.fixture(scope="module")
 def times_s(tmp_path_factory):
-    """What `convbench run` says that a call takes, for each variant."""
+    """Seconds of a call that `convbench run` reports, for each variant."""
     output = tmp_path_factory.mktemp("fairness") / "result.json"
     done = started("run", SUITE, "--effort", "quick", "-o", output)
-    assert done.returncode in (0, 3), done.stderr  # 3: the machine was not calm
+    assert done.returncode in (0, 3), done.stderr  # 3 means that the machine was not calm
     found = cells(json.loads(output.read_text()))
     assert all(cell["agreement"]["exact"] for cell in found.values())
     return {name: cell["time"]["time_s"] for (_, _, name), cell in found.items()}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_figure_is_the_truth_whatever_the_heap_and_the_threads(times_s, name):
+def test_a_figure_is_right_whatever_the_heap_and_the_threads(times_s, name):
     assert times_s[name] == pytest.approx(COST_S, rel=WITHIN)
 
 
 @pytest.mark.parametrize("name", VARIANTS[1:])
-def test_a_speedup_between_runtimes_of_one_cost_is_1(times_s, name):
+def test_a_speedup_between_code_of_the_same_cost_is_1(times_s, name):
     assert times_s["steady"] / times_s[name] == pytest.approx(1, rel=WITHIN)
 
 
-# The instrument itself: without it the tests above could pass on any harness
+# The instrument itself: unless it can be disturbed, the tests above pass on any harness
 
 PLAIN_LOOP = textwrap.dedent(
     """
@@ -78,7 +78,7 @@ PLAIN_LOOP = textwrap.dedent(
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_plain_loop_gives_the_truth_and_a_pause_does_not(name):
+def test_a_plain_loop_finds_the_cost_unless_there_was_a_pause(name):
     done = subprocess.run(
         [sys.executable, "-c", PLAIN_LOOP, name], cwd=ROOT, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""fft on the kernels that it is for, and what its bound lets through: it is derived, not tuned."""
+"""Test fft on large kernels, and what its bound lets through. The bound is derived, not tuned."""
 
 import tracemalloc
 from dataclasses import replace
@@ -21,7 +21,7 @@ LARGE = Layer("large", (28, 26, 3), 4, (7, 7), padding="same", use_bias=True, ba
 
 @pytest.mark.parametrize("size", range(7, 16, 2))
 @pytest.mark.parametrize("pass_", Pass)
-def test_large_kernels_agree(size, pass_):
+def test_fft_is_right_on_large_kernels(size, pass_):
     for layer in (
         replace(LARGE, kernel_size=(size, size)),
         replace(LARGE, kernel_size=(size, size - 2), padding=((0, 3), (9, 1)), dtype="float64"),
@@ -35,8 +35,8 @@ def test_large_kernels_agree(size, pass_):
 
 @pytest.mark.parametrize("size", [3, 7, 11, 15])
 @pytest.mark.parametrize("pass_", Pass)
-def test_the_bound_is_within_a_thousand_times_the_errors(size, pass_):
-    """Errors are 0.0035 to 0.0135 of it: a worst case over all roundings, which rarely add up."""
+def test_the_bound_is_less_than_a_thousand_times_the_errors(size, pass_):
+    """Errors are 0.0035 to 0.0135 of the bound, a worst case over roundings that rarely add up."""
     layer = replace(LARGE, kernel_size=(size, size), input_shape=(56, 56, 16))
     found = check(Fft(), layer, pass_, 1, 0)
     assert 1e-3 < found.error_over_bound < 0.1
@@ -46,12 +46,12 @@ def test_the_bound_is_within_a_thousand_times_the_errors(size, pass_):
 @pytest.mark.parametrize("layer", [LARGE, replace(LARGE, input_shape=(112, 112, 16), batch_size=1)])
 @pytest.mark.parametrize("pass_", Pass)
 def test_float16_inside_is_wrong(monkeypatch, name, layer, pass_):
-    """Spectra, or the product of spectra, that went through float16 once."""
+    """Spectra, or a product of spectra, went through float16 once."""
     right = getattr(PreparedFft, name)
 
     def halved(self, given, *rest):
         parts = given.view(self._layer.dtype) if np.iscomplexobj(given) else given
-        scale = np.abs(parts).max()  # not the range is at issue, but the 11 bits
+        scale = np.abs(parts).max()  # keeps the range of float16 out of play: the 11 bits matter
         return right(self, ((parts / scale).astype("f2") * scale).view(given.dtype), *rest)
 
     monkeypatch.setattr(PreparedFft, name, halved)
@@ -63,7 +63,7 @@ def test_float16_inside_is_wrong(monkeypatch, name, layer, pass_):
     [(Pass.FORWARD, 1e-3), (Pass.INPUT_GRADIENT, 1e-3), (Pass.KERNEL_GRADIENT, 0.1)],
 )
 def test_a_fault_of_one_element_at_full_size_only_is_wrong(pass_, share):
-    """`share` of the largest element. A kernel gradient sums 4,800 products: a wide bound."""
+    """The fault is `share` of the largest element, more where 4,800 terms make the bound wide."""
     full = replace(LARGE, input_shape=(40, 40, 8), batch_size=3, kernel_size=(5, 5))
     assert with_small_planes(cut(full, pass_)) != full
 
@@ -90,7 +90,7 @@ def test_a_fault_of_one_element_at_full_size_only_is_wrong(pass_, share):
 
 @pytest.mark.parametrize("l2", [1, 10**5, 10**9])
 @pytest.mark.parametrize("pass_", Pass)
-def test_fft_is_the_same_whatever_the_blocks(monkeypatch, pass_, l2):
+def test_fft_is_right_whatever_the_blocks(monkeypatch, pass_, l2):
     monkeypatch.setattr(fft, "cache_bytes", lambda: CacheSizes(l2=l2))
     layer = replace(LARGE, batch_size=7, filters=2)
     assert check(Fft(), layer, pass_, 1, 0).verdict == "agrees"
@@ -108,12 +108,12 @@ def test_the_workspace_does_not_grow_with_the_batch(monkeypatch):
         assert Fft().workspace_bytes(few, pass_, 1) == Fft().workspace_bytes(many, pass_, 1)
 
 
-def test_fast_lengths_are_the_next_without_large_factors():
+def test_a_fast_length_is_the_next_one_without_large_factors():
     lengths = [fft.fast_length(size) for size in (1, 2, 7, 11, 28, 31, 58, 121, 230)]
     assert lengths == [1, 2, 8, 12, 30, 32, 60, 125, 240]
 
 
-def test_strides_are_refused():
+def test_fft_refuses_strides():
     reason = Fft().unsupported(replace(LARGE, strides=(2, 1)), Pass.FORWARD)
     assert "strides must be 1" in reason.why
     assert reason.lacks == ("strides",)
@@ -121,7 +121,7 @@ def test_strides_are_refused():
 
 @pytest.mark.parametrize("pass_", Pass)
 def test_float32_is_transformed_in_float32(pass_):
-    """NumPy's default norm takes it through float64, in arrays that no prediction counts."""
+    """NumPy's default norm goes through float64, in arrays that no prediction counts."""
     layer = replace(LARGE, batch_size=16, input_shape=(64, 60, 8), filters=8)
     prepared = Fft().prepare(layer, pass_, 1)
     prepared.load(operands.floats(layer, pass_, 0))
@@ -133,7 +133,7 @@ def test_float32_is_transformed_in_float32(pass_):
     assert peak < layer.result_bytes(pass_) + 2**17
 
 
-def test_what_states_no_bound_is_held_to_that_of_direct_sums():
+def test_an_implementation_without_a_bound_is_held_to_that_of_direct_sums():
     layer = Layer("one product", (12, 12, 1), 3, (1, 1), batch_size=2)
 
     class Unbounded(Fft):

@@ -1,4 +1,4 @@
-"""The gate's decisions: levels, margins, looks, what each kind of rule asks; a simulation of all.
+"""Test the gate's decisions, what each kind of rule asks, and its false alarms in a simulation.
 
 CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_gate.py writes the golden files anew: read the diff.
 """
@@ -83,17 +83,17 @@ def outcome(*questions, alpha=0.005):
         (8.0, 0.003, "regressed"),
         (0.0, 0.020, "inconclusive"),
         (8.0, 0.030, "inconclusive"),
-        (3.0, 0.0075, "inconclusive"),  # between both margins
-        (-20.0, 0.02, "holds"),  # much faster is no slower
+        (3.0, 0.0075, "inconclusive"),  # between the two margins
+        (-20.0, 0.02, "holds"),  # much faster is not slower
         (0.9, 0.0, "holds"),
         (1.1, 0.0, "regressed"),
     ],
 )
-def test_the_two_margins(percent, error, expected):
+def test_a_slowdown_is_judged_by_two_margins(percent, error, expected):
     assert outcome(question(math.log1p(percent / 100), error)) == [expected]
 
 
-def test_bounds_are_students():
+def test_the_bounds_are_those_of_students_t():
     (verdict,) = decide([question(0.03, 0.01)], 0.005)
     t = stats.t_quantile(0.995, 7)
     assert math.log(verdict.evidence.lower_bound) == pytest.approx(0.03 - t * 0.01)
@@ -114,7 +114,7 @@ def test_regressions_are_those_that_holm_rejects(pairs):
 
 
 def _rejected_by_holm(p_values, alpha):
-    """The procedure as its paper states it: in order of the p-values, until one is too large."""
+    """Reject as Holm's paper states it: in order of the p-values, until one is too large."""
     rejected = [False] * len(p_values)
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         if p_values[index] > alpha / (len(p_values) - rank):
@@ -134,7 +134,7 @@ def test_too_few_rounds_claim_nothing():
     (verdict,) = decide([question(1.0, 0.001, rounds=4)], 0.005)
     assert (verdict.outcome, verdict.evidence) == ("inconclusive", None)
     assert "4 of at least 5 rounds" in verdict.reason
-    assert not gate.is_open(verdict)  # more rounds of the same effort would not do
+    assert not gate.is_open(verdict)  # more rounds of the same effort would not help
 
 
 def test_an_unreliable_run_judges_no_time():
@@ -152,7 +152,7 @@ def test_the_minimum_detectable_effect_is_detected_nine_times_of_ten():
     for _ in range(2000):
         estimate = stats.estimate(draw.normal(effect, s, rounds).tolist())
         found += outcome(replace(question(0, 0), slowdown=estimate)) == ["regressed"]
-    # Its own error is estimated anew in each run, which costs a little power.
+    # Each run estimates its error anew, which costs a little power.
     assert 0.84 < found / 2000 < 0.95
 
 
@@ -176,7 +176,7 @@ def _verdict(found, evidence=True):
         ("incomparable", "incomparable", "incomparable"),
     ],
 )
-def test_after_two_looks(first, second, expected):
+def test_the_verdict_after_two_looks_follows_from_both(first, second, expected):
     (verdict,) = gate.after_second_look([_verdict(first)], [_verdict(second)])
     assert verdict.outcome == expected
 
@@ -193,7 +193,7 @@ OUTCOMES = ("regressed", "holds", "inconclusive", "unreliable", "incomparable")
 @pytest.mark.parametrize("pair", list(itertools.product(OUTCOMES, OUTCOMES)))
 @pytest.mark.parametrize("policy", [None, "pass", "fail"])
 @pytest.mark.parametrize("against", ["floor", "baseline", "version"])
-def test_one_exit_code_for_all(pair, policy, against):
+def test_all_verdicts_together_give_one_exit_code(pair, policy, against):
     verdicts = [Verdict(question(0, 0, against=against), o) for o in pair]
     fails_if_open = policy == "fail" or (policy is None and against == "floor")
     expected = (
@@ -209,7 +209,7 @@ def test_one_exit_code_for_all(pair, policy, against):
     assert gate.exit_code(verdicts, policy, any_wrong=True) is ExitCode.WRONG
 
 
-# What is asked
+# The questions
 
 
 def verdict_of(saved_, terms, layer="conv1", pass_=FORWARD, versus="loop"):
@@ -227,7 +227,7 @@ def test_every_quantity_has_words_and_a_unit():
 
 
 @pytest.mark.parametrize(("at_least", "expected"), [(100, "holds"), (300, "regressed")])
-def test_a_floor_of_each_cell(at_least, expected):
+def test_a_floor_judges_each_cell(at_least, expected):
     terms = Terms(rules=(Rule("im2col", "loop", FORWARD, "conv1", at_least=float(at_least)),))
     found = verdict_of(saved(), terms)
     assert found.outcome == expected
@@ -238,8 +238,8 @@ def test_a_floor_of_each_cell(at_least, expected):
     assert found.evidence.estimate == pytest.approx(at_least / ratio.estimate.value)
 
 
-def test_a_floor_has_no_room_below_it():
-    """A baseline's rule would still hold 3 % under it; a floor is one, unless told otherwise."""
+def test_a_floor_leaves_no_room_below_it():
+    """A speedup 3 % under the floor fails unless a tolerance is given. A baseline lets it pass."""
     speedup = summary.speedups(saved().result, saved().benchmarks)[
         "conv1", FORWARD, "im2col", "loop"
     ].estimate.value
@@ -248,7 +248,7 @@ def test_a_floor_has_no_room_below_it():
     assert verdict_of(saved(noise=0.001), Terms(rules=(rule,), tolerance=0.1)).outcome == "holds"
 
 
-def test_a_floor_over_any_implementation():
+def test_a_floor_can_be_over_any_implementation():
     rule = Rule("im2col", "keras-graph", FORWARD, "conv1", at_least=0.5)
     assert verdict_of(saved(), Terms(rules=(rule,)), versus="keras-graph").outcome == "holds"
 
@@ -264,14 +264,14 @@ def test_a_floor_of_the_geometric_mean_is_one_question():
     assert math.log(found.question.found) == pytest.approx(sum(logs) / len(logs))
 
 
-def test_a_mean_over_less_than_the_rule_says_is_none():
+def test_a_mean_that_lacks_a_cell_of_its_rule_is_inconclusive():
     rule = Rule("im2col", "loop", of="geometric_mean", at_least=1.0)
     (found,) = Terms(rules=(rule,)).verdicts(some_not_right(), 0.01)
     assert found.outcome == "inconclusive"
     assert found.reason == "1 of 3 speedups were not measured"
 
 
-def test_what_is_not_supported_is_not_asked_for():
+def test_unsupported_cells_are_not_asked_about():
     rule = Rule("im2col", "loop", FORWARD, at_least=1.0)
     layers = {v.question.subject.layer for v in Terms(rules=(rule,)).verdicts(some_not_right(), 1)}
     assert "conv2" not in layers
@@ -291,13 +291,13 @@ def test_a_skipped_cell_leaves_its_floor_open():
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(2**20, "holds"), (1000, "regressed")])
-def test_memory_is_counted_not_estimated(limit, expected):
+def test_memory_is_judged_by_counting_even_in_an_unreliable_run(limit, expected):
     rule = Rule("im2col", layer="conv1", pass_=FORWARD, at_most_bytes=limit)
     (found,) = Terms(rules=(rule,)).verdicts(with_twin(saved(), 2.0), 0.01)
     assert (found.outcome, found.evidence) == (expected, None)
 
 
-def test_a_part_of_the_peak():
+def test_a_floor_can_be_a_percentage_of_the_peak():
     rule = Rule("im2col", layer="conv1", pass_=FORWARD, per_cent_of_peak=50)
     (found,) = Terms(rules=(rule,)).verdicts(saved(), 0.01)
     cell = next(c for c in saved().result.cells if c.implementation == "im2col")
@@ -305,7 +305,7 @@ def test_a_part_of_the_peak():
     assert found.outcome == "regressed"
 
 
-def test_a_baseline_needs_the_deviation_between_sessions():
+def test_a_baseline_takes_the_deviation_between_sessions_into_account():
     old, new = saved(), slower()
     for deviation, expected in ((0.02, "regressed"), (0.2, "inconclusive")):
         terms = Terms(baseline=old, deviations=Deviations(speedup=deviation))
@@ -321,7 +321,7 @@ def test_a_baseline_needs_the_deviation_between_sessions():
         )
 
 
-def test_a_baseline_judges_what_is_yours_not_the_yardsticks():
+def test_a_baseline_judges_own_code_and_not_the_yardsticks():
     subjects = {v.question.subject.implementation for v in _against(saved())}
     assert subjects == {"im2col", MINE}
     only_keras = {key: ms for key, ms in TIMES.items() if "keras" in key[2]}
@@ -338,7 +338,7 @@ def test_another_machine_is_incomparable_unless_allowed():
     assert {v.outcome for v in _against(saved(), moved)} == {"incomparable"}
     assert {v.reason for v in _against(saved(), moved)} == {"threads: 4 then, 2 now"}
     allowed = _against(saved(), moved, allow_different_machine=True)
-    assert {v.outcome for v in allowed} == {"inconclusive"}  # the wider bounds cannot tell
+    assert {v.outcome for v in allowed} == {"inconclusive"}  # the wider bounds tell nothing
     assert min(v.question.slowdown.error for v in allowed) > 0.1
 
 
@@ -351,7 +351,7 @@ def test_another_convolution_of_the_same_name_is_incomparable():
     assert outcomes["conv1"] != "incomparable"
 
 
-def test_what_was_not_measured_again_is_open_with_its_reason():
+def test_a_cell_that_was_not_measured_again_is_open_with_its_reason():
     found = _against(saved(), some_not_right())
     (skipped,) = [
         v
@@ -362,7 +362,7 @@ def test_what_was_not_measured_again_is_open_with_its_reason():
     assert skipped.reason == "the cell is skipped now: the budget of 9 s"
 
 
-def test_a_baseline_that_was_unreliable_itself():
+def test_an_unreliable_baseline_makes_all_unreliable():
     found = _against(with_twin(saved(), 1.5), saved())
     assert {v.outcome for v in found} == {"unreliable"}
     assert "in the baseline" in found[0].reason
@@ -377,7 +377,7 @@ def test_a_twin_that_differs_makes_all_unreliable():
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(1.0, "holds"), (1.1, "regressed")])
-def test_another_version(factor, expected):
+def test_another_version_regresses_only_where_it_is_slower(factor, expected):
     found = Terms(versions=(MINE, OLD_VERSION)).verdicts(versions(factor, noise=0.004), 0.005)
     outcomes = {(v.question.subject.layer, v.question.subject.pass_): v.outcome for v in found}
     assert outcomes["conv1", FORWARD] == expected
@@ -385,7 +385,7 @@ def test_another_version(factor, expected):
 
 
 def test_versions_are_compared_by_their_quickest_samples():
-    """A neighbour that slows two thirds of one arm's samples does not make it slower."""
+    """A neighbour that slows three quarters of an arm's samples does not make the arm slower."""
     both = versions(1.0, noise=0.002)
     name = f"conv1/forward/{MINE}"
     disturbed = tuple(
@@ -406,11 +406,11 @@ def test_a_version_that_is_wrong_is_not_judged():
     assert found[0].outcome == "inconclusive"
     assert found[0].reason == f"{OLD_VERSION} is wrong: all zeros"
     assert gate.exit_code(found, None, any_wrong=False) is ExitCode.FINE
-    # Where nothing at all can be compared, passing would mean passing for ever.
+    # A gate that passes where nothing at all can be compared would pass for ever.
     assert gate.exit_code(found[:1], None, any_wrong=False) is ExitCode.INCONCLUSIVE
 
 
-# A simulation of machines that are worse than they should be
+# A simulation of a bad machine
 
 
 class Simulation:
@@ -452,7 +452,7 @@ class Simulation:
         }
 
     def _bursts(self, samples):
-        """Slow phases of some ten samples, in which everything takes up to twice as long."""
+        """Draw slow phases of about ten samples, in which everything takes up to twice as long."""
         slow = np.zeros(samples)
         at = 0
         while at < samples:
@@ -463,13 +463,13 @@ class Simulation:
         return slow
 
     def verdict(self):
-        """What the gate says after one look or two, as schedule.run_and_judge has them."""
+        """Return what the gate says after one look or two, as schedule.run_and_judge takes them."""
         first, second = (gate.decide([q], gate.look_alpha()) for q in self.questions())
         last = gate.after_second_look(first, second) if any(map(gate.is_open, first)) else first
         return last[0].outcome
 
     def questions(self):
-        """What is asked after 8 rounds, and after 24."""
+        """Return the questions asked after 8 rounds and after 24."""
         rounds = [self.round(number) for number in range(1, 8 * gate.SECOND_LOOK + 1)]
         return [self._asked(rounds[:8]), self._asked(rounds)]
 
@@ -500,7 +500,7 @@ def test_false_alarms_of_a_bad_machine_stay_below_one_per_cent():
 
 
 @pytest.mark.parametrize("runs", [125, pytest.param(500, marks=pytest.mark.slow)])
-def test_false_alarms_beside_a_busy_neighbour(runs):
+def test_false_alarms_beside_a_busy_neighbour_are_rare(runs):
     found = _outcomes(runs, busy=0.6, layout=0.015)
     assert found["regressed"] <= 2 / runs
 
@@ -516,8 +516,8 @@ def test_slowdowns_are_found(slowdown, power):
 @pytest.mark.parametrize(
     ("jobs", "least_found"), [(8, 6), pytest.param(150, 143, marks=pytest.mark.slow)]
 )
-def test_a_job_of_27_rules(jobs, least_found):
-    """False alarms are those of the whole job, and a slowdown of one rule is found all the same."""
+def test_a_job_of_27_rules_finds_one_slowdown_without_false_alarms(jobs, least_found):
+    """The whole job raises no false alarm, and yet a slowdown of one rule is found."""
     clean, slowed = Simulation(5), Simulation(6, slowdown=0.05)
     alarms = found = 0
     for _ in range(jobs):
@@ -533,8 +533,8 @@ def test_a_job_of_27_rules(jobs, least_found):
     assert found >= least_found
 
 
-def test_the_simulation_can_fail():
-    """One version after the other and a fixed threshold of 2 % cries wolf on this machine."""
+def test_a_fixed_threshold_fails_in_the_simulation():
+    """Comparing medians with a fixed threshold of 2 % cries wolf on this machine."""
     simulation = Simulation(11)
     alarms = 0
     for number in range(200):
@@ -546,7 +546,7 @@ def test_the_simulation_can_fail():
     assert alarms > 20
 
 
-# What it prints
+# The report
 
 
 def view(name, how):
@@ -577,7 +577,7 @@ def _plain_environment(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "how"), [(n, how) for n in NAMES for how in VIEWS[n]])
-def test_golden(name, how):
+def test_reports_match_their_golden_files(name, how):
     found, file = view(name, how), golden(name, how)
     if os.environ.get("CONVBENCH_REWRITE_GOLDEN"):
         file.parent.mkdir(exist_ok=True)
@@ -610,7 +610,7 @@ def test_every_verdict_is_in_every_format(name):
 @settings(max_examples=15, deadline=None)
 @given(st.floats(0.5, 2.0))
 def test_a_faster_machine_changes_no_verdict(factor):
-    """Speedups are ratios: all times longer or shorter by one factor is no change."""
+    """Speedups are ratios, which one factor on all times leaves unchanged."""
     old = saved()
     new = saved(
         scaled(TIMES, **dict.fromkeys(("loop", "im2col", "keras", "keras_graph"), factor)), seed=2

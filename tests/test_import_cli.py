@@ -1,4 +1,4 @@
-"""`convbench import` and `export` as a user runs them."""
+"""Test `convbench import` and `export` as a user runs them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_without_a_file_the_suite_goes_to_stdout(shapes: Path) -> None:
         (["keras:ResNet5"], "keras.applications has no 'ResNet5'"),
     ],
 )
-def test_what_cannot_be_imported_is_told_and_nothing_is_written(
+def test_what_cannot_be_imported_is_reported_and_nothing_is_written(
     arguments: list[str], told: str, shapes: Path, tmp_path: Path
 ) -> None:
     taken = tmp_path / "taken.yaml"
@@ -111,7 +111,7 @@ def test_a_suite_goes_to_benchdnn_and_back(shapes: Path, tmp_path: Path) -> None
     ]
 
 
-def test_layers_that_benchdnn_cannot_run_are_told() -> None:
+def test_layers_that_benchdnn_cannot_run_are_reported() -> None:
     done = convbench("export", "benchdnn", "geometry", "--layer", "float64*")
     assert done.returncode == ExitCode.USAGE
     assert "left out: float64: benchdnn has no float64 convolution on a CPU" in done.stderr
@@ -137,7 +137,7 @@ def test_a_shipped_network_says_where_it_comes_from(name: str) -> None:
 
 @pytest.mark.slow
 def test_a_shipped_keras_suite_is_what_import_makes(tmp_path: Path) -> None:
-    """In the versions that are installed; the file says in which it was made."""
+    """The installed versions make the suite here; its file says which versions made it."""
     made = tmp_path / "vgg16.yaml"
     options = ("--batch-size", 4, "--effort", "quick", "--name", "vgg16")
     assert convbench("import", "keras:VGG16", *options, "-o", made).returncode == 0

@@ -1,4 +1,4 @@
-"""Models: the convolutions of Keras and ONNX models, against what the models themselves compute."""
+"""Test importing Keras and ONNX models: which convolutions they hold, and what is refused."""
 
 from __future__ import annotations
 
@@ -114,7 +114,9 @@ def described(reading: Reading) -> dict[str, str]:
 # Keras
 
 
-def test_every_way_in_which_keras_models_hold_convolutions(capsys: pytest.CaptureFixture) -> None:
+def test_convolutions_are_found_in_every_way_that_keras_models_hold_them(
+    capsys: pytest.CaptureFixture,
+) -> None:
     reading = read("models.py:everything", batch_size=2)
     assert [found.layer.name for found in reading.found] == [
         *("padded", "shared", "shared", "padded_twice"),
@@ -138,17 +140,17 @@ def test_every_way_in_which_keras_models_hold_convolutions(capsys: pytest.Captur
     assert "building" in captured.err
 
 
-def test_a_saved_model_is_the_same_as_the_function_that_made_it() -> None:
+def test_a_saved_model_gives_the_same_layers_as_the_function_that_made_it() -> None:
     import keras
 
     made = read("models.py:everything", batch_size=2)
     sys.modules["convbench_user_models"].everything().save("everything.keras")
     saved = read("everything.keras", batch_size=2)
     assert [f.layer for f in saved.found] == [f.layer for f in made.found]
-    assert keras.layers.Layer.__call__.__name__ == "__call__"  # nothing of ours stays behind
+    assert keras.layers.Layer.__call__.__name__ == "__call__"  # our hook is gone again
 
 
-def test_a_model_of_a_module_and_what_it_leaves_open() -> None:
+def test_an_input_shape_that_a_model_leaves_open_must_be_given() -> None:
     with pytest.raises(ImportSourceError, match="open_input does not tell the shape") as error:
         read("models:open_input")
     assert error.value.hint == "give it: --input-shape 224,224,3"
@@ -171,7 +173,7 @@ def test_a_convolution_that_no_call_shows_is_left_out() -> None:
     assert "hidden (Conv2D): it is not called as a layer" in str(left_out)
 
 
-def test_other_dtypes_are_told() -> None:
+def test_a_dtype_that_is_read_as_another_is_noted() -> None:
     reading = read("models.py:half")
     assert [(f.layer.dtype, f.layer.batch_size) for f in reading.found] == [
         ("float32", 5),
@@ -196,7 +198,7 @@ def test_other_dtypes_are_told() -> None:
         ("empty.keras", "empty.keras: "),
     ],
 )
-def test_what_is_no_model(source: str, told: str) -> None:
+def test_what_is_no_keras_model_is_refused(source: str, told: str) -> None:
     Path("broken.keras").write_bytes(b"\x80\x04K\x03.")
     with zipfile.ZipFile("empty.keras", "w") as archive:
         archive.writestr("nothing", "")
@@ -205,14 +207,14 @@ def test_what_is_no_model(source: str, told: str) -> None:
     assert error.value.message.startswith(told)
 
 
-def test_a_model_of_keras_applications() -> None:
+def test_a_model_of_keras_applications_is_read() -> None:
     reading = read("keras:MobileNet", input_shape=(96, 96, 3), batch_size=1)
     assert len(reading.found) == 28
     layers = {found.layer.name: found.layer for found in reading.found}
     assert layers["conv1"].geometry() == (
         "96x96x3 -> 48x48x32, kernel 3x3, batch 1, strides 2x2, padding same"
     )
-    assert layers["conv_dw_2"].pads == ((0, 1), (0, 1))  # its ZeroPadding2D
+    assert layers["conv_dw_2"].pads == ((0, 1), (0, 1))  # the pads of its ZeroPadding2D
     assert sum(layer.is_depthwise for layer in layers.values()) == 13
 
 
@@ -238,7 +240,7 @@ def conv(*inputs: str, name: str = "c", out: str = "y", **attributes: Any) -> An
     return helper.make_node("Conv", ["x", *inputs], [out], name=name, **attributes)
 
 
-def test_an_onnx_convolution_with_all_that_it_can_say() -> None:
+def test_every_attribute_of_an_onnx_convolution_is_read() -> None:
     attributes = {
         "pads": [1, 0, 2, 3],
         "strides": [2, 1],
@@ -262,7 +264,7 @@ def test_an_onnx_convolution_with_all_that_it_can_say() -> None:
         ("VALID", ((0, 0), (0, 0))),
     ],
 )
-def test_onnx_pads_by_rule(rule: str, padding: Any) -> None:
+def test_the_rules_by_which_onnx_pads_are_followed(rule: str, padding: Any) -> None:
     onnx_model(conv("w", auto_pad=rule, strides=[2, 2]), shape=(1, 4, 8, 7), w=(6, 4, 3, 3))
     (found,) = read("model.onnx").found
     assert found.layer.pads == padding
@@ -277,7 +279,7 @@ def test_onnx_pads_by_rule(rule: str, padding: Any) -> None:
         ({}, (6, 3, 3, 3), "its kernel takes 3 channels, but its input has 4"),
     ],
 )
-def test_onnx_nodes_that_contradict_themselves(
+def test_onnx_nodes_that_contradict_themselves_are_refused(
     attributes: dict[str, Any], weights: tuple[int, ...], reason: str
 ) -> None:
     onnx_model(conv("w", **attributes), w=weights)
@@ -308,7 +310,7 @@ def test_onnx_weights_that_are_inputs_keep_their_sizes() -> None:
     assert found.layer.padding == "valid"
 
 
-def test_open_sizes_of_an_onnx_model() -> None:
+def test_sizes_that_an_onnx_model_leaves_open_must_be_given() -> None:
     from onnx import helper
 
     relu = helper.make_node("Relu", ["h"], ["r"])
@@ -324,7 +326,7 @@ def test_open_sizes_of_an_onnx_model() -> None:
     }
 
 
-def test_what_onnx_has_that_is_no_layer() -> None:
+def test_onnx_nodes_that_are_no_layer_are_left_out() -> None:
     from onnx import helper
 
     up = helper.make_node("ConvTranspose", ["x", "t"], ["y"], name="up")
@@ -345,7 +347,7 @@ def test_what_onnx_has_that_is_no_layer() -> None:
     ]
 
 
-def test_onnx_files_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_no_onnx_models_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for data in (b"", b"\x80\x04K\x03.", b"no model", bytes(100)):
         Path("model.onnx").write_bytes(data)
         with pytest.raises(ImportSourceError, match=r"^model\.onnx: this is not an ONNX model"):

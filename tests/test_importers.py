@@ -1,6 +1,6 @@
-"""Importers: what each format means, what is refused and why, and round trips.
+"""Test importers: what each format means, what is refused and why, and round trips.
 
-The registry is enumerated, so that a new importer is tested by being there.
+The registry is enumerated, so that a new importer is tested as soon as it is there.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ EXAMPLES = {
         'a,9x7x3,8,"3, 5",2,same,true,2\n',
     ),
 }
-"""A small file of every format that is text."""
+"""Name and content of a small file for every format that is text."""
 
 MEANT = {
     "benchdnn": Layer(
@@ -148,7 +148,7 @@ def test_a_line_that_is_no_layer_is_left_out_with_its_place(format_: str, broken
     name, text = EXAMPLES[format_]
     reading = read(f"{text}{broken}\n", name, format_)
     assert [entry.layer for entry in reading.found] == [MEANT[format_]]
-    assert reading.left_out  # one, or each word of a line of descriptors
+    assert reading.left_out  # one, or one for each word where a line holds several descriptors
     for left_out in reading.left_out:
         assert left_out.place == f"{name}:{len(text.splitlines()) + 1}"
         assert left_out.reason.isprintable()
@@ -163,7 +163,7 @@ def test_any_text_is_read_or_refused(format_: str, noise: str) -> None:
     try:
         reading = read(data, name, format_)
     except ImportSourceError:
-        return  # that it is one of ours, and no other, is what is asked
+        return  # convbench's own error is the one that may be raised
     assert reading.found[0].layer == MEANT[format_]
     assert all(entry.place and entry.reason for entry in reading.left_out)
 
@@ -180,7 +180,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_file_that_nobody_knows_is_named_for_what_it_is(case: str) -> None:
+def test_a_file_of_no_known_format_is_refused_for_what_it_is(case: str) -> None:
     data, found = HOSTILE[case]
     with pytest.raises(ImportSourceError, match="expected one of the known formats") as error:
         read(data)
@@ -192,7 +192,7 @@ def test_a_line_of_100_megabytes_is_refused_unread(format_: str) -> None:
     name, text = EXAMPLES[format_]
     with Path(name).open("wb") as stream:
         stream.write(text.encode())
-        stream.truncate(100_000_000)  # a hole: no such bytes lie on the disk
+        stream.truncate(100_000_000)  # the file has a hole, which takes no room on the disk
     with pytest.raises(ImportSourceError, match="found more than 20 MB"):
         importers.read(importers.source(name), format_)
     Path(name).write_text(text + "9" * 1_000_000)
@@ -209,7 +209,7 @@ def test_a_file_cut_in_the_middle_of_a_line_loses_that_line(format_: str) -> Non
     assert len(reading.left_out) == 1
 
 
-def test_sources_that_are_no_files(folder: Path) -> None:
+def test_sources_that_are_no_files_are_refused(folder: Path) -> None:
     with pytest.raises(ImportSourceError, match="found a folder, expected a file"):
         importers.source(str(folder))
     with pytest.raises(ImportSourceError, match="there is no file a"):
@@ -228,15 +228,15 @@ def test_sources_that_are_no_files(folder: Path) -> None:
 # benchdnn
 
 DESCRIPTORS = {
-    # height copied to the width; the pad from the output, the output from the pad
+    # The width copies the height. The pad follows from the output, or the output from the pad.
     'ic3oc4_ih5oh5kh3n"x"': ((5, 5, 3), (3, 3), ((1, 1), (1, 1)), (5, 5)),
     "ic3oc4_ih5kh3ph1": ((5, 5, 3), (3, 3), ((1, 1), (1, 1)), (5, 5)),
     "ic3oc4_ih5kh3": ((5, 5, 3), (3, 3), "valid", (3, 3)),
-    # another pad on the right, and one that would be negative: strides skip those rows anyway
+    # The pad on the right differs, and one would be negative: strides skip those rows anyway.
     "ic3oc4_ih5oh8kh3ph3": ((5, 5, 3), (3, 3), ((3, 2), (3, 2)), (8, 8)),
     "ic3oc4_ih56oh28kh1sh2ph0": ((56, 56, 3), (1, 1), "valid", (28, 28)),
     "ic3oc4_ih224oh112kh7sh2ph3": ((224, 224, 3), (7, 7), ((3, 3), (3, 3)), (112, 112)),
-    # a dilation of 0 is dense
+    # A dilation of 0 means a dense kernel.
     "ic3oc4_ih9oh5kh3dh1ph0_iw9ow7kw3pw0": ((9, 9, 3), (3, 3), "valid", (5, 7)),
 }
 
@@ -268,11 +268,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_a_descriptor_that_is_refused(text: str) -> None:
+def test_a_descriptor_is_refused_with_its_reason(text: str) -> None:
     assert reason_of(text, format_="benchdnn") == f"source:1: {text}: {REFUSED[text]}"
 
 
-def test_comments_continuations_and_several_descriptors_in_a_line() -> None:
+def test_comments_continuations_and_several_descriptors_in_a_line_are_read() -> None:
     reading = read(
         "# ic9oc9_ih9kh3\n"
         'ic3oc4_ih5kh3n"a" ic3oc4_ih6kh3n"b"#c # ic3oc4_ih7kh3n"d"\n'
@@ -308,7 +308,7 @@ def test_batch_files_are_followed_within_their_folder(folder: Path) -> None:
     ]
 
 
-def test_a_link_out_of_the_folder_is_no_way_out(folder: Path) -> None:
+def test_a_link_out_of_the_folder_is_not_followed(folder: Path) -> None:
     (folder / "more").mkdir()
     Path("secret").write_text("ic3oc4_ih5kh3\n")
     Path("more/link").symlink_to(folder / "secret")
@@ -318,7 +318,7 @@ def test_a_link_out_of_the_folder_is_no_way_out(folder: Path) -> None:
     assert "it lies outside of more" in reading.left_out[0].reason
 
 
-def test_batch_files_that_go_on_and_on(folder: Path) -> None:
+def test_a_long_chain_of_batch_files_is_cut(folder: Path) -> None:
     for i in range(20):
         Path(f"file{i}").write_text(f"--batch=file{i + 1}\nic3oc4_ih5kh3n{i}\n")
     reading = importers.read(importers.source("file0"))[1]
@@ -326,7 +326,7 @@ def test_batch_files_that_go_on_and_on(folder: Path) -> None:
     assert reading.left_out[0].reason == "--batch=file8: more than 8 files name one another"
 
 
-def test_options_that_change_problems_are_followed_or_told() -> None:
+def test_options_that_change_problems_are_followed_or_noted() -> None:
     reading = read(
         "--dir=FWD_B --mb=7 ic3oc4_ih5kh3na\n--reset --dt=u8 --dir=FWD_D,BWD_W ic3oc4_ih5kh3nb\n"
     )
@@ -342,7 +342,7 @@ names = st.text(st.characters(exclude_categories=("Cc", "Cs", "Z")), min_size=1,
 
 @given(layer=layers(dtypes=("float32",)), name=names, count=st.integers(1, 40))
 def test_a_layer_survives_benchdnn_and_back(layer: Layer, name: str, count: int) -> None:
-    """Rows of padding that no window reaches may be another number."""
+    """Only the number of padding rows that no window reaches may change."""
     layer = replace(layer, name=name, count=count)
     again = layer_of(benchdnn.describe(layer), format_="benchdnn")
     assert again.output_size == layer.output_size
@@ -356,7 +356,7 @@ def test_a_layer_survives_benchdnn_and_back(layer: Layer, name: str, count: int)
         assert np.array_equal(oracle.expected(plain, pass_, drawn), expected)
 
 
-def test_a_suite_written_for_benchdnn_is_the_same_problem() -> None:
+def test_a_suite_written_for_benchdnn_states_the_same_problems() -> None:
     biased = Layer("a b", (9, 7, 4), 6, (3, 3), dilation_rate=(2, 1), use_bias=True, count=2)
     plain = Layer("c*3", (9, 7, 4), 6, (3, 3), (2, 2), "same", groups=2)
     double = Layer("d", (9, 7, 4), 6, (3, 3), dtype="float64")
@@ -374,10 +374,10 @@ def test_a_suite_written_for_benchdnn_is_the_same_problem() -> None:
     assert replace(again[1], padding="same") == plain
 
 
-# The others
+# The other formats
 
 
-def test_deepbench_as_it_stands_in_its_header() -> None:
+def test_deepbenchs_own_header_is_read() -> None:
     reading = read(
         "std::vector<std::tuple<...>> training_set = {\n"
         "    std::make_tuple(9, 7, 3, 4, 8, 5, 3, 2, 1, 2, 1), // vision\n"
@@ -394,7 +394,7 @@ def test_deepbench_as_it_stands_in_its_header() -> None:
     assert str(left_out) == "conv_problems.h:5: make_tuple(9, 7): found 2 numbers, expected 11"
 
 
-def test_deepbench_tuples_over_two_lines_and_in_comments() -> None:
+def test_deepbench_tuples_are_read_over_two_lines_but_not_in_comments() -> None:
     reading = read(
         "training_set = {\n  std::make_tuple(9, 7, 3, 4, 8,\n    5, 3, 2, 1, 2, 1),\n"
         "/* std::make_tuple(1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1),\n */ };\n",
@@ -406,7 +406,7 @@ def test_deepbench_tuples_over_two_lines_and_in_comments() -> None:
 
 
 @pytest.mark.parametrize("format_", EXAMPLES)
-def test_a_byte_order_mark_and_line_ends_of_windows(format_: str) -> None:
+def test_a_byte_order_mark_and_line_ends_of_windows_are_accepted(format_: str) -> None:
     name, text = EXAMPLES[format_]
     Path(name).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
     found, reading = importers.read(importers.source(name))
@@ -467,12 +467,12 @@ def test_a_plain_table_takes_sizes_as_people_write_them(row: str, told: dict[str
         ("9x7x3,8,3", "found 3 values, expected 5"),
     ],
 )
-def test_a_row_of_a_plain_table_that_is_refused(row: str, reason: str) -> None:
+def test_a_row_of_a_plain_table_is_refused_with_its_reason(row: str, reason: str) -> None:
     told = reason_of(f"input_shape,filters,kernel_size,use_bias,dtype\n{row}\n", "t.csv")
     assert told.startswith(f"t.csv:2: {row}: {reason}")
 
 
-def test_a_table_without_a_column_says_which() -> None:
+def test_the_error_of_a_table_names_the_column_that_is_missing() -> None:
     with pytest.raises(ImportSourceError, match="source:1: found no column pad_h, expected w, h"):
         read(EXAMPLES["deepbench"][1].replace("pad_h", "pad_z"), format_="deepbench")
 
@@ -491,7 +491,7 @@ def test_equal_convolutions_are_merged_and_counted() -> None:
     ]
 
 
-def test_many_layers_of_one_name() -> None:
+def test_layers_of_one_name_are_numbered() -> None:
     found = [Found(Layer("conv", (8, 8, n), 4, (3, 3)), "") for n in range(1, 3001)]
     names_ = [one.layer.name for one in merged(found)]
     assert names_[:3] == ["conv", "conv-2", "conv-3"]
@@ -521,7 +521,7 @@ drawn_names = st.text(min_size=0, max_size=10)
 
 
 @given(drawn=st.lists(st.tuples(layers(), drawn_names, st.integers(1, 9)), min_size=1, max_size=5))
-def test_what_is_written_as_a_suite_is_read_as_it_was(
+def test_a_suite_that_was_written_reads_back_as_it_was(
     drawn: list[tuple[Layer, str, int]],
 ) -> None:
     found = [Found(replace(layer, name=name, count=n), "x") for layer, name, n in drawn]

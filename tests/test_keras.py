@@ -1,7 +1,7 @@
-"""The three Keras ways against an independent computation, on real TensorFlow.
+"""Test the three Keras ways against an independent computation, on real TensorFlow.
 
-The oracle multiplies in float64, one kernel position at a time; operands are integers whose sums
-do not round, so that results must be equal.
+The oracle multiplies in float64, one kernel position at a time. Operands are integers whose sums do
+not round, so that results must be equal.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ LAYERS = {
 
 
 def expected(layer: Layer, pass_: Pass, operands: Operands) -> Array:
-    """The pass in float64, as a loop over groups and kernel positions."""
+    """Compute the pass in float64, by a loop over groups and kernel positions."""
     batch, (out_h, out_w) = layer.batch_size, layer.output_size
     x, k, dy = (
         np.zeros(shape) if array is None else array.astype(np.float64)
@@ -115,13 +115,13 @@ def expected(layer: Layer, pass_: Pass, operands: Operands) -> Array:
 
 @pytest.fixture(scope="module")
 def threads() -> int:
-    """TensorFlow takes one number of threads a process: that of an earlier test, if there is."""
+    """Number of threads: an earlier test's, if any, because TensorFlow keeps its first number."""
     return runtime._started or 1
 
 
 @pytest.fixture(scope="module")
 def prepared(threads: int) -> Callable[[str, str, Pass], PreparedKeras]:
-    """Prepares each (way, layer, pass) once: tracing and compiling is what takes the time."""
+    """Prepare each (way, layer, pass) only once, because tracing and compiling take long."""
     cache: dict[tuple[str, str, Pass], Any] = {}
 
     def prepare(way: str, name: str, pass_: Pass) -> PreparedKeras:
@@ -136,7 +136,7 @@ def prepared(threads: int) -> Callable[[str, str, Pass], PreparedKeras]:
 @pytest.mark.parametrize("pass_", Pass)
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("way", WAYS)
-def test_equals_the_oracle_after_every_load(
+def test_results_equal_the_oracle_after_every_load(
     way: str, name: str, pass_: Pass, prepared: Any
 ) -> None:
     one = prepared(way, name, pass_)
@@ -153,7 +153,9 @@ def test_equals_the_oracle_after_every_load(
 
 @pytest.mark.parametrize("pass_", Pass)
 @pytest.mark.parametrize("way", WAYS)
-def test_exact_where_a_library_might_choose_winograd(way: str, pass_: Pass, threads: int) -> None:
+def test_results_are_exact_where_a_library_might_choose_winograd(
+    way: str, pass_: Pass, threads: int
+) -> None:
     wide = Layer("wide", (14, 14, 256), 256, (3, 3), padding="same", batch_size=2)
     implementation = REGISTRY.get(way)
     assert implementation.exact(wide, pass_)
@@ -174,17 +176,17 @@ def test_operands_are_copied(way: str, pass_: Pass, prepared: Any) -> None:
     np.testing.assert_array_equal(one.to_numpy(one.run()), before)
 
 
-# What runs
+# The operations that run
 
 
 def compiled_convolutions(one: PreparedKeras) -> int:
-    """Convolutions, and the products that XLA makes of some, in the compiled function."""
+    """Count convolutions in the compiled function, and the products that XLA makes of some."""
     hlo = one.function.experimental_get_compiler_ir(*one.arguments)(stage="optimized_hlo")  # type: ignore[attr-defined]
     return len(re.findall(r" (?:convolution|dot|custom-call)\(", hlo))
 
 
 def graph_operations(prepare: Callable[[], object]) -> Counter[str]:
-    """Operations by type in what grappler leaves of the graphs that `prepare` traces and runs."""
+    """Count operations by type in what grappler leaves of the graphs that `prepare` traces."""
     from tensorflow.python.eager import context
 
     collector = context.context()
@@ -222,7 +224,7 @@ def test_a_compiled_gradient_is_one_convolution(
 
 
 @pytest.mark.parametrize("name", ["plain", "groups", "depthwise"])
-def test_a_compiled_forward_keeps_its_convolution(name: str, prepared: Any) -> None:
+def test_a_compiled_forward_pass_keeps_its_convolution(name: str, prepared: Any) -> None:
     one = prepared("keras-xla", name, Pass.FORWARD)
     one.load(exact_integers(LAYERS[name], Pass.FORWARD, 1))
     assert compiled_convolutions(one) == 1
@@ -241,11 +243,11 @@ def test_a_dilated_gradient_is_one_convolution(
     assert operations["SpaceToBatchND"] == (1 if pass_ is Pass.INPUT_GRADIENT else 2)
 
 
-# What is said
+# What an implementation says of itself
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_ledger_of_padding(way: str, prepared: Any) -> None:
+def test_the_ledger_says_how_pads_are_made(way: str, prepared: Any) -> None:
     forward, to_input, to_kernel = (prepared(way, "pads", pass_).ledger for pass_ in Pass)
     assert forward.inside == ("ZeroPadding2D", "Conv2D, valid")
     assert to_input.inside == (
@@ -256,12 +258,12 @@ def test_ledger_of_padding(way: str, prepared: Any) -> None:
     assert any(phrase.startswith("ZeroPadding2D") for phrase in to_kernel.outside)
 
 
-def test_ledger_of_pads_that_are_those_of_same(prepared: Any) -> None:
+def test_pads_that_equal_those_of_same_are_not_made_apart(prepared: Any) -> None:
     assert prepared("keras", "pads of same", Pass.FORWARD).ledger.inside == ("Conv2D, same",)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_ledger_of_depthwise(way: str, prepared: Any) -> None:
+def test_the_ledger_says_what_computes_depthwise_layers(way: str, prepared: Any) -> None:
     assert prepared(way, "depthwise", Pass.FORWARD).ledger.inside == ("DepthwiseConv2D, valid",)
     for refused in ("depthwise unequal strides", "float64 depthwise unequal strides"):
         fallback = prepared(way, refused, Pass.FORWARD).ledger
@@ -271,13 +273,13 @@ def test_ledger_of_depthwise(way: str, prepared: Any) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_ledger_of_groups(way: str, prepared: Any) -> None:
+def test_the_ledger_says_what_is_compiled_for_groups(way: str, prepared: Any) -> None:
     assert "compiled gradient" in prepared(way, "groups", Pass.INPUT_GRADIENT).ledger.inside[0]
     forward = prepared(way, "groups", Pass.FORWARD).ledger.inside
     assert any("every eager call" in phrase for phrase in forward) == (way == "keras")
 
 
-def test_ledger_of_tracing(prepared: Any) -> None:
+def test_the_ledger_has_tracing_and_compilation_outside_the_clock(prepared: Any) -> None:
     outside = {way: prepared(way, "plain", Pass.FORWARD).ledger.outside[:-1] for way in WAYS}
     assert outside == {
         "keras": (),
@@ -287,7 +289,7 @@ def test_ledger_of_tracing(prepared: Any) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_unsupported(way: str) -> None:
+def test_only_strides_together_with_dilation_are_unsupported(way: str) -> None:
     both = layer("both", strides=(2, 2), dilation_rate=(2, 2))
     for pass_ in Pass:
         reason = REGISTRY.get(way).unsupported(both, pass_)
@@ -296,7 +298,7 @@ def test_unsupported(way: str) -> None:
         assert all(REGISTRY.get(way).unsupported(one, pass_) is None for one in LAYERS.values())
 
 
-def test_workspace_counts_the_padded_copy() -> None:
+def test_the_workspace_counts_the_padded_copy() -> None:
     keras = REGISTRY.get("keras")
     assert keras.workspace_bytes(LAYERS["same"], Pass.FORWARD, 1) == 0
     padded = 2 * (8 + 2) * (9 + 4) * 4 * 4
@@ -322,7 +324,7 @@ def in_a_new_process(code: str) -> str:
     return done.stdout
 
 
-def test_start(threads: int) -> None:
+def test_start_refuses_another_number_of_threads(threads: int) -> None:
     runtime.start(threads)
     runtime.start(threads)
     with pytest.raises(ImplementationError, match=f"with {threads} threads"):
@@ -341,7 +343,7 @@ def test_start_sets_the_threads_and_hides_gpus_in_a_new_process() -> None:
 
 
 @pytest.mark.slow
-def test_start_after_someone_else_did() -> None:
+def test_start_refuses_a_tensorflow_that_is_in_use_already() -> None:
     printed = in_a_new_process(
         "import os; os.environ['KERAS_BACKEND'] = 'tensorflow'\n"
         "import tensorflow as tf; tf.config.threading.set_intra_op_parallelism_threads(1)\n"

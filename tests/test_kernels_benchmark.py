@@ -1,4 +1,4 @@
-"""The benchmark of the kernels: its tables from results made by hand, and what it starts.
+"""Test the benchmark of the kernels: its tables of results made by hand, and what it starts.
 
 CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_kernels_benchmark.py writes the golden file anew: read
 the diff. Nothing is timed.
@@ -33,7 +33,7 @@ from tests.report_fixture import WRONG
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "kernels" / "small.txt"
-sys.path.append(str(ROOT / "benchmarks"))  # behind the standard library: there is a timeit.py
+sys.path.append(str(ROOT / "benchmarks"))  # last: its timeit.py must not hide Python's own
 
 import blocks  # noqa: E402
 import kernel_targets  # noqa: E402
@@ -56,7 +56,7 @@ def run(
     mib: float = 0.661,
     **ms: float,
 ) -> Saved:
-    """Each implementation (`keras_graph` is keras-graph) takes as long in every cell."""
+    """Make a run with one time for each implementation (`keras_graph` is keras-graph)."""
     times = {
         (layer.name, pass_, name.replace("_", "-")): seconds
         for layer, pass_, (name, seconds) in product(layers, passes, ms.items())
@@ -67,7 +67,7 @@ def run(
 
 
 def found(of: Saved, what: str, *targets: Target) -> Finding:
-    """The finding of that name; there must be one."""
+    """Return the finding of that name; there must be exactly one."""
     all_found = kernel_targets.findings([Run.of(of)], targets or kernel_targets.TARGETS)
     (one,) = [finding for finding in all_found if finding.what == what]
     return one
@@ -86,7 +86,7 @@ def test_a_mean_below_its_target_is_missed() -> None:
     assert found(run(auto=1.0, keras=1.2), "auto: mean").verdict == "MISSED"
 
 
-def test_one_slow_cell_misses_where_the_mean_does_not() -> None:
+def test_one_slow_cell_misses_its_target_where_the_mean_does_not() -> None:
     of = run(auto=1.0, keras=2.0)
     slow = tuple(
         replace(samples, values=tuple(value * 4 for value in samples.values))
@@ -112,7 +112,7 @@ def test_a_wrong_cell_misses_the_target_and_is_ranked_nowhere() -> None:
 
 
 @pytest.mark.parametrize("status", ["unsupported", "skipped", "pending"])
-def test_what_was_not_measured_leaves_a_target_open(status: str) -> None:
+def test_a_cell_that_was_not_measured_leaves_a_target_open(status: str) -> None:
     of = with_cells(run(auto=1.0, keras=2.0), Cell("conv1", FORWARD, "auto", status))
     assert found(of, "auto: mean").verdict == f"incomplete: 1 {status}"
 
@@ -124,7 +124,7 @@ def test_without_cells_nothing_is_met() -> None:
     assert not list(kernel_targets.findings([Run.of(run("deepbench", auto=1.0, keras=2.0))]))
 
 
-def test_an_unreliable_run_is_said_to_be_one() -> None:
+def test_an_unreliable_run_is_reported_as_such() -> None:
     of = with_twin(run(im2col=1.0, auto=1.0, keras=2.0), 1.2)
     assert found(of, "auto: mean").verdict == "met, unreliable"
     assert "NOT RELIABLE" in text(report([Run.of(of)]))
@@ -146,12 +146,12 @@ def test_only_layers_that_keras_writes_as_depthwise_count_for_that_target() -> N
     assert found(of, "auto, depthwise: lowest cell").where.startswith("dw ")
 
 
-def test_memory_beyond_the_result_is_counted_a_thread() -> None:
+def test_memory_beyond_the_result_is_counted_for_each_thread() -> None:
     what = "im2col: peak memory beyond the result, a thread"
     target = Target(("mnist",), "im2col", beyond_result=2**20)
     of = run(im2col=1.0, keras=2.0, mib=4.5, layers=(CONV2,))
     memory = found(of, what, target)
-    # The smaller result is that of the input gradient.
+    # The input gradient has the smaller result.
     assert memory.figure == (4.5 * 2**20 - 32 * 26 * 26 * 8 * 4) / 4
     assert (memory.where, memory.verdict) == ("conv2 input-gradient", "met")
     assert found(run(im2col=1.0, keras=2.0, mib=9), what, target).verdict == "MISSED"
@@ -163,7 +163,7 @@ def test_few_rounds_have_no_interval() -> None:
     assert mean.verdict == "met"
 
 
-def test_golden() -> None:
+def test_the_report_matches_its_golden_file() -> None:
     small = with_cells(
         run(auto=1.0, im2col=1.6, winograd=1.1, keras=1.5, keras_graph=1.4, keras_xla=2.0),
         Cell("conv1", FORWARD, "winograd", "wrong", "the kernel is flipped", agreement=WRONG),
@@ -233,7 +233,7 @@ def test_a_run_that_fails_ends_the_campaign(
         kernels.main()
 
 
-def test_everything_but_the_loop_is_run_and_what_is_installed() -> None:
+def test_all_implementations_but_the_loop_are_run_and_frameworks_that_are_installed() -> None:
     names = kernels.implementations("mnist", None)
     assert set(BUILT_IN) - set(names) == {"loop"}
     others = [name for name in names if name.startswith("benchmarks/others")]
@@ -249,7 +249,7 @@ def test_another_framework_is_run_where_it_is_installed(monkeypatch: pytest.Monk
     assert kernels.remarks([], {"OPENBLAS_CORETYPE": "Haswell"})[-1].endswith("CORETYPE=Haswell")
 
 
-def test_a_result_whose_kernels_were_pinned_is_said_to_be_one() -> None:
+def test_a_result_whose_kernels_were_pinned_is_remarked_on() -> None:
     of = run(auto=1.0, keras=2.0)
     pinned: ResultFile = replace(of.result, environment={"OPENBLAS_CORETYPE": "Haswell"})
     (*_, last) = kernels.remarks([Run.of(replace(of, result=pinned))], {})
@@ -258,7 +258,7 @@ def test_a_result_whose_kernels_were_pinned_is_said_to_be_one() -> None:
     )
 
 
-def test_suites_named_are_shipped_and_the_forecast_grows_with_them() -> None:
+def test_the_suites_are_shipped_and_the_forecast_grows_with_them() -> None:
     assert {*kernels.SUITES, *kernels.NO_BENCHMARKS} <= shipped_suites().keys()
     assert {suite for target in kernel_targets.TARGETS for suite in target.suites} <= set(
         kernels.SUITES
@@ -274,7 +274,7 @@ def test_suites_named_are_shipped_and_the_forecast_grows_with_them() -> None:
 
 
 @pytest.mark.parametrize("code", [code for _, code in kernels.OTHERS.values()])
-def test_other_frameworks_are_asked_for_only_when_a_cell_is(code: str) -> None:
+def test_other_frameworks_are_not_imported_before_a_cell_needs_them(code: str) -> None:
     program = (
         "import sys; from convbench.implementations.registry import REGISTRY\n"
         "from convbench.problem.layer import *\n"
@@ -292,7 +292,7 @@ def test_other_frameworks_are_asked_for_only_when_a_cell_is(code: str) -> None:
 
 
 @pytest.mark.parametrize("use_bias", [False, True])
-def test_the_onnx_model_is_the_layer(use_bias: bool) -> None:
+def test_the_onnx_model_computes_the_layer(use_bias: bool) -> None:
     pytest.importorskip("onnx")
     from onnx.checker import check_model
     from onnx.reference import ReferenceEvaluator
@@ -316,7 +316,7 @@ def test_the_onnx_model_is_the_layer(use_bias: bool) -> None:
 # Blocks
 
 
-def test_the_blocks_of_a_layer_are_the_whole_layer() -> None:
+def test_the_blocks_of_a_layer_have_all_of_its_flops() -> None:
     layers = [*read_suite("resnet50").layers, *read_suite("vgg16").layers]
     large = [layer for layer in layers if blocks.is_large(layer)]
     assert {"conv4_block1_2_conv", "block3_conv1"} <= {layer.name for layer in large}
@@ -326,7 +326,7 @@ def test_the_blocks_of_a_layer_are_the_whole_layer() -> None:
         assert flops == layer.flops, layer.name
 
 
-def test_the_product_of_a_1x1_layer_is_the_whole_layer() -> None:
+def test_the_product_of_a_1x1_layer_has_all_of_its_flops() -> None:
     layers = [layer for layer in read_suite("resnet50").layers if blocks.is_one_by_one(layer)]
     assert len(layers) == 15
     for layer in layers:
@@ -335,10 +335,10 @@ def test_the_product_of_a_1x1_layer_is_the_whole_layer() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_products_are_made_once_each_by_one_blas_thread(
+def test_every_product_is_made_once_by_one_blas_thread(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "matrix", lambda *shape: np.ones(shape, np.float32))
     arm = blocks.products_arm([((4, 3, 2), 5)] * 3 + [((1, 3, 2), 5)], threads)
-    assert np.array_equal(arm.run(), np.full((13, 2), 3.0))  # of the last of five
+    assert np.array_equal(arm.run(), np.full((13, 2), 3.0))  # of the last of five products
     assert (arm.flops, arm.spins) == (2 * 13 * 3 * 2 * 5, False)

@@ -1,4 +1,4 @@
-"""Shapes, pads, FLOPs and bytes of layers, against Keras's rules and brute force."""
+"""Test shapes, pads, FLOPs and bytes of layers against Keras's rules and brute force."""
 
 import math
 
@@ -10,7 +10,7 @@ from convbench.problem.layer import Layer, Pass
 from tests.layers import layers
 
 
-def test_known_layer():
+def test_a_known_layer_has_the_expected_shapes_flops_and_bytes():
     layer = Layer("conv2", (26, 26, 8), 16, (3, 3))
     assert layer.output_shape == (24, 24, 16)
     assert layer.kernel_shape == (3, 3, 8, 16)
@@ -19,7 +19,7 @@ def test_known_layer():
     assert layer.geometry() == "26x26x8 -> 24x24x16, kernel 3x3, batch 32"
 
 
-def test_same_puts_the_odd_pad_last_as_keras_does():
+def test_same_padding_puts_the_odd_pad_last_as_keras_does():
     layer = Layer("x", (8, 7, 1), 1, (3, 2), strides=(2, 2), padding="same")
     assert layer.pads == ((0, 1), (0, 1))
     assert layer.output_size == (4, 4)
@@ -64,7 +64,7 @@ def test_the_three_passes_share_their_arrays(layer):
         math.ceil(size / stride)
         for size, stride in zip(layer.input_size, layer.strides, strict=True)
     )
-    # What one pass computes is what the two others read.
+    # Each pass computes what the two others read.
     result = {pass_: layer.result_bytes(pass_) for pass_ in Pass}
     bias = layer.filters * layer.itemsize * layer.use_bias
     assert layer.operand_bytes(Pass.KERNEL_GRADIENT) == (

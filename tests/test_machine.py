@@ -1,4 +1,4 @@
-"""The machine: what /proc and /sys say, the peaks, and a caution for all that holds back."""
+"""Test what is known of the machine: what /proc and /sys say, its peaks, and the cautions."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Meter:
-    """Makes up SGEMM rates and remembers what it was asked."""
+    """A meter that makes up SGEMM rates and remembers what it was asked."""
 
     def __init__(self, rate) -> None:
         self.rate = rate
@@ -118,7 +118,7 @@ def is_of_the_system(caution: Caution) -> bool:
 
 
 @linux
-def test_this_machine():
+def test_the_fingerprint_describes_this_machine():
     machine = fingerprint()
     assert machine.hostname == socket.gethostname()
     assert machine.logical_cpus == len(os.sched_getaffinity(0))
@@ -140,14 +140,14 @@ def test_a_fingerprint_is_quick_and_imports_neither_numpy_nor_tensorflow():
     output = subprocess.check_output([sys.executable, "-c", program], text=True)
     seconds, *imported = output.split()
     assert imported == ["False", "False"]
-    assert float(seconds) < 0.5  # a tenth of that when nothing else runs
+    assert float(seconds) < 0.5  # it takes a tenth of that when nothing else runs
 
     start = time.perf_counter()
     fingerprint()
     assert time.perf_counter() - start < 0.05
 
 
-def test_a_made_up_machine(tmp_path: Path, four_cpus: None):
+def test_the_fingerprint_reads_proc_and_sys(tmp_path: Path, four_cpus: None):
     siblings = {0: "0,4", 4: "0,4", 1: "1,5", 5: "1,5"}
     files = {
         "proc/cpuinfo": EPYC,
@@ -167,13 +167,13 @@ def test_a_made_up_machine(tmp_path: Path, four_cpus: None):
     assert machine.cpu_quota is None
 
 
-def test_an_arm_machine_names_its_features(tmp_path: Path):
+def test_the_fingerprint_of_an_arm_machine_names_its_features(tmp_path: Path):
     machine = fingerprint(tree(tmp_path, {"proc/cpuinfo": GRAVITON}))
     assert machine.cpu  # /proc/cpuinfo has no model name there
     assert machine.isa == ("asimd", "asimddp", "bf16", "i8mm", "sve")
 
 
-def test_a_system_without_proc_and_sys(tmp_path: Path, four_cpus: None):
+def test_a_system_without_proc_and_sys_has_a_fingerprint(tmp_path: Path, four_cpus: None):
     machine = fingerprint(tmp_path)
     assert machine.cpu
     assert (machine.isa, machine.caches) == ((), {})
@@ -194,7 +194,7 @@ V1 = "4:cpu,cpuacct:{0}\n5:memory:{0}\n0::/"
         ("0::/a/b", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "300000 100000"}, 2.0),
         ("0::/../other", {"cpu.max": "50000 100000"}, 0.5),
         (
-            V1.format("/docker/123"),  # the host's path: a container sees the top only
+            V1.format("/docker/123"),  # this is the host's path; a container sees the top only
             {"cpu,cpuacct/cpu.cfs_quota_us": "250000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
             2.5,
         ),
@@ -206,7 +206,9 @@ V1 = "4:cpu,cpuacct:{0}\n5:memory:{0}\n0::/"
         (V1.format("/"), {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
     ],
 )
-def test_cpu_quota(tmp_path: Path, cgroup: str, files: dict[str, str], quota: float | None):
+def test_the_cpu_quota_is_that_of_the_tightest_cgroup(
+    tmp_path: Path, cgroup: str, files: dict[str, str], quota: float | None
+):
     tree(tmp_path / "sys/fs/cgroup", files)
     assert fingerprint(tree(tmp_path, {"proc/self/cgroup": cgroup})).cpu_quota == quota
 
@@ -237,18 +239,20 @@ def test_cpu_quota(tmp_path: Path, cgroup: str, files: dict[str, str], quota: fl
         ),
     ],
 )
-def test_memory_limit(tmp_path: Path, cgroup: str, files: dict[str, str], room: int):
+def test_a_memory_limit_leaves_what_is_not_used(
+    tmp_path: Path, cgroup: str, files: dict[str, str], room: int
+):
     tree(tmp_path / "sys/fs/cgroup", files)
     assert available_memory(tree(tmp_path, {"proc/self/cgroup": cgroup})) == room
 
 
-def test_no_memory_limit(tmp_path: Path):
+def test_without_a_memory_limit_all_of_the_machine_is_available(tmp_path: Path):
     tree(tmp_path / "sys/fs/cgroup", {"memory.max": "max", "memory.current": str(GIB)})
     room = available_memory(tree(tmp_path, {"proc/self/cgroup": "0::/"}))
     assert room == pytest.approx(psutil.virtual_memory().available, rel=0.2)
 
 
-def test_cache_sizes_and_what_is_assumed_where_they_are_unknown(tmp_path: Path):
+def test_cache_sizes_are_read_and_assumed_where_they_are_unknown(tmp_path: Path):
     known = tree(tmp_path / "known", caches(("1", "Data", "48K"), ("2", "Unified", "2048K")))
     assert tuning.cache_bytes(known) == tuning.CacheSizes(48 * KIB, 2 * MIB)
     assert tuning.cache_bytes(known) is tuning.cache_bytes(known)
@@ -257,7 +261,7 @@ def test_cache_sizes_and_what_is_assumed_where_they_are_unknown(tmp_path: Path):
         assert tuning.cache_bytes(root) == tuning.CacheSizes(32 * KIB, MIB)
 
 
-def test_software_and_blas():
+def test_the_software_has_versions_and_the_libraries_of_blas():
     import numpy as np
 
     found = software(runtimes.versions(), blas_libraries("numpy"))
@@ -270,11 +274,11 @@ def test_software_and_blas():
 # The peaks
 
 
-def test_calibration_keeps_to_its_time_and_gives_plausible_figures():
-    calibrate((1,), 0.3)  # imports
+def test_calibration_keeps_to_its_time_and_finds_plausible_peaks():
+    calibrate((1,), 0.3)  # so that imports do not count below
     start = time.perf_counter()
     peaks = calibrate((1, 2), 1.5)
-    assert time.perf_counter() - start < 5.0  # 1.5 s when nothing else runs
+    assert time.perf_counter() - start < 5.0  # it takes 1.5 s when nothing else runs
     assert set(peaks.sgemm) == set(peaks.dgemm) == {1, 2}
     assert 1e9 < peaks.dgemm[1] < peaks.sgemm[1] < 1e12  # single precision is twice as fast
     assert 1e8 < peaks.copy_bytes_per_s < 1e12
@@ -291,7 +295,7 @@ def test_calibration_leaves_the_threads_of_blas_alone():
 @pytest.mark.parametrize(
     ("l3", "expected"), [("4M", 16 * MIB), ("32M", 64 * MIB), ("266240K", 128 * MIB)]
 )
-def test_the_copied_array_is_beyond_the_caches(tmp_path: Path, l3: str, expected: int):
+def test_the_copied_array_is_larger_than_the_caches(tmp_path: Path, l3: str, expected: int):
     rows = ("1", "Data", "32K"), ("2", "Unified", "1M"), ("3", "Unified", l3)
     assert copy_array_bytes(tree(tmp_path, caches(*rows))) == expected
 
@@ -351,13 +355,13 @@ def test_a_good_machine_gives_no_caution_and_measures_nothing():
 
 
 @pytest.mark.alone
-def test_pinned_kernels_measured_for_real():
-    """The factor is what rates measured here say, and the sentence follows from the factor.
+def test_the_cost_of_pinned_kernels_is_measured_for_real():
+    """The factor follows from rates measured here, and the sentence follows from the factor.
 
     What Haswell kernels cost depends on the CPU. On an EPYC of family 25, model 17, they cost
     nothing: SGEMM is 0.95 to 0.99 times as fast without them (six measurements).
     """
-    import numpy  # noqa: F401 - the libraries that are asked for are those that are loaded
+    import numpy  # noqa: F401 - only libraries that are loaded are found
 
     if "avx512f" not in fingerprint().isa or sys.platform != "linux":
         pytest.skip("Haswell kernels cost something only where there are better ones")
@@ -394,7 +398,7 @@ def test_a_pin_that_costs_nothing_says_so():
     assert caution.factor == 1.0
 
 
-def test_a_pin_of_a_library_that_is_not_there():
+def test_a_pin_of_a_library_that_is_not_there_is_not_measured():
     meter = Meter(lambda environ, threads: 1e11)
     caution = only(cautions(MACHINE, {"MKL_DEBUG_CPU_TYPE": "5"}, 4, meter, blas=(OPENBLAS,)))
     assert caution.what.endswith("type 5; NumPy does not use that library here")
@@ -406,7 +410,7 @@ def failing(environ, threads: int) -> float:
 
 
 @pytest.mark.parametrize("meter", [None, failing])
-def test_a_pin_that_cannot_be_measured_stands_without_its_factor(meter):
+def test_a_pin_that_cannot_be_measured_is_reported_without_a_factor(meter):
     caution = only(cautions(MACHINE, HASWELL, 4, meter))
     assert caution.what.endswith("Haswell kernels; what it costs is not measured")
     assert caution.factor is None
@@ -444,7 +448,7 @@ def test_caps_on_threads_are_lifted_together():
     assert caution.factor == 3.0
 
 
-def test_a_cap_that_the_workers_lift_is_told_from_their_threads():
+def test_a_cap_that_the_workers_lift_is_recognised_by_their_threads():
     meter = Meter(lambda environ, threads: 1e11)
     caution = only(cautions(MACHINE, {"OMP_NUM_THREADS": "1"}, 4, meter, blas=(OPENBLAS,)))
     assert caution.what.endswith("BLAS runs 4 all the same, as its workers set it")
@@ -460,7 +464,7 @@ def test_a_cap_that_the_workers_lift_is_told_from_their_threads():
         (None, None, "; what it costs is not measured"),
     ],
 )
-def test_governor(
+def test_a_governor_that_saves_power_is_a_caution_with_its_factor(
     tmp_path: Path,
     four_cpus: None,
     governor: str,
@@ -471,7 +475,7 @@ def test_governor(
     files = {f"cpu{cpu}/cpufreq/cpuinfo_max_freq": "3500000" for cpu in (0, 1)}
     if frequency:
         files |= {
-            "cpu0/cpufreq/scaling_cur_freq": "800000",  # idle
+            "cpu0/cpufreq/scaling_cur_freq": "800000",  # of an idle CPU
             "cpu1/cpufreq/scaling_cur_freq": frequency,
         }
     tree(tmp_path / "sys/devices/system/cpu", files)
@@ -491,7 +495,7 @@ def test_a_busy_neighbour_is_seen_and_named():
     neighbour = multiprocessing.get_context("spawn").Process(target=spin, daemon=True)
     neighbour.start()
     try:
-        deadline = time.monotonic() + 10  # until its Python has started
+        deadline = time.monotonic() + 10  # waits until its Python has started
         while psutil.Process(neighbour.pid).cpu_times().user < 0.3 and time.monotonic() < deadline:
             time.sleep(0.05)
         load = neighbour_load()
@@ -505,7 +509,7 @@ def test_a_busy_neighbour_is_seen_and_named():
     assert caution.factor == pytest.approx(min(1 / (1 - min(load.share, 0.999)), 100))
 
 
-def test_load_counts_only_the_cpus_we_may_use_and_steal(
+def test_the_load_counts_steal_and_only_the_cpus_that_may_be_used(
     tmp_path: Path, four_cpus: None, monkeypatch: pytest.MonkeyPatch
 ):
     path = tmp_path / "proc/stat"
@@ -523,7 +527,7 @@ def test_load_counts_only_the_cpus_we_may_use_and_steal(
     assert neighbour_load(0.3, tmp_path).share == pytest.approx(0.4)
 
 
-def test_a_machine_wholly_taken_has_a_finite_factor():
+def test_a_machine_that_others_take_whole_has_a_finite_factor():
     caution = only(cautions(MACHINE, {}, 4, None, load=Load(1.0, ("rogue (process 1)",))))
     assert caution.what == "other processes keep 100% of the CPUs busy: rogue (process 1)"
     assert caution.factor == pytest.approx(100)
@@ -534,20 +538,20 @@ def test_a_machine_wholly_taken_has_a_finite_factor():
     [
         (2.0, Meter(lambda environ, threads: 1e11 * threads**0.5), 2**0.5),
         (2.5, Meter(lambda environ, threads: 1e11 * threads), 4 / 2.5),
-        (2.0, Meter(lambda environ, threads: 1e11 / threads), 2.0),  # disturbed
+        (2.0, Meter(lambda environ, threads: 1e11 / threads), 2.0),  # a disturbed measurement
         (0.5, Meter(lambda environ, threads: 1e11), 8.0),
         (2.5, None, 1.6),
         (2.5, failing, 1.6),
     ],
 )
-def test_cpu_quota_below_the_threads(quota: float, meter, factor: float):
+def test_a_cpu_quota_below_the_threads_is_a_caution(quota: float, meter, factor: float):
     caution = only(cautions(replace(MACHINE, cpu_quota=quota), {}, 4, meter))
     assert caution.what.startswith(f"the container's CPU quota is {quota:g} CPUs, below the 4")
     assert f"ask for {max(int(quota), 1)} threads" in caution.hint
     assert caution.factor == pytest.approx(factor)
 
 
-def test_fewer_blas_threads_than_asked():
+def test_fewer_blas_threads_than_asked_for_are_a_caution():
     library = replace(OPENBLAS, threads=1)
     caution = only(cautions(MACHINE, {}, 4, None, blas=(library,)))
     assert caution.what.startswith("openblas as numpy uses it runs 1 of the 4 threads asked for;")

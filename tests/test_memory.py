@@ -1,4 +1,4 @@
-"""The memory meter, with real meters on made-up implementations of known size."""
+"""Test the memory meter on made-up implementations of known size, with real meters."""
 
 import ctypes
 import json
@@ -42,11 +42,11 @@ RSS_S = 0.03
 
 
 def block(mib):
-    return np.ones(mib * MIB, np.uint8)  # written to, so that its pages exist
+    return np.ones(mib * MIB, np.uint8)  # np.ones writes to it, so that its pages exist
 
 
 class Made(Implementation):
-    """An implementation that allocates what it is told, in MiB, and its Prepared in one."""
+    """An implementation that allocates as many MiB as it is told. It is its own Prepared."""
 
     runtime = NumPy()
     buffers = ()
@@ -95,7 +95,7 @@ def measure(implementation):
 
 @pytest.fixture(autouse=True)
 def numpy_only(monkeypatch):
-    """Another test of this process may have imported TensorFlow, which is told from sys.modules."""
+    """Hide TensorFlow, which another test may have imported; the meter looks into sys.modules."""
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
 
 
@@ -118,7 +118,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("method", ["memray", "tracemalloc"])
-def test_held_and_peak_of_a_call(case, method, request):
+def test_held_memory_and_the_peak_of_a_call_are_measured(case, method, request):
     if method == "tracemalloc":
         request.getfixturevalue("no_memray")
     implementation, held, call_peak = CASES[case]
@@ -138,7 +138,7 @@ def test_predictions_come_from_the_implementation_and_the_layer():
 def test_a_workspace_replaced_while_loading_or_running_is_held_once():
     class Replacing(Made):
         def load(self, operands):
-            self.workspace = None  # as a Keras variable lets go of its first value
+            self.workspace = None  # a Keras variable lets go of its first value in this way
 
         def run(self):
             self.lazy = None
@@ -168,7 +168,7 @@ def test_a_cache_by_shape_is_held_and_an_import_is_not():
     assert small.batch_size != layer.batch_size
 
 
-def test_an_implementation_that_cannot_do_the_rehearsal_is_measured_all_the_same():
+def test_an_implementation_that_fails_in_the_rehearsal_is_measured_nevertheless():
     class OneShape(Made):
         def prepare(self, layer, pass_, threads):
             if layer != LAYER:
@@ -187,18 +187,18 @@ def test_a_failing_call_is_not_swallowed():
 
     with pytest.raises(ZeroDivisionError):
         measure(Failing())
-    assert measure(Made(held=1)).exact  # the Tracker is closed
+    assert measure(Made(held=1)).exact  # memray's Tracker is closed
 
 
 def test_memory_that_tracemalloc_does_not_see_makes_the_figure_doubtful():
     class Lapack(Made):
         def run(self):
-            return np.linalg.inv(np.eye(512))  # 2 MiB each; NumPy hands LAPACK two malloc'd copies
+            return np.linalg.inv(np.eye(512))  # NumPy hands LAPACK two copies of 2 MiB from malloc
 
     implementation = Lapack()
     implementation.name = "lapack"
     found = measure(implementation)
-    assert 8 * MIB <= found.call_peak_bytes <= 16 * MIB  # with what BLAS packs
+    assert 8 * MIB <= found.call_peak_bytes <= 16 * MIB  # includes what BLAS packs
     assert not found.exact
     assert found.method == "memray (tracemalloc sees 4.0 MiB)"
 
@@ -258,7 +258,7 @@ def openblas():
 
 
 def touch(openblas, *sizes):
-    """Takes as many buffers of BLAS as there are sizes at once, and writes so much into each."""
+    """Take one buffer of BLAS for each size, all at once, and write that many bytes into each."""
     taken = [openblas._allocate(0) for _ in sizes]
     for address, size in zip(taken, sizes, strict=True):
         ctypes.memset(address, 1, size)
@@ -279,7 +279,7 @@ def test_touched_pages_of_blas_buffers_are_counted_to_the_page(openblas):
 
 
 def test_a_product_is_right_on_emptied_buffers_and_the_same_pages_count_every_time(openblas):
-    """On two threads, whose helper must come back; 2 MiB and more in every kernel of OpenBLAS."""
+    """The product runs on two threads; OpenBLAS's helper must come back after each emptying."""
     a = np.random.default_rng(0).integers(-9, 9, (1024, 1024)).astype(np.float64)
     expected, touched = a @ a, set()
     buffers = BlasBuffers(threads=2)
@@ -293,7 +293,7 @@ def test_a_product_is_right_on_emptied_buffers_and_the_same_pages_count_every_ti
 
 
 class Packing(Made):
-    """Multiplies into memory of its own, so that only BLAS allocates."""
+    """An implementation that multiplies into memory of its own, so that only BLAS allocates."""
 
     def prepare(self, layer, pass_, threads):
         prepared = super().prepare(layer, pass_, threads)
@@ -336,7 +336,7 @@ def test_a_blas_that_hides_its_buffers_makes_the_figure_doubtful(openblas, monke
     assert found.method.startswith("memray (without BLAS's buffers: libscipy_openblas")
 
 
-def test_a_system_that_does_not_tell_pages_makes_the_figure_doubtful(openblas, monkeypatch):
+def test_a_system_that_hides_its_pages_makes_the_figure_doubtful(openblas, monkeypatch):
     monkeypatch.setattr(pages, "resident_bytes", lambda address, size: size)
     found = measure(Made(held=1))
     assert not found.exact
@@ -344,17 +344,17 @@ def test_a_system_that_does_not_tell_pages_makes_the_figure_doubtful(openblas, m
     assert found.call_peak_bytes == pytest.approx(0, abs=NOISE)
 
 
-# Whose figure it is
+# The figures of implementations
 
 
 def test_a_result_counts_once_whoever_keeps_it():
-    """The caller lets go of a result before the next call; an implementation may reuse it."""
+    """The caller lets go of a result before the next call; an implementation may then reuse it."""
     fresh, reused = measure(Made(result=4, temporary=1)), measure(Made(own=4, temporary=1))
     assert fresh.peak_bytes == pytest.approx(5 * MIB, abs=NOISE)
     assert reused.peak_bytes == pytest.approx(fresh.peak_bytes, abs=NOISE)
 
 
-def test_a_reused_result_counts_once_in_convbench_s_own():
+def test_a_result_that_im2col_reuses_counts_once():
     """`im2col` keeps its last result for the next call, where nobody else has it."""
     layer = Layer("1x1", (64, 64, 8), 64, (1, 1), batch_size=4)
     given = operands.floats(layer, Pass.FORWARD, seed=1)
@@ -369,11 +369,11 @@ VARIABLES = TensorFlow().meter_variables()
 WORKSPACES = ROOT / "tests" / "users" / "workspaces.py"
 BOTH = Layer("both", (34, 34, 4), 256, (3, 3))
 WITHIN = 0.05
-"""TensorFlow holds 0.1 MiB more: what it made of the operation for these shapes."""
+"""Largest relative error. TensorFlow holds 0.1 MiB more, for the operation on these shapes."""
 
 
 def in_a_worker(name):
-    """What a worker meters of own code, as `convbench run` asks it to."""
+    """Meter own code in a worker, as `convbench run` does."""
     code = f"{WORKSPACES}:{name}"
     runtime = REGISTRY.get(code).runtime
     environment = Environment(os.environ, {}).metering(runtime, 1, {})
@@ -403,11 +403,11 @@ def test_records_are_removed_and_stderr_is_clean(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_self_test_passes_for_numpy():
+def test_the_self_test_passes_for_numpy():
     assert self_test(NumPy()) is None
 
 
-def test_self_test_says_which_meter_is_off(monkeypatch):
+def test_the_self_test_says_which_meter_is_off(monkeypatch):
     monkeypatch.setattr(NumPy, "allocation", lambda self, nbytes: array_of(nbytes // 2))
     memory._test.cache_clear()
     self_test.cache_clear()
@@ -433,7 +433,7 @@ def test_tensorflow_without_memray_is_sampled_and_not_exact(no_memray):
     assert "memray" in self_test(TensorFlow())
 
 
-def test_timeline_shows_the_loop_in_few_points():
+def test_a_timeline_shows_the_calls_in_few_points():
     found = measure(Made(result=64))
     assert 1 <= len(found.rss_timeline) <= TIMELINE_POINTS
     seconds = [at for at, _ in found.rss_timeline]
@@ -449,7 +449,7 @@ def test_a_thinned_timeline_keeps_its_peak():
     assert (0.31, 7) in thinned
 
 
-def test_timeline_makes_one_long_call_and_sees_its_middle():
+def test_a_timeline_makes_one_long_call_and_sees_its_middle():
     calls = []
 
     def run():
@@ -541,12 +541,12 @@ def test_tensorflow_results_are_counted():
     forward, gradient = found["forward"], found["kernel-gradient"]
     assert (forward["method"], forward["exact"]) == ("memray", True)
     assert OUTPUT_BYTES <= forward["call_peak_bytes"] < OUTPUT_BYTES + 128 * 1024
-    assert forward["held_bytes"] < MIB  # neither libraries, nor the variable, nor operands
+    assert forward["held_bytes"] < MIB  # no libraries, variables or operands count
     assert gradient["exact"]
-    # oneDNN takes next to nothing beside the result; Eigen, on CPUs without AVX-512, whole columns.
+    # Beside the result oneDNN takes next to nothing. Eigen, on CPUs without AVX-512, takes columns.
     assert 9 * 8 * 16 * 4 <= gradient["call_peak_bytes"] < 64 * MIB
     assert gradient["rss_peak_bytes"] > 100 * MIB
-    # As OpenBLAS's, TensorFlow's packed blocks of a product of matrices count: 2.1 MiB measured.
+    # TensorFlow's packed blocks of a matrix product count, as OpenBLAS's do: 2.1 MiB measured.
     assert 256 * 1024 < found["packed"] < 64 * MIB
 
 
@@ -556,5 +556,5 @@ def test_tensorflow_with_its_own_pool_is_not_exact():
     forward = found["forward"]
     assert not forward["exact"]
     assert forward["method"] == "memray (TF_ONEDNN_USE_SYSTEM_ALLOCATOR=1 is not set)"
-    if forward["call_peak_bytes"] < OUTPUT_BYTES:  # the pool hid it: the self-test must see that
+    if forward["call_peak_bytes"] < OUTPUT_BYTES:  # the pool hid it, as the self-test must see
         assert "memray saw" in found["test"]

@@ -1,4 +1,4 @@
-"""Network files: what they become, and what a person is told about a wrong one."""
+"""Test network files: what they become, and what people are told about a wrong one."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def validate(document: object) -> None:
     jsonschema.Draft202012Validator(SCHEMA).validate(document)
 
 
-def test_what_is_left_out_is_as_the_dataclasses_have_it() -> None:
+def test_what_is_left_out_has_the_dataclasses_defaults() -> None:
     expected = Network("net", (8, 8, 1), (Flatten(), Dense(10)), source="net.yaml")
     assert read(HEAD + TAIL) == expected
     assert read(HEAD + "- max_pooling2d\n" + TAIL).layers[0] == MaxPooling2D()
 
 
-def test_every_key_arrives() -> None:
+def test_every_key_of_a_network_is_read() -> None:
     found = read(
         """\
 name: mine
@@ -145,7 +145,7 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize("layer", MESSAGES)
-def test_a_wrong_layer(layer: str) -> None:
+def test_a_wrong_layer_is_reported_with_its_place(layer: str) -> None:
     assert problems(HEAD + layer + TAIL) == MESSAGES[layer]
 
 
@@ -174,15 +174,15 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("written", OPTIMIZERS)
-def test_a_wrong_optimizer(written: str) -> None:
+def test_a_wrong_optimizer_is_reported_with_its_place(written: str) -> None:
     text = f"optimizer: {written}\n{HEAD}{TAIL}"
     assert problems(text) == [OPTIMIZERS[written]]
-    if ".inf" not in written:  # JSON has no infinity to refuse
+    if ".inf" not in written:  # JSON has no infinity that a schema could refuse
         with pytest.raises(jsonschema.ValidationError):
             validate(yaml.safe_load(text))
 
 
-def test_all_problems_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     text = "epoch: 1\nbatch_size: 0\ninput_shape: [8]\nlayers: [relu, zzz]\n"
     assert [line.partition(": found")[0] for line in problems(text)] == [
         "1:1: epoch",
@@ -198,7 +198,7 @@ def test_all_problems_at_once() -> None:
     assert problems(f"dtype: x\n{HEAD}- relu\n")[1].startswith("4:3: layers.0: the last layer is")
 
 
-def test_a_network_is_no_suite_and_a_suite_no_network() -> None:
+def test_a_network_is_refused_as_a_suite_and_a_suite_as_a_network() -> None:
     with pytest.raises(SuiteError, match=r"1:1: found a network, expected a suite$"):
         read_suite(CONFIGS / "mnist_cnn.yaml")
     for name, path in shipped_suites().items():
@@ -257,7 +257,7 @@ optimizers = st.builds(SGD, above_0, unit, st.booleans()) | st.builds(
 
 
 def written(network: Network) -> dict[str, Any]:
-    """The document of a network, without what is as the dataclasses have it."""
+    """Return the document of a network, without values that are the dataclasses' defaults."""
 
     def given(value: Any) -> dict[str, Any]:
         return {

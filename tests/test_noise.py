@@ -1,4 +1,4 @@
-"""`convbench noise`: delays that are what they claim, what trials come to, file and command."""
+"""Test `convbench noise`: its delays, what trials come to, its file, and the command."""
 
 import io
 import json
@@ -34,7 +34,7 @@ from tests.report_fixture import CONV1, MACHINE, SOFTWARE
 
 
 class Clock:
-    """A clock that a call of the kernel moves by `call`, and a look at it by `look`."""
+    """A clock that a call of the kernel moves by `call`, and a look at the clock by `look`."""
 
     def __init__(self, call, look=1e-7):
         self.now, self.call, self.look = 0.0, call, look
@@ -63,7 +63,7 @@ class Kernel:
 
 @pytest.mark.parametrize("delay", [0.02, 0.05, 0.1, 1.0])
 @pytest.mark.parametrize("call", [1e-5, 1e-3, 0.2])
-def test_a_delay_is_a_part_of_the_calls_own_time(delay, call):
+def test_a_delay_is_proportional_to_the_time_of_the_call(delay, call):
     clock = Clock(call)
     delayed = Delayed(Kernel(clock), delay, clock)
     before = clock.now
@@ -84,7 +84,7 @@ def test_a_variant_computes_what_it_stands_for():
         results.append(prepared.to_numpy(prepared.run()).copy())
     assert np.array_equal(results[0], results[1])
     assert np.array_equal(results[0], results[2])
-    assert registry.get("slow").runtime == NumPy("slow")  # a process of its own
+    assert registry.get("slow").runtime == NumPy("slow")  # it runs in a process of its own
     assert [v.name for v in registry.named] == ["slow", "again"]
 
 
@@ -112,7 +112,7 @@ def file(*runs):
     return NoiseFile(SCHEMA, MACHINE, SOFTWARE, {}, "noise", "im2col", 2, "standard", tuple(runs))
 
 
-def test_false_alarms_and_power():
+def test_false_alarms_and_found_slowdowns_are_counted():
     one = run(
         trial("holds"),
         trial("regressed", layer="b"),
@@ -132,7 +132,7 @@ def test_false_alarms_and_power():
     found = figures(file(one, two))
     alone, together = found.alarms
     assert (alone.jobs, alone.false_alarms, alone.held, alone.inconclusive) == (4, 1, 2, 1)
-    # With two rules a run is one job, and one regression in it a false alarm.
+    # With two rules a run is one job, and any regression in it is one false alarm.
     assert (together.jobs, together.false_alarms, together.held) == (2, 1, 1)
     (power,) = found.power
     assert (power.trials, power.found, power.inconclusive, power.missed) == (4, 2, 1, 1)
@@ -140,8 +140,8 @@ def test_false_alarms_and_power():
     assert found.detects == pytest.approx(1.03)
 
 
-def test_the_upper_bound_is_that_of_the_issue():
-    """0 of 299, or 1 of 473, is what shows a rate of at most 1 %."""
+def test_299_trials_without_an_alarm_show_a_rate_of_at_most_one_per_cent():
+    """A rate of at most 1 % is shown by 0 alarms of 299, or by 1 of 473."""
     from convbench.results.stats import proportion_upper
 
     assert proportion_upper(0, 299) < 0.01 < proportion_upper(0, 298)
@@ -156,14 +156,14 @@ def test_the_deviation_between_sessions_is_what_rounds_do_not_explain():
         for _ in range(400)
     ]
     found = file(*runs).deviations
-    # Each session deviates from the long run; two differ by the root of two more.
+    # Each session deviates from the long run. Two sessions differ by the root of two as much.
     assert found.speedup == pytest.approx(math.sqrt(2) * apart, rel=0.15)
     assert found.time == pytest.approx(math.sqrt(2) * 0.1, rel=0.15)
     assert found.degrees == 399
 
 
-def test_clean_sessions_differ_within_what_a_file_knows():
-    """Or a gate against a baseline would call one in thirty of them a regression."""
+def test_clean_sessions_differ_within_the_deviations_of_a_file():
+    """If they did not, a gate against a baseline would call one in thirty of them a regression."""
     draw = np.random.default_rng(5)
     apart, error = 0.03, 0.003
 
@@ -188,7 +188,7 @@ def test_sessions_are_never_taken_to_agree_entirely():
 # The file
 
 
-def test_round_trip(tmp_path):
+def test_a_file_reads_back_as_it_was_saved(tmp_path):
     saved = file(run(trial("holds"), trial("regressed", injected=0.05)), run(trial("unreliable")))
     save(tmp_path / "noise.json", saved)
     assert load(tmp_path / "noise.json") == saved
@@ -212,7 +212,7 @@ def test_a_damaged_file_is_refused(tmp_path, change, said):
         load(path)
 
 
-def test_what_a_gate_takes_from_it(tmp_path):
+def test_a_gate_takes_deviations_from_enough_runs_on_the_same_machine(tmp_path):
     path = tmp_path / "noise.json"
     save(path, file(run(), run()))
     with pytest.raises(ResultError, match="2 runs do not tell"):
@@ -233,7 +233,7 @@ def test_sessions_without_a_figure_in_common_tell_nothing(tmp_path):
 
 
 def test_files_of_different_jobs_add_up():
-    """--each first, then all together with another slowdown: no group of trials is made up."""
+    """One job is `--each`; the next has all rules and another slowdown. No group is made up."""
     found = figures(
         file(
             run(trial("holds"), trial("regressed", injected=0.05)),
@@ -247,7 +247,7 @@ GOLDEN = Path(__file__).parent / "golden" / "noise"
 
 
 def _typical():
-    """Runs as they are on a machine that is good enough, mostly."""
+    """Make runs as most are on a machine that is good enough."""
     clean = [trial("holds", layer=str(i)) for i in range(30)]
     slowed = [trial("regressed", injected=0.05, layer=str(i)) for i in range(9)]
     missed = [
@@ -261,7 +261,7 @@ def _typical():
 
 @pytest.mark.parametrize("how", ["80", "txt", "md", "csv"])
 @pytest.mark.parametrize("name", ["typical", "one"])
-def test_golden(name, how, monkeypatch):
+def test_reports_match_their_golden_files(name, how, monkeypatch):
     for variable in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"):
         monkeypatch.delenv(variable, raising=False)
     told = report(_typical() if name == "typical" else file(run(trial("inconclusive"))))
@@ -283,7 +283,7 @@ def test_golden(name, how, monkeypatch):
 
 
 @pytest.mark.slow
-def test_noise_measures_and_goes_on(tmp_path):
+def test_a_campaign_measures_and_goes_on_with_its_file(tmp_path):
     path = tmp_path / "noise.json"
     options = ("--effort", "quick", "--layer", "a", "--pass", "forward", "--quiet", "-o", path)
     memory = tmp_path / "runs.json"
@@ -300,7 +300,7 @@ def test_noise_measures_and_goes_on(tmp_path):
     slowed = [t for r in document["runs"] for t in r["trials"] if t["injected"]]
     assert {t["injected"] for t in slowed} == {0.5}
     assert all(0.48 < t["seen"] < 0.6 for t in slowed)
-    assert document["runs"][0]["speedups"]  # over loop: how sessions differ
+    assert document["runs"][0]["speedups"]  # speedups over loop tell how sessions differ
     document["runs"] += [{**run, "trials": []} for run in document["runs"]]
     path.write_text(json.dumps(document))
     more = convbench("noise", TINY, "--runs", 1, "--inject", "", *options)
@@ -329,7 +329,7 @@ def test_noise_measures_and_goes_on(tmp_path):
         (("--runs", "0"), "--runs"),
     ],
 )
-def test_what_cannot_be_asked(tmp_path, arguments, said):
+def test_bad_arguments_are_usage_errors(tmp_path, arguments, said):
     done = convbench("noise", "noise", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
@@ -337,8 +337,8 @@ def test_what_cannot_be_asked(tmp_path, arguments, said):
 
 
 @pytest.mark.slow
-def test_a_subject_that_cannot_compute_all(tmp_path):
-    """One's own f(x, kernel) has no gradients and no padding: the rest is tried."""
+def test_a_subject_that_cannot_compute_all_is_tried_on_the_rest(tmp_path):
+    """This f(x, kernel) has no gradients and takes no padding, so that only the rest is tried."""
     done = convbench(
         *("noise", TINY, "--runs", 1, "--impl", "examples/my_conv.py:convolve", "--inject", "20%"),
         *("--effort", "smoke", "--quiet", "-o", tmp_path / "noise.json"),

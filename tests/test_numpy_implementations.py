@@ -1,4 +1,4 @@
-"""What is particular to the implementations in NumPy."""
+"""Test what is particular to some implementations in NumPy."""
 
 import math
 import tracemalloc
@@ -16,7 +16,7 @@ from convbench.problem.layer import Layer, Pass
 ONE_CHANNEL = Layer("mono", (9, 8, 1), 3, (3, 2), batch_size=4)
 
 
-def test_loop_takes_an_input_without_a_channel_axis():
+def test_the_loop_takes_an_input_without_a_channel_axis():
     rng = np.random.default_rng(0)
     x, kernel = rng.random((4, 9, 8)), rng.random((3, 1, 3, 2))
     error = rng.random((4, 3, 7, 7))
@@ -29,8 +29,8 @@ def test_loop_takes_an_input_without_a_channel_axis():
     )
 
 
-def test_loop_gradients_are_the_derivatives_of_its_forward_pass():
-    """By central differences: a flipped output gradient would not pass."""
+def test_the_gradients_of_the_loop_are_the_derivatives_of_its_forward_pass():
+    """Central differences tell: a flipped output gradient does not pass."""
     layer = Layer("x", (5, 6, 2), 4, (3, 2), strides=(2, 1), padding="same", groups=2, batch_size=2)
     rng = np.random.default_rng(1)
     x, kernel = rng.random((2, 2, 5, 6)), rng.random((4, 1, 3, 2))
@@ -63,7 +63,7 @@ LAYERS = [
 ]
 
 
-def test_naive_im2col_is_what_the_whole_matrix_would_take():
+def test_columns_bytes_are_those_of_the_whole_matrix_of_columns():
     layer = LAYERS[2]
     positions = layer.batch_size * math.prod(layer.output_size)
     assert layer.columns_bytes == positions * 9 * 40 * 4

@@ -1,4 +1,4 @@
-"""Operands: the same everywhere, and integers whose sums cannot round."""
+"""Test operands: a seed always draws the same ones, and sums of integers cannot round."""
 
 import numpy as np
 import pytest
@@ -14,13 +14,13 @@ WIDE = Layer("wide", (6, 6, 512), 512, (5, 5), batch_size=1, groups=2, use_bias=
 
 
 @pytest.mark.parametrize("draw", [operands.floats, operands.exact_integers])
-def test_the_same_seed_draws_the_same(draw):
+def test_the_same_seed_draws_the_same_operands(draw):
     first, again, other = (draw(WIDE, Pass.FORWARD, seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.kernel, again.kernel)
     assert (first.kernel != other.kernel).any()
 
 
-def test_a_pass_gets_what_it_reads():
+def test_a_pass_gets_only_what_it_reads():
     drawn = operands.floats(WIDE, Pass.INPUT_GRADIENT, 0)
     assert drawn.input is None
     assert drawn.bias is None
@@ -35,7 +35,7 @@ def test_no_sum_of_integers_can_round(layer, pass_):
     drawn = operands.exact_integers(layer, pass_, 5)
     largest = oracle.magnitude(layer, pass_, drawn).max()
     assert largest <= 2**24
-    if layer.terms(pass_) > 2**14:  # then the density rule uses the room that there is
+    if layer.terms(pass_) > 2**14:  # there the density rule uses the room that it has
         assert largest > 2**20
 
 
@@ -48,7 +48,7 @@ def test_small_layers_need_no_zeros(layer):
         assert all((array == np.rint(array)).all() for array in arrays if array is not None)
 
 
-def test_thinning_holds_where_the_density_rule_fails():
+def test_thinning_limits_sums_where_the_density_rule_fails():
     values = np.full((3, 3, 2, 8), 32, np.int8)
     layer = Layer("x", (9, 9, 4), 8, (3, 3), groups=2)
     for pass_, axes in ((Pass.FORWARD, (0, 1, 2)), (Pass.INPUT_GRADIENT, None)):
@@ -56,6 +56,6 @@ def test_thinning_holds_where_the_density_rule_fails():
         operands._thin(thinned, layer, pass_, 100)
         if axes:
             sums = np.abs(thinned.astype(int)).sum(axis=axes)
-        else:  # a channel sums over the taps and the filters of its group
+        else:  # each channel sums over the taps and the filters of its group
             sums = np.abs(thinned.astype(int)).reshape(3, 3, 2, 2, 4).sum(axis=(0, 1, 4))
         assert sums.max() == 96

@@ -1,9 +1,8 @@
-"""docs/your-own-convolution.md: its commands are run, and give what the page shows. So does the
-README's check.
+"""Test that docs/your-own-convolution.md, and the README's check, show what the commands print.
 
-Each runs in a folder with the repository's paths that the page uses, the files that the page shows
-above it (`# NAME.py` is their first line) and its diffs. After the report's words have changed,
-`python -m tests.test_own_code_page` writes what the checks say now into both.
+Each command runs in a folder with the repository's paths that the page uses, the files that the
+page shows above it (`# NAME.py` is their first line) and its diffs. After the report's words have
+changed, `python -m tests.test_own_code_page` writes the checks' new output into both pages.
 """
 
 import re
@@ -27,7 +26,7 @@ COMMAND = re.compile(r"^\$ convbench (.*)\n(?:\$ echo \$\?\n(\d+)\n)?", re.MULTI
 
 @dataclass(frozen=True)
 class Step:
-    """A command of the page, with its exit code and output there, and all blocks above it."""
+    """A command of the page, the exit code and output that the page shows, and all blocks above."""
 
     line: str
     exit_code: int
@@ -58,7 +57,7 @@ STEPS = steps(PAGE.read_text())
 
 
 def prepared(folder, step):
-    """The folder as it is when a reader has come to this step."""
+    """Fill the folder as a reader has it at this step, and return the folder."""
     shutil.copytree(ROOT / "tests" / "users", folder / "tests" / "users")
     shutil.copytree(ROOT / "examples", folder / "examples")
     for kind, text in step.above:
@@ -75,7 +74,7 @@ def is_check(step):
 
 
 def expected(step):
-    """What must be in the output: all of it but what the machine and its clock have to say."""
+    """Return the lines that the output must have: all that do not depend on machine and time."""
     if is_check(step):
         # Shrinking ends when its time is up, so that a busy machine may find another layer.
         varying = ("run  ", "versions", "  smallest layer that fails")
@@ -84,7 +83,7 @@ def expected(step):
 
 
 def untimed(line):
-    """A line of a run as far as no clock decides it: a heading, or the verdict on a cell."""
+    """Return the part of a run's line that no clock decides: a heading, or a cell's verdict."""
     return line if " -> " in line else " ".join(line.split()[:2])
 
 
@@ -96,7 +95,7 @@ def untimed(line):
     ],
     ids=lambda step: step.line,
 )
-def test_a_command_of_the_page(step, tmp_path):
+def test_a_command_prints_what_the_page_shows(step, tmp_path):
     words = shlex.split(step.line)
     effort = ["--effort", "smoke"] if words[0] == "run" and "--effort" not in words else []
     done = convbench(*words, *effort, cwd=prepared(tmp_path, step))
@@ -105,7 +104,7 @@ def test_a_command_of_the_page(step, tmp_path):
 
 
 def said(done):
-    """What a reader sees of a command but for its progress."""
+    """Return what a command prints without its progress."""
     lines = done.stderr.splitlines()
     errors = [line for line in lines if line.startswith(("convbench: error", "convbench: hint"))]
     return done.stdout + "".join(f"{line}\n" for line in errors)
@@ -173,7 +172,7 @@ $ convbench check b.py
 
 
 def refresh(file):
-    """Writes the output of each check into the text block below its command."""
+    """Write the output of each check into the text block below its command."""
     page, at = file.read_text(), 0
     for step in steps(page):
         at = page.index(f"\n$ convbench {step.line}\n", at) + 1

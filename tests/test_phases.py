@@ -1,4 +1,4 @@
-"""Calm and disturbed visits, two times and two states, and what a run can tell apart."""
+"""Test calm and disturbed visits, two times and two states, and what a run can tell apart."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def probe(slowest: float, quickest: float = CALM) -> Probe:
 
 
 def run(*visits: tuple[float, ...], slowest: tuple[float, ...] = (), number: int = 1):
-    """A round of visits; each is disturbed where `slowest` says so."""
+    """Make a round of visits; each is disturbed where `slowest` says so."""
     slowest = slowest or (CALM,) * len(visits)
     return RoundSamples(
         round=number,
@@ -40,7 +40,7 @@ def run(*visits: tuple[float, ...], slowest: tuple[float, ...] = (), number: int
     )
 
 
-def test_a_round_is_the_median_of_its_visits_medians():
+def test_the_time_of_a_round_is_the_median_of_its_visits_medians():
     samples = run((1.0, 1.0, 9.0), (4.0, 4.0, 4.0))
     assert log_median(samples) == pytest.approx(math.log(2.0))
     assert log_undisturbed(samples) == pytest.approx(0.0)
@@ -48,13 +48,13 @@ def test_a_round_is_the_median_of_its_visits_medians():
     assert log_median(with_a_slow_one) == pytest.approx(math.log(2.1))
 
 
-def test_a_file_of_an_earlier_version_has_the_median_of_its_samples():
+def test_the_time_of_a_round_without_visits_is_the_median_of_its_samples():
     old = RoundSamples(1, (0, 1, 2), 1, (1.0, 2.0, 30.0), (), {})
     assert log_median(old) == pytest.approx(math.log(2.0))
     assert log_ratio(old, replace(old, values=(2.0, 4.0, 6.0))) == pytest.approx(-math.log(2))
 
 
-def test_disturbed_visits_are_set_aside_where_a_calm_one_stands_for_them():
+def test_disturbed_visits_are_set_aside_where_the_round_has_a_calm_one():
     both = run((1.0,) * 4, (2.0,) * 4, slowest=(CALM, DISTURBED))
     never = run((3.0,) * 4, (3.0,) * 4, slowest=(DISTURBED, DISTURBED))
     kept = with_calm({"a": (both,), "b": (never,)})
@@ -64,14 +64,14 @@ def test_disturbed_visits_are_set_aside_where_a_calm_one_stands_for_them():
     assert (found.visits, found.disturbed, found.set_aside) == (4, 3, 1)
 
 
-def test_how_an_arm_did_does_not_decide_what_is_set_aside():
-    """A calm visit that was slow stays, a disturbed one that was quick goes."""
+def test_the_times_of_an_arm_do_not_decide_what_is_set_aside():
+    """A calm visit that was slow stays, and a disturbed visit that was quick goes."""
     samples = run((5.0,) * 4, (1.0,) * 4, slowest=(CALM, DISTURBED))
     assert log_median(with_calm({"a": (samples,)})["a"][0]) == pytest.approx(math.log(5.0))
 
 
 def test_the_ratio_of_two_arms_is_paired_by_sweeps():
-    """A neighbour that slowed both in the same sweep cancels; a sweep it left in does not count."""
+    """A neighbour that slows both arms cancels. The median ignores a sweep in which it left."""
     versus = run((2.0,), (4.0,), (4.0,))
     arm = run((1.0,), (2.0,), (1.0,))
     assert log_ratio(versus, arm) == pytest.approx(math.log(2))
@@ -79,14 +79,14 @@ def test_the_ratio_of_two_arms_is_paired_by_sweeps():
     assert log_ratio(versus, fewer) == pytest.approx(log_median(versus))
 
 
-def test_without_probes_nothing_is_said():
+def test_without_probes_no_visit_is_called_disturbed():
     old = RoundSamples(1, (0,), 1, (1.0,), (), {})
     assert phases({"a": (old,)}) is None
     assert with_calm({"a": (old,)}) == {"a": (old,)}
     assert calm_loop_s({}) is None
 
 
-def test_visits_and_probes_come_back_from_a_file(tmp_path: Path):
+def test_visits_and_probes_are_read_back_from_a_file(tmp_path: Path):
     before = saved()
     name, runs = next(iter(before.benchmarks.items()))
     kept = run((1.25e-3, 1.5e-3), (1e-3,), slowest=(CALM, DISTURBED), number=runs[0].round)
@@ -122,7 +122,7 @@ def states_of(share: float, apart: float):
     return summary._states([run(spread(rng, share, apart), number=n) for n in range(1, 9)])
 
 
-def test_two_states_are_told_with_their_shares():
+def test_two_states_are_found_with_their_shares():
     quick, slow = states_of(0.35, 0.4)
     assert quick.time_s == pytest.approx(1.0, rel=0.02)
     assert slow.time_s == pytest.approx(math.exp(0.4), rel=0.02)
@@ -131,7 +131,7 @@ def test_two_states_are_told_with_their_shares():
 
 
 @pytest.mark.parametrize(("share", "apart"), [(0.0, 0.0), (0.02, 0.4), (0.35, 0.05)])
-def test_outliers_and_one_broad_state_are_no_two_states(share, apart):
+def test_outliers_and_one_broad_state_do_not_make_two_states(share, apart):
     assert states_of(share, apart) == ()
 
 
@@ -139,7 +139,7 @@ def test_outliers_and_one_broad_state_are_no_two_states(share, apart):
 
 
 def with_twin(deviation: float, noise: float = 0.01, seed: int = 5):
-    """A result whose twin of im2col in conv1 forward deviates, and by how much its rounds do."""
+    """Make a result whose twin of im2col in conv1 forward deviates by `deviation`, in logs."""
     of = saved(noise=noise, seed=seed)
     arm = "conv1/forward/im2col"
     twin = tuple(
@@ -157,13 +157,13 @@ def test_a_twin_beyond_what_the_run_claims_makes_it_unreliable():
     wild = with_twin(0.3)
     assert not wild.duplicates[0].reliable
     assert summary.is_unreliable(wild)
-    # What a twin differs by, the run cannot tell.
+    # The run cannot tell differences as small as that of its twin.
     assert wild.resolution.worst == pytest.approx(math.expm1(0.3), rel=0.2)
     assert (wild.resolution.layer, wild.resolution.pass_) == ("conv1", "forward")
 
 
 def twins_of(rng: random.Random, count: int, deviation: float = 0.0):
-    """The twins of a simulated run, each as noisy as the speedups beside it; the first deviates."""
+    """Make the twins of a simulated run, as noisy as its speedups; the first twin deviates."""
     cells, rounds, claims = [], {}, {}
     for index in range(count):
         cells.append(Cell(f"{index}", Pass.FORWARD, "im2col", "ok"))
@@ -178,7 +178,7 @@ def twins_of(rng: random.Random, count: int, deviation: float = 0.0):
     return summary._duplicates(cells, rounds, log_ratio, claims)[0]
 
 
-def test_calm_runs_are_not_condemned_by_the_number_of_their_twins():
+def test_calm_runs_are_reliable_however_many_twins_they_have():
     rng = random.Random(1)
     condemned = sum(not all(t.reliable for t in twins_of(rng, 30)) for _ in range(200))
     assert condemned <= 0.03 * 200
@@ -196,7 +196,7 @@ def test_a_twin_that_deviates_is_found_among_many():
 
 @pytest.mark.slow
 def test_the_interval_of_a_run_that_went_on_until_it_was_narrow_is_valid():
-    """Stein's procedure, simulated: stopping by the deviations seen leaves the coverage at 99 %."""
+    """A simulation of Stein's procedure: stopping by seen deviations keeps the coverage at 99 %."""
     rng = random.Random(2)
     held, naive, runs = 0, 0, 1500
     for _ in range(runs):
@@ -211,7 +211,7 @@ def test_the_interval_of_a_run_that_went_on_until_it_was_narrow_is_valid():
     assert held >= naive
 
 
-def test_rounds_of_a_first_stage_alone_have_students_interval():
+def test_without_further_rounds_the_interval_is_students():
     logs = [0.1, 0.12, 0.09, 0.11, 0.13]
     assert stats.estimate(logs, 5) == stats.estimate(logs)
     more = [*logs, 0.1, 0.11]
@@ -220,7 +220,7 @@ def test_rounds_of_a_first_stage_alone_have_students_interval():
     assert stats.estimate(more, 5).half_width() >= stats.estimate(more).half_width()
 
 
-def test_an_estimate_of_the_long_run_is_wider():
+def test_an_estimate_of_the_long_run_is_wider_than_that_of_the_run():
     found = stats.estimate([0.1, 0.12, 0.09, 0.11, 0.13])
     wider = stats.in_the_long_run(found, 0.02, 10)
     assert wider.log == found.log

@@ -1,4 +1,4 @@
-"""The benchmark of precision: verdicts, tables and resuming, from answers made by hand.
+"""Test the benchmark of precision: verdicts, tables and resuming, on answers made by hand.
 
 CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_precision_benchmark.py writes the golden file anew:
 read the diff. Nothing is timed.
@@ -67,7 +67,7 @@ def answer(
     repetition: int = 0,
     pair: str = "numpy",
 ) -> Answer:
-    """What a tool said, with an interval that is symmetric in logs; nothing with `ratio` None."""
+    """Make an answer with an interval symmetric in logs, or without one if `ratio` is None."""
     finding = None if ratio is None else Finding.of_logs(math.log(ratio), half_width, "")
     question = Question(pair, tool, precision, repetition)
     return Answer(question, seconds, finding, "2026-11-27T12:00:00+00:00")
@@ -76,9 +76,9 @@ def answer(
 def answers(
     tool: str, seconds: float, count: int = 20, wrong: int = 0, pair: str = "numpy", **of: float
 ) -> Iterator[Answer]:
-    """Answers to 5, 3 and 2 %, the narrower the slower.
+    """Yield answers to 5, 3 and 2 %; narrower ones take longer.
 
-    The first few of each precision are wrong by a factor `off`, 1.1 where nothing else is said.
+    The first `wrong` answers of each precision are wrong by a factor `off`, by default 1.1.
     """
     centre = of.get("ratio", 1.0)
     for half_width in PRECISIONS:
@@ -91,7 +91,7 @@ def answers(
 
 
 def standing(tool: str, given: Sequence[Answer], pair: str = "numpy") -> tables.Standing:
-    """The standing of one tool among all that answered."""
+    """Return the standing of one tool among all that answered."""
     (found,) = [s for s in tables.standings(PAIRS[pair], given, 60.0) if s.tool == tool]
     return found
 
@@ -112,7 +112,7 @@ def test_every_way_to_stop_at_a_half_width_counts_as_there() -> None:
         assert Answer(Question("numpy", "pyperf", 0.03, 0), 1.0, finding, "").is_there(60)
 
 
-def test_an_interval_misses_what_lies_outside_of_it() -> None:
+def test_an_interval_misses_a_ratio_that_lies_outside_it() -> None:
     assert not Finding(1.01, 0.99, 1.03).misses(1.0)
     assert Finding(1.02, 1.001, 1.04).misses(1.0)
     assert Finding(0.98, 0.96, 0.999).misses(1.0)
@@ -125,7 +125,7 @@ def test_wrong_answers_are_counted_whatever_their_width() -> None:
     given = [
         answer("pyperf", 5, 1.01),
         answer("pyperf", 5, 1.03),
-        answer("pyperf", 70, 1.3, half_width=0.1),  # neither there nor right
+        answer("pyperf", 70, 1.3, half_width=0.1),  # neither narrow enough in time nor right
         answer("pyperf", 70, None),
     ]
     found = standing("pyperf", given)
@@ -143,15 +143,15 @@ def test_the_median_is_beyond_the_ceiling_where_half_do_not_get_there() -> None:
 @pytest.mark.parametrize(
     ("tool", "wrong", "is_right"),
     [
-        ("pyperf", 5, True),  # of 100: what 95 % allows
-        ("pyperf", 9, True),  # by chance, once in 16
+        ("pyperf", 5, True),  # 5 of 100 are what 95 % allows
+        ("pyperf", 9, True),  # chance does this once in 16 times
         ("pyperf", 10, False),
         ("convbench", 1, True),
         ("convbench", 3, True),
         ("convbench", 4, False),
     ],
 )
-def test_a_tool_is_right_unless_chance_does_not_explain_its_wrong_answers(
+def test_a_tool_is_right_if_chance_can_explain_its_wrong_answers(
     tool: str, wrong: int, is_right: bool
 ) -> None:
     given = [answer(tool, 5, 1.1 if i < wrong else 1.0, repetition=i) for i in range(100)]
@@ -163,11 +163,11 @@ def test_a_tool_is_right_unless_chance_does_not_explain_its_wrong_answers(
     assert (by_chance >= tables.ALPHA) is is_right
 
 
-def test_places_go_by_time_among_those_that_are_right() -> None:
+def test_places_go_by_time_among_the_tools_that_are_right() -> None:
     given = [
         *answers("pytest-benchmark", 1, wrong=15),
         *answers("convbench", 9),
-        *answers("pyperf", 25),  # 62 s to 2 %: not there
+        *answers("pyperf", 25),  # takes 62 s to 2 %, beyond the ceiling
         *answers("plain loop", 5),
     ]
     found = tables.standings(PAIRS["numpy"], given, 60.0)
@@ -181,14 +181,14 @@ def test_places_go_by_time_among_those_that_are_right() -> None:
     assert found[3].order < found[0].order
 
 
-def test_one_that_never_gets_there_and_one_with_few_answers_have_no_place() -> None:
+def test_a_tool_that_never_gets_there_or_has_few_answers_has_no_place() -> None:
     given = [*answers("pyperf", 70), *answers("convbench", 9, count=6)]
     assert [s.place for s in tables.standings(PAIRS["numpy"], given, 60.0)] == [None, None]
     words = tables.as_text(tables.report(Campaign(SETTING, tuple(given))))
     assert "too few answers of convbench to tell (18)" in words
 
 
-def test_each_tool_is_held_against_the_others_where_nobody_knows_the_ratio() -> None:
+def test_each_tool_is_held_against_the_others_where_the_ratio_is_unknown() -> None:
     pair = "numpy-keras"
     given = [
         answer("convbench", 9, 2.0, pair=pair),
@@ -203,7 +203,8 @@ def test_each_tool_is_held_against_the_others_where_nobody_knows_the_ratio() -> 
         math.sqrt(2.0 * math.sqrt(2.02 * 2.06))
     )
     assert standing("plain loop", given, pair).wrong == 1
-    assert standing("convbench", given, pair).wrong == 1  # of pyperf's and the loop's
+    # The interval of convbench misses the consensus of pyperf and the plain loop.
+    assert standing("convbench", given, pair).wrong == 1
     (alone,) = tables.standings(PAIRS[pair], given[:1], 60.0)
     assert (alone.judged, alone.wrong, alone.off) == (0, 0, None)
 
@@ -211,7 +212,7 @@ def test_each_tool_is_held_against_the_others_where_nobody_knows_the_ratio() -> 
 # The table
 
 
-def test_golden() -> None:
+def test_the_report_matches_its_golden_file() -> None:
     given = (
         *answers("convbench", 9.2),
         *answers("pyperf", 26.5, wrong=2),
@@ -243,14 +244,14 @@ def test_golden() -> None:
         ([], [*answers("plain loop", 12)], "convbench was not asked"),
     ],
 )
-def test_the_goal_is_said_to_be_met_or_missed(
+def test_the_report_says_whether_the_goal_is_met_or_missed(
     ours: list[Answer], theirs: list[Answer], words: str
 ) -> None:
     campaign = Campaign(SETTING, (*ours, *theirs))
     assert words in tables.as_text(tables.report(campaign))
 
 
-def test_a_campaign_without_answers_is_shown_as_one() -> None:
+def test_a_campaign_without_answers_is_shown_as_such() -> None:
     shown = tables.as_text(tables.report(Campaign(SETTING)))
     assert "no answers yet" in shown
 
@@ -258,7 +259,7 @@ def test_a_campaign_without_answers_is_shown_as_one() -> None:
 # The campaign
 
 
-def test_questions_come_in_random_order_within_a_repetition_the_same_each_time() -> None:
+def test_questions_come_in_a_random_order_that_is_the_same_each_time() -> None:
     of = (["numpy", "keras"], list(tools.TOOLS), PRECISIONS, {"numpy": 3, "keras": 1})
     asked = list(questions(*of))
     assert asked == list(questions(*of))
@@ -274,7 +275,7 @@ def test_questions_come_in_random_order_within_a_repetition_the_same_each_time()
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Question]:
-    """Every question that a tool was asked; each answers at once."""
+    """Every question that a tool was asked. The fixture makes each tool answer at once."""
     found: list[Question] = []
 
     def ask(question: Question, setting: Setting) -> Answer:
@@ -287,7 +288,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Question]:
 
 
 def start(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
-    """The command, with one pair and two tools unless the options say otherwise."""
+    """Run the command, with one pair and two tools unless the options say otherwise."""
     few = ["--pairs", "numpy", "--tools", "pyperf,plain loop", "--repetitions", "2"]
     monkeypatch.setattr(sys, "argv", ["precision.py", *few, *options])
     precision.main()
@@ -307,7 +308,7 @@ def test_a_campaign_goes_on_where_it_was_stopped(
     assert [each.question for each in load(path).answers] == asked
 
 
-def test_what_was_answered_before_a_tool_fails_is_kept(
+def test_answers_from_before_a_tool_fails_are_kept(
     asked: list[Question], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "precision.json"
@@ -324,7 +325,7 @@ def test_what_was_answered_before_a_tool_fails_is_kept(
     assert len(load(path).answers) == 2
 
 
-def test_a_file_that_is_there_is_not_begun_anew(
+def test_an_existing_file_is_not_overwritten(
     asked: list[Question], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "precision.json"
@@ -386,12 +387,12 @@ def test_saved_answers_are_shown_without_asking(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--pairs", "--tools", "--precisions"])
-def test_what_is_not_known_is_refused(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_names_are_refused(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="2"):
         start(monkeypatch, option, "nonsense")
 
 
-def test_tools_that_are_not_there_are_left_out_and_said(
+def test_tools_that_are_not_installed_are_left_out_with_a_remark(
     asked: list[Question],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -411,7 +412,7 @@ def test_tools_that_are_not_there_are_left_out_and_said(
 
 
 def request(folder: Path, ceiling_s: float = 60.0) -> tools.Request:
-    """A request whose processes have this one's variables."""
+    """Make a request whose processes have this process's environment variables."""
     return tools.Request(folder, 0.03, ceiling_s, 2, tools.environment(os.environ, 2))
 
 
@@ -486,7 +487,7 @@ def test_the_interval_of_pytest_benchmark_comes_from_its_standard_deviations() -
     document = {"benchmarks": [entry("test_b", 1.0, 0.4), entry("test_a", 1.5, 0.3)]}
     found = tools.pytest_finding(document, "max-time 1 s")
     assert found.ratio == pytest.approx(1.5)
-    # Standard errors of 0.3 / 20 / 2 and 0.4 / 20 / 2.
+    # The standard errors are 0.3 / 20 / 2 and 0.4 / 20 / 2.
     assert found.half_width == pytest.approx(1.963 * 0.0125, rel=1e-3)
 
 
@@ -505,7 +506,7 @@ def test_the_interval_of_the_median_holds_it_as_often_as_it_says() -> None:
         assert median == ordered[30]
         assert half == max(median - ordered[22], ordered[38] - median)
         held += abs(median - math.log(2)) <= half
-    # The longer half on both sides: more often than 95 %.
+    # The interval takes its longer half on both sides, so that it holds the median more often.
     assert 950 <= held <= 990
 
 
@@ -515,14 +516,14 @@ def test_a_loop_goes_on_until_it_is_narrow_or_the_time_is_over() -> None:
     assert len(loop.until_narrow(lambda: next(figures), 0.01, 0)) == loop.CHECKED_EVERY
 
 
-def test_a_tool_that_fails_or_does_not_end_is_told(tmp_path: Path) -> None:
+def test_a_tool_that_fails_or_does_not_end_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(tools.ToolError, match=r"exit code 3\nwhy"):
         request(tmp_path).python("-c", "import sys; print('why', file=sys.stderr); sys.exit(3)")
     with pytest.raises(tools.OutOfTimeError):
         request(tmp_path, ceiling_s=0.0).python("-c", "import time; time.sleep(60)")
 
 
-def test_processes_have_no_pins_and_so_many_threads() -> None:
+def test_processes_have_no_pins_and_the_threads_asked_for() -> None:
     given = {"OPENBLAS_CORETYPE": "Haswell", "HOME": "/home", "PYTHONPATH": "/somewhere"}
     found = tools.environment(given, 2)
     assert "OPENBLAS_CORETYPE" not in found

@@ -1,4 +1,4 @@
-"""Products in parts: the same sums as np.matmul makes, in every order of memory."""
+"""Test that products in parts equal those of np.matmul, in every order of memory."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from convbench.implementations.numpy.shared.scratch import Scratch
 DTYPES = st.sampled_from(["float32", "float64"])
 EXAMPLES = settings(
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # which sets the same every time
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # it always sets the same
 )
 STACK = st.lists(st.integers(1, 3), max_size=2).map(tuple)
 
 
 def whole(draw, *shape, dtype):
-    """Small whole numbers, so that sums in any order are equal to the last bit."""
+    """Draw small whole numbers, whose sums in any order are equal to the last bit."""
     seed = draw(st.integers(0, 2**16))
     return np.random.default_rng(seed).integers(-4, 5, shape).astype(dtype)
 
 
 def in_some_order(draw, matrix):
-    """The same matrix, its last two axes in either order of memory, or part of wider lines."""
+    """Return the matrix with its last axes in either order of memory, or as part of wider lines."""
     kind = draw(st.sampled_from(["C", "F", "wider"]))
     if kind == "F":
         return np.ascontiguousarray(matrix.swapaxes(-1, -2)).swapaxes(-1, -2)
@@ -44,7 +44,7 @@ def in_some_order(draw, matrix):
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch):
-    """Parts of 40 products at most, so that drawn matrices have several, and a remainder."""
+    """Limit parts to 40 products, so that drawn matrices have several parts, and a remainder."""
     monkeypatch.setattr(products, "AT_MOST", 40)
     monkeypatch.setattr(products, "LEAST_ROWS", 2)
     monkeypatch.setattr(products, "LEAST_ROWS_OF_NARROW", 2)
@@ -53,7 +53,9 @@ def _small_parts(monkeypatch):
 
 @EXAMPLES
 @given(st.data(), STACK, st.integers(1, 60), st.integers(1, 5), st.integers(1, 5), DTYPES)
-def test_parts_come_to_the_product(data, stack, rows, terms, filters, dtype):
+def test_the_parts_of_a_tall_product_give_the_whole_product(
+    data, stack, rows, terms, filters, dtype
+):
     left = in_some_order(data.draw, whole(data.draw, *stack, rows, terms, dtype=dtype))
     right = in_some_order(data.draw, whole(data.draw, *stack, terms, filters, dtype=dtype))
     out = in_some_order(data.draw, np.full((*stack, rows, filters), np.nan, dtype))
@@ -63,7 +65,7 @@ def test_parts_come_to_the_product(data, stack, rows, terms, filters, dtype):
 
 @EXAMPLES
 @given(st.data(), st.integers(1, 5), st.integers(1, 5), st.integers(1, 60), DTYPES)
-def test_so_do_those_of_a_wide_matrix(data, rows, terms, columns, dtype):
+def test_the_parts_of_a_wide_product_give_the_whole_product(data, rows, terms, columns, dtype):
     left = in_some_order(data.draw, whole(data.draw, rows, terms, dtype=dtype))
     right = in_some_order(data.draw, whole(data.draw, terms, columns, dtype=dtype))
     out = in_some_order(data.draw, np.full((rows, columns), np.nan, dtype))
@@ -79,8 +81,8 @@ def test_so_do_those_of_a_wide_matrix(data, rows, terms, columns, dtype):
     st.integers(1, 6),
     DTYPES,
 )
-def test_sums_over_rows_are_added_up(data, lengths, terms, filters, dtype):
-    """Of several stretches of rows, into memory and a total that begin with anything."""
+def test_products_summed_over_stretches_of_rows_add_up(data, lengths, terms, filters, dtype):
+    """Several stretches of rows are summed, into memory and a total that hold anything at first."""
     sums, scratch = SumOfProducts(terms, filters, np.dtype(dtype).itemsize), Scratch(dtype)
     sums.reserve(scratch).fill(np.nan)
     (memory,) = scratch.buffers
@@ -99,6 +101,6 @@ def test_a_large_right_operand_is_multiplied_whole(monkeypatch):
     monkeypatch.undo()
     assert part_rows(27, 64) == 1_000_000 // (27 * 64)
     assert part_rows(147, 64) == 106
-    assert part_rows(576, 32) == 54  # few filters: parts pay further
+    assert part_rows(576, 32) == 54  # with few filters, parts pay for more terms
     assert part_rows(256, 64) is None
     assert part_rows(512, 512) is None

@@ -1,4 +1,4 @@
-"""The README and docs/commands.md: their commands are run, and print what the pages say."""
+"""Test that the commands of the README and of docs/commands.md print what the pages say."""
 
 import os
 import re
@@ -22,7 +22,7 @@ IM2COL_AGAINST_BOTH = (
     r"im2col is [\d.]+ times as fast as loop, and "
     r"(is |takes )?[\d.]+ times as (fast|long) as the fastest Keras"
 )
-"""The sentence under a table; which of im2col and Keras wins depends on the machine's load."""
+"""Pattern of the sentence under a table. The load decides whether im2col or Keras wins."""
 
 PRINTED = {
     "convbench check examples/my_conv.py:convolve_flipped": (
@@ -101,7 +101,7 @@ PRINTED = {
     "convbench schema network": (r'"\$schema"',),
     "convbench schema result": (r'"\$schema"',),
 }
-"""For each command of the two pages, what it prints or says according to them: patterns."""
+"""Patterns of what each command of the two pages prints according to the pages."""
 
 SLOW = ("convbench run", "convbench profile", "convbench train", "convbench import keras:")
 """Commands that measure with TensorFlow."""
@@ -123,7 +123,7 @@ COMMANDS = list(dict.fromkeys([*_commands(README), *_commands(COMMANDS_PAGE)]))
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """The files that git has, in a folder of their own: what a newcomer gets."""
+    """Folder with the files that git has, as a newcomer gets them."""
     folder = tmp_path_factory.mktemp("clone") / "convbench"
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -163,7 +163,7 @@ def _bin():
 
 
 @pytest.mark.slow
-def test_the_first_command_in_a_fresh_environment(clone):
+def test_the_first_command_runs_in_a_fresh_environment(clone):
     assert INSTALL.startswith("python3 -m venv .venv && ")
     done = _shell(f"{INSTALL} --effort smoke", clone)
     assert done.returncode in (0, 3), done.stderr[-3000:]
@@ -188,7 +188,7 @@ def test_the_second_command_finds_the_tests(clone):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the tour's commands run: its files, in a repository."""
+    """Folder in which the tour's commands run: a repository with the files that they need."""
     folder = tmp_path_factory.mktemp("tour")
     for name in ("configs", "examples", "docs", "results"):
         shutil.copytree(ROOT / name, folder / name)
@@ -200,7 +200,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def resumable(tmp_path_factory):
-    """A folder with a result file that was made here."""
+    """Folder with a result file that was made on this machine."""
     folder = tmp_path_factory.mktemp("resumable")
     arguments = ["--effort", "smoke", "--layer", "conv1", "-o", "results/mnist.json"]
     done = convbench("run", "mnist", *arguments, cwd=folder)
@@ -209,13 +209,13 @@ def resumable(tmp_path_factory):
 
 
 def _measures(words):
-    """Whether a command of the tour measures anything, so that its effort matters."""
+    """Return whether a command of the tour measures anything, so that its effort matters."""
     return words[1] in ("run", "gate", "noise", "train", "profile") and not any(
         w.endswith(".json") for w in words[2:3]
     )
 
 
-def test_what_each_command_prints_is_known():
+def test_every_command_of_the_pages_has_patterns():
     assert set(COMMANDS) == set(PRINTED)
 
 
@@ -226,7 +226,7 @@ def test_what_each_command_prints_is_known():
         for line in COMMANDS
     ],
 )
-def test_a_command_of_the_pages(line, folder, request):
+def test_a_command_prints_what_the_pages_say(line, folder, request):
     words = shlex.split(line)
     if words[0] == "python":
         done = subprocess.run(
@@ -288,7 +288,7 @@ def test_the_picture_is_that_of_the_saved_result(tmp_path):
 
 
 def _words(svg):
-    """What a picture says; the identifiers in it are drawn from its content and Rich's version."""
+    """Return a picture's words, without its identifiers, which depend on Rich's version."""
     return re.findall(r">([^<>]+)</text>", svg)
 
 

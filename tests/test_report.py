@@ -1,4 +1,4 @@
-"""Reports: golden files of every format, and what must hold whatever is reported.
+"""Test reports: golden files of every format, and what holds whatever is reported.
 
 CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_report.py writes the golden files anew: read the diff.
 """
@@ -93,7 +93,7 @@ def view(result: ResultFile, how: str) -> str:
 @pytest.mark.parametrize(
     ("run", "how"), [(run, how) for run, hows in VIEWS.items() for how in hows]
 )
-def test_looks_as_it_should(run: str, how: str) -> None:
+def test_reports_match_their_golden_files(run: str, how: str) -> None:
     golden = GOLDEN / (f"{run}.at{how}.txt" if how.isdigit() else f"{run}.{how}")
     shown = view(RUNS[run](), how)
     if os.environ.get("CONVBENCH_REWRITE_GOLDEN") == "1":
@@ -121,7 +121,7 @@ def test_every_format_renders_every_run(run: str, format: str) -> None:
     rendered = render(shown, format)
     assert rendered.endswith("\n")
     if format == "customSmallerIsBetter" and not shown.points:
-        assert rendered == "[]\n"  # its entries are times, and nothing was timed
+        assert rendered == "[]\n"  # its entries are times, but nothing was timed
     else:
         assert RUNS[run]().cells[0].implementation in rendered
 
@@ -136,19 +136,19 @@ def test_every_format_renders_every_run(run: str, format: str) -> None:
         ("x.txt", "text"),
     ],
 )
-def test_suffix_chooses_the_format(path: str, format: str) -> None:
+def test_the_suffix_chooses_the_format(path: str, format: str) -> None:
     assert format_of(path) == format_of(Path(path)) == format
 
 
 @pytest.mark.parametrize(("path", "found"), [("out.xlsx", "'.xlsx'"), ("out", "no suffix")])
-def test_unknown_suffix_lists_the_known(path: str, found: str) -> None:
+def test_an_unknown_suffix_is_refused_with_the_known_ones(path: str, found: str) -> None:
     with pytest.raises(ConvbenchError, match=found) as caught:
         format_of(path)
     assert caught.value.hint is not None
     assert all(suffix in caught.value.hint for suffix in (".md", ".csv", ".json", ".svg", ".txt"))
 
 
-def test_unknown_format_lists_the_known() -> None:
+def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConvbenchError, match="'pdf'") as caught:
         render(report(small_run()), "pdf")
     assert "markdown" in (caught.value.hint or "")
@@ -226,7 +226,7 @@ def test_shortened_names_still_differ() -> None:
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_piped_is_plain_and_unwrapped(run: str) -> None:
+def test_piped_output_is_plain_and_unwrapped(run: str) -> None:
     shown = piped(RUNS[run]())
     assert shown == render(report(RUNS[run]()), "text")
     assert ESCAPE not in shown
@@ -244,7 +244,7 @@ def test_piped_reasons_stay_on_one_line_beyond_80_columns() -> None:
 # Colour
 
 
-def test_colours_say_what_they_should() -> None:
+def test_colours_mark_speedups_faults_and_what_was_left_out() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system="standard")
     print_report(report(full_run()), console)
@@ -252,7 +252,7 @@ def test_colours_say_what_they_should() -> None:
     assert re.search(r"\x1b\[32m +183\x1b", shown)  # a speedup over 1
     assert not re.search(r"\x1b\[32m +0\.920\x1b", shown)
     assert re.search(r" 163\x1b", shown)
-    assert not re.search(r"\x1b\[32m +163\x1b", shown)  # not reliable
+    assert not re.search(r"\x1b\[32m +163\x1b", shown)  # it is not reliable
     assert re.search(r"\x1b\[31mwrong: ", shown)
     assert re.search(r"\x1b\[31mfailed: ", shown)
     assert re.search(r"\x1b\[2munsupported: ", shown)
@@ -277,7 +277,7 @@ def test_force_color_colours_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ESCAPE not in render(report(full_run()), "text")
 
 
-def test_terminal_without_utf8_gets_ascii() -> None:
+def test_a_terminal_without_utf8_gets_ascii() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
     print_report(report(full_run()), Console(file=stream, force_terminal=True, width=80))
@@ -285,7 +285,7 @@ def test_terminal_without_utf8_gets_ascii() -> None:
     assert b"+----" in raw.getvalue()
 
 
-# Words of others
+# Names and words that others wrote
 
 
 def test_names_are_not_read_as_markup_or_control() -> None:
@@ -310,10 +310,10 @@ def test_escape_leaves_plain_names_alone() -> None:
     assert escape("__init__ a*b <b>") == r"\_\_init\_\_ a\*b \<b>"
 
 
-# What is claimed
+# Claims
 
 
-def test_without_intervals_none_is_shown() -> None:
+def test_without_intervals_the_report_shows_none() -> None:
     for how in ("80", "txt", "md"):
         shown = view(small_run(), how)
         assert "±" not in shown
@@ -333,7 +333,7 @@ def test_unreliable_speedups_are_marked_and_their_passes_named() -> None:
 def test_a_wrong_cell_has_its_time_marked_and_no_speedup() -> None:
     row = next(line for line in piped(full_run()).splitlines() if "12.3 " in line)
     assert row.split()[1:5] == ["wrong", "12.3", "wrong", "-"]
-    # Not even where the file has one: a wrong cell is never ranked.
+    # A wrong cell is never ranked, not even where the file has a speedup of it.
     result = full_run()
     stray = replace(result.speedups[1], implementation=result.cells[6].implementation)
     assert row in piped(replace(result, speedups=(*result.speedups, stray)))
@@ -344,20 +344,20 @@ def test_the_fastest_keras_is_named_in_its_own_row() -> None:
     assert [row.split()[0] for row in rows] == ["keras-graph", "keras-graph"]
 
 
-def test_without_twins_it_says_so() -> None:
+def test_a_report_without_twins_says_so() -> None:
     shown = piped(replace(full_run(), duplicates=()))
     assert "; without twins nothing says whether the machine was calm." in shown
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_nothing_is_called_reliable_beside_what_it_deviates_by(run: str) -> None:
-    """What the line of earlier versions could say: `largest deviation 33 %; reliable`."""
+def test_nothing_is_called_reliable_beside_its_deviation(run: str) -> None:
+    """Earlier versions could say this: `largest deviation 33 %; reliable`."""
     shown = piped(RUNS[run]())
     assert "A/A check" not in shown
     assert not re.search(r"(?<!not )reliable$", shown, re.MULTILINE)
 
 
-def test_a_state_that_is_not_the_usual_one_stands_in_the_head() -> None:
+def test_an_unusual_state_stands_in_the_head_of_the_report() -> None:
     words = "measured  the first call after a pause of 0.15 s, not calls in a tight loop"
     head = piped(confirmed_run()).split("\n\n")[0]
     assert words in head.splitlines()
@@ -372,7 +372,7 @@ def test_the_mark_of_an_undisturbed_verdict_stands_where_notes_name_it() -> None
     unreliable = tuple(replace(s, reliable=False) for s in undisturbed_run().speedups)
     shown = piped(replace(undisturbed_run(), speedups=unreliable, summary=()))
     assert "%?" in shown
-    assert "!" not in shown  # of what is not reliable nothing is claimed that could be turned
+    assert "!" not in shown  # an unreliable speedup claims nothing that could be turned
 
 
 def test_at_most_six_of_anything_are_named() -> None:
@@ -402,7 +402,7 @@ def test_the_answer_closes_the_report() -> None:
     # The user's own code comes first, however slow.
     assert piped(full_run()).splitlines()[-1].startswith(f"{MINE} takes 29.5 times as long as loop")
     assert piped(empty_run()).splitlines()[-1] == "Nothing was timed: 3 pending."
-    # Without loop and Keras it is over the suite's first implementation.
+    # Without loop and Keras, the suite's first implementation is the yardstick.
     assert (
         piped(pair_run())
         .splitlines()[-1]
@@ -421,7 +421,7 @@ def test_the_answer_closes_the_report() -> None:
 # For machines
 
 
-def test_csv_has_a_row_a_cell_with_raw_numbers() -> None:
+def test_csv_has_a_row_of_raw_numbers_for_each_cell() -> None:
     result = full_run()
     rows = list(csv.DictReader(io.StringIO(view(result, "csv"))))
     assert len(rows) == len(result.cells)
@@ -442,7 +442,7 @@ def test_csv_has_a_row_a_cell_with_raw_numbers() -> None:
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_json_is_the_document(run: str) -> None:
+def test_json_is_the_document_of_the_result(run: str) -> None:
     result = RUNS[run]()
     shown = view(result, "json")
     data = json.loads(shown)
@@ -453,7 +453,7 @@ def test_json_is_the_document(run: str) -> None:
     assert TypeAdapter(ResultFile).validate_json(shown) == result
 
 
-def test_json_has_no_numbers_that_json_has_not() -> None:
+def test_json_has_only_numbers_that_json_allows() -> None:
     result = full_run()
     infinite = Agreement(False, float("inf"), float("nan"), "wrong", "NaN")
     cells = (replace(result.cells[0], agreement=infinite),)
@@ -494,7 +494,7 @@ def test_svg_is_well_formed_and_complete(run: str, monkeypatch: pytest.MonkeyPat
         (float("inf"), "inf"),
     ],
 )
-def test_three_significant_digits(number: float, shown: str) -> None:
+def test_numbers_have_three_significant_digits(number: float, shown: str) -> None:
     assert scale.significant(number) == shown
 
 
@@ -509,7 +509,7 @@ def test_three_significant_digits(number: float, shown: str) -> None:
         (0, "0.00"),
     ],
 )
-def test_percent(fraction: float, shown: str) -> None:
+def test_a_percentage_has_two_digits(fraction: float, shown: str) -> None:
     assert scale.percent(fraction) == shown
 
 
@@ -525,11 +525,11 @@ def test_percent(fraction: float, shown: str) -> None:
         (0.0, 2.0, "±?"),
     ],
 )
-def test_half_width_is_rounded_up(low: float, high: float, shown: str) -> None:
+def test_a_half_width_is_rounded_up(low: float, high: float, shown: str) -> None:
     assert scale.half_width((low, high)) == shown
 
 
-def test_one_unit_a_kind() -> None:
+def test_each_kind_of_value_has_one_unit() -> None:
     assert scale.scaled(Kind.TIME_S, 0.0621) == "62.1"
     assert scale.scaled(Kind.BYTES, 5305600) == "5.06"
     assert scale.scaled(Kind.RATE, 1.23e11) == "123"

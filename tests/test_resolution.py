@@ -1,4 +1,4 @@
-"""What a run can tell apart, why it cannot tell more, and what is said of both."""
+"""Test what a run can tell apart, why it cannot tell more, and what reports say about both."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def test_speedups_over_the_loop_count_only_where_there_are_no_others():
     assert resolution_of(both[:1], ()).worst == pytest.approx(0.3)
 
 
-def test_what_a_twin_deviates_by_cannot_be_told():
+def test_a_difference_as_large_as_a_twins_deviation_cannot_be_told():
     speedups = [speedup("a", "keras", 0.02), speedup("b", "keras", 0.03)]
     found = resolution_of(speedups, [twin("a", 1 / 1.33, 0.4, 0.02), twin("b", 1.001, 0.01, 0.03)])
     assert (found.worst, found.layer) == (pytest.approx(0.33), "a")
 
 
-def test_where_nothing_was_compared_a_twin_says_what_can_be_told():
+def test_where_nothing_was_compared_the_twins_say_what_can_be_told():
     assert resolution_of((), [twin("a", 1.001, 0.04)]).worst == pytest.approx(0.04)
     assert resolution_of((), [twin("a", 1.001, 0.04, 0.05)]).worst == pytest.approx(0.05)
 
@@ -79,7 +79,7 @@ def test_without_intervals_nothing_can_be_told():
         ({"phases": None}, "few-rounds"),
         ({"warnings": (BUSY,)}, "other-processes"),
         ({"warnings": (CUT,)}, "few-rounds"),
-        # Four threads of an arm, and the process that waits for it, are the run's own.
+        # A load of 5 is the run's own: four threads of an arm, and the process that waits for it.
         ({"phases": replace(CALM, load=4.9)}, "few-rounds"),
         ({"phases": replace(CALM, load=5.1)}, "other-processes"),
         ({"phases": replace(CALM, disturbed=30)}, "neighbour"),
@@ -90,7 +90,7 @@ def test_without_intervals_nothing_can_be_told():
         ),
     ],
 )
-def test_the_likeliest_cause_of_wide_intervals(changes, cause):
+def test_the_likeliest_cause_of_wide_intervals_is_named(changes, cause):
     assert cause_of_width(replace(typical_run(), **{"phases": CALM, **changes})) == cause
 
 
@@ -98,7 +98,7 @@ WIDE = (Duplicate("conv1", FORWARD, "im2col", 1.02, (0.9, 1.16), claimed=0.2),)
 
 
 def wide(**changes: object) -> str:
-    """The warning about a wide twin of a run with these changes, and what to do."""
+    """Return the warning about a wide twin of a run with these changes, and its remedy."""
     settings = {"phases": CALM, "duplicates": WIDE, **changes}
     (note,) = (
         note
@@ -145,7 +145,7 @@ def first(result: ResultFile) -> tuple[str, str]:
     return note.text, note.details
 
 
-def test_without_intervals_it_says_how_to_get_there():
+def test_without_intervals_the_report_says_how_to_get_them():
     text, details = first(small_run())
     assert text == "Nothing can be told apart yet: 3 rounds give no interval, 5 do."
     assert details == "--effort quick measures 5 rounds; with --resume FILE, those that are missing"
@@ -154,7 +154,7 @@ def test_without_intervals_it_says_how_to_get_there():
     assert first(replace(small_run(), effort="standard"))[1].startswith("let the run come to its")
 
 
-def test_what_was_not_timed_has_nothing_to_tell():
+def test_a_run_without_times_has_no_note_on_resolution():
     nothing = replace(
         small_run(),
         cells=tuple(replace(cell, time=None) for cell in small_run().cells),
@@ -192,7 +192,7 @@ def told(result: ResultFile, visits: int, disturbed: int, set_aside: int) -> lis
     return [note.text for note in phases_notes(replace(result, phases=seen))]
 
 
-def test_a_neighbour_is_told_of_where_it_was_there_for_more_than_a_few_per_cent():
+def test_a_neighbour_is_reported_from_a_few_per_cent_of_the_visits_on():
     result = typical_run()
     assert told(result, 100, 5, 5) == []
     assert told(result, 100, 6, 1) == [
@@ -204,7 +204,7 @@ def test_a_neighbour_is_told_of_where_it_was_there_for_more_than_a_few_per_cent(
     assert list(phases_notes(replace(result, phases=None))) == []
 
 
-def test_what_precision_asked_for_is_told_only_where_it_was_asked():
+def test_a_precision_is_reported_only_where_it_was_asked_for():
     result = typical_run()
     assert list(precision_notes(result)) == []
     asked = replace(result, precision=Precision(0.03, 8))

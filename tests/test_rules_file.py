@@ -1,4 +1,4 @@
-"""Files of rules alone: what they become, and what a person is told about a wrong one."""
+"""Test files of rules alone: what they become, and what people are told about a wrong one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def error(text: str) -> SuiteError:
     return caught.value
 
 
-def test_rules_name_what_is_known_and_any_layer() -> None:
+def test_rules_may_name_known_implementations_and_any_layer() -> None:
     assert read(
         """\
 gate:
@@ -48,7 +48,9 @@ gate:
     )
 
 
-def test_users_files_are_seen_from_the_folder_of_the_file_and_need_not_exist(folder: Path) -> None:
+def test_users_files_are_relative_to_the_folder_of_the_file_and_need_not_exist(
+    folder: Path,
+) -> None:
     (folder / "ci").mkdir()
     text = "gate: [{implementation: ../own.py:conv, versus: other.py:f, at_least: 2}]"
     (folder / "ci" / "rules.yaml").write_text(text)
@@ -102,11 +104,11 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize("text", MESSAGES)
-def test_the_message(text: str) -> None:
+def test_a_wrong_file_is_refused_with_every_problem_and_its_place(text: str) -> None:
     assert error(text).message.splitlines() == [f"rules.yaml:{line}" for line in MESSAGES[text]]
 
 
-def test_a_file_that_is_too_much() -> None:
+def test_a_file_that_is_too_deep_or_too_long_is_refused() -> None:
     deep = error("gate: " + "[" * 50)
     assert deep.message.endswith("found more than 16 levels of nesting, expected a rules file")
     assert deep.hint == "write the rules out"
@@ -114,7 +116,7 @@ def test_a_file_that_is_too_much() -> None:
     assert long.message == "rules.yaml: found more than 4 MB, expected a rules file"
 
 
-def test_a_file_that_is_not_there_is_not_looked_for_among_the_suites() -> None:
+def test_a_missing_file_is_not_looked_for_among_the_suites() -> None:
     Path("rules.yaml").touch()
     with pytest.raises(SuiteError) as caught:
         read_rules("rule.yaml")

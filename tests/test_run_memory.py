@@ -1,4 +1,4 @@
-"""The memory of runs: what is kept of a run, what runs come to, the file, and who uses it."""
+"""Test the memory of runs: what is kept of a run, what is learnt, the file, and who uses it."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def names(run, kind):
     return set(run.figures.get(kind, {}))
 
 
-# What is kept of a run
+# The figures that are kept of a run
 
 
 def test_figures_are_named_by_convolution_and_not_by_layer():
@@ -72,7 +72,7 @@ def test_figures_are_named_by_convolution_and_not_by_layer():
     }
 
 
-def test_what_is_kept_are_the_figures_of_the_result():
+def test_the_figures_that_are_kept_are_those_of_the_result():
     of = saved()
     run = run_of(of)
     (cell,) = (
@@ -94,7 +94,7 @@ def test_what_is_kept_are_the_figures_of_the_result():
     assert math.exp(run.figures[SPEEDUP][name].log) == pytest.approx(speedup.ratio)
 
 
-def test_own_code_and_what_is_wrong_are_left_out():
+def test_own_code_and_wrong_cells_are_left_out():
     assert MINE in saved().result.suite.implementations
     run = run_of(with_cells(saved(), Cell("conv1", KERNEL, "im2col", "wrong", agreement=WRONG)))
     assert not any("my_convolution" in name for kind in KINDS for name in names(run, kind))
@@ -103,7 +103,7 @@ def test_own_code_and_what_is_wrong_are_left_out():
     assert not any(": im2col" in name for name in found)
 
 
-def test_nothing_is_kept_of_few_rounds_and_of_cold_threads():
+def test_runs_of_few_rounds_or_of_cold_threads_are_not_kept():
     assert few_rounds().result.rounds < MIN_ROUNDS
     assert run_of(few_rounds()) is None
     assert run_of(replace(saved(), result=replace(saved().result, state="cold-threads"))) is None
@@ -112,7 +112,7 @@ def test_nothing_is_kept_of_few_rounds_and_of_cold_threads():
     assert run_of(own) is None
 
 
-def test_of_a_noise_run_only_its_subject_is_kept():
+def test_only_the_subject_of_a_noise_run_is_kept():
     times = {key: ms for key, ms in TIMES.items() if key[2] == "im2col"}
     times |= {(*key[:2], "im2col again"): ms for key, ms in times.items()}
     of = saved(dict(times))
@@ -122,7 +122,7 @@ def test_of_a_noise_run_only_its_subject_is_kept():
         *((of, "numpy/numpy") for of in ("speedup", "undisturbed-speedup")),
     }
     assert all("again" not in name for kind in run.figures for name in names(run, kind))
-    # Its cells, each over the next one; the gate's conditions are others than those of `run`.
+    # Each cell is set over the next one. A gate's conditions differ from those of `run`.
     assert len(run.figures["speedup", "numpy/numpy"]) == len(run.figures[TIME]) - 1
     assert run.conditions != run_of(of).conditions
     with_loop = run_of(saved(), "im2col")
@@ -133,7 +133,7 @@ def test_of_a_noise_run_only_its_subject_is_kept():
     }
 
 
-def test_its_size_is_bounded(monkeypatch):
+def test_the_number_of_figures_kept_of_a_run_is_bounded(monkeypatch):
     monkeypatch.setattr(run_memory, "MAX_FIGURES", 3)
     run, other = run_of(saved()), run_of(saved(seed=4))
     assert max(map(len, run.figures.values())) == 3
@@ -142,11 +142,11 @@ def test_its_size_is_bounded(monkeypatch):
     }
 
 
-# What runs come to
+# The deviations that are learnt
 
 
 def runs_of(count, apart=0.05, seed=1, **fields):
-    """Runs that differ by so much in the times of Keras."""
+    """Make `count` runs whose times of Keras differ by a standard deviation of `apart`, in logs."""
     draw = random.Random(seed)
     return [
         run_of(
@@ -181,7 +181,7 @@ def test_few_runs_tell_nothing_and_other_conditions_are_not_compared():
     assert learn(runs_of(2)) == Known(2)
     mixed = [*runs_of(3), *runs_of(3, tune=False)]
     assert len({run.conditions for run in mixed}) == 2
-    # Two groups: each has its own mean, and how much they differ is pooled.
+    # Each of the two groups has a mean of its own; their deviations are pooled.
     found = learn(mixed)
     assert (known(found, *SPEEDUP).runs, known(found, *SPEEDUP).degrees) == (6, 4)
 
@@ -195,7 +195,7 @@ def test_few_runs_tell_nothing_and_other_conditions_are_not_compared():
         {"software": replace(SOFTWARE, blas=())},
     ],
 )
-def test_what_makes_other_levels_makes_other_conditions(change):
+def test_another_environment_or_software_makes_other_conditions(change):
     assert run_of(saved(**change)).conditions != run_of(saved()).conditions
 
 
@@ -205,7 +205,7 @@ def test_other_code_makes_other_conditions(monkeypatch):
     assert run_of(saved()).conditions != before
 
 
-def test_a_population_is_a_machine_with_versions_and_threads():
+def test_a_population_is_of_one_machine_with_its_versions_and_threads():
     here = population(MACHINE, SOFTWARE, 2)
     assert here == population(replace(MACHINE, hostname="x"), replace(SOFTWARE, python="3"), 2)
     others = {
@@ -239,7 +239,7 @@ def memory(tmp_path, monkeypatch):
 HERE = (MACHINE, SOFTWARE, 4)
 
 
-def test_runs_come_back(memory):
+def test_remembered_runs_are_recalled(memory):
     assert recall(*HERE) == Known(0)
     runs = runs_of(5)
     for run in runs:
@@ -251,7 +251,7 @@ def test_runs_come_back(memory):
     assert recall(MACHINE, SOFTWARE, 1) == Known(0)
 
 
-def test_a_run_as_a_document():
+def test_a_run_reads_back_from_its_document():
     (run,) = runs_of(1)
     (back,) = from_documents(json.loads(json.dumps([as_document(run)])))
     assert (back.date, back.effort, back.rounds, back.conditions) == (
@@ -299,14 +299,14 @@ def test_damaged_runs_are_dropped(memory, damaged):
     assert recall(*HERE) == Known(1)
 
 
-def test_figures_of_a_kind_that_is_not_known_are_dropped():
+def test_figures_of_an_unknown_kind_are_dropped():
     later = {"speed": {"numpy": {"n": [1, 1]}}, "time": {"numpy": {"n": [1, 1]}}}
     (run,) = from_documents([{**RUN, "figures": later}])
     assert set(run.figures) == {TIME}
 
 
 @pytest.mark.parametrize("theirs", ["my thesis", '{"a": 1}', '{"schema": "convbench-tuning/1"}'])
-def test_a_file_that_is_not_ours_stays(memory, theirs):
+def test_a_file_that_is_no_memory_of_runs_is_left_alone(memory, theirs):
     memory.parent.mkdir()
     memory.write_text(theirs)
     remember(*HERE, runs_of(1)[0])
@@ -320,7 +320,7 @@ def test_a_place_that_cannot_be_written_does_no_harm(memory):
     assert recall(*HERE) == Known(0)
 
 
-def test_no_path_no_memory(monkeypatch, tmp_path):
+def test_without_a_path_nothing_is_remembered(monkeypatch, tmp_path):
     monkeypatch.setenv(MEMORY_VARIABLE, "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     remember(*HERE, runs_of(1)[0])
@@ -340,7 +340,7 @@ def test_runs_and_populations_are_bounded(memory, monkeypatch):
     assert [recall(MACHINE, SOFTWARE, threads).runs for threads in (1, 2, 3)] == [0, 3, 3]
 
 
-# What is said
+# What reports say
 
 
 LEARNT = (
@@ -380,7 +380,7 @@ def test_a_run_says_what_its_intervals_include():
     assert list(between_runs_notes(few_rounds().result)) == []
 
 
-def test_what_a_result_knew_widens_its_intervals_and_both_are_kept():
+def test_learnt_deviations_widen_the_intervals_and_both_are_kept():
     wide, narrow = saved(deviations=LEARNT).result, saved().result
     for one, other in zip(wide.speedups, narrow.speedups, strict=True):
         assert one.run_ci99 == other.ci99 == other.run_ci99
@@ -398,7 +398,7 @@ def test_what_a_result_knew_widens_its_intervals_and_both_are_kept():
 # Sessions against each other
 
 
-def test_a_diff_takes_what_the_newer_result_knew():
+def test_a_diff_takes_the_deviations_that_the_newer_result_knew():
     old, new = saved(), saved(seed=2, deviations=LEARNT)
     deviations = learnt_by(new.result)
     assert deviations.of_speedup("keras/numpy") == (pytest.approx(TWO_RUNS * 0.021), 11)
@@ -414,7 +414,7 @@ def test_a_diff_takes_what_the_newer_result_knew():
         low, high = row.changes[0].ci99
         return math.log(high / low)
 
-    assert width(found, "time") < width(assumed, "time")  # 1.7 % where 10 % are assumed
+    assert width(found, "time") < width(assumed, "time")  # 1.7 % instead of the assumed 10 %
     assert width(found, "speedup", "fastest-keras") > width(assumed, "speedup", "fastest-keras")
     notes = " ".join(note.text for note in diff_report(found).notes)
     assert (
@@ -426,7 +426,7 @@ def test_a_diff_takes_what_the_newer_result_knew():
     assert deviation_words.between_two(deviations) in notes
 
 
-def test_a_gate_takes_what_the_newer_result_knew():
+def test_a_gate_takes_the_deviations_that_the_newer_result_knew():
     old, new = saved(), saved(scaled(TIMES, im2col=1.04), noise=0.002, deviations=LEARNT)
     calm = tuple(replace(one, value=0.0001, degrees=99) for one in LEARNT)
     terms = Terms(baseline=old)
@@ -456,7 +456,7 @@ def test_a_gate_takes_what_the_newer_result_knew():
     assert "is assumed" not in notes
 
 
-def test_of_another_machine_nothing_was_learnt():
+def test_a_wide_deviation_is_assumed_of_another_machine():
     old = saved(machine=replace(MACHINE, cpu="Z80"))
     new = saved(deviations=(replace(LEARNT[0], value=0.2),))
     terms = Terms(baseline=old, allow_different_machine=True)
@@ -512,14 +512,14 @@ def test_a_run_learns_from_earlier_ones_and_is_remembered(memory, tmp_path):
     assert "0 runs remembered: how much runs differ is not known yet" in told
 
 
-def test_what_is_not_finished_is_not_remembered(memory, tmp_path):
+def test_a_run_of_too_few_rounds_is_not_remembered(memory, tmp_path):
     done, _ = run_tiny(tmp_path / "few.json", "--layer", "a", "--pass", "forward", "--quiet")
     assert done.returncode in (0, 3), done.stderr
     assert "±" not in done.stdout
     assert not memory.exists()
 
 
-def test_a_machine_of_which_nothing_is_known():
+def test_the_machine_report_says_that_nothing_is_known_yet():
     description = machine.MachineDescription(MACHINE, SOFTWARE, {}, ())
     assert not any(fact.label == "runs" for fact in machine_report(description).facts)
     (fact,) = (f for f in machine_report(description, {2: Known(2)}).facts if f.label == "runs")

@@ -1,4 +1,4 @@
-"""Large sets and whole networks: shards and their merging, totals, saving that does not grow."""
+"""Test large sets and whole networks: shards and their merging, totals, and how often to save."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def suite_of(count: int, *implementations: str) -> Suite:
 
 
 @given(st.integers(1, 60), st.integers(1, 8))
-def test_every_layer_falls_into_one_shard(layers: int, count: int) -> None:
+def test_every_layer_falls_into_exactly_one_shard(layers: int, count: int) -> None:
     suite = suite_of(layers)
     found = []
     for index in range(1, count + 1):
@@ -57,14 +57,15 @@ def test_every_layer_falls_into_one_shard(layers: int, count: int) -> None:
     assert sorted(layer.name for layer in found) == sorted(layer.name for layer in suite.layers)
 
 
-def test_a_layer_stays_in_its_shard_whatever_else_the_suite_has() -> None:
+def test_a_layer_keeps_its_shard_whatever_else_the_suite_has() -> None:
     whole = suite_of(40)
     part = {layer.name for layer in shard(whole, 2, 3).layers}
     fewer = replace(whole, layers=whole.layers[::2])
     assert {layer.name for layer in shard(fewer, 2, 3).layers} == part & {
         layer.name for layer in fewer.layers
     }
-    assert "layer 0" in {layer.name for layer in shard(whole, 1, 3).layers}  # on every machine
+    # The shard of a layer is the same on every machine.
+    assert "layer 0" in {layer.name for layer in shard(whole, 1, 3).layers}
 
 
 def test_shards_are_run_and_merged(tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def saved(layers: slice, **changes: object) -> Saved:
     return Saved(replace(session.result(), **changes), {}, {})  # type: ignore[arg-type]
 
 
-def test_files_that_are_no_parts_of_one_suite() -> None:
+def test_files_that_are_not_parts_of_one_suite_are_refused() -> None:
     first = ("a", saved(slice(0, 3)))
     other = saved(slice(3, 6))
     assert len(join([first, ("b", other)]).result.cells) == 12
@@ -131,7 +132,7 @@ def test_files_that_are_no_parts_of_one_suite() -> None:
     assert len(both.result.cells) == 12
 
 
-def test_shards_that_are_missing() -> None:
+def test_missing_shards_are_named() -> None:
     results = [saved(slice(0, 1), shard=part).result for part in ((1, 3), (3, 3))]
     assert missing_shards(results) == ["2/3"]
     assert missing_shards([saved(slice(0, 1)).result]) == []
@@ -140,7 +141,7 @@ def test_shards_that_are_missing() -> None:
 # Saving, lanes
 
 
-def test_a_session_saves_less_often_the_longer_that_takes(
+def test_a_session_saves_less_often_the_longer_saving_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -161,12 +162,12 @@ def test_a_session_saves_less_often_the_longer_that_takes(
         0,
         tmp_path / "x",
     )
-    assert session.keep() is not None  # the first time at once
+    assert session.keep() is not None  # the first save is immediate
     kept = []
     for _ in range(200):
         now[0] += 1.0
         kept.append(session.keep() is not None)
-    assert 2 <= sum(kept) <= 4  # 3 s every 60 s
+    assert 2 <= sum(kept) <= 4  # saving takes 3 s, and happens every 60 s
     session.save()
     assert session.keep() is None
 
@@ -187,11 +188,11 @@ MS = {
     ("a", KERNEL): {"im2col": 2.0, "keras": 8.0, "keras-graph": 4.0},
     ("b", KERNEL): {"im2col": 7.0, "keras": 5.0, "keras-graph": 6.0},
 }
-"""Layer b counts three times."""
+"""Milliseconds of every cell. Layer b counts three times."""
 
 
 class Wider:
-    """Runs that differ in times of NumPy, and in speedups of it, by more than their own errors."""
+    """Deviations by which runs differ in NumPy's times and speedups beyond their own errors."""
 
     def time(self, found: stats.Estimate, names: set[str]) -> stats.Estimate:
         return stats.in_the_long_run(found, 0.1, 9) if "im2col" in names else found
@@ -253,7 +254,7 @@ def test_totals_count_layers_as_often_as_the_network_has_them() -> None:
     assert best.over_fastest_keras == pytest.approx(2.5)
     assert found["im2col", None].over_fastest_keras == pytest.approx(29 / 28)
     low, high = found["im2col", None].over_fastest_keras_ci99
-    assert low < 29 / 28 < high  # of runs only: the drift was shared by both
+    assert low < 29 / 28 < high  # from the runs only, because both shared the drift
     low, high = found["im2col", None].over_fastest_keras_run_ci99
     assert low == pytest.approx(high)
     low, high = found["im2col", None].ci99_s
@@ -271,13 +272,13 @@ def test_a_total_needs_every_layer() -> None:
     assert found[BEST_PER_LAYER, KERNEL].layers[1].implementation == "keras"
 
 
-def test_no_interval_of_few_rounds() -> None:
+def test_a_total_of_few_rounds_has_no_interval() -> None:
     assert rows(rounds=3)["im2col", None].ci99_s is None
     assert rows(rounds=1)["im2col", None].over_fastest_keras_ci99 is None
 
 
 def test_the_fastest_is_picked_by_the_other_half_of_the_rounds() -> None:
-    """In each half another way is the faster one: no round is told by its own half."""
+    """In each half another way is faster, which shows that no round is judged by its own half."""
 
     def way(*ms: float) -> dict[int, RoundSamples]:
         return {r: RoundSamples(r, (0,), 1, (t,), (), {}) for r, t in enumerate(ms, 1)}

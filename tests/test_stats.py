@@ -1,4 +1,4 @@
-"""Statistics against SciPy, and the behaviour of intervals and corrections."""
+"""Test statistics against SciPy, and the behaviour of intervals and corrections."""
 
 import math
 
@@ -10,19 +10,19 @@ from convbench.results import stats
 
 @pytest.mark.parametrize("degrees", [1, 2, 4, 7, 15, 31, 400])
 @pytest.mark.parametrize("t", [-40.0, -3.2, -0.1, 0.0, 0.4, 1.0, 2.7, 9.0, 60.0])
-def test_t_cdf_is_scipys(t, degrees):
+def test_t_cdf_equals_scipys(t, degrees):
     assert stats.t_cdf(t, degrees) == pytest.approx(scipy_stats.t.cdf(t, degrees), abs=1e-12)
 
 
 @pytest.mark.parametrize("degrees", [1, 4, 7, 15, 400])
 @pytest.mark.parametrize("p", [0.0005, 0.005, 0.3, 0.5, 0.9, 0.995, 0.9999])
-def test_t_quantile_is_scipys(p, degrees):
+def test_t_quantile_equals_scipys(p, degrees):
     assert stats.t_quantile(p, degrees) == pytest.approx(
         scipy_stats.t.ppf(p, degrees), rel=1e-9, abs=1e-9
     )
 
 
-def test_interval_is_students_t():
+def test_an_interval_is_that_of_students_t():
     logs = [0.10, 0.12, 0.09, 0.11, 0.13, 0.10, 0.11, 0.12]
     low, high = stats.estimate(logs).interval(0.99)
     expected = scipy_stats.t.interval(
@@ -37,12 +37,12 @@ def test_fewer_than_five_rounds_claim_nothing():
     assert stats.estimate([0.5] * 5).interval() == pytest.approx((math.exp(0.5),) * 2)
 
 
-def test_no_round_is_no_estimate():
+def test_an_estimate_needs_a_round():
     with pytest.raises(ValueError, match="at least one round"):
         stats.estimate([])
 
 
-def test_p_beyond_asks_for_the_margin():
+def test_p_beyond_takes_the_margin_into_account():
     within = stats.estimate([0.005, 0.0051, 0.0049, 0.005, 0.005])
     beyond = stats.estimate([0.05, 0.051, 0.049, 0.05, 0.05])
     assert within.p_beyond() == 1.0
@@ -51,7 +51,7 @@ def test_p_beyond_asks_for_the_margin():
 
 
 def test_holm_rejects_step_by_step():
-    # 0.012 falls only because 0.001 fell before it: Bonferroni alone would keep it.
+    # 0.012 is rejected only because 0.001 was rejected first; Bonferroni would keep it.
     assert _fallen([0.012, 0.3, 0.001, 0.02]) == [True, False, True, True]
     assert _fallen([0.02, 0.3, 0.04]) == [False, False, False]
     assert _fallen([]) == []
@@ -62,7 +62,7 @@ def _fallen(p_values, alpha=0.05):
     return [p <= level for p, level in zip(p_values, levels, strict=True)]
 
 
-def test_geometric_mean_keeps_rounds_as_replicates():
+def test_a_geometric_mean_keeps_rounds_as_replicates():
     first, second = [0.0, 0.2, 0.1, 0.0, 0.2], [1.0, 1.2, 1.1, 1.0, 1.2]
     mean = stats.geometric_mean([first, second])
     assert mean.log == pytest.approx(0.6)
@@ -72,7 +72,7 @@ def test_geometric_mean_keeps_rounds_as_replicates():
 
 
 def test_an_interval_of_the_long_run_is_never_narrower_than_that_of_the_run():
-    """Though a deviation that is known well adds degrees of freedom."""
+    """A well-known deviation adds degrees of freedom, which must not narrow the interval."""
     found = stats.Estimate(0.1, 0.01, 5, 4)
     for deviation, degrees in ((0.0, 9), (0.003, 99), (0.005, 2), (0.02, 9)):
         wider = stats.in_the_long_run(found, deviation, degrees)

@@ -1,4 +1,4 @@
-"""Suite files: what they become, and what a person is told about a wrong one."""
+"""Test suite files: what they become, and what people are told about a wrong one."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_suite_with_one_layer_has_the_documented_defaults() -> None:
     assert (suite.description, suite.source) == ("", "suite.yaml")
 
 
-def test_every_key_of_a_suite_arrives() -> None:
+def test_every_key_of_a_suite_is_read() -> None:
     suite = read(
         """\
 name: mine
@@ -128,7 +128,7 @@ environment: {TF_ENABLE_ONEDNN_OPTS: 0, MASK: 010, XLA_FLAGS: --a=b, OMP_NUM_THR
     assert suite.passes == (Pass.KERNEL_GRADIENT, Pass.FORWARD)
     assert suite.environment == {
         "TF_ENABLE_ONEDNN_OPTS": "0",
-        "MASK": "010",  # as written, though YAML reads it as eight
+        "MASK": "010",  # kept as written, although YAML reads it as eight
         "XLA_FLAGS": "--a=b",
         "OMP_NUM_THREADS": None,
     }
@@ -172,7 +172,7 @@ def test_a_file_wins_over_a_shipped_name_and_a_folder_does_not(folder: Path) -> 
     assert read_suite("mnist").layers[0].name == "layer1"
 
 
-# What a person is told: each text is the whole message
+# What people are told: each text is the whole message
 
 WRONG_VALUES = {
     'filters: "8"': f'layers.0.filters: found the text "8", expected {SIZE}; remove the quotes',
@@ -219,7 +219,7 @@ WRONG_VALUES = {
 
 
 @pytest.mark.parametrize("entry", WRONG_VALUES)
-def test_a_wrong_value_in_a_layer(entry: str) -> None:
+def test_a_wrong_value_in_a_layer_is_reported_with_its_place(entry: str) -> None:
     others = {"input_shape": "[8, 8, 4]", "filters": "4", "kernel_size": "3"}
     others.pop(entry.partition(":")[0], None)
     rest = "".join(f"\n  {key}: {value}" for key, value in others.items())
@@ -249,7 +249,7 @@ UNKNOWN_LAYER_KEYS = {
 
 
 @pytest.mark.parametrize("key", UNKNOWN_LAYER_KEYS)
-def test_an_unknown_key_in_a_layer(key: str) -> None:
+def test_an_unknown_key_in_a_layer_is_reported_with_the_key_that_was_meant(key: str) -> None:
     remedy = UNKNOWN_LAYER_KEYS[key]
     assert problems(f"layers:\n- {ENTRY}\n- {{{key}: 1, {ENTRY[1:]}") == [
         f"suite.yaml:3:4: layers.1.{key}: found an unknown key, expected one of name, "
@@ -523,7 +523,7 @@ gate:
             "or your own FILE.py:NAME; did you mean im2col?",
         ],
     ),
-    # Not a document at all
+    # Files that are no document at all
     "empty": (
         "",
         ["1:1: found an empty file, expected a mapping of keys such as layers and implementations"],
@@ -611,7 +611,7 @@ gate:
 
 
 @pytest.mark.parametrize("case", MESSAGES)
-def test_the_message(case: str) -> None:
+def test_a_wrong_file_is_refused_with_every_problem_and_its_place(case: str) -> None:
     text, expected = MESSAGES[case]
     started = time.perf_counter()
     assert problems(text) == [f"suite.yaml:{line}" for line in expected]
@@ -631,11 +631,11 @@ BYTES = {
 
 
 @pytest.mark.parametrize("data", BYTES, ids=["latin-1", "line 2", "binary", "utf-16", "large"])
-def test_a_file_that_is_no_text(data: bytes) -> None:
+def test_a_file_that_is_no_text_is_refused(data: bytes) -> None:
     assert problems(data) == [BYTES[data]]
 
 
-def test_a_folder() -> None:
+def test_a_folder_is_refused() -> None:
     Path("suite").mkdir()
     with pytest.raises(SuiteError, match=r"^suite: found a folder, expected a YAML file$"):
         read_suite("suite")
@@ -643,13 +643,13 @@ def test_a_folder() -> None:
 
 @posix
 @pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root reads every file")
-def test_an_unreadable_file() -> None:
+def test_an_unreadable_file_is_refused() -> None:
     Path("suite.yaml").touch(mode=0)
     with pytest.raises(SuiteError, match=r"^suite\.yaml: cannot be read: Permission denied$"):
         read_suite("suite.yaml")
 
 
-def test_a_path_that_the_system_refuses() -> None:
+def test_a_path_that_the_system_refuses_is_reported() -> None:
     with pytest.raises(SuiteError, match="cannot be read: File name too long"):
         read_suite("x" * 5000)
 
@@ -665,7 +665,7 @@ def test_a_path_that_the_system_refuses() -> None:
         ("a\0b", "name a YAML file"),
     ],
 )
-def test_a_suite_that_is_not_there(target: str, hint: str) -> None:
+def test_a_missing_suite_is_refused_with_similar_names(target: str, hint: str) -> None:
     Path("own.yaml").touch()
     with pytest.raises(SuiteError) as caught:
         read_suite(target)
@@ -695,7 +695,7 @@ def gate_of(*rules: str, suite: str = SUITE) -> str:
     return suite + "".join(f"- {{{rule}}}\n" for rule in rules)
 
 
-def test_the_rules_of_a_gate_arrive() -> None:
+def test_the_rules_of_a_gate_are_read() -> None:
     suite = read(
         gate_of(
             'implementation: im2col, versus: loop, pass: forward, layer: "conv*", at_least: 20',
@@ -716,7 +716,7 @@ def test_the_rules_of_a_gate_arrive() -> None:
     assert isinstance(suite.gate[3].per_cent_of_peak, float)
 
 
-def test_a_suite_without_lists_has_rules_for_its_defaults() -> None:
+def test_a_suite_without_lists_may_have_rules_for_the_default_lists() -> None:
     rule = "implementation: im2col, versus: keras-graph, pass: input-gradient, at_least: 1"
     (found,) = read(gate_of(rule, suite=f"layers: [{ENTRY}]\ngate:\n")).gate
     assert found == Rule("im2col", "keras-graph", Pass.INPUT_GRADIENT, at_least=1.0)
@@ -741,7 +741,7 @@ def test_users_files_in_rules_are_those_of_the_implementations(folder: Path) -> 
 
 
 WRONG_RULES = {
-    # The figure
+    # Figures: at_least, at_most_bytes and per_cent_of_peak
     "implementation: im2col": [
         "3: gate.0: found no figure, expected one of at_least, at_most_bytes, per_cent_of_peak"
     ],
@@ -791,7 +791,7 @@ WRONG_RULES = {
             ("4 MiB", 'text "4 MiB"'),
         )
     },
-    # Whose
+    # The implementation whose figure a rule limits
     "at_most_bytes: 2": [
         "3: gate.0: found no key implementation, expected the name of an implementation, "
         "FILE.py:NAME or package.module:NAME"
@@ -812,7 +812,7 @@ WRONG_RULES = {
         f'20: gate.0.implementation: found "fastest-keras", {IN_SUITE}loop, im2col, keras, '
         "own.py:conv"
     ],
-    # Over what
+    # What a speedup is over: versus
     "implementation: im2col, at_least: 2": [
         "3: gate.0: found no key versus, expected the name of an implementation, FILE.py:NAME, or "
         "fastest-keras; at_least is a speedup over it"
@@ -846,7 +846,7 @@ WRONG_RULES = {
         "36: gate.0.versus: found the list [loop], expected the name of an implementation, "
         "FILE.py:NAME, or fastest-keras"
     ],
-    # Where
+    # The pass and the layers of a rule
     "implementation: im2col, pass: input-gradient, at_most_bytes: 2": [
         '34: gate.0.pass: found "input-gradient", expected one of the suite\'s passes: forward, '
         "kernel-gradient; add it to passes"
@@ -866,7 +866,7 @@ WRONG_RULES = {
     'implementation: im2col, layer: "", at_most_bytes: 2': [
         '35: gate.0.layer: found the text "", expected a pattern of layer names, such as conv*'
     ],
-    # Of what
+    # Each speedup or their geometric mean: of
     "implementation: im2col, of: mean, at_most_bytes: 2": [
         '32: gate.0.of: found the text "mean", expected each or geometric_mean'
     ],
@@ -874,7 +874,7 @@ WRONG_RULES = {
         '32: gate.0.of: found "geometric_mean", expected each beside per_cent_of_peak; only a '
         "speedup, at_least, has a mean"
     ],
-    # Several, each told once
+    # Several problems, each reported once
     "implementation: im2col, vs: loop, atleast: 2": [
         f"28: gate.0.vs: found an unknown key, expected one of {RULE_KEYS}; did you mean versus?",
         f"38: gate.0.atleast: found an unknown key, expected one of {RULE_KEYS}; "
@@ -913,11 +913,11 @@ WRONG_RULES = {
 
 
 @pytest.mark.parametrize("rule", WRONG_RULES)
-def test_a_wrong_rule(rule: str) -> None:
+def test_a_wrong_rule_is_reported_with_its_place(rule: str) -> None:
     assert problems(gate_of(rule)) == [f"suite.yaml:7:{text}" for text in WRONG_RULES[rule]]
 
 
-def test_rules_that_are_none_or_occur_twice() -> None:
+def test_entries_that_are_no_rules_or_occur_twice_are_refused() -> None:
     rule = "implementation: im2col, versus: loop, at_least: 2"
     again = 'at_least: 2.0, versus: loop, implementation: im2col, layer: "*", of: each'
     text = gate_of(rule, rule.replace(": 2", ": 3"), again) + "- im2col\n-\n"
@@ -940,7 +940,7 @@ def test_what_a_rule_compares_with_must_be_in_the_suite() -> None:
     ]
 
 
-def test_a_layer_name_that_is_a_pattern_of_others() -> None:
+def test_a_layer_name_that_is_a_pattern_must_be_escaped() -> None:
     start = f'layers: [{{name: "conv[1]", {ENTRY[1:]}]\ngate:\n'
     (line,) = problems(
         gate_of('implementation: im2col, layer: "conv[1]", at_most_bytes: 2', suite=start)
@@ -1031,7 +1031,7 @@ def test_a_shipped_suite_loads_and_validates(name: str) -> None:
     validate(yaml.safe_load(text))
 
 
-def test_geometry_has_what_it_promises() -> None:
+def test_the_suite_geometry_has_what_its_layers_are_named_after() -> None:
     layers = {layer.name: layer for layer in read_suite("geometry").layers}
     assert max(layers["strides-2-dilation-2"].strides) > 1
     assert max(layers["strides-2-dilation-2"].dilation_rate) > 1
@@ -1081,7 +1081,7 @@ entries = st.fixed_dictionaries(
 
 
 def described(entry: dict[str, Any]) -> Layer:
-    """The layer of an entry, said a second time and independently of the reader."""
+    """Make the layer that an entry describes, independently of the reader."""
 
     def pair(value: Any) -> tuple[int, int]:
         return tuple(value) if isinstance(value, list) else (value, value)
@@ -1104,7 +1104,7 @@ def described(entry: dict[str, Any]) -> Layer:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(entry=entries, shared=st.sets(st.sampled_from(sorted(Layer.__dataclass_fields__))))
 def test_an_entry_becomes_the_layer_it_describes(entry: dict[str, Any], shared: set[str]) -> None:
-    """Whether its keys are its own or in the defaults; what no layer can be is refused."""
+    """Keys may be in the entry or in the defaults. An entry that can be no layer is refused."""
     defaults = {key: value for key, value in entry.items() if key in shared - {"name"}}
     own = {key: value for key, value in entry.items() if key not in defaults}
     document = {"defaults": defaults, "layers": [own]}
@@ -1143,7 +1143,7 @@ wheres = st.fixed_dictionaries(
 
 @st.composite
 def gates(draw: st.DrawFn) -> dict[str, Any]:
-    """A suite's implementations and rules that hold of them."""
+    """Draw a suite's implementations, and rules about them."""
     names = draw(st.lists(st.sampled_from(list(BUILT_IN)), min_size=2, unique=True))
     rules = []
     for _ in range(draw(st.integers(1, 4))):
@@ -1158,7 +1158,7 @@ def gates(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def ruled(rule: dict[str, Any]) -> Rule:
-    """The rule of an entry, said a second time and independently of the reader."""
+    """Make the rule that an entry describes, independently of the reader."""
     values = {("pass_" if key == "pass" else key): value for key, value in rule.items()}
     return Rule(**values)
 
@@ -1166,7 +1166,7 @@ def ruled(rule: dict[str, Any]) -> Rule:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(lists=gates())
 def test_a_gate_becomes_the_rules_it_describes(lists: dict[str, Any]) -> None:
-    """In a suite and in a file of its own; what occurs twice is refused."""
+    """A gate may be in a suite or in a file of its own. A rule that occurs twice is refused."""
     expected = tuple(map(ruled, lists["gate"]))
     document = {"layers": [yaml.safe_load(ENTRY)], **lists}
     text = yaml.safe_dump(document)
@@ -1224,7 +1224,7 @@ scraps = st.lists(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(text=st.one_of(scraps, scraps.map(lambda scrap: f"layers: [{ENTRY}]\n{scrap}")))
-def test_any_text_is_a_suite_or_an_error_in_one_line_a_problem(text: str) -> None:
+def test_any_text_is_a_suite_or_an_error_of_one_line_for_each_problem(text: str) -> None:
     data = text.encode(errors="surrogatepass")
     message = ""
     try:
@@ -1235,7 +1235,7 @@ def test_any_text_is_a_suite_or_an_error_in_one_line_a_problem(text: str) -> Non
     assert message.replace("\n", "").isprintable()
 
 
-def test_effort_is_the_suites_unless_it_says_nothing(tmp_path: Path) -> None:
+def test_the_effort_is_that_of_the_suite_or_standard(tmp_path: Path) -> None:
     layer = "layers: [{input_shape: [8, 8, 1], filters: 2, kernel_size: 3}]\n"
     suite = tmp_path / "suite.yaml"
     suite.write_text(layer)

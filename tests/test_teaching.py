@@ -1,4 +1,4 @@
-"""A teaching class that knows nothing of convbench: what a few lines of a suite make of it."""
+"""Test a teaching class that knows nothing of convbench, adapted by a few lines of a suite."""
 
 import json
 
@@ -17,7 +17,7 @@ FLIPPED = "the output gradient is flipped in height and width"
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory):
-    """The result of a run that times what is wrong too."""
+    """Document of a result whose run timed wrong cells, too."""
     output = tmp_path_factory.mktemp("teaching") / "result.json"
     arguments = ["--time-wrong", "--effort", "smoke", "-o", output]
     done = convbench("run", SUITE, *arguments)
@@ -26,7 +26,7 @@ def document(tmp_path_factory):
 
 
 def _row(output, heading, pass_):
-    """The numbers of layers and the agreement of a pass, under the heading of an implementation."""
+    """Return a pass's numbers of layers and its agreement, below an implementation's heading."""
     lines = output.splitlines()
     below = lines[lines.index(heading) :]
     return next(line for line in below if line.startswith(f"{pass_} ")).split()[1:]
@@ -55,11 +55,11 @@ def test_the_adapter_is_short():
     starts = [i for i, line in enumerate(lines) if line.startswith("  - ")]
     sizes = [end - start for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
     assert len(sizes) == len(read_suite(SUITE).implementations) == 4
-    assert sizes[:2] == [1, 1]  # loop and im2col
+    assert sizes[:2] == [1, 1]  # the entries of loop and im2col
     assert max(sizes) <= 10
 
 
-def test_what_is_wrong_has_a_time_and_no_speedup(document):
+def test_a_wrong_cell_has_a_time_and_no_speedup(document):
     found = cells(document)
     assert {cell["layer"] for cell in found.values()} == {"grey", "colour"}
     over_loop = {
@@ -82,7 +82,7 @@ def test_what_is_wrong_has_a_time_and_no_speedup(document):
 
 @pytest.mark.parametrize("shape", [(7, 6), (3, 7, 6)], ids=["grey", "colour"])
 def test_the_class_trains_with_the_gradient_that_it_has(shape):
-    """What convbench leaves alone: `connect`, and `backward` that updates the kernel itself."""
+    """Convbench calls neither `connect` nor `backward`, which updates the kernel itself."""
     layer = Convolution(4, 3)
     layer.connect(Input(*shape))
     assert layer.output_shape == (4, 5, 4)

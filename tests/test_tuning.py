@@ -1,4 +1,4 @@
-"""Trials and their cache: the fastest is found in bounded time, and no file can do any harm."""
+"""Test trials and their cache: the fastest is found in bounded time, and no file does harm."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ LAYER = Layer("any", (8, 8, 3), 4, (3, 3), padding="same", count=3)
 
 
 class Clock:
-    """Time that only candidates spend."""
+    """A clock that only candidates move."""
 
     def __init__(self):
         self.now = 0.0
@@ -30,7 +30,7 @@ class Clock:
         return self.now
 
     def candidate(self, name, *seconds):
-        """Takes so long at its first calls, and then as long as at the last of these."""
+        """Make a candidate whose calls take these times in turn, and then always the last one."""
         left = list(seconds)
 
         def run():
@@ -49,7 +49,7 @@ def race(seconds=0.2, **candidates):
 # Trials
 
 
-def test_the_fastest_comes_first():
+def test_the_fastest_candidate_comes_first():
     times, _ = race(a=(0.003,), b=(0.001,), c=(0.002,))
     assert list(times) == ["b", "c", "a"]
     assert times == {"b": pytest.approx(0.001), "c": pytest.approx(0.002), "a": pytest.approx(3e-3)}
@@ -60,10 +60,10 @@ def test_start_up_does_not_count():
     assert list(times) == ["a", "b"]
 
 
-def test_the_hopeless_are_called_no_more():
+def test_hopeless_candidates_are_not_called_again():
     times, clock = race(a=(0.020,), b=(0.100,))
     assert clock.calls.count("b") == 1
-    assert clock.calls.count("a") == 1  # and nobody is left to race with
+    assert clock.calls.count("a") == 1  # b is out, so that a has nobody to race with
     assert times["b"] == pytest.approx(0.1)
 
 
@@ -73,7 +73,7 @@ def test_candidates_take_turns():
 
 
 def test_threads_that_slept_are_woken_before_a_sample():
-    """The first call after another candidate's takes twice as long, as on a virtual machine."""
+    """The first call after another candidate's call takes longer, as on a virtual machine."""
     clock = Clock()
 
     def candidate(name, first, later):
@@ -90,11 +90,11 @@ def test_threads_that_slept_are_woken_before_a_sample():
     assert times["a"] == pytest.approx(0.005)
 
 
-def test_time_is_bounded():
+def test_the_time_of_a_trial_is_bounded():
     _, clock = race(0.5, a=(0.05,), b=(0.06,))
     assert clock.now <= 0.5
     _, clock = race(0.2, a=(3.0,), b=(2.0,))
-    assert clock.calls == ["a", "b"]  # once each, whatever it takes
+    assert clock.calls == ["a", "b"]  # each candidate is called once, however long that takes
 
 
 def test_fresh_pages_of_a_long_first_call_do_not_count():
@@ -114,19 +114,19 @@ def test_a_disturbed_sample_does_not_count():
     assert next(iter(times)) == "a"
 
 
-def test_a_candidate_alone():
+def test_a_candidate_alone_is_timed():
     assert race(a=(0.001,))[0] == {"a": pytest.approx(0.001)}
 
 
-# What a trial is kept under
+# The keys of trials
 
 
-def test_a_convolution_is_one_whatever_it_is_called():
+def test_a_convolution_has_one_key_whatever_its_name():
     other = replace(LAYER, name="other", count=1, padding=((1, 1), (1, 1)))
     assert convolution(LAYER, FORWARD, 2) == convolution(other, FORWARD, 2)
 
 
-def test_convolutions_differ():
+def test_different_convolutions_have_different_keys():
     changes = (
         {"batch_size": 8},
         {"filters": 6},
@@ -155,7 +155,7 @@ def test_a_fingerprint_names_cpu_blas_and_versions():
 
 
 def test_a_fingerprint_knows_the_source_of_the_algorithms(tmp_path):
-    """Or what an algorithm took before it was changed would be believed afterwards."""
+    """If it did not, times from before a change to an algorithm would be believed afterwards."""
     assert f"convbench {tuning._algorithms():08x}" in tuning.fingerprint()
     (tmp_path / "mec.py").write_text("a")
     before = tuning._algorithms(tmp_path)
@@ -173,7 +173,7 @@ def cache(tmp_path, monkeypatch):
     return path
 
 
-def test_what_is_kept_comes_back_sorted(cache):
+def test_times_that_are_kept_come_back_sorted(cache):
     assert recall("m", "k") is None
     assert remember("m", "k", {"a": 2.0, "b": 1.0}) == {"b": 1.0, "a": 2.0}
     assert list(recall("m", "k").items()) == [("b", 1.0), ("a", 2.0)]
@@ -181,7 +181,7 @@ def test_what_is_kept_comes_back_sorted(cache):
     assert recall("m", "other") is None
 
 
-def test_the_first_trial_of_the_same_candidates_stays(cache):
+def test_the_first_trial_of_the_same_candidates_is_kept(cache):
     remember("m", "k", {"a": 2.0, "b": 1.0})
     assert list(remember("m", "k", {"a": 1.0, "b": 2.0})) == ["b", "a"]
     assert list(remember("m", "k", {"a": 1.0, "c": 2.0})) == ["a", "c"]
@@ -211,7 +211,7 @@ def test_a_damaged_file_is_made_anew(cache, damaged):
 
 
 @pytest.mark.parametrize("theirs", [b"my thesis", b'{"a": 1}', b"\xff\xfe\x00", b"[1]"])
-def test_a_file_that_is_not_ours_stays(cache, theirs):
+def test_a_file_that_is_no_cache_is_left_alone(cache, theirs):
     cache.parent.mkdir()
     cache.write_bytes(theirs)
     assert remember("m", "k", {"a": 1.0}) == {"a": 1.0}
@@ -225,7 +225,7 @@ def test_a_place_that_cannot_be_written_does_no_harm(cache, tmp_path):
     assert recall("m", "k") is None
 
 
-def test_a_folder_in_its_place_does_no_harm(cache):
+def test_a_folder_in_place_of_the_file_does_no_harm(cache):
     cache.mkdir(parents=True)
     assert remember("m", "k", {"a": 1.0}) == {"a": 1.0}
     assert recall("m", "k") is None
@@ -248,7 +248,7 @@ def test_a_full_disk_leaves_the_old_file(cache, monkeypatch):
     assert '"k": {"a": 1.0}' in cache.read_text()
 
 
-def test_no_path_no_file(monkeypatch, tmp_path):
+def test_without_a_path_nothing_is_kept(monkeypatch, tmp_path):
     monkeypatch.setenv(tuning.CACHE_VARIABLE, "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert remember("m", "k", {"a": 1.0}) == {"a": 1.0}
@@ -256,7 +256,7 @@ def test_no_path_no_file(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_it_is_by_default(monkeypatch, tmp_path):
+def test_the_cache_is_in_the_users_cache_folder_by_default(monkeypatch, tmp_path):
     monkeypatch.delenv(tuning.CACHE_VARIABLE)
     monkeypatch.setenv("HOME", str(tmp_path))
     for unset in ("", "relative"):
@@ -266,7 +266,7 @@ def test_where_it_is_by_default(monkeypatch, tmp_path):
     assert tuning.cache_path() == tmp_path / "xdg" / "convbench" / "tuning.json"
 
 
-def test_its_size_is_bounded(cache, monkeypatch):
+def test_the_size_of_the_cache_is_bounded(cache, monkeypatch):
     monkeypatch.setattr(tuning, "MAX_TRIALS", 3)
     monkeypatch.setattr(tuning, "MAX_MACHINES", 2)
     for machine in "xyz":
@@ -305,7 +305,7 @@ def test_processes_that_write_at_once_lose_nothing(cache):
         assert recall("m", f"shared {i}") is not None
 
 
-def test_the_switch():
+def test_trials_can_be_switched_off():
     assert tuning.trials_allowed()
     try:
         tuning.allow_trials(False)
@@ -315,7 +315,7 @@ def test_the_switch():
 
 
 def test_settling_waits_for_threads_that_compute_but_not_for_ever(monkeypatch):
-    # On a busy machine a thread that spins may not run at all within a short glance.
+    # On a busy machine a spinning thread may not run at all within a short glance.
     monkeypatch.setattr(tuning, "GLANCE_S", 0.06)
     assert tuning.settle()
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""Typical and undisturbed figures: which verdicts turn, which figures are apart, plain loops."""
+"""Test typical and undisturbed figures: which verdicts turn, which are apart, and plain loops."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def speedup(typical: tuple[float, float], undisturbed: tuple[float, float] | Non
 
 @pytest.mark.parametrize("typical", [FASTER, SLOWER, UNCLEAR])
 @pytest.mark.parametrize("undisturbed", [FASTER, SLOWER, UNCLEAR])
-def test_a_verdict_is_turned_by_any_other_one(typical, undisturbed):
+def test_a_verdict_is_turned_wherever_the_undisturbed_one_differs(typical, undisturbed):
     found = of_speedup(speedup(typical, undisturbed))
     assert found.is_turned == (typical != undisturbed)
     assert found.is_turned == (verdict(typical) != verdict(undisturbed))
@@ -59,7 +59,7 @@ def test_figures_are_apart_where_their_intervals_have_no_point_in_common():
     assert [one.typical_ci99 for one in turned(result)] == [FASTER]
 
 
-def test_a_mean_is_named_only_where_it_is_of_several_speedups():
+def test_a_mean_is_named_only_if_it_is_over_several_speedups():
     def mean(pass_):
         return SummaryRow("im2col", "fastest-keras", pass_, 1.1, FASTER, FASTER, 0.95, SLOWER)
 
@@ -67,7 +67,7 @@ def test_a_mean_is_named_only_where_it_is_of_several_speedups():
     other = replace(one, layer="conv1")
     single = replace(typical_run(), speedups=(one,), summary=(mean(FORWARD), mean(None)))
     assert [(t.layer, t.pass_) for t in turned(single)] == [("conv2", FORWARD)]
-    # Over one pass, the mean over all passes says the same once more.
+    # With one pass, the mean over all passes repeats that of the pass.
     both = replace(single, speedups=(one, other))
     assert (turned(both)[0].layer, turned(both)[0].pass_) == (None, FORWARD)
     assert len(turned(both)) == 3
@@ -83,7 +83,7 @@ def test_a_mean_is_named_only_where_it_is_of_several_speedups():
 # Plain loops
 
 
-def test_the_harness_over_plain_loops_by_implementation():
+def test_the_harness_is_compared_with_plain_loops_for_each_implementation():
     found = {one.implementation: one for one in confirmations(confirmed_run())}
     assert list(found) == ["loop", "im2col", "keras"]
     assert found["keras"].geometric_mean == pytest.approx(1.018 * 1.02, abs=0.01)
@@ -93,7 +93,7 @@ def test_the_harness_over_plain_loops_by_implementation():
     assert Time(1.0, None, 1, 1, "b").over_plain is None
 
 
-def test_plain_loops_are_derived_from_their_benchmarks():
+def test_the_times_of_plain_loops_are_derived_from_their_benchmarks():
     before = saved()
     plain = RoundSamples(3, (0,), 1, (2e-4, 3e-4, 9e-4), (), {}, visits=(3,))
     found = summarise(
@@ -107,7 +107,7 @@ def test_plain_loops_are_derived_from_their_benchmarks():
 # Precision
 
 
-def test_what_missed_the_precision_asked_for_is_in_the_result():
+def test_figures_that_missed_the_precision_asked_for_are_in_the_result():
     wide = saved(noise=0.05, precision=Precision(0.03, 8)).result.imprecise
     assert wide
     assert [one.half_width for one in wide] == sorted((w.half_width for w in wide), reverse=True)
@@ -122,7 +122,7 @@ def test_what_missed_the_precision_asked_for_is_in_the_result():
 
 
 def pair(factor: float = 1.0) -> Saved:
-    """Two files of one's own: neither loop nor Keras."""
+    """Make a result of two files of own code, with neither loop nor Keras."""
     times = {
         (layer, pass_, name): ms * (factor if name == MINE else 1.0)
         for (layer, pass_, mine), ms in TIMES.items()
@@ -132,13 +132,13 @@ def pair(factor: float = 1.0) -> Saved:
     return saved(times, seed=3)
 
 
-def test_a_suite_without_loop_and_keras_is_compared_with_its_first():
+def test_without_loop_and_keras_a_suite_is_compared_with_its_first_implementation():
     result = pair().result
     assert {s.versus for s in result.speedups} == {OTHER}
     assert subject(result) == MINE
 
 
-def test_speedups_over_whatever_a_suite_has_first_can_be_compared():
+def test_speedups_over_the_first_implementation_of_suites_can_be_compared():
     found = compare.diff([("a.json", pair()), ("b.json", pair(0.5))])
     over = {compared.versus: compared for compared in found.compared if compared.versus}
     assert list(over) == [OTHER]
@@ -156,7 +156,7 @@ def test_another_state_makes_results_incomparable():
     assert any("not the same state" in note.text for note in report(found).notes)
 
 
-def test_a_diff_in_rows_has_the_undisturbed_figures():
+def test_the_csv_of_a_diff_has_the_undisturbed_figures():
     before = old()
     found = compare.diff([("a.json", before), ("b.json", before)])
     lines = render(report(found)).splitlines()
@@ -171,7 +171,7 @@ def test_a_diff_in_rows_has_the_undisturbed_figures():
 
 
 def with_disturbed_visits() -> Saved:
-    """A result whose every round has a calm visit, and one that a neighbour made twice as long."""
+    """Make a result whose rounds have a calm visit, and one that a neighbour made twice as long."""
     of = old()
 
     def probes(slowest: float) -> tuple[Probe, Probe]:

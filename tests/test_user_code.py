@@ -1,4 +1,4 @@
-"""Own code: where it is found, how it is called, which axes it has, and what it may not do."""
+"""Test own code: where it is found, how it is called, which axes it has, and what is forbidden."""
 
 import sys
 import textwrap
@@ -38,7 +38,7 @@ seen = []
 
 @pytest.fixture
 def own(tmp_path):
-    """Own code of this source, in a file; `name` is what is called."""
+    """Return a function that makes own code from a source; `name` is what convbench calls."""
 
     def made(source, name="f", **called):
         path = tmp_path / f"own{len(list(tmp_path.iterdir()))}.py"
@@ -49,7 +49,7 @@ def own(tmp_path):
 
 
 def run(code, layer, pass_=Pass.FORWARD):
-    """What one call gave, and what the code noted in `seen`."""
+    """Call the code once, and return what it noted last in `seen`."""
     prepared = code.prepare(layer, pass_, 1)
     prepared.load(operands.floats(layer, pass_, 0))
     prepared.to_numpy(prepared.run())
@@ -57,7 +57,7 @@ def run(code, layer, pass_=Pass.FORWARD):
     return module.seen[-1]
 
 
-# What a function gets
+# The arguments of a function
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_keyword_comes_in_the_form_of_its_default(own, parameters, layer, got)
         ("layer", BIASED, "f does not accept bias"),
     ],
 )
-def test_what_a_layer_needs_and_code_lacks_is_unsupported(own, parameters, layer, reason):
+def test_a_layer_that_needs_what_the_code_lacks_is_unsupported(own, parameters, layer, reason):
     code = own(f"def f(x, kernel, {parameters}): return x")
     assert code.unsupported(layer, Pass.FORWARD).why == reason
 
@@ -163,7 +163,7 @@ def test_operands_go_by_name_where_they_are_named(own):
         ("image, weights, filters", "weights.shape"),
     ],
 )
-def test_filters_in_the_kernel_s_place_are_the_kernel(own, parameters, got):
+def test_filters_in_the_place_of_the_kernel_are_the_kernel(own, parameters, got):
     code = own(f"""
         def f({parameters}):
             seen.append({got})
@@ -190,7 +190,7 @@ def test_a_bias_is_given_where_there_is_one(own):
         (PADS, {"padding": ((0, 1), (2, 0))}),
     ],
 )
-def test_any_keywords_are_those_that_the_layer_needs(own, layer, got):
+def test_code_that_takes_any_keywords_gets_those_that_the_layer_needs(own, layer, got):
     code = own(f"""
         def f(*arguments, **keywords):
             seen.append((len(arguments), keywords))
@@ -199,7 +199,7 @@ def test_any_keywords_are_those_that_the_layer_needs(own, layer, got):
     assert run(code, layer) == (2, got)
 
 
-def test_what_nobody_can_give_is_refused(own):
+def test_a_parameter_that_convbench_cannot_give_is_refused(own):
     code = own("def f(x, kernel, mode): return x")
     with pytest.raises(ImplementationError, match="'mode' that convbench has no value for"):
         code.unsupported(PLAIN, Pass.FORWARD)
@@ -252,7 +252,7 @@ def test_a_class_can_take_the_layer_as_a_whole(own, parameters, given):
 @pytest.mark.parametrize(
     "parameters", ["in_channels, filters, kernel_size", "spec, filters", "a, b"]
 )
-def test_an_unknown_parameter_beside_others_is_not_the_layer(own, parameters):
+def test_an_unknown_parameter_beside_others_is_not_taken_for_the_layer(own, parameters):
     code = own(
         f"""
         class Conv:
@@ -284,7 +284,7 @@ value = Empty()
 
 
 @pytest.mark.parametrize("name", ["Conv", "made"])
-def test_what_can_be_called_is_a_function(own, name):
+def test_an_object_that_can_be_called_is_a_function(own, name):
     code = own(CALLED, name)
     assert code.unsupported(PLAIN, Pass.KERNEL_GRADIENT) is None
     assert code.unsupported(PLAIN, Pass.INPUT_GRADIENT).why == "it has no input_gradient"
@@ -303,14 +303,14 @@ def test_what_can_be_called_is_a_function(own, name):
         ("value", "value is a value of type Empty, which cannot be called", "expected a function"),
     ],
 )
-def test_what_cannot_be_called_is_told(own, name, message, hint):
+def test_an_object_that_cannot_be_called_is_refused_with_a_hint(own, name, message, hint):
     with pytest.raises(ImplementationError) as refused:
         own(CALLED, name).unsupported(PLAIN, Pass.FORWARD)
     assert message in refused.value.message
     assert refused.value.hint.startswith(hint)
 
 
-def test_a_module_is_itself(own):
+def test_a_module_can_be_own_code(own):
     code = own(
         """
         layout = "NHWC"
@@ -357,13 +357,13 @@ def test_filters_in_an_expression_are_a_number(own):
         alone.unsupported(PLAIN, Pass.FORWARD)
 
 
-def test_an_expression_cannot_name_what_its_pass_has_not(own):
+def test_an_expression_cannot_name_what_its_pass_lacks(own):
     code = own("def g(a, b): return a", "g", passes={Pass.KERNEL_GRADIENT: "g(x, kernel)"})
     with pytest.raises(ImplementationError, match="names kernel, which the kernel-gradient pass"):
         code.unsupported(PLAIN, Pass.KERNEL_GRADIENT)
 
 
-def test_a_gradient_without_input_shape_needs_strides_without_a_rest(own):
+def test_a_gradient_without_input_shape_needs_strides_that_leave_no_rest(own):
     code = own(
         """
         class Conv:
@@ -381,7 +381,7 @@ def test_a_gradient_without_input_shape_needs_strides_without_a_rest(own):
 
 
 @pytest.mark.parametrize("letters", ["NCHW", "NHWC", "CHWN", "WHCN"])
-def test_a_layout_goes_there_and_back(letters):
+def test_an_array_survives_a_layout_and_back(letters):
     layout, array = Layout(letters, "NHWC"), np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
     theirs = layout.to_code(array)
     assert theirs.shape == layout.shape(array.shape)
@@ -413,7 +413,7 @@ def test_the_output_has_a_batch_if_the_input_has_one(layout, output):
     assert found.output.letters == output
 
 
-def test_one_image_at_a_time(own):
+def test_code_may_take_one_image_at_a_time(own):
     code = own(
         """
         def f(x, kernel):
@@ -428,7 +428,7 @@ def test_one_image_at_a_time(own):
     assert code.unsupported(PLAIN, Pass.FORWARD).why == "its layout has no axis for batch"
 
 
-# Finding it
+# How code is found
 
 
 def test_modules_are_found_without_being_run(tmp_path, monkeypatch):
@@ -452,7 +452,7 @@ def test_a_copy_has_state_of_its_own(own):
     assert other._function.__globals__["seen"] == [1]
 
 
-# What it says
+# What code says
 
 
 def test_lines_are_kept_once_and_counted_when_there_are_too_many():
@@ -475,7 +475,7 @@ def test_printing_much_costs_little(end):
     assert "printed: line 0" in said.lines[0]
 
 
-# What it may not do
+# What code may not do
 
 
 def test_writing_into_operands_is_wrong_even_if_the_result_is_right(own):
@@ -489,7 +489,7 @@ def test_writing_into_operands_is_wrong_even_if_the_result_is_right(own):
     assert found.verdict == "wrong"
 
 
-def test_operands_may_be_protected(own):
+def test_code_may_protect_its_operands(own):
     code = own("""
         def f(x, kernel):
             x.flags.writeable = False
@@ -498,7 +498,7 @@ def test_operands_may_be_protected(own):
     assert check(code, PLAIN, Pass.FORWARD, 1, 0).verdict == "agrees"
 
 
-def test_memory_that_was_never_written_to_shows(own):
+def test_memory_that_was_never_written_to_is_found(own):
     code = own("""
         def f(x, kernel):
             full = right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
@@ -510,10 +510,10 @@ def test_memory_that_was_never_written_to_shows(own):
     assert found.verdict == "wrong"
     assert "never written" in found.diagnosis
     assert np.empty is not None
-    assert np.empty.__name__ == "empty", "numpy is as it was"
+    assert np.empty.__name__ == "empty", "numpy must be as it was"
 
 
-def test_an_array_remembered_by_its_identity_shows(own):
+def test_code_that_remembers_arrays_by_their_identity_is_found_wrong(own):
     code = own("""
         known = {}
         def f(x, kernel):
@@ -525,7 +525,7 @@ def test_an_array_remembered_by_its_identity_shows(own):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", "object"])
-def test_results_of_other_types(own, dtype):
+def test_results_of_other_types_are_wrong(own, dtype):
     code = own(f"""
         def f(x, kernel):
             return right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1).astype("{dtype}")
@@ -549,7 +549,7 @@ def test_results_of_other_types(own, dtype):
         ("tuple(out)", None),
     ],
 )
-def test_a_result_that_is_not_one_array(own, returned, told):
+def test_a_result_that_is_not_one_array_of_floats_is_wrong(own, returned, told):
     code = own(f"""
         def f(x, kernel):
             out = right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)

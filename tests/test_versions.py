@@ -1,4 +1,4 @@
-"""Two versions of a file: each finds its own package, both run under the same conditions."""
+"""Test two versions of a file: each finds its own package, and both run in the same conditions."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def test_a_file_finds_its_folder_its_package_and_its_repository_first(tmp_path):
     assert found == [str(package), str(tmp_path / "src"), str(tmp_path)]
 
 
-def test_a_file_by_itself_has_its_folder_only(tmp_path):
+def test_a_file_by_itself_finds_its_folder_only(tmp_path):
     assert import_path(tmp_path / "conv.py") == [str(tmp_path)]
 
 
@@ -54,7 +54,7 @@ def files(tmp_path, monkeypatch):
         ("deep/new.py:conv", "before/deep", "before/deep/new.py:conv"),
     ],
 )
-def test_a_version_beside_it(files, name, against, expected):
+def test_a_version_is_found_by_a_file_a_name_or_a_folder(files, name, against, expected):
     with other_version(OwnCode.of(name), against) as found:
         assert found.name == expected
         assert REGISTRY.get(found.name).runtime == OwnCodeRuntime(expected)
@@ -64,7 +64,7 @@ def test_a_version_at_a_ref_is_removed_again_whatever_happens(files):
     who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
         subprocess.run(["git", *who, *words], check=True, capture_output=True)
-    # A hook of the user's has no business with a measurement.
+    # A hook of the user's must not run for a measurement.
     hook = files / ".git" / "hooks" / "post-checkout"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(f"#!/bin/sh\ntouch {files}/hooked\n")
@@ -83,7 +83,7 @@ def test_a_version_at_a_ref_is_removed_again_whatever_happens(files):
     assert not (files / "hooked").exists()
 
 
-def test_what_a_killed_process_left_is_removed(files):
+def test_the_worktree_that_a_killed_process_left_is_removed(files):
     who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
         subprocess.run(["git", *who, *words], check=True, capture_output=True)
@@ -101,7 +101,7 @@ def test_what_a_killed_process_left_is_removed(files):
     assert len(listed.stdout.splitlines()) == 2
 
 
-def test_outside_of_a_repository_there_are_no_refs(files):
+def test_outside_a_repository_there_are_no_refs(files):
     with (
         pytest.raises(ConvbenchError, match="neither a path nor a git ref"),
         other_version(OwnCode.of("new.py:conv"), "main"),
@@ -129,6 +129,6 @@ def test_versions_are_timed_on_the_same_cpus(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    timed = log.read_text().splitlines()[-3:]  # the new one, the old one and the twin
+    timed = log.read_text().splitlines()[-3:]  # the new version, the old one and the twin
     assert len(set(timed)) == 1
     assert timed[0].isdigit()

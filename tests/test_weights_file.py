@@ -1,4 +1,4 @@
-"""Weights and checkpoints on disk: what is saved comes back, what is not ours is refused."""
+"""Test weights and checkpoints on disk: saved ones read back, and foreign files are refused."""
 
 import dataclasses
 import json
@@ -62,7 +62,7 @@ def test_a_training_goes_on_from_the_file_to_the_same_end(digits, tmp_path, dtyp
         assert np.array_equal(second.model.parameters[name], array)
 
 
-def test_the_file_is_as_documented(saved):
+def test_a_file_has_the_arrays_that_are_documented(saved):
     with np.load(saved, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     about = json.loads(str(arrays["convbench"]))
@@ -99,7 +99,7 @@ def test_a_flipped_byte_is_refused(saved):
 
 
 class _Runs:
-    """What unpickles by making a file."""
+    """An object whose unpickling makes a file."""
 
     def __init__(self, path):
         self.path = path
@@ -171,7 +171,7 @@ def test_weights_of_another_network_are_refused(saved):
         weights_file.load(saved, other)
 
 
-def test_what_swells_is_refused(tmp_path, monkeypatch):
+def test_an_archive_that_swells_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(weights_file, "MAX_BYTES", 1_000_000)
     with zipfile.ZipFile(tmp_path / "w.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("convbench.npy", b"\0" * 2_000_000)
@@ -180,7 +180,7 @@ def test_what_swells_is_refused(tmp_path, monkeypatch):
         weights_file.load(tmp_path / "w.npz", NETWORK)
 
 
-def test_missing_files_and_folders(tmp_path):
+def test_missing_files_and_folders_are_reported(tmp_path):
     for path in (tmp_path / "none.npz", tmp_path):
         with pytest.raises(TrainingError, match="cannot be read"):
             weights_file.load(path, NETWORK)

@@ -1,6 +1,6 @@
-"""Nothing is decided by the words of a sentence: names that look like our sentences change nothing.
+"""Test that nothing is decided by the words of a sentence.
 
-Implementations are named after words that convbench once looked for in its own sentences.
+Implementations are named here after words that convbench once looked for in its own sentences.
 """
 
 import json
@@ -48,7 +48,7 @@ NAMES = (
 
 
 def named(name, rounds=8):
-    """A run with own code of that name."""
+    """Make a run with own code of that name."""
     times = {
         (layer, pass_, name if of == MINE else of): ms for (layer, pass_, of), ms in TIMES.items()
     }
@@ -56,7 +56,7 @@ def named(name, rounds=8):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_floor_is_of_the_quantity_that_its_rule_limits(name):
+def test_a_floor_has_the_unit_of_the_quantity_that_its_rule_limits(name):
     rules = (Rule(name, "loop", at_least=2.0), Rule(name, at_most_bytes=2**30))
     judgement, of = judged(named(name), Terms(rules=rules))
     told = render(gate_report(judgement, of.result), format_of("gate.txt"))
@@ -69,7 +69,7 @@ def test_a_floor_is_of_the_quantity_that_its_rule_limits(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_floor_on_few_rounds_is_no_memory(name):
+def test_a_floor_on_few_rounds_keeps_the_unit_of_its_rule(name):
     judgement, of = judged(named(name, rounds=3), Terms(rules=(Rule(name, "loop", at_least=2.0),)))
     points = json.loads(render(gate_report(judgement, of.result), "customSmallerIsBetter"))
     assert points
@@ -82,7 +82,7 @@ def noted(*cells):
 
 
 @pytest.mark.parametrize("function", ["f takes no g", "bytes", "... and 2 lines more", "f"])
-def test_what_code_lacks_comes_from_fields(function):
+def test_the_note_on_what_code_lacks_comes_from_fields(function):
     lacking = [
         Unsupported(f"{function} takes no {keys}", tuple(keys.split(", ")), function)
         for keys in ("strides", "strides, groups")
@@ -97,7 +97,7 @@ def test_what_code_lacks_comes_from_fields(function):
     )
 
 
-def test_lines_that_look_like_a_count_are_lines():
+def test_printed_lines_that_look_like_a_count_stay_lines():
     cell = replace(named(MINE).result.cells[4], said=("... and 7 lines more",), said_left_out=2)
     of = with_cells(saved(), cell)
     (note,) = [n for n in agreement_notes(of.result) if "said while" in n.text]
@@ -105,7 +105,7 @@ def test_lines_that_look_like_a_count_are_lines():
 
 
 def test_failures_of_different_places_are_told_apart():
-    """Their sentences differ in figures only."""
+    """The sentences of these failures differ in figures only."""
     cells = [
         Cell(
             layer,
@@ -129,7 +129,7 @@ def explained(layer, kind, sentence):
 
 
 def test_wrong_cells_are_grouped_by_the_kind_of_their_mistake():
-    """Whatever their sentences say: `1e+02` and `7` are not the same words without digits."""
+    """Their sentences do not count: `1e+02` and `7` differ even without their digits."""
     same, other = MistakeKind("activation-applied", "clipped"), MistakeKind("bias-missing")
     sentences = ("clipped to [-1e+02, 3.5]", "clipped to [0, 7]")
     cells = [
@@ -142,7 +142,7 @@ def test_wrong_cells_are_grouped_by_the_kind_of_their_mistake():
     assert sum("is wrong" in text for text in noted(*cells)) == 2
 
 
-def test_a_remark_of_a_kind_is_told_once():
+def test_a_remark_of_one_kind_is_reported_once():
     right = Agreement(True, 0.5, 0.0, "agrees")
     remarks = [
         Cell(layer, Pass.FORWARD, MINE, "ok", agreement=right.remarked(kind, words))
@@ -158,7 +158,7 @@ def test_a_remark_of_a_kind_is_told_once():
 
 
 def test_a_file_without_kinds_is_grouped_by_its_sentences(tmp_path):
-    """Earlier versions saved sentences alone."""
+    """Earlier versions saved sentences without kinds."""
     kind, right = MistakeKind("tap-missing", "one"), Agreement(True, 3.0, 0.0, "agrees")
     remark = "its floats are off by up to 3 times the bound of direct sums, and within that of ..."
     cells = [
@@ -205,14 +205,14 @@ def test_names_that_convbench_gives_cannot_be_taken(name, tmp_path):
         read_suite(str(suite))
 
 
-def test_a_wrong_layer_says_its_key():
+def test_the_error_of_a_wrong_layer_has_its_key():
     with pytest.raises(LayerError) as caught:
         Layer("kernel_size: a kernel", (2, 2, 1), 1, (3, 3))
     assert caught.value.key == "kernel_size"
     assert caught.value.message == f"kernel_size: {caught.value.problem}"
 
 
-def test_a_window_that_does_not_fit_is_told_as_a_window():
+def test_a_window_that_does_not_fit_is_called_a_window():
     with pytest.raises(NetworkError) as caught:
         Network("n", (5, 4, 1), (MaxPooling2D((9, 2)), Flatten(), Dense(2)))
     assert caught.value.keys == ("layers", 0, "max_pooling2d", "pool_size")
@@ -222,7 +222,7 @@ def test_a_window_that_does_not_fit_is_told_as_a_window():
 
 
 def test_what_sets_two_machines_apart_is_named_by_fields():
-    """The name of a CPU may hold a colon."""
+    """The name of a CPU may have a colon."""
     before = saved()
     cpu = replace(before.result.machine, cpu="BLAS: none: Z80", logical_cpus=2)
     after = replace(before, result=replace(before.result, machine=cpu))
@@ -265,7 +265,7 @@ def test_the_loop_says_its_pads_where_it_has_some(pass_, padding):
 
 
 def test_advice_on_a_value_goes_by_its_key():
-    """What is expected is said in words, and these tables say it as data."""
+    """The sentences of `expected` agree with the tables that say the same as data."""
     for expected, alone, numbers in (
         (messages.EXPECTED, (), messages._NUMBER_KEYS),
         (WORDS.expected, WORDS.alone, WORDS.numbers),
@@ -290,11 +290,11 @@ NOT_OURS = {
     "results": "its own file; sentences of earlier versions, in _with_kinds",
     "report": "how formatted numbers and words are laid out, paths, places of modules",
 }
-"""Rooms whose code may look into text, and into what text."""
+"""Rooms whose code may look into text, and which text that is."""
 
 
-def test_no_other_room_looks_into_text():
-    """Such calls elsewhere are likely to decide by the words of a sentence of ours."""
+def test_only_these_rooms_look_into_text():
+    """Such calls elsewhere are likely to decide by the words of convbench's own sentences."""
     package = ROOT / "convbench"
     looks = re.compile(
         r"\.(startswith|endswith|split|rsplit|r?partition|remove(prefix|suffix))\(|\bre\.[a-z]+\("
@@ -311,7 +311,7 @@ FIELDS = r"(reason|sentence|diagnosis|why|message|said|text|hint|problem)"
 
 
 def test_no_sentence_is_taken_apart():
-    """No field that holds a sentence is searched, split or compared with one."""
+    """No field that holds a sentence is searched, split or compared with a sentence."""
     found = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for path in (ROOT / "convbench").rglob("*.py")

@@ -1,6 +1,6 @@
-"""A runtime and its one implementation, as somebody would add them: nothing of convbench knows it.
+"""Add a runtime and its one implementation from outside: nothing in convbench knows them.
 
-It computes with Python's own `array.array`, in loops.
+The runtime computes with Python's own `array.array`, in loops.
 """
 
 import math

@@ -1,1 +1,1 @@
-"""Faulty convolutions, each with a known cause: what a diagnosis has to find."""
+"""Faulty convolutions, each with a known cause that the diagnosis has to find."""

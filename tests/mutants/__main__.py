@@ -1,6 +1,7 @@
-"""`python -m tests.mutants [--drawn N]`: how the check fares on faulty and on right convolutions.
+"""Tell how the check fares on faulty and on right convolutions: `python -m tests.mutants`.
 
-`--drawn` layers for each right convolution (14: a thousand in all; results/diagnosis.txt has more).
+`--drawn N` checks each right convolution on N drawn layers. The default, 14, makes a thousand cells
+in all; results/diagnosis.txt has more.
 """
 
 import argparse

@@ -1,19 +1,19 @@
-"""What is wrong with each mutant, in the diagnosis's own words.
+"""List what is wrong with each mutant, in the diagnosis's own words.
 
-Each has one cause, or two at once. Where two names describe the same mistake equally well, either
-set is a right answer.
+Each mutant has one cause, or two at once. Where two names describe the same mistake equally well,
+either set is a right answer.
 """
 
 from __future__ import annotations
 
 
 def _is(*causes: str) -> tuple[frozenset[str], ...]:
-    """These causes, all of them."""
+    """Accept these causes only if all of them are named."""
     return (frozenset(causes),)
 
 
 def _either(*causes: str) -> tuple[frozenset[str], ...]:
-    """Any one of these causes."""
+    """Accept any one of these causes."""
     return tuple(frozenset([cause]) for cause in causes)
 
 
@@ -22,8 +22,8 @@ _FORWARD = {
     "kernel_rows_from_below": _is("kernel-flipped"),
     "im2col_last_column_first": _is("kernel-flipped"),
     "fft": _is("kernel-flipped"),
-    # The filters of a layer need not be as many as its channels, so that only a reshape exchanges
-    # the two without an error.
+    # A layer may have more filters than channels, or fewer. Then only a reshape exchanges the two
+    # without an error.
     "kernel_read_as_channels_first": _either("channels-and-filters-swapped", "wrong-layout"),
     "kernel_on_its_side": _is("height-and-width-swapped"),
     "skips_the_last_taps": _is("tap-missing"),
@@ -39,8 +39,8 @@ _FORWARD = {
     "grey_without_last_column": _is("never-written"),
     "pads_bottom_for_top": _is("padding-on-the-wrong-side"),
     "pads_only_at_the_end": _is("padding-on-the-wrong-side"),
-    # `same` has at most one row more below than above: half the kernel all around, cut off at the
-    # end, has it above instead.
+    # `same` pads at most one row more below than above. Half the kernel all around, cut off at the
+    # end, has that row above instead.
     "same_is_half_the_kernel_all_around": _is("padding-on-the-wrong-side"),
     "pads_and_then_uses_x": _is("padding-ignored"),
     "repeats_the_edge": _is("padding-not-zeros"),
@@ -96,14 +96,14 @@ _INPUT_GRADIENTS = {
     "AssignsWindows": _is("overlaps-overwritten"),
     "AssignsTaps": _is("overlaps-overwritten"),
     "FancyIndexAdds": _is("overlaps-overwritten"),
-    # The vocabulary has missing positions for the kernel gradient; what they leave here is a
-    # wrong border.
+    # The vocabulary knows missing positions in the kernel gradient only. In an input gradient they
+    # leave a wrong border.
     "LeavesOutTheLastRowOfTheGradient": _either("positions-missing", "border-wrong"),
     "NeverWritesTheLastColumn": _is("never-written"),
     "LeavesOutTheFirstTaps": _is("tap-missing"),
     "KeepsThePads": _is("padding-ignored"),
-    # Windows that start on the first row, with as many of them: all pads below and on the right,
-    # or none with what is beyond the image dropped.
+    # The windows start on the first row, and there are as many of them as with pads. Either all
+    # pads lie below and on the right, or there are none and what is beyond the image is dropped.
     "CutsFromTheTopLeft": _either("padding-on-the-wrong-side", "padding-ignored"),
     "CutsBottomForTop": _is("padding-on-the-wrong-side"),
     "EvensOutOverlaps": _is("border-wrong"),
@@ -150,11 +150,11 @@ _KERNEL_GRADIENTS = {
     "TotalOutlivesItsFilter": _is("accumulator-not-reset"),
     "LeavesOutTheLastRow": _is("positions-missing"),
     "ForgetsThePlusOne": _is("positions-missing"),
-    # A tap of the kernel is an element of its gradient.
+    # Each tap of the kernel is an element of the gradient, so that both names fit.
     "LeavesOutTheLastTaps": _either("tap-missing", "never-written"),
     "FirstChannelForAll": _is("one-channel-only"),
     "FirstFilterForAll": _is("one-filter-only"),
-    # As for CutsFromTheTopLeft: windows start on the first row.
+    # Windows start on the first row, as in CutsFromTheTopLeft.
     "ForgetsThePads": _either("padding-ignored", "padding-on-the-wrong-side"),
     "PadsBottomForTop": _is("padding-on-the-wrong-side"),
     "ReflectsTheImage": _is("padding-not-zeros"),
@@ -193,4 +193,4 @@ CAUSES: dict[str, tuple[frozenset[str], ...]] = {
     )
     for name, answers in table.items()
 }
-"""FILE:NAME of every mutant, and the answers that are right for it."""
+"""Right answers for every mutant, by FILE:NAME."""

@@ -1,7 +1,7 @@
-"""What the check makes of faulty and of right convolutions; `python -m tests.mutants` prints it.
+"""Collect what the check finds in faulty and in right convolutions, and print the rates.
 
-Faulty ones are `tests/mutants`, written without knowledge of the catalogue of mistakes; right ones
-are `tests/styles`. Layers are those of configs/geometry.yaml, or drawn by hypothesis.
+The faulty ones are in `tests/mutants`, written without knowledge of the catalogue of mistakes. The
+right ones are in `tests/styles`. Layers are those of configs/geometry.yaml, or drawn by hypothesis.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ PASSES = {
 
 @dataclass(frozen=True)
 class Judged:
-    """What was found of one mutant: on how many layers it is wrong, and what its mistake is called.
+    """Findings about one mutant: on how many layers it is wrong, and how its mistake is named.
 
-    `named` are the causes of the explanations that reproduce the results, or else of all.
+    `named` holds the causes of the explanations that reproduce the results. Where none does, it
+    holds the causes of all explanations.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Judged:
 
 
 def judge(name: str, every: int = 1) -> Judged:
-    """One mutant, on every layer of geometry.yaml that it supports, or on one in so many."""
+    """Judge a mutant on the layers of geometry.yaml that it supports, taking one in `every`."""
     from convbench.agreement.check.checker import check
     from convbench.agreement.diagnosis.diagnosing import Diagnosing
     from convbench.agreement.diagnosis.diagnosis import likeliest
@@ -72,7 +73,7 @@ def judge(name: str, every: int = 1) -> Judged:
 
 
 def _pass_of(implementation, name):
-    """The one pass that a mutant has; the holdout's are all in one file."""
+    """Return the one pass that a mutant has. The file of the holdout has mutants of every pass."""
     from convbench.problem.layer import Layer, Pass
 
     file = name.partition(":")[0]
@@ -89,7 +90,7 @@ def _pass_of(implementation, name):
 
 @dataclass(frozen=True)
 class Agreed:
-    """What was found of one right convolution: cells that it supports, and those called wrong."""
+    """Findings about one right convolution: number of its cells, and those called wrong."""
 
     name: str
     cells: int
@@ -97,7 +98,7 @@ class Agreed:
 
 
 def agree(name: str, drawn: int = 0) -> Agreed:
-    """One right convolution on geometry.yaml, or on so many drawn layers."""
+    """Check a right convolution on geometry.yaml, or on `drawn` drawn layers."""
     from convbench.agreement.check.checker import check
     from convbench.problem.layer import Pass
 
@@ -142,7 +143,7 @@ def _layers(name: str, drawn: int):
 
 
 def everyone(function, names, *arguments):
-    """The function of each name, in as many processes as there are CPUs."""
+    """Yield the function's result for each name, computed in one process for each CPU."""
     workers = len(usable_cpus())
     with ProcessPoolExecutor(workers, get_context("spawn"), _start) as pool:
         futures = [pool.submit(function, name, *arguments) for name in names]
@@ -157,7 +158,7 @@ def _start() -> None:
 
 
 def print_mutants(what: str, names) -> bool:
-    """Prints every mutant that is not named rightly, then the two rates; whether they hold."""
+    """Print every mutant that is not named rightly, and both rates; return whether they hold."""
     found = list(everyone(judge, names))
     missed = [m.name for m in found if not m.wrong]
     misnamed = [m for m in found if m.wrong and not m.is_named_rightly]
@@ -177,7 +178,10 @@ def print_mutants(what: str, names) -> bool:
 
 
 def print_styles(drawn: int) -> bool:
-    """Prints every cell of a right convolution that is called wrong, and how many there are."""
+    """Print every cell of a right convolution that is called wrong, and how many there are.
+
+    Return whether there are none.
+    """
     ok = True
     for what, count in (("geometry.yaml", 0), (f"{drawn} drawn layers each", drawn)):
         found = list(everyone(agree, NAMES, count))

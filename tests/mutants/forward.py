@@ -133,7 +133,7 @@ def last_tap_wins(x, kernel, padding=NO_PADS):
     return out
 
 
-# Operands and results that lie the wrong way
+# Operands and results whose axes lie the wrong way
 
 
 def bottom_up_image(x, kernel, strides=(1, 1), padding=NO_PADS, dilation_rate=(1, 1), groups=1):
@@ -234,7 +234,7 @@ def leaves_out_windows_over_the_edge(x, kernel, padding=0):
 
 
 def grey_without_last_column(x, kernel):
-    """Grey images only, and the last column of the result stays black."""
+    """Takes grey images only, and leaves the last column of the result black."""
     n, h, w = x.shape
     filters, kh, kw = kernel.shape
     out = np.zeros((n, filters, h - kh + 1, w - kw + 1))
@@ -321,7 +321,7 @@ def wraps_around(x, kernel, strides=(1, 1), padding=NO_PADS, dilation_rate=(1, 1
 
 
 def starts_one_pixel_early(x, kernel, strides=(1, 1), padding=NO_PADS):
-    """Ported from MATLAB, with a `- 1` too many in the indices."""
+    """Was ported from MATLAB with a `- 1` too many in the indices."""
     n, _, h, w = x.shape
     filters, _, kh, kw = kernel.shape
     (top, _), (left, _) = padding
@@ -339,7 +339,7 @@ def starts_one_pixel_early(x, kernel, strides=(1, 1), padding=NO_PADS):
 
 
 def brightens_the_border(x, kernel, strides=(1, 1), padding=NO_PADS):
-    """Makes up for zeros: windows over the edge are scaled by how many taps lie on the image."""
+    """Makes up for zeros: scales windows over the edge by how many taps lie on the image."""
     out = right.forward(x, kernel, None, strides, padding)
     kh, kw = kernel.shape[2:]
     inside = pad(np.ones((1, 1, *x.shape[2:])), padding)
@@ -454,7 +454,7 @@ def adds_the_bias_for_every_channel(x, kernel, bias=None, groups=1):
 
 
 def stretches_the_bias_over_columns(x, kernel, bias=None, strides=(1, 1), padding=NO_PADS):
-    """`out + bias` did not broadcast, `np.resize` made the error go away."""
+    """Stretches the bias with `np.resize`, because `out + bias` did not broadcast."""
     out = right.forward(x, kernel, None, strides, padding)
     if bias is not None:
         out = out + np.resize(bias, out.shape[-1])
@@ -646,7 +646,7 @@ def adds_to_an_old_buffer(x, kernel, dilation_rate=(1, 1)):
 
 
 def threads_share_one_sum(x, kernel, strides=(1, 1), padding=NO_PADS):
-    """One task for every tap; all of them add to the same array without a lock."""
+    """Starts one task for every tap; all tasks add to the same array without a lock."""
     xp = pad(x, padding)
     size = output_size(x.shape[2:], kernel.shape[2:], strides, padding)
     total = np.zeros((x.shape[0], kernel.shape[0], *size))
@@ -655,7 +655,7 @@ def threads_share_one_sum(x, kernel, strides=(1, 1), padding=NO_PADS):
         p, q, rows, columns = tap
         before = total.copy()
         part = xp[:, channel, None, rows, columns] * kernel[:, channel, p, q, None, None]
-        time.sleep(0.0005)  # as long as a large product takes
+        time.sleep(0.0005)  # about as long as a large product takes
         total[...] = before + part
 
     jobs = [
@@ -670,7 +670,7 @@ def threads_share_one_sum(x, kernel, strides=(1, 1), padding=NO_PADS):
 
 
 def turns_the_kernel_in_place(x, kernel):
-    """`np.convolve` flips its kernel, so it is flipped before: where it lies."""
+    """Flips the kernel in place first, because `np.convolve` will flip it again."""
     n, channels, h, w = x.shape
     filters, _, kh, kw = kernel.shape
     kernel[...] = kernel[:, :, :, ::-1].copy()
@@ -691,11 +691,11 @@ def adds_noise(x, kernel, bias=None, strides=(1, 1), padding=NO_PADS, groups=1):
     return out + np.random.default_rng().normal(0, 0.01, out.shape)
 
 
-# What no name fits
+# Mistakes that no name fits
 
 
 def centred_fft_leftovers(x, kernel, strides=(1, 1), padding=NO_PADS):
-    """Every other element changes its sign, left over from centring a Fourier transform."""
+    """Changes the sign of every other element, a leftover from centring a Fourier transform."""
     out = right.forward(x, kernel, None, strides, padding)
     rows, columns = np.indices(out.shape[2:])
     return out * (1 - 2 * ((rows + columns) % 2))

@@ -1,6 +1,6 @@
-"""Faulty convolutions that the diagnosis was not written against: each has a mistake people make.
+"""Faulty convolutions that the diagnosis was not tuned to; each has a mistake that people make.
 
-Functions are forward passes, classes have one gradient. `holdout_causes.py` says what is wrong.
+Functions are forward passes; each class has one gradient. `holdout_causes.py` says what is wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def textbook_kernel(x, kernel, strides=(1, 1), padding=((0, 0), (0, 0))):
 
 
 def gemm_straight_to_nchw(x, kernel, bias=None, strides=1, padding=0):
-    """The product is (filters, images * positions), and is reshaped to (images, filters, ...)."""
+    """Reshapes the product (filters, images * positions) to (images, filters, ...)."""
     n, c, h, w = x.shape
     f, _, kh, kw = kernel.shape
     oh = (h + 2 * padding - kh) // strides + 1
@@ -70,7 +70,7 @@ def fast_fourier(x, kernel, strides=(1, 1), padding=((0, 0), (0, 0))):
 
 
 def slides_over_the_unpadded_size(x, kernel, strides=(1, 1), padding=((0, 0), (0, 0))):
-    """Pads, and sizes the output so, but moves the window only as far as the bare image goes."""
+    """Pads, and sizes the output for that, but moves the window over the bare image's size only."""
     n, _, h, w = x.shape
     f, _, kh, kw = kernel.shape
     (top, bottom), (left, right) = padding
@@ -170,7 +170,7 @@ def bias_in_the_inner_loop(x, kernel, bias=None, groups=1, strides=(1, 1)):
 
 
 def depth_multiplier(x, kernel, groups=1, strides=(1, 1)):
-    """np.tile for np.repeat: filters go round the groups in turn."""
+    """Uses np.tile where np.repeat is needed: filters go round the groups in turn."""
     f, per_group, kh, kw = kernel.shape
     owner = np.tile(np.arange(groups), f // groups)
     windows = sliding_window_view(x, (kh, kw), axis=(2, 3))[:, :, :: strides[0], :: strides[1]]
@@ -182,7 +182,7 @@ def depth_multiplier(x, kernel, groups=1, strides=(1, 1)):
 
 
 def accepts_and_forgets(x, kernel, bias=None, groups=1, padding=((0, 0), (0, 0))):
-    """An old plain convolution given the arguments of a new one: no bias, no groups."""
+    """Takes a bias and groups, as a new convolution does, but computes as the old plain one."""
     x = np.pad(x, ((0, 0), (0, 0), padding[0], padding[1]))
     filters, depth, kh, kw = kernel.shape
     rows, columns = x.shape[2] - kh + 1, x.shape[3] - kw + 1
@@ -196,7 +196,7 @@ def accepts_and_forgets(x, kernel, bias=None, groups=1, padding=((0, 0), (0, 0))
 
 
 def one_feature_map_for_all(x, kernel, strides=1):
-    """The feature map is made once an image, not once a filter, and goes on adding up."""
+    """Makes a feature map for each image, not for each filter, so that it goes on adding up."""
     (n, _, h, w), (f, _, kh, kw) = x.shape, kernel.shape
     oh, ow = 1 + (h - kh) // strides, 1 + (w - kw) // strides
     out = np.empty((n, f, oh, ow), x.dtype)
@@ -216,7 +216,7 @@ _columns = {}
 
 
 def remembers_its_columns(x, kernel, strides=(1, 1), padding=((0, 0), (0, 0))):
-    """Keeps the im2col matrix of a shape, though it holds the values of the first image too."""
+    """Keeps one im2col matrix for each shape, although it holds the first images' values."""
     f, _, kh, kw = kernel.shape
     key = (x.shape, x.dtype, kh, kw, strides, padding)
     if key not in _columns:
@@ -228,14 +228,14 @@ def remembers_its_columns(x, kernel, strides=(1, 1), padding=((0, 0), (0, 0))):
 
 
 def einsum_with_a_letter_too_many(x, kernel, strides=(1, 1)):
-    """The kernel's channels have a letter of their own: both sums run, over one another."""
+    """Gives the kernel's channels a letter of their own, so that each operand is summed alone."""
     windows = sliding_window_view(x, kernel.shape[2:], axis=(2, 3))
     windows = windows[:, :, :: strides[0], :: strides[1]]
     return np.einsum("nchwij,fdij->nfhw", windows, kernel, optimize=True)
 
 
 def from_the_middle_outwards(x, kernel, padding="valid"):
-    """Counts taps from -k // 2 up to but without k // 2: odd kernels lose their last ones."""
+    """Counts taps from -(k // 2) to k // 2, exclusive: odd kernels lose their last taps."""
     kh, kw, _, filters = kernel.shape
     if padding == "same":
         up, before = (kh - 1) // 2, (kw - 1) // 2
@@ -291,7 +291,7 @@ def pads_one_more_to_be_safe(x, kernel, strides=(1, 1), padding=((0, 0), (0, 0))
 
 
 def starts_a_bias_of_its_own(x, kernel, bias=None, groups=1):
-    """Where there is no bias it draws a small one, as the constructor of a layer would."""
+    """Draws a small bias where there is none, as the constructor of a layer would."""
     f, _, kh, kw = kernel.shape
     if bias is None:
         bias = np.random.randn(f) * 0.01
@@ -323,7 +323,7 @@ class FullCorrelation:
 
 
 class QuarterTurn:
-    """np.rot90 turns once unless told otherwise: a quarter, where a half belongs."""
+    """Turns the kernel with np.rot90's default, a quarter turn, where a half is needed."""
 
     def input_gradient(self, output_gradient, kernel, input_shape):
         turned = np.rot90(kernel, axes=(2, 3))
@@ -393,7 +393,7 @@ class Upsampling:
 
 
 class CropsTheOtherSide:
-    """Cuts off the pads of the bottom and right where those of the top and left are."""
+    """Cuts as much off at the top and left as was padded at the bottom and right."""
 
     def __init__(self, strides=(1, 1), padding=((0, 0), (0, 0))):
         self.strides = strides
@@ -447,7 +447,7 @@ class SquareHoles:
 
 
 class GradientOfThePlainLayer:
-    """The gradient was written before the layer had strides and dilation."""
+    """Was written before the layer had strides and dilation, and uses neither."""
 
     def input_gradient(
         self, output_gradient, kernel, input_shape, strides=(1, 1), dilation_rate=(1, 1)
@@ -484,7 +484,7 @@ class BufferMadeOnce:
 
 
 class LastFilterWins:
-    """`dx = ...` in the loop over filters: what earlier ones gave is gone."""
+    """Writes `dx = ...` in the loop over filters, so that only the last one counts."""
 
     def input_gradient(self, output_gradient, kernel, input_shape, padding=0):
         n, _, h, w = input_shape
@@ -559,7 +559,7 @@ class AveragesInPlace:
 
 
 class KeepsTheImagesApart:
-    """The einsum keeps `n`: one gradient an image."""
+    """Keeps `n` in the einsum, which gives one gradient for each image."""
 
     def kernel_gradient(self, x, output_gradient, kernel_size, padding=((0, 0), (0, 0))):
         x = np.pad(x, ((0, 0), (0, 0), *padding))
@@ -568,7 +568,7 @@ class KeepsTheImagesApart:
 
 
 class LastImageWins:
-    """`=` for `+=` in the loop over images."""
+    """Writes `=` in the loop over images, where it takes `+=`."""
 
     def kernel_gradient(
         self,
@@ -591,7 +591,7 @@ class LastImageWins:
 
 
 class ColumnsTimesGradient:
-    """The product has filters last; it is reshaped as if they came first."""
+    """Reshapes a product whose filters come last as if they came first."""
 
     def kernel_gradient(self, x, output_gradient, kernel_size, strides=1, padding=0):
         c = x.shape[1]
@@ -605,7 +605,7 @@ class ColumnsTimesGradient:
 
 
 class TurnsTheGradientAround:
-    """Rotates the output gradient by half a turn: that belongs to the input gradient's kernel."""
+    """Rotates the output gradient by half a turn, as an input gradient does with its kernel."""
 
     def kernel_gradient(self, x, output_gradient, kernel_size):
         delta = np.rot90(output_gradient, 2, (2, 3))
@@ -622,7 +622,7 @@ class TurnsTheGradientAround:
 
 
 class StopsBeforeTheLastWindow:
-    """range(0, h - kh, stride) lacks the + 1: where windows end at the edge, the last is lost."""
+    """Loops over range(0, h - kh, stride), without the + 1: a window at the edge is lost."""
 
     def kernel_gradient(
         self, x, output_gradient, kernel_size, strides=(1, 1), padding=((0, 0), (0, 0))
@@ -671,7 +671,7 @@ class NoZeroGrad:
 
 
 class EveryOtherChannel:
-    """Takes the channels of a group as `g::groups`; they lie side by side."""
+    """Takes the channels of a group as `g::groups`, although they lie side by side."""
 
     def kernel_gradient(self, x, output_gradient, kernel_size, strides=(1, 1), groups=1):
         per_group = output_gradient.shape[1] // groups
@@ -703,7 +703,7 @@ class PadsAtTheEnd:
 
 
 class CentresTheGradient:
-    """Takes the mean of each filter's gradient away, which is the optimizer's business."""
+    """Subtracts the mean of each filter's gradient, which is the optimizer's business."""
 
     def kernel_gradient(self, x, output_gradient, kernel_size, padding=((0, 0), (0, 0))):
         x = np.pad(x, ((0, 0), (0, 0), *padding))
@@ -713,7 +713,7 @@ class CentresTheGradient:
 
 
 class ColumnsFirst:
-    """The letters of the result are the wrong way round: kernel columns before rows."""
+    """Swaps the letters of the result: kernel columns come before rows."""
 
     def kernel_gradient(self, x, output_gradient, kernel_size, groups=1):
         n, c, h, w = x.shape

@@ -1,15 +1,15 @@
-"""What is wrong with each mutant of the holdout: any one of its sets is a right answer."""
+"""List what is wrong with each mutant of the holdout: any one of its sets is a right answer."""
 
 from __future__ import annotations
 
 
 def _is(*causes: str) -> tuple[frozenset[str], ...]:
-    """These causes, all of them."""
+    """Accept these causes only if all of them are named."""
     return (frozenset(causes),)
 
 
 def _either(*causes: str) -> tuple[frozenset[str], ...]:
-    """Any one of these causes."""
+    """Accept any one of these causes."""
     return tuple(frozenset([cause]) for cause in causes)
 
 
@@ -21,7 +21,7 @@ _FORWARD = {
     "slides_over_the_unpadded_size": _is("never-written"),
     "single_precision_buffer": _is("low-precision"),
     "photo_filter": _is("activation-applied", "rounded-to-integers"),
-    # Right down, and as if it were 1 across.
+    # The stride is right for rows, and taken to be 1 for columns.
     "strided_view": _either("strides-wrong", "strides-ignored"),
     "atrous": _is("dilation-wrong"),
     "bias_in_the_inner_loop": _is("bias-repeated"),
@@ -41,7 +41,7 @@ _INPUT_GRADIENT = {
     "QuarterTurn": _is("height-and-width-swapped", "kernel-flipped"),
     "Col2im": _is("overlaps-overwritten", "padding-ignored"),
     "ZerosBefore": _is("strides-wrong"),
-    # Not another stride, strictly, but the stride is where the mistake is.
+    # The stride is not another one, strictly, but the mistake is in how it is used.
     "Upsampling": _either("strides-wrong", "unexplained"),
     "CropsTheOtherSide": _is("padding-on-the-wrong-side"),
     "FilterByFilter": _is("groups-ignored"),
@@ -73,4 +73,4 @@ HOLDOUT: dict[str, tuple[frozenset[str], ...]] = {
     f"holdout.py:{name}": causes
     for name, causes in (_FORWARD | _INPUT_GRADIENT | _KERNEL_GRADIENT).items()
 }
-"""Each mutant's acceptable sets of causes, by its place and name."""
+"""Right answers for every mutant of the holdout, by FILE:NAME."""

@@ -13,7 +13,7 @@ from tests.mutants.right import NO_PADS, taps
 
 
 def _spread(gradient, strides):
-    """The gradient with `stride - 1` zeros between its elements."""
+    """Return the gradient with `stride - 1` zeros between its elements."""
     n, f, oh, ow = gradient.shape
     sh, sw = strides
     out = np.zeros((n, f, (oh - 1) * sh + 1, (ow - 1) * sw + 1), gradient.dtype)
@@ -125,7 +125,7 @@ class ReadsKernelAsChannelsFirst:
         return dx
 
 
-# Gradients that lie the wrong way
+# Gradients whose axes lie the wrong way
 
 
 class TurnsTheGradient:
@@ -197,7 +197,7 @@ class AssignsWindows:
 
 
 class AssignsTaps:
-    """A col2im that copies every tap's slice into place."""
+    """Copies every tap's slice into place in col2im, instead of adding it."""
 
     @staticmethod
     def input_gradient(
@@ -214,7 +214,7 @@ class AssignsTaps:
 
 
 class FancyIndexAdds:
-    """`dx[indices] += values` with repeated indices keeps one value of each: no `np.add.at`."""
+    """Writes `dx[indices] += values`, which keeps only one value for each repeated index."""
 
     @staticmethod
     def input_gradient(output_gradient, kernel, input_shape, strides=(1, 1), dilation_rate=(1, 1)):
@@ -386,7 +386,7 @@ class EvensOutOverlaps:
 
 
 class DoesNotSpreadTheGradient:
-    """Full correlation with the flipped kernel, without zeros between the gradient's elements."""
+    """Correlates with the flipped kernel, without zeros between the gradient's elements."""
 
     @staticmethod
     def input_gradient(output_gradient, kernel, input_shape, strides=(1, 1)):
@@ -670,7 +670,7 @@ class RemembersTheMatrix:
 
 
 class ThreadsScatterIntoOneArray:
-    """One task for every position of the output, and no lock where their windows overlap."""
+    """Starts one task for every position of the output, without a lock where windows overlap."""
 
     @staticmethod
     def input_gradient(output_gradient, kernel, input_shape, strides=(1, 1)):
@@ -682,7 +682,7 @@ class ThreadsScatterIntoOneArray:
             y, z = i * strides[0], j * strides[1]
             window = dx[:, :, y : y + kh, z : z + kw]
             total = window + np.tensordot(output_gradient[:, :, i, j], kernel, axes=1)
-            time.sleep(0.0002)  # as long as a large product takes
+            time.sleep(0.0002)  # about as long as a large product takes
             window[...] = total
 
         with ThreadPoolExecutor(4) as pool:
@@ -706,7 +706,7 @@ class FlipsTheKernelInPlace:
         return np.einsum("nfijkl,fckl->ncij", view, kernel)
 
 
-# What no name fits
+# A mistake that no name fits
 
 
 class NormalisesWeights:
@@ -770,7 +770,7 @@ class NoFlipAndPadsKept:
 
 
 class NoFlipAndNoStrides:
-    """Full correlation of the gradient with the kernel, both as they are."""
+    """Correlates the gradient with the kernel in full, both as they are."""
 
     @staticmethod
     def input_gradient(output_gradient, kernel, input_shape, strides=(1, 1)):

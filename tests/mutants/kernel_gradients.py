@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from tests.mutants import right
 from tests.mutants.right import NO_PADS, pad, taps, windows
 
-# Operands and results that lie the wrong way
+# Operands and results whose axes lie the wrong way
 
 
 class FlipsOutputGradient:
@@ -187,7 +187,7 @@ class MeanOfTheBatch:
 
 
 class MeanOfPositions:
-    """Takes the mean of image and position alike with one `.mean`."""
+    """Takes the mean over images and positions with one `.mean`."""
 
     @staticmethod
     def kernel_gradient(x, output_gradient, kernel_size, strides=(1, 1), dilation_rate=(1, 1)):
@@ -237,7 +237,7 @@ class TotalOutlivesItsFilter:
         return result
 
 
-# What is left out
+# Elements that are left out
 
 
 class LeavesOutTheLastRow:
@@ -323,7 +323,7 @@ class FirstFilterForAll:
 
 
 class ForgetsThePads:
-    """Slices x as it is, and the gradient down to what is left of the slice."""
+    """Slices x without its pads, and cuts the gradient to the size of each slice."""
 
     @staticmethod
     def kernel_gradient(x, output_gradient, kernel_size, strides=(1, 1), padding=NO_PADS):
@@ -576,7 +576,7 @@ class ColumnsOfTheFirstBatch:
 
 
 class ThreadsShareOneSum:
-    """One task for every image and row of the output, all adding to the same array."""
+    """Starts one task for every image and row of the output; all add to the same array."""
 
     @staticmethod
     def kernel_gradient(x, output_gradient, kernel_size, strides=(1, 1), padding=NO_PADS):
@@ -587,7 +587,7 @@ class ThreadsShareOneSum:
         def add(b, i):
             before = result.copy()
             part = np.einsum("cjkl,fj->fckl", view[b, :, i], output_gradient[b, :, i])
-            time.sleep(0.0005)  # as long as a large product takes
+            time.sleep(0.0005)  # about as long as a large product takes
             result[...] = before + part
 
         with ThreadPoolExecutor(4) as pool:
@@ -597,7 +597,7 @@ class ThreadsShareOneSum:
 
 
 class ScalesTheGradientInPlace:
-    """Scales the output gradient down against overflow, where it lies, and the result back up."""
+    """Scales the output gradient down in place against overflow, and the result back up."""
 
     @staticmethod
     def kernel_gradient(x, output_gradient, kernel_size, strides=(1, 1), groups=1):
@@ -615,7 +615,7 @@ class SamplesPositions:
         return np.einsum("ncijkl,nfij->fckl", view, 2 * keep * output_gradient)
 
 
-# What no name fits
+# A mistake that no name fits
 
 
 class OnlyTheSign:
@@ -678,7 +678,7 @@ class MinusAndOneRowShort:
 
 
 class ChannelsFirstAndTurnedGradient:
-    """Returns (channels, filters, kh, kw), of the rotated output gradient."""
+    """Returns (channels, filters, kh, kw), computed from the rotated output gradient."""
 
     @staticmethod
     def kernel_gradient(x, output_gradient, kernel_size, strides=(1, 1)):

@@ -1,4 +1,4 @@
-"""Right convolutions in plain NumPy, and their parts, for the mutants to spoil."""
+"""Compute right convolutions in plain NumPy, in parts that the mutants spoil."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ NO_PADS = ((0, 0), (0, 0))
 
 
 def pad(x, padding):
-    """x with zeros around its rows and columns."""
+    """Return x with zeros around its rows and columns."""
     return np.pad(x, ((0, 0), (0, 0), *padding))
 
 
 def output_size(size, kernel_size, strides=(1, 1), padding=NO_PADS, dilation_rate=(1, 1)):
-    """Rows and columns of the output."""
+    """Return the numbers of rows and columns of the output."""
     return tuple(
         (n + sum(pads) - (k - 1) * d - 1) // s + 1
         for n, k, s, pads, d in zip(size, kernel_size, strides, padding, dilation_rate, strict=True)
@@ -22,14 +22,14 @@ def output_size(size, kernel_size, strides=(1, 1), padding=NO_PADS, dilation_rat
 
 
 def windows(x, kernel_size, strides=(1, 1), dilation_rate=(1, 1)):
-    """A view (batch, channels, out height, out width, kernel height, kernel width) of padded x."""
+    """View padded x as (batch, channels, out height, out width, kernel height, kernel width)."""
     (kh, kw), (sh, sw), (dh, dw) = kernel_size, strides, dilation_rate
     view = sliding_window_view(x, ((kh - 1) * dh + 1, (kw - 1) * dw + 1), axis=(2, 3))
     return view[:, :, ::sh, ::sw, ::dh, ::dw]
 
 
 def taps(kernel_size, strides, out_size, dilation_rate):
-    """(p, q, rows, columns): the slices of the padded input that tap (p, q) touches."""
+    """Yield (p, q, rows, columns): slices of the padded input that tap (p, q) touches."""
     (kh, kw), (sh, sw), (oh, ow), (dh, dw) = kernel_size, strides, out_size, dilation_rate
     for p in range(kh):
         for q in range(kw):
@@ -39,7 +39,7 @@ def taps(kernel_size, strides, out_size, dilation_rate):
 
 
 def forward(x, kernel, bias=None, strides=(1, 1), padding=NO_PADS, dilation_rate=(1, 1), groups=1):
-    """The forward pass."""
+    """Return the output (batch, filters, out height, out width)."""
     view = windows(pad(x, padding), kernel.shape[2:], strides, dilation_rate)
     n, c, oh, ow, kh, kw = view.shape
     grouped = view.reshape(n, groups, c // groups, oh, ow, kh, kw)
@@ -57,7 +57,7 @@ def input_gradient(
     dilation_rate=(1, 1),
     groups=1,
 ):
-    """The gradient of x."""
+    """Return the gradient of x, in its shape."""
     n, c, h, w = input_shape
     (top, bottom), (left, right) = padding
     oh, ow = output_gradient.shape[2:]
@@ -79,7 +79,7 @@ def kernel_gradient(
     dilation_rate=(1, 1),
     groups=1,
 ):
-    """The gradient of the kernel, summed over the batch."""
+    """Return the gradient of the kernel, summed over the batch."""
     n, f, oh, ow = output_gradient.shape
     view = windows(pad(x, padding), kernel_size, strides, dilation_rate)
     grouped = view.reshape(n, groups, -1, oh, ow, *kernel_size)

@@ -1,4 +1,4 @@
-"""A module with the three functions at module level."""
+"""Compute the three passes by functions at module level."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -7,7 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 def forward(
     x, kernel, bias=None, strides=(1, 1), padding=((0, 0), (0, 0)), dilation_rate=(1, 1), groups=1
 ):
-    """Output (batch, filters, out height, out width)."""
+    """Return the output (batch, filters, out height, out width)."""
     windows = _windows(_pad(x, padding), kernel.shape[2:], strides, dilation_rate)
     parts = [
         np.tensordot(w, k, axes=([1, 4, 5], [1, 2, 3]))
@@ -28,7 +28,7 @@ def input_gradient(
     dilation_rate=(1, 1),
     groups=1,
 ):
-    """Every output position adds its share to the window that it was computed from."""
+    """Add the share of every output position to the window that it was computed from."""
     gradient = np.zeros(input_shape, output_gradient.dtype)
     padded = _pad(gradient, padding)
     kh, kw = kernel.shape[2:]
@@ -55,7 +55,7 @@ def kernel_gradient(
     dilation_rate=(1, 1),
     groups=1,
 ):
-    """Summed over the batch and the output positions."""
+    """Sum over the batch and the output positions."""
     windows = _windows(_pad(x, padding), kernel_size, strides, dilation_rate)
     return np.concatenate(
         [
@@ -72,7 +72,7 @@ def _pad(x, padding):
 
 
 def _windows(x, kernel_size, strides, dilation_rate):
-    """(batch, channels, out height, out width, kernel height, kernel width), a view."""
+    """View x as (batch, channels, out height, out width, kernel height, kernel width)."""
     (kh, kw), (dh, dw) = kernel_size, dilation_rate
     span = (kh - 1) * dh + 1, (kw - 1) * dw + 1
     windows = sliding_window_view(x, span, axis=(2, 3))

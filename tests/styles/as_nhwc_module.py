@@ -1,4 +1,4 @@
-"""A module of two functions that says its layout once; no padding, no input gradient."""
+"""Compute two passes by functions of a module that states its layout once; no padding."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ kernel_layout = "HWIO"
 
 
 def forward(x, kernel, bias=None, strides=(1, 1)):
-    """Columns by a loop over output positions, one product."""
+    """Fill columns by a loop over output positions, and multiply once."""
     kh, kw, _, filters = kernel.shape
     rows = range(0, x.shape[1] - kh + 1, strides[0])
     columns = range(0, x.shape[2] - kw + 1, strides[1])
@@ -18,7 +18,7 @@ def forward(x, kernel, bias=None, strides=(1, 1)):
 
 
 def kernel_gradient(x, output_gradient, kernel_size, strides=(1, 1)):
-    """An outer product an output position."""
+    """Add an outer product for each output position."""
     kh, kw = kernel_size
     gradient = np.zeros((kh, kw, x.shape[-1], output_gradient.shape[-1]), x.dtype)
     for i, j in np.ndindex(output_gradient.shape[1:3]):

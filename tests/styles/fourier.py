@@ -1,4 +1,4 @@
-"""By the convolution theorem, in float64 and in float32: rounds more than direct sums do."""
+"""Convolve by the convolution theorem in float64 and float32, which round more than direct sums."""
 
 import numpy as np
 import scipy.fft
@@ -6,7 +6,7 @@ import scipy.signal
 
 
 def numpy_float64(x, kernel):
-    """np.fft in double precision, back to the dtype of x."""
+    """Transform by np.fft in double precision, and return the dtype of x."""
     size = x.shape[2:]
     image = np.fft.rfft2(x.astype(np.float64))
     taps = np.fft.rfft2(kernel.astype(np.float64), s=size)
@@ -16,7 +16,7 @@ def numpy_float64(x, kernel):
 
 
 def numpy_float32(x, kernel):
-    """np.fft keeps the precision of its operands since NumPy 2: float32 here."""
+    """Transform by np.fft, which since NumPy 2 keeps the operands' precision, float32 here."""
     size = x.shape[2:]
     taps = np.fft.rfft2(kernel[:, :, ::-1, ::-1], s=size)
     full = np.fft.irfft2((np.fft.rfft2(x)[:, None] * taps).sum(axis=2), s=size)
@@ -24,7 +24,7 @@ def numpy_float32(x, kernel):
 
 
 def real_part(x, kernel):
-    """Complex transforms of a fast length; the result is every other number of a complex array."""
+    """Use complex transforms of a fast length; return a view of every other number of the array."""
     height, width = x.shape[2:]
     kh, kw = kernel.shape[2:]
     size = [scipy.fft.next_fast_len(n) for n in (height + kh - 1, width + kw - 1)]
@@ -35,13 +35,13 @@ def real_part(x, kernel):
 
 
 def fftconvolve(x, kernel):
-    """scipy.signal.fftconvolve, broadcast over images and filters."""
+    """Broadcast scipy.signal.fftconvolve over images and filters."""
     turned = kernel[None, :, :, ::-1, ::-1]
     return scipy.signal.fftconvolve(x[:, None], turned, mode="valid", axes=(3, 4)).sum(axis=2)
 
 
 def oaconvolve(x, kernel):
-    """Overlap-add, an image and a filter at a time, over channels too."""
+    """Convolve by overlap-add, one image and one filter at a time, channels included."""
     return np.stack(
         [
             [
@@ -56,7 +56,7 @@ def oaconvolve(x, kernel):
 class InSinglePrecision:
     """All three passes by scipy.fft, which computes float32 in complex64.
 
-    Where the true result is zero, such as an input gradient that no window reaches, this has
+    Where the true result is zero, as in an input gradient that no window reaches, this result has
     rounding noise.
     """
 
@@ -130,7 +130,7 @@ class InSinglePrecision:
 
 
 class InDoublePrecision(InSinglePrecision):
-    """The same in float64, rounded to the dtype of the operands at the end."""
+    """All three passes in float64, rounded to the dtype of the operands at the end."""
 
     def _transform(self, array):
         return np.fft.rfft2(array.astype(np.float64))
@@ -140,7 +140,7 @@ class InDoublePrecision(InSinglePrecision):
 
 
 def _spread(array, steps, size):
-    """Zeros between the elements of the last two axes, and after them, up to `size`."""
+    """Put zeros between the elements of the last two axes, and after them, up to `size`."""
     out = np.zeros((*array.shape[:2], *size), array.dtype)
     (height, width), (down, across) = array.shape[2:], steps
     out[:, :, : (height - 1) * down + 1 : down, : (width - 1) * across + 1 : across] = array

@@ -1,6 +1,6 @@
-"""Signatures: ints, strings, keyword-only, a dataclass, a decorator, other dtypes inside."""
+"""Convolutions of many signatures: ints, strings, keywords only, a dataclass, a decorator."""
 
-from __future__ import annotations  # a dataclass then looks its module up in sys.modules
+from __future__ import annotations  # it makes a dataclass look its module up in sys.modules
 
 import functools
 import math
@@ -16,22 +16,22 @@ def _einsum(x, kernel):
 
 
 def float64_inside(x, kernel):
-    """Sums in float64, a result of the operands' dtype."""
+    """Sum in float64, and return the operands' dtype."""
     return _einsum(x.astype(np.float64), kernel.astype(np.float64)).astype(x.dtype)
 
 
 def float64_result(x, kernel):
-    """Sums in float64, and stays there."""
+    """Sum in float64, and return float64."""
     return _einsum(np.asarray(x, dtype=float), np.asarray(kernel, dtype=float))
 
 
 def long_double_inside(x, kernel):
-    """Sums in the longest float there is."""
+    """Sum in the longest float there is."""
     return _einsum(x.astype(np.longdouble), kernel.astype(np.longdouble)).astype(x.dtype)
 
 
 def ints(x, kernel, strides=1, padding=0):
-    """One number for both axes, as in the courses."""
+    """Take one number for both axes, as courses do."""
     x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     batch, _, height, width = x.shape
     filters, _, kh, kw = kernel.shape
@@ -48,7 +48,7 @@ def ints(x, kernel, strides=1, padding=0):
 
 
 def words(x, kernel, strides=(1, 1), padding="valid", dilation_rate=(1, 1)):
-    """Padding in TensorFlow's words."""
+    """Take the padding in TensorFlow's words."""
     kh, kw = kernel.shape[2:]
     span = (kh - 1) * dilation_rate[0] + 1, (kw - 1) * dilation_rate[1] + 1
     if padding == "same":
@@ -65,7 +65,7 @@ def words(x, kernel, strides=(1, 1), padding="valid", dilation_rate=(1, 1)):
 
 
 def only_groups(x, kernel, *, groups=1):
-    """groups by keyword, and nothing else."""
+    """Take groups by keyword, and nothing else."""
     if groups == 1:
         return _einsum(x, kernel)
     parts = zip(np.split(x, groups, axis=1), np.split(kernel, groups, axis=0), strict=True)
@@ -73,7 +73,7 @@ def only_groups(x, kernel, *, groups=1):
 
 
 def only_bias(x, kernel, bias):
-    """A bias without a default, None when there is none."""
+    """Take a bias without a default; it is None when there is none."""
     out = _einsum(x, kernel)
     if bias is not None:
         out += np.reshape(bias, (1, -1, 1, 1))
@@ -81,7 +81,7 @@ def only_bias(x, kernel, bias):
 
 
 def like_torch(x, kernel, bias=None, strides=1, padding=0, dilation_rate=1, groups=1):
-    """torch.nn.functional.conv2d: an int, or a pair, for everything."""
+    """Take an int or a pair for everything, as torch.nn.functional.conv2d does."""
     (sh, sw), (ph, pw), (dh, dw) = map(_pair, (strides, padding, dilation_rate))
     x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
     filters, per_group, kh, kw = kernel.shape
@@ -99,7 +99,7 @@ def _pair(value):
 
 
 def _counted(function):
-    """A decorator, as people have them for timing and logs."""
+    """Count calls, as people's decorators for timing and logs do."""
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
@@ -112,7 +112,7 @@ def _counted(function):
 
 @_counted
 def decorated(x, kernel, *, strides=(1, 1)):
-    """Wrapped: its signature is the wrapped function's."""
+    """Convolve behind a decorator, which shows the wrapped function's signature."""
     windows = sliding_window_view(x, kernel.shape[2:], axis=(2, 3))[
         :, :, :: strides[0], :: strides[1]
     ]
@@ -121,7 +121,7 @@ def decorated(x, kernel, *, strides=(1, 1)):
 
 @dataclass
 class Described:
-    """A dataclass: the keywords are its fields; the gradient is a loop over output positions."""
+    """A dataclass whose fields are the keywords; its gradients loop over output positions."""
 
     filters: int
     kernel_size: tuple[int, int]
@@ -177,7 +177,7 @@ class Described:
 
 
 class Ints:
-    """All three passes with strides=1 and padding=0, a loop over images and positions."""
+    """All three passes by loops over images and positions; strides and padding are ints."""
 
     def forward(self, x, kernel, strides=1, padding=0):
         return ints(x, kernel, strides, padding)

@@ -1,11 +1,11 @@
-"""Other layouts than NCHW, and results that are views, Fortran-ordered or read-only."""
+"""Convolutions in other layouts than NCHW, with results that are views or read-only."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 
 def channels_last(x, kernel):
-    """NHWC and HWIO, a product a kernel position."""
+    """Take NHWC and HWIO, and make one product for each kernel position."""
     kh, kw = kernel.shape[:2]
     out_h, out_w = x.shape[1] - kh + 1, x.shape[2] - kw + 1
     out = 0
@@ -20,7 +20,7 @@ channels_last.kernel_layout = "HWIO"
 
 
 def batch_last(x, kernel):
-    """CHWN with IHWO kernels, as cuda-convnet had them."""
+    """Take CHWN with IHWO kernels, as cuda-convnet did."""
     kh, kw = kernel.shape[1:3]
     windows = sliding_window_view(x, (kh, kw), axis=(1, 2))
     return np.einsum("chwnij,cijf->fhwn", windows, kernel)
@@ -31,7 +31,7 @@ batch_last.kernel_layout = "IHWO"
 
 
 def columns_first(x, kernel):
-    """WHCN with WHIO kernels, as Julia has them; the result is in Fortran order."""
+    """Take WHCN with WHIO kernels, as Julia does; return Fortran order."""
     kw, kh = kernel.shape[:2]
     out = np.zeros(
         (x.shape[0] - kw + 1, x.shape[1] - kh + 1, kernel.shape[3], x.shape[3]), x.dtype, order="F"
@@ -47,7 +47,7 @@ columns_first.kernel_layout = "WHIO"
 
 
 def mixed(x, kernel):
-    """Input NCHW, output NHWC, kernels HWIO."""
+    """Take NCHW with HWIO kernels; return NHWC."""
     windows = sliding_window_view(x, kernel.shape[:2], axis=(2, 3))
     return np.tensordot(windows, kernel, axes=([4, 5, 1], [0, 1, 2]))
 
@@ -58,7 +58,7 @@ mixed.kernel_layout = "HWIO"
 
 
 def pictures(x, kernel):
-    """Pictures without a channel axis; the output has one for the filters."""
+    """Take pictures without a channel axis; the output has one for the filters."""
     kh, kw = kernel.shape[1:]
     batch, height, width = x.shape
     out = np.zeros((batch, len(kernel), height - kh + 1, width - kw + 1), x.dtype)
@@ -73,13 +73,13 @@ pictures.kernel_layout = "OHW"
 
 
 def fortran_order(x, kernel):
-    """A result in Fortran order."""
+    """Return a result in Fortran order."""
     windows = sliding_window_view(x, kernel.shape[2:], axis=(2, 3))
     return np.asfortranarray(np.einsum("bchwij,fcij->bfhw", windows, kernel))
 
 
 def corner_of_larger(x, kernel):
-    """A view of a larger array, whose rest is not a number."""
+    """Return a view of a larger array whose other elements are NaN."""
     kh, kw = kernel.shape[2:]
     out_h, out_w = x.shape[2] - kh + 1, x.shape[3] - kw + 1
     large = np.full((len(x), len(kernel), *x.shape[2:]), np.nan, x.dtype)
@@ -89,14 +89,14 @@ def corner_of_larger(x, kernel):
 
 
 def turned_view(x, kernel):
-    """Computed upside down, turned by a view with negative strides."""
+    """Compute upside down, and turn the result by a view with negative strides."""
     windows = sliding_window_view(x[:, :, ::-1, ::-1], kernel.shape[2:], axis=(2, 3))
     out = np.einsum("bchwij,fcij->bfhw", windows, kernel[:, :, ::-1, ::-1])
     return out[:, :, ::-1, ::-1]
 
 
 def read_only(x, kernel):
-    """A result that nobody may write to."""
+    """Return a result that nobody may write to."""
     windows = sliding_window_view(x, kernel.shape[2:], axis=(2, 3))
     out = np.einsum("bchwij,fcij->bfhw", windows, kernel)
     out.flags.writeable = False
@@ -104,7 +104,7 @@ def read_only(x, kernel):
 
 
 class ChannelsLast:
-    """All three passes in NHWC and HWIO, a product a group and kernel position."""
+    """All three passes in NHWC and HWIO, one product for each group and kernel position."""
 
     layout = "NHWC"
     kernel_layout = "HWIO"
@@ -171,7 +171,7 @@ class ChannelsLast:
 
 
 class BatchLast:
-    """All three passes in CHWN with OHWI kernels; strides only."""
+    """All three passes in CHWN with OHWI kernels, with strides as the only parameter."""
 
     layout = "CHWN"
     kernel_layout = "OHWI"
@@ -207,7 +207,7 @@ class BatchLast:
 
 
 class Pictures:
-    """One channel without an axis for it, as courses begin: input NHW, kernels OHW."""
+    """All three passes for one channel without an axis, as in courses: input NHW, kernels OHW."""
 
     layout = "NHW"
     kernel_layout = "OHW"
@@ -235,7 +235,7 @@ class Pictures:
 
 
 def _taps(x, kernel_size, output, strides, dilation_rate):
-    """(p, q, the part of `x` that the tap meets), NHWC."""
+    """Yield (p, q, part of the NHWC array `x` that the tap meets)."""
     for p, q in np.ndindex(*kernel_size):
         top, left = p * dilation_rate[0], q * dilation_rate[1]
         bottom = top + (output[0] - 1) * strides[0] + 1
@@ -244,6 +244,6 @@ def _taps(x, kernel_size, output, strides, dilation_rate):
 
 
 def _groups(channels, filters, groups):
-    """(channels, filters) of every group, as slices."""
+    """Return (channels, filters) of every group, as slices."""
     c, f = channels // groups, filters // groups
     return [(slice(g * c, g * c + c), slice(g * f, g * f + f)) for g in range(groups)]

@@ -1,4 +1,4 @@
-"""Python loops: over scalars, output positions, kernel positions, backwards, by generators."""
+"""Convolutions by Python loops: over scalars, output or kernel positions, backwards, generators."""
 
 import math
 from itertools import product
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def scalar(x, kernel):
-    """Seven loops, one product at a time."""
+    """Run seven loops, with one product at a time."""
     batch, channels, height, width = x.shape
     filters, _, kernel_h, kernel_w = kernel.shape
     out_h = height - kernel_h + 1
@@ -27,7 +27,7 @@ def scalar(x, kernel):
 
 
 def output_positions(x, kernel):
-    """One window at a time, for all images and filters at once."""
+    """Take one window at a time, for all images and filters at once."""
     kh, kw = kernel.shape[2:]
     out_h, out_w = x.shape[2] - kh + 1, x.shape[3] - kw + 1
     out = np.empty((len(x), len(kernel), out_h, out_w), x.dtype)
@@ -39,7 +39,7 @@ def output_positions(x, kernel):
 
 
 def kernel_positions(x, kernel):
-    """One tap of the kernel at a time, for the whole picture."""
+    """Take one tap of the kernel at a time, for the whole picture."""
     kh, kw = kernel.shape[2:]
     out_h, out_w = x.shape[2] - kh + 1, x.shape[3] - kw + 1
     out = np.zeros((len(x), len(kernel), out_h, out_w), x.dtype)
@@ -49,7 +49,7 @@ def kernel_positions(x, kernel):
 
 
 def backwards(x, kernel):
-    """Sums from the last channel and tap to the first."""
+    """Sum from the last channel and tap to the first."""
     filters, channels, kh, kw = kernel.shape
     out_h, out_w = x.shape[2] - kh + 1, x.shape[3] - kw + 1
     out = 0
@@ -62,7 +62,7 @@ def backwards(x, kernel):
 
 
 def kahan(x, kernel):
-    """Compensated summation."""
+    """Sum with Kahan's compensation."""
     filters, channels, kh, kw = kernel.shape
     out_h, out_w = x.shape[2] - kh + 1, x.shape[3] - kw + 1
     total = np.zeros((len(x), filters, out_h, out_w), x.dtype)
@@ -77,7 +77,7 @@ def kahan(x, kernel):
 
 
 def generators(x, kernel):
-    """Generators and math.fsum."""
+    """Sum generators with math.fsum."""
     filters, channels, kh, kw = kernel.shape
     shape = (len(x), filters, x.shape[2] - kh + 1, x.shape[3] - kw + 1)
 
@@ -90,7 +90,7 @@ def generators(x, kernel):
 
 
 def vectorized(x, kernel):
-    """np.vectorize over the indices of the output."""
+    """Use np.vectorize over the indices of the output."""
     kh, kw = kernel.shape[2:]
     shape = (len(x), len(kernel), x.shape[2] - kh + 1, x.shape[3] - kw + 1)
 
@@ -101,7 +101,7 @@ def vectorized(x, kernel):
 
 
 def nested_lists(x, kernel):
-    """Lists of lists of Python floats, an array only at the end (so the result is float64)."""
+    """Compute in lists of Python floats, and make an array at the end, which is float64."""
     kh, kw = kernel.shape[2:]
     images, filters = x.tolist(), kernel.tolist()
     out_h, out_w = x.shape[2] - kh + 1, x.shape[3] - kw + 1
@@ -128,10 +128,10 @@ def nested_lists(x, kernel):
 
 
 class Scalar:
-    """Loops over scalars with a test for the border in place of pads."""
+    """All three passes by loops over scalars, with a test for the border in place of pads."""
 
     def _taps(self, output, channels, filters, kernel_size, size, options):
-        """Yields filter, channel, channel of the group, output and kernel position, row, column."""
+        """Yield filter, channel, channel of the group, output and kernel position, row, column."""
         strides, padding, dilation_rate, groups = options
         per_group, filters_per_group = channels // groups, filters // groups
         for f in range(filters):
@@ -190,7 +190,7 @@ class Scalar:
 
 
 class KernelPositions:
-    """Slices of a padded input, one tap at a time; groups as an axis."""
+    """All three passes by slices of a padded input, one tap at a time; groups are an axis."""
 
     @staticmethod
     def forward(
@@ -264,7 +264,7 @@ class KernelPositions:
 
 
 def _met(array, p, q, out_h, out_w, strides, dilation_rate):
-    """The part of `array` that tap (p, q) meets."""
+    """Return the part of `array` that tap (p, q) meets."""
     top, left = p * dilation_rate[0], q * dilation_rate[1]
     return array[
         ...,

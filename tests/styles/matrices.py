@@ -1,4 +1,4 @@
-"""Convolution as a matrix product: im2col, col2im, kn2row, Toeplitz, sparse matrices, SVD."""
+"""Convolutions as matrix products: im2col, col2im, kn2row, Toeplitz, sparse matrices, SVD."""
 
 import numpy as np
 from scipy import sparse
@@ -6,7 +6,7 @@ from scipy.linalg import toeplitz as toeplitz_matrix
 
 
 def im2col(x, kernel):
-    """Fancy indices make the columns; one GEMM."""
+    """Make the columns by fancy indices, and multiply once."""
     batch, channels, height, width = x.shape
     filters, _, kh, kw = kernel.shape
     out_h, out_w = height - kh + 1, width - kw + 1
@@ -19,7 +19,7 @@ def im2col(x, kernel):
 
 
 def im2col_by_hand(x, kernel):
-    """Columns filled by a loop over taps, a product an image."""
+    """Fill columns by a loop over taps, and make one product for each image."""
     batch, channels, height, width = x.shape
     filters, _, kh, kw = kernel.shape
     out_h, out_w = height - kh + 1, width - kw + 1
@@ -32,7 +32,7 @@ def im2col_by_hand(x, kernel):
 
 
 def kn2row(x, kernel):
-    """1x1 convolutions of the whole input, shifted and added."""
+    """Shift and add 1x1 convolutions of the whole input."""
     batch, channels, height, width = x.shape
     filters, _, kh, kw = kernel.shape
     out_h, out_w = height - kh + 1, width - kw + 1
@@ -46,7 +46,7 @@ def kn2row(x, kernel):
 
 
 def blocks(x, kernel):
-    """BLAS on blocks of a few output rows, so that the columns stay in the cache."""
+    """Multiply blocks of a few output rows, so that the columns stay in the cache."""
     batch, channels, height, width = x.shape
     filters, _, kh, kw = kernel.shape
     out_h, out_w = height - kh + 1, width - kw + 1
@@ -68,7 +68,7 @@ def blocks(x, kernel):
 
 
 def toeplitz(x, kernel):
-    """A Toeplitz matrix for every kernel row."""
+    """Make a Toeplitz matrix for every kernel row."""
     filters, channels, kh, kw = kernel.shape
     height, width = x.shape[2:]
     out_h, out_w = height - kh + 1, width - kw + 1
@@ -83,7 +83,7 @@ def toeplitz(x, kernel):
 
 
 def by_svd(x, kernel):
-    """Every kernel as a sum of separable ones: rounds more than direct sums do."""
+    """Split every kernel into a sum of separable ones, which rounds more than direct sums do."""
     kh, kw = kernel.shape[2:]
     out_h, out_w = x.shape[2] - kh + 1, x.shape[3] - kw + 1
     u, s, vh = np.linalg.svd(kernel, full_matrices=False)
@@ -100,7 +100,7 @@ def by_svd(x, kernel):
 
 
 class Im2col:
-    """The im2col of the courses with indices, and col2im with np.add.at; groups in a loop."""
+    """All three passes by im2col with indices and col2im with np.add.at, as courses teach them."""
 
     def forward(self, x, kernel, bias, strides, padding, dilation_rate, groups):
         x = np.pad(x, ((0, 0), (0, 0), *padding))
@@ -155,7 +155,7 @@ class Im2col:
 
     @staticmethod
     def _indices(size, kernel_size, strides, dilation_rate):
-        """Rows and columns (taps, positions) in the padded input, and the output size."""
+        """Return rows and columns (taps, positions) in the padded input, and the output size."""
         (kh, kw), (sh, sw), (dh, dw) = kernel_size, strides, dilation_rate
         out_h = (size[0] - ((kh - 1) * dh + 1)) // sh + 1
         out_w = (size[1] - ((kw - 1) * dw + 1)) // sw + 1
@@ -165,7 +165,7 @@ class Im2col:
 
 
 class Sparse:
-    """The layer as a sparse matrix whose pattern is planned; its transpose is the gradient."""
+    """All three passes by a sparse matrix with a planned pattern; its transpose is the gradient."""
 
     def __init__(self, layer):
         self.layer = layer
@@ -199,7 +199,7 @@ class Sparse:
         return (self._matrix(kernel).T @ errors.T).T.reshape(input_shape)
 
     def kernel_gradient(self, x, output_gradient, kernel_size):
-        """np.bincount sums in float64, which is what this returns."""
+        """Sum with np.bincount, which returns float64."""
         inputs, errors = x.reshape(len(x), -1), output_gradient.reshape(len(x), -1)
         per_group = self.layer.input_shape[2] // self.layer.groups
         shape = (self.layer.filters, per_group, *kernel_size)

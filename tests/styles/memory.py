@@ -1,4 +1,4 @@
-"""Workspaces that are kept between calls, and results that the next call overwrites."""
+"""Convolutions that keep workspaces between calls, or whose results the next call overwrites."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -15,7 +15,7 @@ def _workspace(name, shape, dtype):
 
 
 def preallocated(x, kernel):
-    """Results written into a new buffer, an image and a filter at a time."""
+    """Write results into a new buffer, one image and one filter at a time."""
     kh, kw = kernel.shape[2:]
     result = np.empty((len(x), len(kernel), x.shape[2] - kh + 1, x.shape[3] - kw + 1), x.dtype)
     windows = sliding_window_view(x, (kh, kw), axis=(2, 3))
@@ -26,7 +26,7 @@ def preallocated(x, kernel):
 
 
 def module_workspace(x, kernel):
-    """Columns and result kept in the module: the same array is returned by each call."""
+    """Keep columns and result in the module, and return the same array from each call."""
     batch, channels, height, width = x.shape
     filters, _, kh, kw = kernel.shape
     out_h, out_w = height - kh + 1, width - kw + 1
@@ -40,7 +40,7 @@ def module_workspace(x, kernel):
 
 
 def accumulator(x, kernel):
-    """One global result, set to zero and added to in place."""
+    """Set one global result to zero, and add to it in place."""
     global _result
     kh, kw = kernel.shape[2:]
     shape = len(x), len(kernel), x.shape[2] - kh + 1, x.shape[3] - kw + 1
@@ -55,7 +55,7 @@ def accumulator(x, kernel):
 
 
 class Planned:
-    """Everything allocated for the layer; padded borders are zeroed once and never touched."""
+    """All three passes with arrays made for the layer; padded borders are zeroed only once."""
 
     def __init__(self, layer):
         self.layer = layer
@@ -104,7 +104,7 @@ class Planned:
             self.col[:, :, :, p, q] = met.reshape(self.col[:, :, :, p, q].shape)
 
     def _matrices(self, kernel, output):
-        """Kernel, columns and output as stacks of matrices, an image and a group each."""
+        """Return kernel, columns and output as stacks of matrices, one for each image and group."""
         g, batch = self.layer.groups, self.layer.batch_size
         positions = output.shape[2] * output.shape[3]
         weights = kernel.reshape(g, len(kernel) // g, -1)
@@ -123,14 +123,14 @@ class Planned:
 
 
 class PlannedWithoutBias(Planned):
-    """Planned for any layer, but has no way to be given a bias."""
+    """All three passes, planned for any layer, without a way to take a bias."""
 
     def forward(self, x, kernel):
         return super().forward(x, kernel)
 
 
 class Lazy:
-    """Made without a layer; buffers grow with what is asked for, and results are views of them."""
+    """All three passes without a plan: buffers grow as needed, and results are views of them."""
 
     def __init__(self):
         self._memory = {}

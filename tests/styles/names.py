@@ -1,4 +1,4 @@
-"""The styles by the names that convbench takes, relative to this folder."""
+"""Name the styles as convbench takes them, relative to this folder."""
 
 NAMES: tuple[str, ...] = (
     "loops.py:scalar",

@@ -1,11 +1,11 @@
-"""SciPy does the work, a plane at a time."""
+"""Convolutions in which SciPy does the work, one plane at a time."""
 
 import numpy as np
 from scipy import ndimage, signal
 
 
 def correlate(x, kernel):
-    """scipy.signal.correlate, which chooses its method by itself."""
+    """Call scipy.signal.correlate, which chooses its method by itself."""
     out = []
     for image in x:
         for one in kernel:
@@ -15,14 +15,14 @@ def correlate(x, kernel):
 
 
 def correlate_volume(x, kernel):
-    """One correlation of three dimensions, channels included."""
+    """Correlate in three dimensions at once, channels included."""
     return np.array(
         [[signal.correlate(i, k, mode="valid", method="direct")[0] for k in kernel] for i in x]
     )
 
 
 def convolve(x, kernel):
-    """scipy.signal.convolve turns the kernel, so it is turned before."""
+    """Turn the kernel first, because scipy.signal.convolve turns it again."""
     turned = np.flip(kernel, axis=(2, 3))
     kh, kw = kernel.shape[2:]
     out = np.zeros((len(x), len(kernel), x.shape[2] - kh + 1, x.shape[3] - kw + 1), x.dtype)
@@ -32,7 +32,7 @@ def convolve(x, kernel):
 
 
 def correlate_image(x, kernel):
-    """scipy.ndimage.correlate centres the kernel; the border is cut off."""
+    """Call scipy.ndimage.correlate, which centres the kernel, and cut off the border."""
     kh, kw = kernel.shape[2:]
     height, width = x.shape[2:]
     out = np.zeros((len(x), len(kernel), height, width), x.dtype)
@@ -45,7 +45,7 @@ def correlate_image(x, kernel):
 
 
 def one_dimensional(x, kernel):
-    """np.correlate on rows that are strung together."""
+    """Call np.correlate on rows that are strung together."""
     filters, channels, kh, kw = kernel.shape
     batch, _, height, width = x.shape
     out_h, out_w = height - kh + 1, width - kw + 1
@@ -60,14 +60,14 @@ def one_dimensional(x, kernel):
 
 
 class Correlate2d:
-    """correlate2d and convolve2d for all three passes; strides are taken from the full result."""
+    """All three passes by correlate2d and convolve2d; strides are taken from the full result."""
 
     def __init__(self, strides, padding, dilation_rate, groups):
         self.strides, self.padding = strides, padding
         self.dilation_rate, self.groups = dilation_rate, groups
 
     def _pairs(self, filters, per_group):
-        """Every filter with its channels, and the channel's number within the group."""
+        """Yield every filter with each of its channels, and that channel's number in the group."""
         for f in range(filters):
             group = f // (filters // self.groups)
             for c in range(per_group):
@@ -115,7 +115,7 @@ class Correlate2d:
 
     @staticmethod
     def _spread(array, steps):
-        """Zeros between the elements of the last two axes."""
+        """Put zeros between the elements of the last two axes."""
         (height, width), (down, across) = array.shape[2:], steps
         size = (height - 1) * down + 1, (width - 1) * across + 1
         out = np.zeros((*array.shape[:2], *size), array.dtype)

@@ -1,4 +1,4 @@
-"""Threads over images, over rows, and over filters."""
+"""Convolutions by threads over images, over rows, and over filters."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 
 def over_images(x, kernel):
-    """A task an image."""
+    """Start one task for each image."""
 
     def one(image):
         windows = sliding_window_view(image, kernel.shape[2:], axis=(1, 2))
@@ -19,7 +19,7 @@ def over_images(x, kernel):
 
 
 def over_rows(x, kernel):
-    """Every task writes one row of the output."""
+    """Start one task for each row of the output."""
     kh, kw = kernel.shape[2:]
     out = np.empty((len(x), len(kernel), x.shape[2] - kh + 1, x.shape[3] - kw + 1), x.dtype)
 
@@ -34,7 +34,7 @@ def over_rows(x, kernel):
 
 
 def bare_threads(x, kernel):
-    """A thread a filter, without a pool."""
+    """Start one thread for each filter, without a pool."""
     windows = sliding_window_view(x, kernel.shape[2:], axis=(2, 3))
     out = np.zeros((len(x), len(kernel), *windows.shape[2:4]), x.dtype)
 
@@ -50,7 +50,7 @@ def bare_threads(x, kernel):
 
 
 class Pool:
-    """A pool that lives as long as the layer; images are its tasks."""
+    """All three passes by a pool that lives as long as the layer; images are its tasks."""
 
     def __init__(self, *, strides, padding):
         self.strides = strides

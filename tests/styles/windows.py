@@ -1,23 +1,23 @@
-"""Views of all windows: sliding_window_view, as_strided, and what multiplies them."""
+"""Convolutions by views of all windows: sliding_window_view, as_strided, and their products."""
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 
 def einsum(x, kernel):
-    """The one-liner."""
+    """Convolve by one einsum over the windows."""
     windows = sliding_window_view(x, kernel.shape[2:], axis=(2, 3))
     return np.einsum("bchwij,fcij->bfhw", windows, kernel)
 
 
 def einsum_optimized(x, kernel):
-    """einsum that may choose BLAS; the result is then a transposed view."""
+    """Let einsum choose BLAS; the result is then a transposed view."""
     windows = sliding_window_view(x, kernel.shape[2:], axis=(2, 3))
     return np.einsum("bchwij,fcij->bfhw", windows, kernel, optimize="optimal")
 
 
 def tensordot(x, kernel):
-    """as_strided and tensordot."""
+    """Multiply the windows of as_strided by tensordot."""
     batch, channels, height, width = x.shape
     kh, kw = kernel.shape[2:]
     shape = batch, channels, height - kh + 1, width - kw + 1, kh, kw
@@ -26,7 +26,7 @@ def tensordot(x, kernel):
 
 
 def broadcast_matmul(x, kernel):
-    """np.matmul of stacked matrices: filters by taps, taps by columns, for every image and row."""
+    """Stack matrices for np.matmul: filters by taps, taps by columns, for every image and row."""
     kh, kw = kernel.shape[2:]
     windows = sliding_window_view(x, (kh, kw), axis=(2, 3))  # b c h w i j
     rows = windows.transpose(0, 2, 1, 4, 5, 3).reshape(
@@ -37,21 +37,21 @@ def broadcast_matmul(x, kernel):
 
 
 def broadcast_sum(x, kernel):
-    """One huge array of products, then a sum."""
+    """Make one huge array of products, and sum it."""
     windows = sliding_window_view(x, kernel.shape[1:], axis=(1, 2, 3))[:, 0]  # b h w c i j
     products = windows[:, None] * kernel[None, :, None, None]
     return products.reshape(*products.shape[:4], -1).sum(-1)
 
 
 def inner(x, kernel):
-    """np.inner over flattened windows, moved into place."""
+    """Call np.inner on flattened windows, and move the axes into place."""
     windows = sliding_window_view(x, kernel.shape[1:], axis=(1, 2, 3))[:, 0]
     flat = windows.reshape(*windows.shape[:3], -1)
     return np.moveaxis(np.inner(flat, kernel.reshape(len(kernel), -1)), -1, 1)
 
 
 class Einsum:
-    """All three passes as an einsum over windows; the input gradient is a full correlation."""
+    """All three passes by einsum over windows; the input gradient is a full correlation."""
 
     def __init__(self, strides, padding, dilation_rate, groups):
         self.strides = strides
@@ -77,7 +77,7 @@ class Einsum:
         (top, bottom), (left, right) = self.padding
         out_h, out_w = output_gradient.shape[2:]
         (sh, sw), (dh, dw) = self.strides, self.dilation_rate
-        # Zeros between the errors (strides) and around them (what a full correlation needs).
+        # Strides put zeros between the errors, and a full correlation needs zeros around them.
         span_h, span_w = (kh - 1) * dh + 1, (kw - 1) * dw + 1
         padded_h, padded_w = height + top + bottom, width + left + right
         spread = np.zeros(
@@ -111,7 +111,7 @@ class Einsum:
 
 
 class OnlyGradients:
-    """No forward pass; no keywords."""
+    """Both gradients, without a forward pass and without keywords."""
 
     def input_gradient(self, output_gradient, kernel, input_shape):
         kh, kw = kernel.shape[2:]

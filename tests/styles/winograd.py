@@ -1,4 +1,4 @@
-"""Winograd's F(2x2, 3x3), with another method where it does not apply."""
+"""Convolve by Winograd's F(2x2, 3x3), and by another method where it does not apply."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ _A = np.array([[1, 0], [1, 1], [1, -1], [0, -1]], np.float32)
 
 
 class Winograd:
-    """3x3 kernels with strides 1, no dilation and one group; the others a tap at a time."""
+    """All three passes by F(2x2, 3x3) where it applies, and by one tap at a time elsewhere."""
 
     def __init__(self, layer):
         self.layer = layer
@@ -65,7 +65,7 @@ class Winograd:
 
 
 def _winograd(x, kernel):
-    """Tiles of 4x4 inputs give 2x2 outputs; odd outputs are computed one larger and cut."""
+    """Compute 2x2 outputs from 4x4 tiles; odd outputs are computed one larger and cut."""
     b_t, g, a_t = (matrix.astype(x.dtype) for matrix in (_B.T, _G, _A.T))
     batch, channels, height, width = x.shape
     out_h, out_w = height - 2, width - 2

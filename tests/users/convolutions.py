@@ -19,7 +19,7 @@ def in_float64(x, kernel):
 
 
 def by_fft(x, kernel):
-    """Rounds, so that integers are not equal; right all the same."""
+    """Rounds, so that integers do not come out equal. It is right all the same."""
     height, width = x.shape[2:]
     spectrum = np.fft.rfft2(x.astype(np.float64))
     flipped = np.fft.rfft2(kernel.astype(np.float64)[:, :, ::-1, ::-1], (height, width))
@@ -28,12 +28,12 @@ def by_fft(x, kernel):
 
 
 def flipped(x, kernel):
-    """Convolution in the sense of mathematics: not what a layer computes."""
+    """Computes a convolution in the sense of mathematics, which is not what a layer computes."""
     return right(x, kernel[:, :, ::-1, ::-1])
 
 
 def remembers(x, kernel, seen={}):  # noqa: B006 - the mistake under test
-    """Computes once and returns the same for ever."""
+    """Computes once for each shape, and returns the same result ever after."""
     return seen.setdefault(x.shape, right(x, kernel))
 
 
@@ -69,7 +69,7 @@ def hangs(x, kernel):
 
 
 def crashes_when_timed(x, kernel, calls=[0]):  # noqa: B006 - counts its calls
-    """Right while it is checked and metered, dead in the timing phase (a fresh process)."""
+    """Is right while it is checked and metered, and dies in the timing phase (a fresh process)."""
     calls[0] += 1
     if os.environ.get("CONVBENCH_TEST_PHASE") == "timing" or calls[0] > 40:
         os.kill(os.getpid(), signal.SIGSEGV)

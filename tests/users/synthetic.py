@@ -1,16 +1,16 @@
-"""Runtimes whose calls have a known cost, to hold the harness against.
+"""Implementations whose calls have a known cost, to hold the harness against.
 
 Each computes a convolution of a tiny layer, right for any operands, and then waits until the call
-has taken the time that it states. Awake, a call of any of them takes COST_S: that is the truth, and
-what a plain loop gives after it has warmed up. What they differ in is what a harness may disturb.
+has taken its stated time. A call of any of them takes COST_S when it is awake. That is the truth,
+and a plain loop gives it after warming up. They differ in what a harness may disturb:
 
-- `Steady`: nothing.
-- `Sleepy`: after a pause its calls are slow until it has been called for a while without one, as
-  TensorFlow's are whose threads slept (on a virtual machine 0.1 to 0.2 s, measured).
-- `Heap`: sleepy, and a garbage collection takes longer than the pause that puts it to sleep.
-- `Pool`: sleepy, with a dozen threads that sleep, two of which take part in each call.
+- `Steady` cannot be disturbed.
+- `Sleepy` is slow after a pause, until it has been called for a while without one. TensorFlow is
+  as slow when its threads slept (for 0.1 to 0.2 s on a virtual machine, measured).
+- `Heap` is sleepy, and a garbage collection takes longer than the pause that puts it to sleep.
+- `Pool` is sleepy, and has a dozen threads that sleep; two of them take part in each call.
 
-How long a sleepy one takes to wake is WAKE_S, or what the variable WAKE says, in seconds.
+A sleepy one takes WAKE_S to wake, or as many seconds as the variable WAKE says.
 """
 
 import functools
@@ -24,31 +24,31 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 COST_S = 300e-6
-"""A call of any of them when it is awake. The convolution itself takes a fifth of it at most."""
+"""Seconds of a call when awake. The convolution itself takes a fifth of that at most."""
 
 ASLEEP_S = 600e-6
-"""A call of a sleepy one that is not awake yet."""
+"""Seconds of a call to a sleepy one that is not awake yet."""
 
 PAUSE_S = 1e-3
-"""A sleepy one falls asleep when this long passes between the end of a call and the next call.
+"""Seconds between the end of a call and the next call that put a sleepy one to sleep.
 
-What interrupts a call itself, such as another process on its CPU, makes that call longer and
-nothing else, so that a busy machine does not put it to sleep.
+What interrupts a call itself, such as another process on its CPU, only makes that call longer, so
+that a busy machine puts nothing to sleep.
 """
 
 WAKE = "CONVBENCH_TEST_WAKE_S"
 WAKE_S = 0.06
-"""How long a sleepy one must be called without a pause until it is awake."""
+"""Seconds for which a sleepy one must be called without a pause until it is awake."""
 
 OBJECTS = 2_000_000
-"""Containers on the heap of `Heap`: a collection walks over them for some 0.1 s."""
+"""Number of containers on the heap of `Heap`: a collection walks over them for about 0.1 s."""
 
 THREADS, TAKING_PART = 12, 2
-"""Threads of `Pool`, and how many of them compute a part of each call."""
+"""Number of threads of `Pool`, and how many of them compute a part of each call."""
 
 
 class Steady:
-    """Every call takes COST_S."""
+    """A convolution whose every call takes COST_S."""
 
     def forward(self, x, kernel):
         start = perf_counter()
@@ -68,7 +68,7 @@ class Steady:
 
 
 class Sleepy(Steady):
-    """A call takes ASLEEP_S until calls have followed one another for as long as it wakes."""
+    """A convolution whose calls take ASLEEP_S until they have followed one another for WAKE_S."""
 
     def __init__(self):
         self._wake_s = float(os.environ.get(WAKE, WAKE_S))
@@ -84,7 +84,7 @@ class Sleepy(Steady):
 
 
 class Heap(Sleepy):
-    """Has many objects, made when it is first used: nobody who imported it could freeze them."""
+    """A sleepy convolution with many objects, made at first use: no importer can freeze them."""
 
     def __init__(self):
         super().__init__()
@@ -92,7 +92,7 @@ class Heap(Sleepy):
 
 
 class Pool(Sleepy):
-    """Leaves the filters to threads that wait for work, in equal parts."""
+    """A sleepy convolution that leaves equal parts of its filters to threads that wait for work."""
 
     def __init__(self):
         super().__init__()
@@ -108,9 +108,9 @@ class Pool(Sleepy):
 
 @functools.cache
 def heap():
-    """OBJECTS containers, once a process."""
+    """Return OBJECTS containers, made once in each process."""
     enabled = gc.isenabled()
-    gc.disable()  # or it would walk over them again and again while they are made
+    gc.disable()  # else it walks over them again and again while they are made
     objects = []
     for _ in range(OBJECTS):
         objects.append([objects])
@@ -121,7 +121,7 @@ def heap():
 
 @functools.cache
 def pool():
-    """The queue that THREADS threads wait at, once a process."""
+    """Return the queue at which THREADS threads wait, made once in each process."""
     work = SimpleQueue()
 
     def take_part():
@@ -135,7 +135,7 @@ def pool():
 
 
 def correlate(x, kernel):
-    """Valid padding, strides 1; x (batch, channels, height, width)."""
+    """Convolve x (batch, channels, height, width) with valid padding and strides of 1."""
     windows = sliding_window_view(x, kernel.shape[2:], axis=(2, 3))
     batch, channels, height, width, *size = windows.shape
     rows = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, channels * size[0] * size[1])

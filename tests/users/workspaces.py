@@ -1,6 +1,6 @@
-"""The same convolution with the same memory, once in NumPy and once in TensorFlow.
+"""Convolutions that take the same memory, one in NumPy and one in TensorFlow.
 
-Both hold HELD_BYTES from the start, and take TEMPORARY_BYTES in each call when the result is there.
+Both hold HELD_BYTES from the start, and take TEMPORARY_BYTES in each call after the result is made.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ class InNumpy:
 
     def forward(self, x, kernel):
         windows = sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
-        result = np.einsum("bhwcij,ijcf->bhwf", windows, kernel)  # sums itself, without BLAS
+        result = np.einsum("bhwcij,ijcf->bhwf", windows, kernel)  # einsum sums without BLAS here
         np.ones(TEMPORARY_BYTES // 4, np.float32)
         return result
 
