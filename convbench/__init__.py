@@ -1,6 +1,6 @@
-"""convbench: is a Python convolution right, how much slower than Keras Conv2D is it, and why.
+"""convbench: is a Python convolution right, how much slower than Keras Conv2D is it, and why?
 
-The fast convolution itself is here too: `conv2d`, its two gradients, and `plan` (see `api`).
+The package also offers its fast convolution: `conv2d`, its two gradients, and `plan` (see `api`).
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """What needs NumPy is loaded when it is asked for: `convbench --help` does not."""
+        """Load a name of `api` when it is first used, so that `convbench --help` needs no NumPy."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module

@@ -1,4 +1,4 @@
-"""`python -m convbench` is `convbench`."""
+"""Run the command line: `python -m convbench` does the same as `convbench`."""
 
 from convbench.cli import main
 

@@ -1,13 +1,14 @@
 """Offer the fast convolution to your own code: `conv2d`, its two gradients, and `plan`.
 
-Arrays are NHWC, kernels (kernel height, kernel width, channels/groups, filters), as in Keras;
-float32 or float64, all of one dtype, in whatever order in memory. Results are C-contiguous and the
-caller's own. What cannot be computed raises OperandError, which is a ValueError.
+As in Keras, arrays are NHWC and kernels are (kernel height, kernel width, channels/groups,
+filters). All arrays of a call have one dtype, float32 or float64, and any order in memory. Results
+are C-contiguous and belong to the caller. Arrays or settings that make no convolution raise
+OperandError, which is a ValueError.
 
-Settings are those of Keras Conv2D: `strides` and `dilation_rate` are an integer or (height,
-width); `padding` is "valid", "same" or ((top, bottom), (left, right)). `threads` is how many
-compute, None for as many as BLAS would use; `implementation` is one of convbench's that run on
-NumPy.
+The settings are those of Keras Conv2D: `strides` and `dilation_rate` are an integer or (height,
+width), and `padding` is "valid", "same" or ((top, bottom), (left, right)). `threads` is the number
+of threads; None takes as many as BLAS would use. `implementation` names an implementation of
+convbench that runs on NumPy.
 """
 
 from __future__ import annotations
@@ -34,8 +35,7 @@ Size = int | Sequence[int]
 Padding = str | Sequence[Sequence[int]]
 
 KEPT_PLANS = 32
-"""Number of plans that the functions without a plan keep. The one that was used longest ago goes
-first."""
+"""Number of plans that `conv2d` and its gradients keep. The least recently used one goes first."""
 
 _AXES = {
     "x": ("batch", "height", "width", "channels"),
@@ -57,10 +57,10 @@ def conv2d(
     threads: int | None = None,
     implementation: str = "auto",
 ) -> Array:
-    """The convolution (cross-correlation) of `x` (batch, height, width, channels).
+    """Return the convolution (cross-correlation) of `x`, (batch, height, width, channels).
 
-    `kernel` is (kernel height, kernel width, channels/groups, filters), `bias` (filters,).
-    Returns (batch, output height, output width, filters).
+    `kernel` is (kernel height, kernel width, channels/groups, filters), and `bias` is (filters,).
+    The result is (batch, output height, output width, filters).
     """
     given = _arrays(x=x, kernel=kernel, bias=bias)
     settings = _settings(strides, padding, dilation_rate, groups)
@@ -80,10 +80,11 @@ def conv2d_input_gradient(
     threads: int | None = None,
     implementation: str = "auto",
 ) -> Array:
-    """The gradient to the input, given that to the output (batch, out height, out width, filters).
+    """Return the gradient to the input, an array of shape `input_shape`.
 
-    `input_shape` is (batch, height, width, channels), since several give the same output. Returns
-    an array of that shape.
+    `output_gradient` is (batch, output height, output width, filters), and `input_shape` is (batch,
+    height, width, channels). `input_shape` must be given, since inputs of several shapes can have
+    outputs of the same shape.
     """
     given = _arrays(output_gradient=output_gradient, kernel=kernel)
     settings = _settings(strides, padding, dilation_rate, groups)
@@ -103,10 +104,10 @@ def conv2d_kernel_gradient(
     threads: int | None = None,
     implementation: str = "auto",
 ) -> Array:
-    """The gradient to the kernel, summed over the batch; that to a bias is not computed.
+    """Return the gradient to the kernel, summed over the batch, without the gradient to a bias.
 
-    `x` is (batch, height, width, channels), `output_gradient` (batch, out height, out width,
-    filters). Returns (kernel height, kernel width, channels/groups, filters).
+    `x` is (batch, height, width, channels), and `output_gradient` is (batch, output height, output
+    width, filters). The result is (kernel height, kernel width, channels/groups, filters).
     """
     given = _arrays(x=x, output_gradient=output_gradient)
     settings = _settings(strides, padding, dilation_rate, groups)
@@ -131,10 +132,10 @@ def plan(
     threads: int | None = None,
     implementation: str = "auto",
 ) -> Plan:
-    """One pass of one convolution, planned once to be run many times: tried out, and allocated.
+    """Plan one pass of one convolution: choose the algorithm and allocate memory for many calls.
 
-    `input_shape` is (batch, height, width, channels), `kernel_shape` (kernel height, kernel width,
-    channels/groups, filters), `pass_` "forward", "input-gradient" or "kernel-gradient".
+    `input_shape` is (batch, height, width, channels), and `kernel_shape` is (kernel height, kernel
+    width, channels/groups, filters). `pass_` is "forward", "input-gradient" or "kernel-gradient".
     """
     if pass_ not in list(Pass):
         raise OperandError(f"pass_: found {pass_!r}, expected one of {', '.join(Pass)}")
@@ -146,23 +147,26 @@ def plan(
 
 
 class Plan:
-    """A planned pass, called with what the function of that pass takes first.
+    """A planned pass, which is called like a function.
 
-    `plan(x, kernel)` or `plan(x, kernel, bias)`, `plan(output_gradient, kernel)`, and
-    `plan(x, output_gradient)`. Several threads may call one plan: they take turns, since its
-    buffers are shared; threads that shall compute side by side need a plan each. Until its next
-    call a plan holds on to the arrays that it was called with, and to its last result, which the
-    next is written into if nobody else has it any more.
+    The calls are `plan(x, kernel)` or `plan(x, kernel, bias)` for a forward pass,
+    `plan(output_gradient, kernel)` for an input gradient, and `plan(x, output_gradient)` for a
+    kernel gradient. Several threads may call one plan. They take turns, because they share its
+    buffers, so threads that are to compute side by side need a plan each. Until its next call, a
+    plan keeps a reference to its arguments and to its last result. If nobody else refers to that
+    result any more, the next call overwrites it.
     """
 
     def __init__(self, layer: Layer, pass_: Pass, threads: int | None, implementation: str) -> None:
         if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
-            raise OperandError(f"threads: found {threads!r}, expected None or at least 1")
+            raise OperandError(
+                f"threads: found {threads!r}, expected None or an integer of at least 1"
+            )
         found = _on_numpy(implementation)
         if reason := found.unsupported(layer, pass_):
             raise OperandError(
                 f"{implementation} cannot compute this ({layer.geometry()}): {reason}",
-                hint='implementation="auto" takes one that can',
+                hint='implementation="auto" chooses an implementation that can',
             )
         self.layer = layer
         self.pass_ = pass_
@@ -182,12 +186,12 @@ class Plan:
         return f"<convbench plan: {self.pass_} {self.layer.geometry()}, by {self.algorithm}>"
 
     def __call__(self, first: ArrayLike, second: ArrayLike, bias: ArrayLike | None = None) -> Array:
-        """The result, C-contiguous and the caller's own."""
+        """Return the result, C-contiguous. The array belongs to the caller."""
         if (bias is not None) != (self.layer.use_bias and self.pass_ is Pass.FORWARD):
             raise OperandError(
-                f"bias: {'none was given' if bias is None else 'one was given'}, and the plan is "
-                f"of {self.pass_} with use_bias={self.layer.use_bias}",
-                hint="plan(..., use_bias=True) is for a forward pass that adds one",
+                f"bias: {'none was given' if bias is None else 'one was given'}, but the plan is "
+                f"for {self.pass_} with use_bias={self.layer.use_bias}",
+                hint="plan(..., use_bias=True) makes a plan for a forward pass that adds a bias",
             )
         name, other = self._takes
         return self._run(_arrays(**{name: first, other: second, "bias": bias}))
@@ -204,8 +208,8 @@ class Plan:
                 raise OperandError(f"{name}: its shape is {array.shape}, expected {shapes[name]}")
             if array.dtype != self.layer.dtype:
                 raise OperandError(
-                    f"{name}: its dtype is {array.dtype}, and the plan's {self.layer.dtype}",
-                    hint="convert it with .astype, or make a plan of that dtype",
+                    f"{name}: its dtype is {array.dtype}, but the plan is for {self.layer.dtype}",
+                    hint=f"convert {name} with .astype, or make a plan for {array.dtype}",
                 )
         operands = LentOperands(
             given.get("x"), given.get("kernel"), given.get("bias"), given.get("output_gradient")
@@ -226,13 +230,13 @@ def _kept_plan(layer: Layer, pass_: Pass, threads: int | None, implementation: s
 
 
 def _on_numpy(name: str) -> Implementation:
-    """Raises ImplementationError for a name that is not known."""
+    """Return the implementation of that name. Raises ImplementationError for an unknown name."""
     found = REGISTRY.get(name)
     if not found.runtime.is_part_of_any_process:
         raise OperandError(
             f"implementation: {name} does not run on NumPy",
-            hint="take auto, loop or one of those that auto chooses from; the others are for "
-            "convbench run",
+            hint="take loop, auto or an implementation that auto chooses from; only convbench run "
+            "can use the others",
         )
     return found
 
@@ -241,7 +245,7 @@ def _on_numpy(name: str) -> Implementation:
 
 
 def _arrays(**given: ArrayLike | None) -> dict[str, Array]:
-    """The arrays that are not None: C-contiguous, aligned, of one float dtype."""
+    """Return the arrays that are not None: C-contiguous, aligned, all of one float dtype."""
     arrays: dict[str, Array] = {}
     for name, value in given.items():
         if value is None:
@@ -270,7 +274,7 @@ def _arrays(**given: ArrayLike | None) -> dict[str, Array]:
 
 def _settings(strides: Size, padding: Padding, dilation_rate: Size, groups: int) -> dict[str, Any]:
     if not isinstance(groups, int | np.integer) or groups < 1:
-        raise OperandError(f"groups: found {groups!r}, expected an integer from 1 on")
+        raise OperandError(f"groups: found {groups!r}, expected an integer of at least 1")
     return {
         "strides": _pair("strides", strides),
         "padding": _padding(padding),
@@ -281,12 +285,15 @@ def _settings(strides: Size, padding: Padding, dilation_rate: Size, groups: int)
 
 def _pair(name: str, value: Size) -> Pair:
     values = (value, value) if isinstance(value, int | np.integer) else value
-    expected = f"{name}: found {value!r}, expected an integer or two of them, from 1 on"
+    expected = f"{name}: found {value!r}, expected one integer or two, each at least 1"
     return cast(Pair, _integers(values, 2, expected))
 
 
 def _integers(values: Any, count: int, expected: str, least: int = 1) -> tuple[int, ...]:
-    """So many integers. Raises OperandError with the sentence `expected`."""
+    """Return `values` as `count` integers of at least `least`.
+
+    Raises OperandError with the message `expected` if `values` is anything else.
+    """
     try:
         found = tuple(values)
     except TypeError:
@@ -325,7 +332,7 @@ def _layer(
     like: Array,
     settings: dict[str, Any],
 ) -> Layer:
-    """The layer, of the dtype of `like`. Raises OperandError where there is none."""
+    """Return the layer, with the dtype of `like`. Raises OperandError if no such layer exists."""
     shapes = {"input_shape": (input_shape, "x"), "kernel_shape": (kernel_shape, "kernel")}
     batch, *image = _integers(input_shape, 4, _expected_shape(*shapes["input_shape"]))
     kh, kw, per_group, filters = _integers(
@@ -334,7 +341,7 @@ def _layer(
     groups = settings["groups"]
     if per_group * groups != image[2]:
         raise OperandError(
-            f"kernel: it is for {per_group} channels in each of {groups} groups, and the input "
+            f"kernel: it is for {per_group} channels in each of {groups} groups, but the input "
             f"has {image[2]} channels",
             hint="kernels are (kernel height, kernel width, channels/groups, filters), inputs "
             "(batch, height, width, channels)",
@@ -355,18 +362,19 @@ def _layer(
 
 
 def _expected_shape(found: Sequence[int], of: str) -> str:
-    return f"the shape of {of}: found {tuple(found)}, expected ({', '.join(_AXES[of])}), from 1 on"
+    axes = ", ".join(_AXES[of])
+    return f"the shape of {of}: found {tuple(found)}, expected ({axes}), each at least 1"
 
 
 # Threads of BLAS
 
 
 _LIMITING = threading.RLock()
-"""The number of threads belongs to the process: calls that set it take turns."""
+"""Lock for setting BLAS's number of threads, which the whole process shares."""
 
 
 def _blas_threads() -> int:
-    """As many as BLAS would use now."""
+    """Return the number of threads that BLAS would use now."""
     return max((pool["num_threads"] for pool in blas().info()), default=1)
 
 

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process returns; where several hold, the first of PRECEDENCE wins."""
+    """Exit code of the process. Where several apply, the first one in PRECEDENCE wins."""
 
     FINE = 0
     GATE_FAILED = 1
@@ -25,12 +25,13 @@ PRECEDENCE = (
     ExitCode.INCONCLUSIVE,
     ExitCode.FINE,
 )
+"""Exit codes in order of precedence: if several apply, the process returns the first of them."""
 
 
 class ConvbenchError(Exception):
-    """An error that a person reads: `message` says what and where, `hint` what to do.
+    """An error that is shown to the user.
 
-    `message` may have several lines, one a problem.
+    `message` says what is wrong and where, in one line for each problem. `hint` says what to do.
     """
 
     exit_code: ExitCode = ExitCode.USAGE
@@ -42,11 +43,11 @@ class ConvbenchError(Exception):
 
 
 class SuiteError(ConvbenchError):
-    """A suite file that cannot be read; every problem of the file is in the message."""
+    """A suite file that cannot be read. The message lists every problem of the file."""
 
 
 class LayerError(ConvbenchError):
-    """A layer that no convolution can have (an empty output, groups that do not divide).
+    """A layer that cannot exist, for example because its output would be empty.
 
     `key` is the key of the layer that is wrong, and `problem` says what is wrong with it.
     """
@@ -58,7 +59,7 @@ class LayerError(ConvbenchError):
 
 
 class NetworkError(ConvbenchError):
-    """A network whose layers do not follow on each other. `keys` lead to what is wrong."""
+    """A network whose layers do not fit together. `keys` is the path to the wrong entry."""
 
     def __init__(self, keys: tuple[str | int, ...], text: str) -> None:
         super().__init__(f"{'.'.join(map(str, keys))}: {text}")
@@ -67,11 +68,11 @@ class NetworkError(ConvbenchError):
 
 
 class TrainingError(ConvbenchError):
-    """Data, weights or checkpoints that cannot be read, or do not fit the network."""
+    """Data, weights or a checkpoint that cannot be read or does not fit the network."""
 
 
 class OperandError(ConvbenchError, ValueError):
-    """Arrays or settings given to `convbench.conv2d` and its like that make no convolution."""
+    """Arrays or settings that `convbench.conv2d`, a gradient or `plan` cannot compute with."""
 
 
 class ResultError(ConvbenchError):

@@ -1,8 +1,8 @@
 """Define what an implementation is: the contract of every way to compute a pass.
 
-An implementation states what it cannot do, whether its arithmetic is exact on integers, and what
-memory it expects to need; `prepare` returns a `Prepared`, which computes one pass of one layer as
-often as asked. Work that depends on the kernel's values belongs inside `run`.
+An implementation states what it cannot do, whether its arithmetic is exact on integers, and how
+much memory it expects to need. Its `prepare` returns a `Prepared`, which computes one pass of one
+layer as often as asked. Work that depends on the kernel's values belongs inside `run`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Ledger:
-    """What the clock sees, and what it does not: short phrases in the order in which it happens.
+    """The steps inside the clock and those outside, as short phrases in the order of the steps.
 
-    `took` names the implementation that one which chooses among others took.
+    If the implementation chooses among others, `took` is the name of the one that it chose.
     """
 
     inside: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class Ledger:
 
 
 class WrongResultError(ImplementationError):
-    """A result that cannot be that of the pass. `result` is it, or text for what is no array."""
+    """A result that no pass can have. `result` is the array, or its text if it is no array."""
 
     def __init__(self, message: str, result: NDArray[Any]) -> None:
         super().__init__(message)
@@ -48,51 +48,52 @@ class Prepared(Protocol):
 
     @property
     def buffers(self) -> tuple[NDArray[np.floating[Any]], ...]:
-        """Arrays that are reused between calls. The checker fills them with NaN between calls."""
+        """Arrays that calls reuse. The checker fills them with NaN between two calls."""
         ...
 
     @property
     def ledger(self) -> Ledger: ...
 
     def load(self, operands: Operands) -> None:
-        """Copies the operands into arrays of its own, in its native layout; outside the clock.
+        """Copy the operands into arrays of the native layout, outside the clock.
 
-        Where that layout is theirs, `operands.own(array)` saves the copy if it may be saved.
+        If an operand already has that layout, take `operands.own(array)`, which makes a copy only
+        if one is needed.
         """
         ...
 
     def run(self) -> object:
-        """Computes from what was last loaded; returns when the result is complete."""
+        """Compute from the operands that were loaded last. Return when the result is complete."""
         ...
 
     def to_numpy(self, result: object) -> NDArray[np.floating[Any]]:
-        """The result of `run` as NHWC, or (kh, kw, in, out) for the kernel gradient.
+        """Return the result of `run` as NHWC, or (kh, kw, in, out) for the kernel gradient.
 
-        Raises WrongResultError for one that cannot be the pass's.
+        Raises WrongResultError for a result that the pass cannot have.
         """
         ...
 
 
 @runtime_checkable
 class Lending(Prepared, Protocol):
-    """One that hands its operands to somebody's code, in that code's layouts."""
+    """A Prepared that passes its operands to people's own code, in that code's layouts."""
 
     @property
     def letters(self) -> dict[str, str]:
-        """The axes of `input`, `kernel`, `output_gradient` and `result` as the code has them."""
+        """Axes of `input`, `kernel`, `output_gradient` and `result`, in the code's order."""
         ...
 
     def modified(self) -> tuple[str, ...]:
-        """The operands that are not what was loaded any more."""
+        """Return the names of the operands whose values the code has changed since `load`."""
         ...
 
 
 class Implementation(Protocol):
-    """One way to compute the passes of a layer; to be derived from.
+    """Base class of the ways to compute the passes of a layer.
 
-    Implementations of one `runtime` share a worker process. One that `is_own` is people's own code:
-    its file is run, and so it is asked anything that runs it, in a worker only; and what it prints,
-    warns of and raises is kept for its author.
+    Implementations of one `runtime` share a worker process. `is_own` marks people's own code: only
+    a worker runs its file or calls a method that runs it, and what the code prints, warns of and
+    raises is kept for its author.
     """
 
     name: str
@@ -100,60 +101,64 @@ class Implementation(Protocol):
     is_own: bool = False
 
     def fresh(self) -> Implementation:
-        """The same with state of its own, for one that may remember something between calls."""
+        """Return the same implementation with new state, if it may remember earlier calls."""
         return self
 
     def other_layouts(self) -> Iterator[tuple[str, Implementation]]:
-        """The same with other axes, where nobody said which it has; each with how to say so."""
+        """Yield copies with other axes, each with the options that state them.
+
+        There are none if the user has stated the axes.
+        """
         return iter(())
 
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
-        """What keeps it from computing this pass of this layer; None where nothing does."""
+        """Return why this pass of this layer cannot be computed, or None if it can."""
         ...
 
     def chosen(self, layer: Layer, pass_: Pass, threads: int) -> Implementation:
-        """What computes this: itself, unless it is one that chooses among others.
+        """Return the implementation that computes this: itself, unless it chooses among others.
 
-        What was chosen is checked, by what it says of itself, and not what may have been.
+        The check then asks the chosen implementation about exactness and bounds, not this one.
         """
         return self
 
     def exact(self, layer: Layer, pass_: Pass) -> bool | None:
-        """Whether it only sums products, so that integers must come out equal.
+        """Say whether the pass only sums products, so that results on integers must be equal.
 
-        None where that is not known: the check then asks whether integers are off by rounding only.
+        The answer is None if that is not known. The check then accepts rounding errors on integers.
         """
         ...
 
     def error_bound(self, layer: Layer, pass_: Pass, operands: Operands) -> Float64 | None:
-        """The largest absolute error that each element may have where `exact` is False.
+        """Return the largest absolute error that each element may have where `exact` is False.
 
-        NHWC, or (kh, kw, in, out) for the kernel gradient. Derived for the algorithm, with its
-        source; a constant that was tuned is no bound. None: that of direct sums.
+        The shape is NHWC, or (kh, kw, in, out) for the kernel gradient. The bound is derived for
+        the algorithm and names its source; a tuned constant is no bound. None means the bound of
+        direct sums.
         """
         return None
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        """Predicted bytes beyond operands and result, at the peak of a call."""
+        """Predict the bytes beyond the operands and the result at the peak of a call."""
         ...
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> Prepared:
-        """Allocates, traces and tunes, outside the clock."""
+        """Allocate, trace and tune, outside the clock."""
         ...
 
 
 StageKind = Literal["copy", "product", "arithmetic"]
-"""What a stage does with elements: moves them, multiplies matrices, or computes otherwise."""
+"""Kinds of work of a stage: it moves elements, multiplies matrices, or does other arithmetic."""
 
 
 @dataclass(frozen=True)
 class Stage:
     """A named part of a call that a profile may time: a method that `run` calls on its owner.
 
-    The owner is what was prepared, or an object that it holds. For the time of a profile the owner
-    has an attribute of that name which times the method, so the owner needs a `__dict__`. The
+    The owner is the Prepared itself or an object that it holds. During a profile the owner gets an
+    attribute of the method's name which times the method, so the owner needs a `__dict__`. The
     method may be a function that the class holds (`_multiply = staticmethod(np.matmul)`). Several
-    methods may be of one stage. Where one stage calls another, the time is the inner one's.
+    methods may belong to one stage. If one stage calls another, the time counts for the inner one.
     """
 
     name: str
@@ -164,17 +169,17 @@ class Stage:
 
 @runtime_checkable
 class Staged(Protocol):
-    """A Prepared that names its stages, so that a profile tells what a call's time goes into."""
+    """A Prepared that names its stages, so that a profile can divide a call's time among them."""
 
     def stages(self) -> Iterable[Stage]:
-        """Every stage of this pass, in the order in which a table shows them."""
+        """Return every stage of this pass, in the order in which a table shows them."""
         ...
 
 
 @runtime_checkable
 class Costed(Implementation, Protocol):
-    """One that predicts its time, so that `auto` can choose it; to be derived from."""
+    """Base class of the implementations that predict their time, so that `auto` can choose them."""
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
-        """Predicted seconds a call. What counts is how it compares with other candidates'."""
+        """Predict the seconds of a call. Only the comparison with other candidates matters."""
         ...

@@ -1,7 +1,7 @@
 """List every way to compute a pass, each imported only when it is asked for.
 
-To add one, write a file with a class that fulfils `contract.Implementation` and add a line to
-BUILT_IN; the conformance tests pick it up.
+To add an implementation, write a file with a class that derives from `contract.Implementation`, and
+add a line to BUILT_IN. The conformance tests then cover it.
 """
 
 from __future__ import annotations
@@ -35,31 +35,32 @@ BUILT_IN: Mapping[str, str] = {
     "keras-graph": "convbench.implementations.keras.graph:KerasGraph",
     "keras-xla": "convbench.implementations.keras.xla:KerasXla",
 }
-"""Class of each implementation of convbench, by the implementation's name."""
+"""Class of each built-in implementation, as module:Class, by the implementation's name."""
 
 
 @dataclass(frozen=True)
 class Registry:
-    """What stands behind the name of an implementation: a value that is made once and handed on.
+    """The names of implementations and what each name stands for.
 
-    `places` has the class of each name as module:Class. `named` are known beside them: people's own
-    code that is called otherwise than by our conventions, and variants of other implementations.
-    Code that is spelled FILE.py:NAME is known without being listed.
+    The registry is a value that is made once and passed on. `places` has the class of each built-in
+    name as module:Class. `named` has the other known names: people's own code that does not follow
+    our calling conventions, and variants of other implementations. Code that is named FILE.py:NAME
+    is found without being listed.
     """
 
     places: Mapping[str, str]
     named: tuple[Variant | OwnCode, ...] = ()
 
     def knowing(self, *named: Variant | OwnCode) -> Registry:
-        """The same, with further names; one that was known already stands for the new one."""
+        """Return a registry with further names. A name that exists already gets the new meaning."""
         known = {each.name: each for each in (*self.named, *named)}
         return replace(self, named=tuple(known.values()))
 
     def get(self, name: str) -> Implementation:
-        """The implementation of that name.
+        """Return the implementation of that name.
 
-        Own code is not run here: that happens in `unsupported` and `prepare`, in the worker. Raises
-        ImplementationError for a name that is neither known nor spelled as own code is.
+        Own code does not run here; it runs in `unsupported` and `prepare`, in the worker. Raises
+        ImplementationError for a name that is neither known nor has the form of own code.
         """
         known = next((each for each in self.named if each.name == name), None)
         if known is None and OwnCode.is_spelled(name):
@@ -77,7 +78,8 @@ class Registry:
             raise ImplementationError(
                 f"there is no implementation {name!r}",
                 hint=(f"did you mean {close[0]!r}? " if close else "")
-                + f"Known: {', '.join(self.places)}; your own: FILE.py:NAME or package.module:NAME",
+                + f"Known: {', '.join(self.places)}; your own code: FILE.py:NAME or "
+                "package.module:NAME",
             )
         module, _, attribute = self.places[name].partition(":")
         implementation: Implementation = getattr(import_module(module), attribute)()
@@ -85,4 +87,4 @@ class Registry:
 
 
 REGISTRY = Registry(BUILT_IN)
-"""What convbench has; a suite's own code comes to it by `knowing`."""
+"""Registry of the built-in implementations. `knowing` adds the own code of a suite."""

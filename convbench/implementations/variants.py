@@ -1,7 +1,8 @@
 """Run an implementation once more under another name, in a process of its own.
 
-As it is (A against A), as another version of its file, or slowed by a known part of its own time:
-what a gate compares, and what shows whether a gate can be trusted.
+The variant is an exact copy (A against A), another version of the code's file, or a copy that is
+slowed by a known part of its own time. A gate compares two versions, and trials with copies show
+whether the gate can be trusted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from convbench.problem.unsupported import Unsupported
 
 @dataclass(frozen=True)
 class Variant:
-    """`of` is what runs: a registered name, or FILE.py:NAME. `delay` is a part of its own time."""
+    """An implementation under another name.
+
+    `of` is what runs: a registered name, or FILE.py:NAME. Each call waits for `delay` times as long
+    as it took.
+    """
 
     name: str
     of: str
@@ -31,7 +36,7 @@ class Variant:
 
 
 class VariantImplementation(Implementation):
-    """The implementation that a variant stands for; its runtime is the variant's alone."""
+    """The implementation behind a variant, with a runtime that no other implementation shares."""
 
     def __init__(self, variant: Variant, inner: Implementation) -> None:
         self.name = variant.name
@@ -70,7 +75,7 @@ class VariantImplementation(Implementation):
 
 
 class Delayed:
-    """Waits after each call, busily, for `delay` times as long as the call took."""
+    """A Prepared that keeps the CPU busy after each call, for `delay` times the call's own time."""
 
     def __init__(
         self, inner: Prepared, delay: float, clock: Callable[[], float] = time.perf_counter
@@ -78,7 +83,7 @@ class Delayed:
         self._inner = inner
         self._delay = delay
         self._clock = clock
-        self._slowed: list[float] = []  # seconds of each call over its own
+        self._slowed: list[float] = []  # seconds of each call over those without the wait
         self.buffers = inner.buffers
         self.ledger = Ledger(
             (*inner.ledger.inside, f"a wait of {delay:.3g} times its own time"),
@@ -87,9 +92,9 @@ class Delayed:
 
     @property
     def seen_delay(self) -> float:
-        """The delay as it came out: the median over all calls since `load`, 0 before the first.
+        """The delay that was reached: the median over all calls since `load`, or 0 without calls.
 
-        The median, since a call that lost its CPU while it waited says nothing of the others.
+        It is the median because a call that lost its CPU while waiting tells nothing about others.
         """
         return statistics.median(self._slowed) - 1 if self._slowed else 0.0
 

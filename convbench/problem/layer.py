@@ -1,7 +1,7 @@
 """Describe a layer: one 2-D convolution problem, its shapes, pads, FLOPs and bytes. No NumPy.
 
-Names are those of Keras Conv2D. Shapes are (height, width, channels); every pair is
-(height, width). All counts are of one pass over the whole batch.
+The names are Keras Conv2D's. Shapes are (height, width, channels), and every pair is
+(height, width). All counts are for one pass over the whole batch.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ class Pass(StrEnum):
 
 @dataclass(frozen=True)
 class Layer:
-    """One 2-D convolution problem (cross-correlation, as deep learning uses the word).
+    """One 2-D convolution problem (a cross-correlation, as deep learning uses the word).
 
     `padding` keeps what was written (`valid`, `same` or four pads), because a smaller copy of the
-    layer must pad by the same rule; `pads` is what it comes to. Raises LayerError on creation
-    when the output would be empty, `groups` does not divide, or a number is out of range.
+    layer must pad by the same rule. `pads` has the resulting numbers. Creating a layer raises
+    LayerError if the output would be empty, if `groups` does not divide the channels and the
+    filters, or if a number is out of range.
     """
 
     name: str
@@ -94,13 +95,13 @@ class Layer:
 
     @cached_property
     def effective_kernel_size(self) -> Pair:
-        """Rows and columns that a dilated kernel spans."""
+        """Number of rows and of columns that the dilated kernel spans."""
         (kh, kw), (dh, dw) = self.kernel_size, self.dilation_rate
         return (kh - 1) * dh + 1, (kw - 1) * dw + 1
 
     @cached_property
     def pads(self) -> Pads:
-        """((top, bottom), (left, right)); `same` puts the odd row and column last, as Keras."""
+        """((top, bottom), (left, right)). `same` puts an odd row or column last, as Keras does."""
         if self.padding == "valid":
             return (0, 0), (0, 0)
         if self.padding != "same":
@@ -134,11 +135,11 @@ class Layer:
 
     @property
     def is_depthwise(self) -> bool:
-        """Every channel has filters of its own: what Keras users write as DepthwiseConv2D."""
+        """Whether every channel has its own filters, which Keras users write as DepthwiseConv2D."""
         return self.groups == self.channels and self.groups > 1
 
     def result_shape(self, pass_: Pass) -> tuple[int, int, int, int]:
-        """Shape of what a pass computes: NHWC, or (kh, kw, in, out) for the kernel gradient."""
+        """Return the shape of a pass's result: NHWC, or (kh, kw, in, out) for a kernel gradient."""
         if pass_ is Pass.FORWARD:
             return (self.batch_size, *self.output_shape)
         if pass_ is Pass.INPUT_GRADIENT:
@@ -148,7 +149,7 @@ class Layer:
     # Work
 
     def terms(self, pass_: Pass) -> int:
-        """The most products that any one element of the result is the sum of (K)."""
+        """Return K, the largest number of products that one element of the result sums up."""
         kernel = math.prod(self.kernel_size)
         if pass_ is Pass.FORWARD:
             return kernel * self.channels // self.groups
@@ -158,13 +159,13 @@ class Layer:
 
     @cached_property
     def flops(self) -> int:
-        """Additions and multiplications, padded taps included; the same for all three passes."""
+        """Number of additions and multiplications, padded taps included: equal for all passes."""
         taps = math.prod(self.output_size) * math.prod(self.kernel_size)
         return 2 * taps * self._products_per_tap
 
     @cached_property
     def flops_in_bounds(self) -> int:
-        """The same without the taps that fall on padding."""
+        """Number of additions and multiplications without the taps that fall on padding."""
         return 2 * self._taps_in_bounds(0) * self._taps_in_bounds(1) * self._products_per_tap
 
     @property
@@ -189,21 +190,21 @@ class Layer:
         return math.prod(self.result_shape(pass_)) * self.itemsize
 
     def operand_bytes(self, pass_: Pass) -> int:
-        """Bytes that a pass reads: two of input, kernel and output gradient; and the bias."""
+        """Return the bytes of the operands that a pass reads, including the bias if it has one."""
         sizes = {p: self.result_bytes(p) for p in Pass}
         bias = self.filters * self.itemsize if self.use_bias and pass_ is Pass.FORWARD else 0
         return sum(sizes.values()) - sizes[pass_] + bias
 
     @property
     def columns_bytes(self) -> int:
-        """Bytes of the whole im2col matrix: what an im2col without blocks allocates."""
+        """Bytes of the whole im2col matrix, which an im2col without blocks allocates."""
         columns = math.prod(self.kernel_size) * self.channels * math.prod(self.output_size)
         return columns * self.batch_size * self.itemsize
 
     # Views
 
     def geometry(self) -> str:
-        """One line that tells this convolution from another: `28x28x1 -> 26x26x8, 3x3, ...`."""
+        """Return a line that identifies the convolution: `28x28x1 -> 26x26x8, kernel 3x3, ...`."""
         parts = [
             f"{_by(self.input_shape)} -> {_by(self.output_shape)}",
             f"kernel {_by(self.kernel_size)}",

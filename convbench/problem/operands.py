@@ -1,7 +1,7 @@
 """Draw the arrays that a pass reads: uniform floats, or integers whose float sums are exact.
 
-Layouts are the canonical ones: NHWC for input and output gradient, (kh, kw, in, out) for the
-kernel. An implementation brings them into its own layout in `Prepared.load`.
+Layouts are the canonical ones: NHWC for the input and the output gradient, (kh, kw, in, out) for
+the kernel. An implementation copies the arrays into its own layout in `Prepared.load`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Array = NDArray[np.floating[Any]]
 _Draw = Callable[[str, tuple[int, ...]], "Array"]
 
 MAX_INTEGER = 32
-"""Integers are drawn from [-32, 32] without 0 (the range that benchdnn uses for f32)."""
+"""Largest absolute value of a drawn integer (benchdnn's range for f32). Zero is not drawn."""
 
 EXACT_INTEGERS = {"float32": 2**24, "float64": 2**53}
-"""Up to here every integer is a float, so that sums of integers do not round."""
+"""Number up to which a dtype holds every integer, so that sums of integers do not round."""
 
 
 @dataclass(frozen=True)
 class Operands:
-    """What one pass reads; arrays that it does not read are None. All are C-contiguous.
+    """The arrays that one pass reads, all C-contiguous. Arrays that it does not read are None.
 
     Shapes: `input` (batch, height, width, channels), `kernel` (kh, kw, channels/groups, filters),
     `bias` (filters,), `output_gradient` (batch, out height, out width, filters).
@@ -41,7 +41,7 @@ class Operands:
 
     @property
     def magnitudes(self) -> Operands:
-        """Their absolute values, in double precision."""
+        """The absolute values of all arrays, in double precision."""
         arrays = (self.input, self.kernel, self.bias, self.output_gradient)
         return Operands(*(None if a is None else np.abs(a.astype(np.float64)) for a in arrays))
 
@@ -51,19 +51,20 @@ class Operands:
         return sum(array.nbytes for array in arrays if array is not None)
 
     def own(self, array: Array) -> Array:
-        """One of these arrays, for an implementation to keep until it loads others: a copy."""
+        """Return a copy of one of these arrays, which an implementation may keep."""
         return array.copy()
 
 
 class LentOperands(Operands):
-    """Operands that nobody writes to while they are computed with, so that none is copied."""
+    """Operands that stay unchanged during the call, so that no array has to be copied."""
 
     def own(self, array: Array) -> Array:
+        """Return the array itself, not a copy."""
         return array
 
 
 def floats(layer: Layer, pass_: Pass, seed: int) -> Operands:
-    """Uniform floats in [-1, 1), the same for the same layer, pass and seed in every process."""
+    """Draw uniform floats in [-1, 1). Layer, pass and seed fix them, in every process."""
     draws = _generators(layer, pass_, seed)
     return _operands(
         layer, pass_, lambda what, shape: _uniform(draws[what], shape, np.dtype(layer.dtype))
@@ -71,15 +72,16 @@ def floats(layer: Layer, pass_: Pass, seed: int) -> Operands:
 
 
 def exact_integers(layer: Layer, pass_: Pass, seed: int) -> Operands:
-    """Integers whose products sum without rounding, in any order, in the layer's dtype.
+    """Draw integers whose products sum without rounding, in any order, in the layer's dtype.
 
-    benchdnn's density rule: with values up to 32 at most `safe = 2^24 / 32^2` terms of a sum may
-    be non-zero, so a fraction `min(1, safe / K)` of one operand is. That is the kernel, or the
-    output gradient in the kernel gradient: every sum that a filter enters has all its terms there.
-    The rule keeps sums small in the mean; `_thin` makes it certain for each sum.
+    The density is benchdnn's rule: with values up to 32, at most `safe = 2^24 / 32^2` terms of a
+    sum may be non-zero, so only a fraction `min(1, safe / K)` of one operand is non-zero. This
+    operand is the kernel, or in the kernel gradient the output gradient, since each term of a sum
+    has a factor from it. The rule makes the average sum small enough, and `_thin` makes sure that
+    every single sum is.
     """
     draws = _generators(layer, pass_, seed)
-    room = EXACT_INTEGERS[layer.dtype] - MAX_INTEGER  # the bias adds one more integer
+    room = EXACT_INTEGERS[layer.dtype] - MAX_INTEGER  # leaves room for the bias
     density = min(1.0, room / MAX_INTEGER**2 / layer.terms(pass_))
     sparse = "output_gradient" if pass_ is Pass.KERNEL_GRADIENT else "kernel"
 
@@ -96,12 +98,12 @@ def exact_integers(layer: Layer, pass_: Pass, seed: int) -> Operands:
 
 
 def _thin(values: NDArray[np.int8], layer: Layer, pass_: Pass, limit: int) -> None:
-    """Zeroes elements of `values` until no sum has more than `limit` in absolute values."""
-    if pass_ is not Pass.INPUT_GRADIENT:  # a filter's sums run over everything else
+    """Zero elements of `values` until the absolute values in no sum add up to more than `limit`."""
+    if pass_ is not Pass.INPUT_GRADIENT:  # a filter's sums run over all other axes
         columns = values.reshape(-1, values.shape[-1])
         columns[np.cumsum(np.abs(columns), axis=0, dtype=np.int64) > limit] = 0
         return
-    # A channel's sums run over the taps and the filters of its group.
+    # The sums of a channel run over the taps and over the filters of its group.
     kh, kw, channels, filters = values.shape
     grouped = values.reshape(kh, kw, channels, layer.groups, filters // layer.groups)
     terms = np.moveaxis(grouped, 4, 2)

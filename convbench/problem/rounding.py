@@ -20,9 +20,9 @@ UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 
 
 def gamma(roundings: int, dtype: str) -> float:
-    """gamma_n = n u / (1 - n u), which bounds the relative error of n roundings (lemma 3.1).
+    """Return gamma_n = n u / (1 - n u), the bound on the relative error of n roundings (lemma 3.1).
 
-    Infinite from n u = 1 on, where the lemma says nothing.
+    The bound is infinite where n u is 1 or more, since the lemma does not hold there.
     """
     relative = roundings * UNIT_ROUNDOFF[dtype]
     return relative / (1 - relative) if relative < 1 else math.inf
@@ -31,19 +31,21 @@ def gamma(roundings: int, dtype: str) -> float:
 def fft_bound(
     layer: Layer, pass_: Pass, operands: Operands, lengths: tuple[int, int], roundings: int
 ) -> Float64:
-    """The error of a result computed through FFTs of whole planes, in the result's shape.
+    """Bound the error of a result computed through FFTs of whole planes, in the result's shape.
 
-    A plane is one channel of an image, of a kernel or of an output gradient. `lengths` are those of
-    the transforms, `roundings` what one product goes through beside them: products, sums, scaling.
+    A plane is one channel of an image, of a kernel or of an output gradient. `lengths` are the
+    lengths of the transforms. `roundings` counts the other roundings of one product: those of
+    products, sums and scaling.
 
-    A factor p of the length is p x p butterflies: sums of p complex products with factors that are
-    off by u, so that the 2-norm's relative error grows by eta_p = u + gamma_(p+2) (sqrt(p) + u).
-    For p = 2 this is theorem 24.2, whose proof holds for any p. Two planes are transformed, their
-    spectra multiplied, and by Cauchy-Schwarz and Parseval no element of what comes back is off by
-    more than the errors so far times the product of the planes' 2-norms. The transform back is a
-    sum of all frequencies in each element: its error is no more than that of one forward.
+    A factor p of the length means p x p butterflies: sums of p complex products with factors that
+    are off by u. They let the relative error of the 2-norm grow by
+    eta_p = u + gamma_(p+2) (sqrt(p) + u). For p = 2 this is theorem 24.2, whose proof holds for any
+    p. Two planes are transformed and their spectra multiplied. By Cauchy-Schwarz and Parseval, no
+    element of the result is off by more than the errors so far times the product of the planes'
+    2-norms. The inverse transform sums all frequencies in each element, so its error is no larger
+    than the error of one forward transform.
 
-    It holds of the plane and not of an element, and so also where the element is zero.
+    The bound belongs to the plane and not to an element, so it also holds where an element is zero.
     """
     u = UNIT_ROUNDOFF[layer.dtype]
     transform = math.prod(
@@ -59,9 +61,10 @@ def fft_bound(
 
 
 def norm_products(layer: Layer, pass_: Pass, operands: Operands) -> Float64:
-    """For every plane of the result, the products of 2-norms of the planes that it is summed from.
+    """Return, for each plane of the result, the sum of the products of its operands' 2-norms.
 
-    Shape (batch, 1, 1, filters), (batch, 1, 1, channels) or (1, 1, channels of a group, filters).
+    The sum runs over all pairs of planes that the plane of the result is computed from. The shape
+    is (batch, 1, 1, filters), (batch, 1, 1, channels) or (1, 1, channels of a group, filters).
     """
     each, groups = layer.channels // layer.groups, layer.groups
     sums: Float64
@@ -79,7 +82,7 @@ def norm_products(layer: Layer, pass_: Pass, operands: Operands) -> Float64:
 
 
 def prime_factors(number: int) -> tuple[int, ...]:
-    """Ascending, with repetition; none of 1."""
+    """Return the prime factors in ascending order, with repetition. The number 1 has none."""
     factors: list[int] = []
     p = 2
     while number > 1:
@@ -91,7 +94,7 @@ def prime_factors(number: int) -> tuple[int, ...]:
 
 
 def _norms(array: NDArray[np.floating[Any]] | None, axes: tuple[int, ...]) -> Float64:
-    """2-norms of the planes of an array."""
+    """Return the 2-norms of an array over `axes`."""
     assert array is not None
     norms: Float64 = np.sqrt(np.sum(np.square(array, dtype=np.float64), axis=axes))
     return norms

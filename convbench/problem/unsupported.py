@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Unsupported:
-    """Why an implementation cannot compute a pass of a layer.
+    """The reason why an implementation cannot compute a pass of a layer.
 
-    `why` says it in words, for people. `lacks` are the keys of the layer (`strides`, `groups`, ...)
-    that stand in the way; or `pass` or `layout`, of somebody's own code. `subject` is the function
-    of that code which lacks them; it is empty for an implementation of ours.
+    `why` gives the reason in words, for people. `lacks` lists the keys of the layer that stand in
+    the way (`strides`, `groups`, ...). For people's own code it may also list `pass` or `layout`,
+    and `subject` names the function that lacks them. For our implementations `subject` is empty.
     """
 
     why: str

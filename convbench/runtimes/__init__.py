@@ -1,7 +1,7 @@
 """List the runtimes: what computes arrays, and how convbench starts, caps and meters it.
 
-To add one, write a file with a class that derives from `contract.Runtime`, and add a line to
-RUNTIMES. Its implementations name it; nothing else asks which runtime one is.
+To add a runtime, write a file with a class that derives from `contract.Runtime`, and add a line to
+RUNTIMES. The implementations name their runtime. No other module asks which runtime it is.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ RUNTIMES = {
     "numpy": "convbench.runtimes.numpy:NumPy",
     "tensorflow": "convbench.runtimes.tensorflow:TensorFlow",
 }
-"""Class of each runtime by the runtime's name. People's own code has one of its own beside them
-(runtimes/own_code.py), since it may compute with any of these."""
+"""Class of each runtime, by the runtime's name. People's own code may compute with any of them, so
+it has a runtime of its own (runtimes/own_code.py)."""
 
 
 def runtimes() -> tuple[Runtime, ...]:
-    """All runtimes, installed or not. No framework is imported."""
+    """Return all runtimes, installed or not. No framework is imported."""
     return tuple(_made(place) for place in RUNTIMES.values())
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages of all runtimes that are installed, by package."""
+    """Return the versions of the installed packages of all runtimes, by package."""
     return {name: version for each in runtimes() for name, version in each.versions().items()}
 
 

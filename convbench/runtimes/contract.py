@@ -1,7 +1,7 @@
 """Define what a runtime is: all that differs between NumPy, TensorFlow and others of their kind.
 
-A worker process serves one runtime. The runtime says whether it is installed, which variables it
-wants before its import, how its threads are capped, and what the memory meters see of its arrays.
+A worker process serves one runtime. The runtime says whether it is installed, which variables must
+be set before its import, how its threads are capped, and which memory meters see its arrays.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import ClassVar, Literal, Self
 from convbench.machine.description import installed_version
 
 Method = Literal["memray", "tracemalloc", "rss"]
-"""Methods of metering memory: every call of malloc, Python's own allocators, or resident pages."""
+"""Methods of metering memory: they count malloc, Python's own allocators, or resident pages."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """What is not installed, as a reader calls it, and the command that installs it."""
+    """Something that is not installed, under a name that a reader knows, and how to install it."""
 
     what: str
     install: str
@@ -31,10 +31,10 @@ class Missing:
 class Meters:
     """What the memory meters see of a runtime's arrays.
 
-    `seen_by` are the methods that see every array, beside resident pages, which show all memory.
-    `variables` must have been set before the runtime's import so that they do. `slack_bytes` is
-    what an operation may allocate beside its result. `packs_in_numpys_blas` says that products pack
-    their matrices into buffers of the BLAS that NumPy loaded, which no method sees.
+    `seen_by` lists the methods that see every array, apart from resident pages, which show all
+    memory. These methods need `variables` to be set before the runtime is imported. `slack_bytes`
+    is how much an operation may allocate beside its result. `packs_in_numpys_blas` is True if
+    products pack their matrices into buffers of the BLAS that NumPy loaded, which no method sees.
     """
 
     seen_by: tuple[Method, ...]
@@ -45,10 +45,10 @@ class Meters:
 
 @dataclass(frozen=True)
 class Runtime(ABC):
-    """One runtime; to be derived from.
+    """Base class of the runtimes.
 
-    Implementations whose runtimes are equal share a worker process. `process` is empty, or names
-    whose the process is, for one that must have a process to itself.
+    Implementations with equal runtimes share a worker process. A runtime that must have a process
+    of its own has a `process` that names its owner. Otherwise `process` is empty.
     """
 
     process: str = ""
@@ -57,56 +57,56 @@ class Runtime(ABC):
     """Name in messages and result files."""
 
     module: ClassVar[str]
-    """Module whose import starts it."""
+    """Module whose import loads the runtime."""
 
     packages: ClassVar[Mapping[str, tuple[str, ...]]]
-    """Packages whose versions are recorded, each with the names under which it is published."""
+    """Packages whose versions are recorded, and for each the names under which it is published."""
 
     install: ClassVar[str]
-    """Command that installs it."""
+    """Command that installs the runtime."""
 
     import_s: ClassVar[float] = 0.5
-    """Seconds from the start of a worker until it can be asked: a first guess, which a run scales
-    by what it sees."""
+    """Seconds from the start of a worker to its first answer. This is a first guess, which a run
+    scales by what it measures."""
 
     is_part_of_any_process: ClassVar[bool] = False
-    """Whether it computes in whatever process calls it, so that nothing has to be started."""
+    """Whether any process can compute with it, so that no worker has to be started."""
 
     def apart(self, process: str) -> Self:
-        """The same runtime in a process that is shared with nobody but others of that name."""
+        """Return the same runtime in a process of its own, shared only by runtimes of this name."""
         return replace(self, process=process)
 
     def missing(self) -> Missing | None:
-        """What has to be installed; None where nothing has. Nothing is imported."""
+        """Return what has to be installed, or None if nothing has. Nothing is imported."""
         if importlib.util.find_spec(self.module) is not None:
             return None
         return Missing(self.name, self.install)
 
     def variables(self, threads: int) -> Mapping[str, str]:
-        """Variables that a worker has before the import, unless a suite says otherwise."""
+        """Return the variables that a worker sets before the import. A suite may override them."""
         return {}
 
     @abstractmethod
     def start(self, threads: int) -> None:
-        """Imports the runtime and caps its threads. Raises ImplementationError where it cannot."""
+        """Import the runtime and cap its threads. Raises ImplementationError if that fails."""
 
     def versions(self) -> dict[str, str]:
-        """Versions of its installed packages."""
+        """Return the versions of the runtime's installed packages, by package."""
         found = {name: installed_version(*names) for name, names in self.packages.items()}
         return {name: version for name, version in found.items() if version is not None}
 
     @abstractmethod
     def meters(self) -> Meters:
-        """What the memory meters see; asked in the worker, where the code has been imported."""
+        """Say what the memory meters see. The worker asks after it has imported the code."""
 
     def meter_variables(self) -> Mapping[str, str]:
-        """Variables that a worker which meters memory has before the import."""
+        """Return the variables that a worker sets before the import in order to meter memory."""
         return self.meters().variables
 
     @abstractmethod
     def allocation(self, nbytes: int) -> Callable[[], object]:
-        """A call whose result is a new array of so many bytes: what a meter is tested with."""
+        """Return a function that allocates an array of `nbytes` bytes, for testing a meter."""
 
     def poison(self) -> AbstractContextManager[None]:
-        """Arrays that nobody wrote to hold NaN inside the `with`, where that can be done."""
+        """Fill new arrays with NaN inside the `with`, if the runtime allows that."""
         return nullcontext()

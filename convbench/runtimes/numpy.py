@@ -1,4 +1,4 @@
-"""Start NumPy, cap its BLAS, and poison the arrays that it leaves unwritten."""
+"""Start NumPy, cap the threads of its BLAS, and fill arrays from `numpy.empty` with NaN."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from convbench.runtimes.contract import Meters, Runtime
 
 @dataclass(frozen=True)
 class NumPy(Runtime):
-    """NumPy, whose products run in the BLAS that it brings."""
+    """NumPy, with the BLAS that comes with it."""
 
     name = "numpy"
     module = "numpy"
@@ -34,7 +34,7 @@ class NumPy(Runtime):
 
 
 def cap_blas(threads: int) -> None:
-    """Caps the threads of the BLAS that NumPy loaded; its buffers are allocated before."""
+    """Cap the threads of the BLAS that NumPy loaded. A first product allocates its buffers."""
     import numpy as np
     import threadpoolctl
 
@@ -43,7 +43,7 @@ def cap_blas(threads: int) -> None:
 
 
 def array_of(nbytes: int) -> Callable[[], object]:
-    """A call that returns a new array of so many bytes."""
+    """Return a function that returns a new array of `nbytes` bytes."""
     import numpy as np
 
     return lambda: np.empty(nbytes, np.uint8)
@@ -51,7 +51,7 @@ def array_of(nbytes: int) -> Callable[[], object]:
 
 @contextmanager
 def unwritten_is_nan() -> Iterator[None]:
-    """What `numpy.empty` and `numpy.empty_like` give inside the `with` holds NaN."""
+    """Fill the float arrays of `numpy.empty` and `numpy.empty_like` with NaN inside the `with`."""
     import numpy as np
 
     empty, empty_like = np.empty, np.empty_like

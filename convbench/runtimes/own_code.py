@@ -1,4 +1,4 @@
-"""Start people's own code: NumPy, and whatever else the code turns out to import."""
+"""Start people's own code, which runs on NumPy and on whatever else it imports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convbench.runtimes.numpy import array_of, cap_blas, unwritten_is_nan
 
 @dataclass(frozen=True)
 class OwnCodeRuntime(Runtime):
-    """The runtime of one person's code; each has a process of its own, which `process` names."""
+    """The runtime of one piece of own code, in a process that nothing else shares."""
 
     name = "own code"
     module = "numpy"
@@ -23,11 +23,11 @@ class OwnCodeRuntime(Runtime):
     install = ""
 
     def missing(self) -> Missing | None:
-        """None: what the code lacks shows when its file is run, which happens in the worker."""
+        """Return None: what is missing shows only when the worker runs the code's file."""
         return None
 
     def variables(self, threads: int) -> Mapping[str, str]:
-        """Those of every runtime, since the code may import any of them."""
+        """Return the variables of all runtimes, since the code may import any of them."""
         found = (each.variables(threads) for each in runtimes())
         return {name: value for variables in found for name, value in variables.items()}
 
@@ -35,7 +35,7 @@ class OwnCodeRuntime(Runtime):
         cap_blas(threads)
 
     def meters(self) -> Meters:
-        """What sees the arrays of all runtimes that the code has imported by now."""
+        """Return the meters that see the arrays of every runtime which the code has imported."""
         known = [each.meters() for each in runtimes() if each.module in sys.modules]
         seen_by: tuple[Method, ...] = ("memray", "tracemalloc")
         return Meters(
@@ -44,7 +44,7 @@ class OwnCodeRuntime(Runtime):
         )
 
     def meter_variables(self) -> Mapping[str, str]:
-        """Those of every runtime: which of them the code imports is not known before."""
+        """Return the variables of all runtimes, since the code's imports are not known yet."""
         found = (each.meter_variables() for each in runtimes())
         return {name: value for variables in found for name, value in variables.items()}
 

@@ -1,6 +1,6 @@
 """Start TensorFlow with Keras on the CPU, and cap its threads.
 
-TensorFlow is imported inside functions: it costs seconds and hundreds of MB.
+TensorFlow is imported inside functions, because its import takes seconds and hundreds of MB.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ VARIABLES = {
     "KERAS_BACKEND": "tensorflow",
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
-"""Variables that a worker has: no GPU, Keras on TensorFlow, fewer notes on stderr."""
+"""Variables of a worker: use no GPU, run Keras on TensorFlow, write fewer notes to stderr."""
 
 METER_VARIABLES = {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
-"""Variables without which TensorFlow's CPU allocator hands out parts of a pool of its own, so that
-the bytes of tensors are not seen: 30 KB instead of 1,210 KB for one Conv2D (measured)."""
+"""Variables that let meters see the bytes of tensors. Without them, TensorFlow's CPU allocator
+hands out parts of its own pool, and one Conv2D shows 30 KB instead of 1,210 KB (measured)."""
 
 SLACK_BYTES = 32 * 1024
-"""Bytes of bookkeeping that an eager operation may allocate beside its result."""
+"""Most bytes of bookkeeping that an eager operation may allocate beside its result."""
 
 _started: int | None = None
-"""Number of threads that TensorFlow has in this process; None before it was started."""
+"""Number of TensorFlow's threads in this process, or None before TensorFlow is started."""
 
 
 @dataclass(frozen=True)
 class TensorFlow(Runtime):
-    """TensorFlow and Keras, with as many threads within an operation as among operations."""
+    """TensorFlow and Keras. Equally many threads work within an operation and among operations."""
 
     name = "tensorflow"
     module = "tensorflow"
@@ -70,11 +70,11 @@ class TensorFlow(Runtime):
 
 
 def start(threads: int) -> None:
-    """Sets TensorFlow up in this process: no GPU, `threads` threads within and among operations.
+    """Set TensorFlow up in this process: no GPU, `threads` threads within and among operations.
 
-    Comes before anything else of TensorFlow; again with the same number it does nothing. Raises
-    ImplementationError where TensorFlow already runs with another number, or Keras on another
-    backend.
+    Call this before anything else of TensorFlow. A second call with the same number does nothing.
+    Raises ImplementationError if TensorFlow already runs with another number of threads, or if
+    Keras runs on another backend.
     """
     global _started
     if _started == threads:

@@ -6,7 +6,7 @@ from convbench.implementations.keras.passes import TRACING, Function, KerasImple
 
 
 class KerasGraph(KerasImplementation):
-    """The same operations, traced once into a graph."""
+    """The operations of `keras`, traced once into a graph."""
 
     name = "keras-graph"
     wrapping = (TRACING,)

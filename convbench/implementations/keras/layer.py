@@ -1,4 +1,4 @@
-"""Write a layer as Keras does."""
+"""Write a layer as a Keras user would: which Keras layer it is, and with which padding."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from convbench.problem.layer import Layer
 
 
 def behind_padding(layer: Layer) -> Layer:
-    """The layer as the Keras convolution sees it, with `valid` or `same`.
+    """Return the layer that the Keras convolution computes, whose padding is `valid` or `same`.
 
-    Where the four pads are those of neither, that is `valid` on what ZeroPadding2D padded.
+    If the four pads belong to neither, ZeroPadding2D pads the input first, and the convolution is
+    `valid` on the padded input.
     """
     if layer.pads == ((0, 0), (0, 0)):
         return replace(layer, padding="valid")
@@ -22,7 +23,7 @@ def behind_padding(layer: Layer) -> Layer:
 
 
 def is_padded_before(layer: Layer) -> bool:
-    """Whether a ZeroPadding2D comes before the convolution."""
+    """Return whether a ZeroPadding2D comes before the convolution."""
     return behind_padding(layer).input_shape != layer.input_shape
 
 
@@ -31,26 +32,27 @@ def is_dilated(layer: Layer) -> bool:
 
 
 def is_depthwise(layer: Layer) -> bool:
-    """Whether Keras writes it as DepthwiseConv2D: every depthwise layer for which that runs.
+    """Return whether the layer is written as DepthwiseConv2D: if it is depthwise and that runs.
 
-    TensorFlow refuses unequal strides, but for float32 on CPUs where oneDNN takes over (AVX-512);
-    one way on all machines is better. With dilation Keras convolves with stride 1 and drops rows
-    and columns: any strides will do.
+    TensorFlow refuses unequal strides, except for float32 on CPUs where oneDNN takes over
+    (AVX-512). Such layers are not written as DepthwiseConv2D on any machine, so that all machines
+    measure the same. With dilation, Keras convolves with stride 1 and drops rows and columns, so
+    any strides work.
     """
     refused = len(set(layer.strides)) > 1 and not is_dilated(layer)
     return layer.is_depthwise and not refused
 
 
 def is_grouped(layer: Layer) -> bool:
-    """Whether Keras writes it as Conv2D with groups, which it always compiles on the CPU.
+    """Return whether the layer is written as Conv2D with groups, which Keras compiles on the CPU.
 
-    Its gradients are compiled with it (keras/src/backend/tensorflow/nn.py, `conv`).
+    Keras compiles the gradients of such a layer too (keras/src/backend/tensorflow/nn.py, `conv`).
     """
     return layer.groups > 1 and not is_depthwise(layer)
 
 
 def keras_convolution(layer: Layer) -> Any:
-    """The built keras.layers object of a layer whose padding is `valid` or `same`."""
+    """Build the keras.layers object of a layer whose padding is `valid` or `same`."""
     import keras
 
     common = {
@@ -72,19 +74,23 @@ def keras_convolution(layer: Layer) -> Any:
 
 
 def input_shape(layer: Layer) -> tuple[int, ...]:
-    """(batch, height, width, channels)."""
+    """Return the shape of the input: (batch, height, width, channels)."""
     return (layer.batch_size, *layer.input_shape)
 
 
 def kernel_shape(layer: Layer) -> tuple[int, ...]:
-    """Shape of the kernel in Keras: (kh, kw, channels, multiplier) for DepthwiseConv2D."""
+    """Return the shape of the kernel in Keras.
+
+    It is (kh, kw, channels, multiplier) for DepthwiseConv2D, else (kh, kw, channels of a group,
+    filters).
+    """
     if is_depthwise(layer):
         return (*layer.kernel_size, layer.channels, layer.filters // layer.channels)
     return layer.kernel_shape
 
 
 def description(layer: Layer) -> str:
-    """What a Keras user would write: `Conv2D, same`."""
+    """Return what a Keras user would write, for example `Conv2D, same`."""
     if is_depthwise(layer):
         return f"DepthwiseConv2D, {layer.padding}"
     if layer.groups > 1:

@@ -1,13 +1,13 @@
-"""Compute the three passes as Keras runs them, whichever way it is called.
+"""Compute the three passes as Keras does: eagerly, as a graph, or compiled.
 
 Design rules:
 
-- Forward calls the layer object, as users do. A gradient is the operations that Keras training
-  runs for it, on their own, without the forward pass.
-- Operands are arguments or variables, never constants: XLA and grappler fold constants away.
-- On the CPU an eager operation, a tf.function and a compiled function return when their result is
-  complete, so that `run` need not wait. Measured: reading a result of 26 MB right after `run` took
-  0.04 ms, `run` itself 25 to 120 ms.
+- The forward pass calls the layer object, as users do. A gradient runs only the operations that
+  Keras training runs for it, without the forward pass.
+- Operands are arguments or variables, never constants, because XLA and grappler fold constants.
+- On the CPU, eager operations, tf.functions and compiled functions return when their result is
+  complete, so `run` need not wait. Measured: reading a result of 26 MB right after `run` took
+  0.04 ms, and `run` itself took 25 to 120 ms.
 """
 
 from __future__ import annotations
@@ -44,18 +44,19 @@ Function = Callable[..., Tensor]
 TRACING = "tracing of the tf.function"
 COMPILATION = "compilation by XLA"
 COPY = "copy of the operands into tensors"
+DILATION = "space_to_batch and batch_to_space around it, with which TensorFlow dilates"
 
 
 class KerasImplementation(Implementation, ABC):
-    """Keras Conv2D or DepthwiseConv2D, called in the way that a subclass states."""
+    """Keras Conv2D or DepthwiseConv2D, called in the way that the subclass chooses."""
 
     name: str
     runtime = TensorFlow()
-    wrapping: tuple[str, ...]  # what `wrap` does, for the ledger: it happens in `prepare`
+    wrapping: tuple[str, ...]  # what `wrap` does in `prepare`, as phrases of the ledger
 
     @abstractmethod
     def wrap(self, function: Function) -> Function:
-        """`function` as this implementation calls it: as it is, traced or compiled."""
+        """Return `function` unchanged, traced or compiled."""
 
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if max(layer.strides) > 1 and is_dilated(layer) and not layer.is_depthwise:
@@ -66,24 +67,27 @@ class KerasImplementation(Implementation, ABC):
         return None
 
     def exact(self, layer: Layer, pass_: Pass) -> bool:
-        """True: integers came out equal, also for 3x3 kernels on 128 to 512 channels (Winograd)."""
+        """Return True: results on integers were equal, even for 3x3 kernels on 128 to 512 channels.
+
+        For these shapes a library might have used Winograd's algorithm, which rounds.
+        """
         return True
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        """The copies that show in the graph: of ZeroPadding2D, and around a dilated convolution.
+        """Count the bytes of the copies by ZeroPadding2D and around a dilated convolution.
 
-        TensorFlow does not tell what its kernels allocate for packed blocks and columns; that is
-        not counted, so that this is a lower bound.
+        This is a lower bound, because TensorFlow does not tell how much its kernels allocate for
+        packed blocks and columns.
         """
         seen = behind_padding(layer)
         padded = math.prod(input_shape(seen)) * seen.itemsize
         copies = padded if is_padded_before(layer) else 0
-        if is_dilated(seen):  # input and output once more, on the batch side of space_to_batch
+        if is_dilated(seen):  # space_to_batch and batch_to_space copy the input and the output
             copies += padded + seen.result_bytes(Pass.FORWARD)
         return copies
 
     def prepare(self, layer: Layer, pass_: Pass, threads: int) -> PreparedKeras:
-        """Builds the layer or its gradient and calls it once with zeros: traces, compiles."""
+        """Build the layer or its gradient, and call it once with zeros to trace and compile it."""
         start(threads)
         if pass_ is Pass.FORWARD:
             return PreparedForward(layer, self)
@@ -91,7 +95,7 @@ class KerasImplementation(Implementation, ABC):
 
 
 class PreparedKeras(ABC):
-    """`run` calls `function` with `arguments`, the tensors that were last loaded."""
+    """A pass of Keras, ready to run: `run` calls `function` with the tensors that `load` made."""
 
     buffers: tuple[Array, ...] = ()  # TensorFlow allocates its own
     function: Function
@@ -115,7 +119,7 @@ class PreparedKeras(ABC):
 
 
 class PreparedForward(PreparedKeras):
-    """The Keras layer; its argument is the input (NHWC), its weights are variables."""
+    """The Keras layer. Its argument is the input (NHWC), and its weights are variables."""
 
     def __init__(self, layer: Layer, way: KerasImplementation) -> None:
         super().__init__(layer, Pass.FORWARD)
@@ -135,9 +139,7 @@ class PreparedForward(PreparedKeras):
             f"{TRACING} and {COMPILATION}, which Keras repeats at every eager call of Conv2D "
             "with groups": is_grouped(seen) and not way.wrapping,
             description(seen): True,
-            "space_to_batch and batch_to_space around it, by which TensorFlow dilates": is_dilated(
-                seen
-            ),
+            DILATION: is_dilated(seen),
             "bias": seen.use_bias,
         }
         return tuple(step for step, happens in steps.items() if happens)
@@ -152,7 +154,7 @@ class PreparedForward(PreparedKeras):
 
 
 class PreparedGradient(PreparedKeras):
-    """One gradient; its arguments are kernel or padded input, and the output gradient."""
+    """One gradient. Its arguments are the kernel or the padded input, and the output gradient."""
 
     def __init__(self, layer: Layer, pass_: Pass, way: KerasImplementation) -> None:
         super().__init__(layer, pass_)
@@ -162,9 +164,7 @@ class PreparedGradient(PreparedKeras):
         if is_grouped(seen):
             inside[0] += " (compiled gradient: Keras compiles groups on the CPU)"
         if is_dilated(seen):
-            inside.append(
-                "space_to_batch and batch_to_space around it, by which TensorFlow dilates"
-            )
+            inside.append(DILATION)
         if self._pads_before and pass_ is Pass.INPUT_GRADIENT:
             gradient = _cropped(gradient, layer)
             inside.append("crop of the pads of ZeroPadding2D")
@@ -189,7 +189,10 @@ class PreparedGradient(PreparedKeras):
 
 
 def raw_gradient(layer: Layer, pass_: Pass) -> Function:
-    """The raw operation of an undilated gradient, on (kernel or input, output gradient)."""
+    """Return the raw operation of an undilated gradient.
+
+    The function takes the kernel or the input, and the output gradient.
+    """
     import tensorflow as tf
 
     operation = getattr(tf.raw_ops, _operation(layer, pass_))
@@ -204,11 +207,12 @@ def raw_gradient(layer: Layer, pass_: Pass) -> Function:
 
 
 def tape_gradient(layer: Layer, pass_: Pass) -> Function:
-    """A dilated gradient by a tape, on (kernel or input, output gradient).
+    """Return a function that computes a dilated gradient with a tape.
 
-    TensorFlow dilates on the CPU by space_to_batch, an undilated convolution and batch_to_space,
-    and training takes the gradient of these, not the dilated raw operation. The function belongs in
-    a tf.function: no gradient of a linear operation reads its result, so that grappler and XLA
+    The function takes the kernel or the input, and the output gradient. On the CPU, TensorFlow
+    dilates by space_to_batch, an undilated convolution and batch_to_space. Training takes the
+    gradients of these three and not the dilated raw operation. The function belongs in a
+    tf.function: the gradient of a linear operation does not read its result, so grappler and XLA
     drop the forward convolution.
     """
     import keras
@@ -236,7 +240,7 @@ def tape_gradient(layer: Layer, pass_: Pass) -> Function:
 
 
 def _operation(layer: Layer, pass_: Pass) -> str:
-    """The TensorFlow operation of a gradient, by its name in tf.raw_ops."""
+    """Return the name in tf.raw_ops of a gradient's operation."""
     convolution = "DepthwiseConv2dNative" if is_depthwise(layer) else "Conv2D"
     return f"{convolution}Backprop{'Input' if pass_ is Pass.INPUT_GRADIENT else 'Filter'}"
 
@@ -244,16 +248,16 @@ def _operation(layer: Layer, pass_: Pass) -> str:
 def _wrap_gradient(
     gradient: Function, layer: Layer, way: KerasImplementation
 ) -> tuple[Function, tuple[str, ...]]:
-    """The function that `run` calls, and what making it costs."""
+    """Return the function that `run` calls, and the phrases that say how it was made."""
     if is_grouped(layer):
         return traced(gradient, jit_compile=True), (TRACING, COMPILATION)
-    if is_dilated(layer) and not way.wrapping:  # a tape's forward is dropped only from a graph
+    if is_dilated(layer) and not way.wrapping:  # only a graph drops the forward pass of a tape
         return traced(gradient), (TRACING,)
     return way.wrap(gradient), way.wrapping
 
 
 def traced(function: Function, jit_compile: bool | None = None) -> Function:
-    """`function` as a tf.function, compiled by XLA where asked."""
+    """Return `function` as a tf.function, which XLA compiles if `jit_compile` is True."""
     import tensorflow as tf
 
     wrapped: Function = tf.function(function, autograph=False, jit_compile=jit_compile)
@@ -268,7 +272,7 @@ def _padded_before(convolution: Function, layer: Layer) -> Function:
 
 
 def _cropped(gradient: Function, layer: Layer) -> Function:
-    """`gradient` without its pads, by the operation that TensorFlow registers for those of Pad."""
+    """Return `gradient` without its pads. The gradient of Pad uses tf.slice too."""
     import tensorflow as tf
 
     (top, _), (left, _) = layer.pads
@@ -277,7 +281,7 @@ def _cropped(gradient: Function, layer: Layer) -> Function:
 
 
 def _tensor(array: Array) -> Tensor:
-    """A copy of an array as a tensor."""
+    """Copy an array into a tensor."""
     import tensorflow as tf
 
     return tf.constant(array)

@@ -12,7 +12,7 @@ from convbench.implementations.keras.passes import (
 
 
 class KerasXla(KerasImplementation):
-    """The same operations, traced once and compiled for these shapes."""
+    """The operations of `keras`, traced once and compiled for these shapes."""
 
     name = "keras-xla"
     wrapping = (TRACING, COMPILATION)

@@ -1,7 +1,8 @@
 """auto: take the NumPy implementation that is fastest on this layer and this machine.
 
-A cost model leaves a few; a short trial in `prepare` decides, and is kept on disk, so that every
-process of a run, and every later run, takes the same. With `--no-tune` the cost model decides.
+A cost model leaves a few candidates, and a short trial in `prepare` chooses one of them. The result
+is kept on disk, so every process of a run and every later run makes the same choice. With
+`--no-tune` the cost model alone decides.
 """
 
 from __future__ import annotations
@@ -41,21 +42,25 @@ CANDIDATES = (
     "direct",
     "fft",
 )
-"""Implementations that `auto` takes one of. Those that the registry lacks, and those that predict
-no cost, are left out."""
+"""Implementations that `auto` chooses from. It leaves out names that the registry lacks and
+implementations that predict no cost."""
 
 WITHIN = 3.0
-"""A candidate that is predicted to take this many times the cheapest's time is not tried."""
+"""Factor over the lowest predicted time. Candidates with a longer predicted time are not tried."""
 
 AT_MOST = 4
-"""Number of candidates that are tried."""
+"""Largest number of candidates that are tried."""
 
 TRIAL_S = 0.3
+"""Seconds that a trial takes, for all candidates together."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was taken for a convolution, and why. `times` are a trial's seconds a call, by name."""
+    """The implementation that was chosen for a convolution, and how it was chosen.
+
+    `times` has the seconds per call that a trial measured, by the candidate's name.
+    """
 
     took: str
     how: str
@@ -63,7 +68,7 @@ class Choice:
 
     @property
     def phrase(self) -> str:
-        """`took im2col by a trial (fft takes 2.1 times as long)`."""
+        """Phrase of the ledger: `took im2col by a trial (fft takes 2.10 times as long)`."""
         rest = ", ".join(
             f"{name} takes {seconds / self.times[self.took]:.2f} times as long"
             for name, seconds in self.times.items()
@@ -73,7 +78,7 @@ class Choice:
 
 
 _CHOICES: dict[tuple[str, bool], Choice] = {}
-"""Choices that this process has made, by convolution and by whether trials were allowed."""
+"""Choices that this process has made, by the convolution and by whether trials were allowed."""
 
 _LOCK = threading.RLock()
 
@@ -97,17 +102,17 @@ class Auto(Implementation):
         return _candidates()[choose(layer, pass_, threads).took]
 
     def exact(self, layer: Layer, pass_: Pass) -> bool:
-        """Whether all candidates are; what was chosen says it of itself."""
+        """Say whether all candidates are exact. The check asks the chosen one instead."""
         return all(c.exact(layer, pass_) for c in _possible(layer, pass_))
 
     def error_bound(self, layer: Layer, pass_: Pass, operands: Operands) -> Float64 | None:
-        """The largest of those of the candidates."""
+        """Return the largest of the candidates' bounds."""
         stated = (c.error_bound(layer, pass_, operands) for c in _possible(layer, pass_))
         bounds = [bound for bound in stated if bound is not None]
         return functools.reduce(np.maximum, bounds) if bounds else None
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        """Of what this process took; before that, the most that any candidate needs."""
+        """Return the bytes of the chosen implementation, or before the choice the most of any."""
         chosen = _chosen(layer, pass_, threads)
         names = _shortlist(layer, pass_, threads) if chosen is None else (chosen.took,)
         known = _candidates()
@@ -119,11 +124,11 @@ class Auto(Implementation):
 
 
 class Taken:
-    """What was taken, ready to run; only its ledger says more."""
+    """The chosen implementation, ready to run. Its ledger also says how it was chosen."""
 
     def __init__(self, inner: Prepared, choice: Choice) -> None:
         self.load = inner.load
-        self.run = inner.run  # itself, so that the clock sees nothing else
+        self.run = inner.run  # not a method of ours, whose call the clock would see
         self.to_numpy = inner.to_numpy
         self._inner = inner
         outside = (choice.phrase, *inner.ledger.outside)
@@ -134,12 +139,12 @@ class Taken:
         return self._inner.buffers
 
     def stages(self) -> Iterable[Stage]:
-        """Those of what was taken."""
+        """Return the stages of the chosen implementation."""
         return self._inner.stages() if isinstance(self._inner, Staged) else ()
 
 
 def choose(layer: Layer, pass_: Pass, threads: int) -> Choice:
-    """The same for the same convolution as long as this process lives."""
+    """Choose an implementation. The choice for a convolution stays as long as the process lives."""
     with _LOCK:
         choice = _chosen(layer, pass_, threads) or _choose(layer, pass_, threads)
         _CHOICES[_key(layer, pass_, threads)] = choice
@@ -173,7 +178,7 @@ def _choose(layer: Layer, pass_: Pass, threads: int) -> Choice:
 
 
 def _trial(names: tuple[str, ...], layer: Layer, pass_: Pass, threads: int) -> dict[str, float]:
-    """Seconds a call, the fastest first. All that it allocates is gone afterwards."""
+    """Measure the seconds per call, the fastest first. All memory is freed afterwards."""
     known, drawn = _candidates(), floats(layer, pass_, seed=0)
     racing: dict[str, Prepared] = {}
     for name in names:
@@ -183,7 +188,7 @@ def _trial(names: tuple[str, ...], layer: Layer, pass_: Pass, threads: int) -> d
 
 
 def _shortlist(layer: Layer, pass_: Pass, threads: int) -> tuple[str, ...]:
-    """Candidates that may be the fastest, the cheapest by the cost model first."""
+    """Return the candidates that may be the fastest, in the order of their predicted time."""
     costs = {
         name: candidate.cost_s(layer, pass_, threads)
         for name, candidate in _candidates().items()

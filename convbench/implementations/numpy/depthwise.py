@@ -1,9 +1,10 @@
 """depthwise: multiply shifted rows by rows of kernels, and add them up in one go.
 
-Every channel has filters of its own, so there is no matrix product to be had: each kernel position
-multiplies the input by its weights and adds. Inner loops as short as the channel count would cost
-more than the work, so the weights of a position are repeated across the width, and a loop runs over
-a whole row. np.einsum multiplies and adds without an array in between.
+Every channel has its own filters, so nothing can be computed as a matrix product. Each kernel
+position multiplies the input by its weights and adds the products to the sum. Inner loops over the
+channels alone would be so short that they cost more than the arithmetic. So the weights of a
+position are repeated across the width, and a loop runs over a whole row. np.einsum multiplies and
+adds without an array in between.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ Array = NDArray[np.floating[Any]]
 
 BLOCK_BYTES = 2 * 1024**2
 """Bytes of the rows that a thread works on at a time. Smaller blocks would stay in the L2 cache,
-but each call of NumPy takes the interpreter's lock: with strides of 2, blocks of 256 KiB take 5.4
-ms and these 1.25 ms (measured)."""
+but each call of NumPy takes the interpreter's lock. With strides of 2, a layer takes 5.4 ms in
+blocks of 256 KiB and 1.25 ms in blocks of 2 MiB (measured)."""
 
 MULTIPLY_ADD_FLOPS_PER_S = 15e9
 """FLOP/s of np.einsum on rows in the L2 cache. A product and its addition take 0.13 ns
@@ -59,7 +60,7 @@ class Depthwise(NumpyAlgorithm):
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if layer.groups != layer.channels:
             return Unsupported(
-                "a channel with filters of its own: groups must be the number of channels",
+                "groups must be the number of channels, so that each channel has its own filters",
                 ("groups",),
             )
         return None
@@ -78,10 +79,11 @@ class Depthwise(NumpyAlgorithm):
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows that the windows of a block meet, one run for each kernel column.
+    """The input rows under the windows of a block, one run for each kernel column.
 
-    Every channel comes `repeats` times, once for each of its filters. With strides of 1 and one
-    filter a channel the runs overlap in the padded input; else each is a copy.
+    Every channel occurs `repeats` times, once for each of its filters. With strides of 1 and one
+    filter a channel, the runs are views that overlap in the padded input. Otherwise each run is a
+    copy.
     """
 
     correlation: Correlation
@@ -93,11 +95,11 @@ class Rows:
 
     @property
     def run(self) -> int:
-        """Elements of an output row."""
+        """Number of elements of an output row."""
         return self.correlation.output_size[1] * self.correlation.channels * self.repeats
 
     def row_bytes(self) -> int:
-        """Bytes of the buffers for a row of the output."""
+        """Return the bytes of the buffers for one row of the output."""
         c = self.correlation
         copies = c.kernel_size[1] * self.run if self._is_copied else 0
         padded = slab_shape(c, BlockSize(1, 1))[2] * c.channels
@@ -112,7 +114,7 @@ class Rows:
             scratch.array("runs", *shape[:2], c.kernel_size[1], self.run)
 
     def of(self, x: Array, block: Block, scratch: Scratch) -> Array:
-        """A view (kh, kw, images, rows, run) of a block."""
+        """Return the rows of a block as a view (kh, kw, images, rows, run)."""
         c = self.correlation
         images, rows = block.last - block.first, block.end - block.row
         (kh, kw), (dilation_h, dilation_w) = c.kernel_size, c.dilation_rate
@@ -147,9 +149,10 @@ class PreparedDepthwise(Threaded):
 
 
 class Multiplying:
-    """A correlation of each channel with weights of its own, block by block.
+    """A correlation of each channel with its own weights, block by block.
 
-    `repeats` filters a channel, or as many channels whose results are summed.
+    Each channel has `repeats` filters. The results of `summed` channels are added up. `dense` says
+    that the output's positions lie side by side in memory.
     """
 
     _einsum: Callable[..., object] = staticmethod(np.einsum)
@@ -182,7 +185,7 @@ class Multiplying:
         yield Stage("bias", "arithmetic", self, "_add_bias")
 
     def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
-        """Writes into `output`, a view (batch, rows, columns, channels).
+        """Write the result into `output`, a view (batch, rows, columns, channels).
 
         `kernel` is (kh, kw, filters).
         """
@@ -201,7 +204,7 @@ class Multiplying:
                 else:
                     found = scratch.array("result", *rows.shape[2:])
                     self._einsum("pqnix,pqx->nix", rows, weights, out=found)
-                    if self._summed == 1:  # which a reduction would take four times as long for
+                    if self._summed == 1:  # a reduction would take four times as long
                         target[...] = found.reshape(target.shape)
                     else:
                         parts = found.reshape(*target.shape, self._summed)
@@ -237,7 +240,7 @@ class Forward(PreparedDepthwise):
 
 
 class InputGradient(PreparedDepthwise):
-    """A correlation of the output gradient for each phase of the input."""
+    """The input gradient, as a correlation of the output gradient for each phase of the input."""
 
     def __init__(self, layer: Layer, threads: int) -> None:
         super().__init__(
@@ -275,7 +278,7 @@ class InputGradient(PreparedDepthwise):
 
 
 class KernelGradient(PreparedDepthwise):
-    """The same rows times those of the output gradient, summed over images and positions."""
+    """The kernel gradient: rows of the input times rows of the output gradient, summed."""
 
     _einsum: Callable[..., object] = staticmethod(np.einsum)
 
@@ -296,12 +299,12 @@ class KernelGradient(PreparedDepthwise):
         yield Stage("product", "product", self, "_einsum")
 
     def _sums(self, scratch: Scratch) -> tuple[Array, Array]:
-        """Those of a block, and those of all blocks, for every element of an output row."""
+        """Return memory for the sums of one block and of all blocks: (kh, kw, output row)."""
         shape = (*self._layer.kernel_size, self._rows.run)
         return scratch.array("block", *shape), scratch.array("sum", *shape)
 
     def run(self) -> object:
-        """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""
+        """Sum a fixed set of blocks in each thread, so that every call gives the same bits."""
         threads = min(self._threads, len(self._blocks))
         found: list[Array] = [np.empty(0)] * threads
 

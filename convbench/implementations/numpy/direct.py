@@ -1,8 +1,8 @@
 """direct: compute a 1x1 convolution as one matrix product of the pixels with the kernel.
 
-Threads are those of BLAS; with one, products with a small kernel go in parts (see `products.py`).
-Where strides skip pixels, those that are met are copied side by side before the product, or spread
-out after it.
+The threads are BLAS's own. With one thread, a product with a small kernel is split into parts (see
+`shared/products.py`). If strides skip pixels, the others are copied side by side before the
+product, or in the input gradient spread out after it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,17 @@ class Direct(NumpyAlgorithm):
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if layer.kernel_size != (1, 1):
             return Unsupported(
-                "larger kernels meet more than one pixel: kernel_size must be 1", ("kernel_size",)
+                "kernel_size must be 1, since larger kernels meet more than one pixel",
+                ("kernel_size",),
             )
         if layer.groups > 1:
-            return Unsupported("a product of all channels: groups must be 1", ("groups",))
+            return Unsupported(
+                "groups must be 1, since the product is over all channels", ("groups",)
+            )
         if layer.pads != NO_PADS:
-            return Unsupported("pixels on pads are in no product: padding must be 0", ("padding",))
+            return Unsupported(
+                "padding must be 0, since the product has no padded pixels", ("padding",)
+            )
         return None
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
@@ -63,7 +68,7 @@ class PreparedDirect(Threaded):
         is_last = pass_ is Pass.INPUT_GRADIENT
         super().__init__(
             layer,
-            1,  # beside those of BLAS
+            1,  # BLAS has threads of its own
             "gather pixels" if self._skips and not is_last else "",
             "matrix product",
             "spread pixels" if self._skips and is_last else "",
@@ -85,17 +90,17 @@ class PreparedDirect(Threaded):
         yield Stage("bias", "arithmetic", self, "_add_bias")
 
     def _met(self) -> Array:
-        """Memory for the pixels that the strides meet."""
+        """Return memory for the pixels that the strides meet."""
         layer = self._layer
         return self._scratch[0].array("met", layer.batch_size, *layer.output_size, layer.channels)
 
     def _strided(self, x: Array) -> Array:
-        """A view of the pixels that are met."""
+        """Return a view of the pixels that the strides meet."""
         (stride_h, stride_w), (rows, columns) = self._layer.strides, self._layer.output_size
         return x[:, : rows * stride_h : stride_h, : columns * stride_w : stride_w]
 
     def _pixels(self) -> Array:
-        """(positions, channels) of the input."""
+        """Return the input's pixels that the strides meet, (positions, channels)."""
         if not self._skips:
             return self._x.reshape(-1, self._layer.channels)
         met = self._met()

@@ -1,17 +1,17 @@
-"""fft: multiply spectra, one product for each frequency, for large kernels.
+"""fft: multiply spectra, with one matrix product for each frequency. It pays for large kernels.
 
-The method of Mathieu, Henaff and LeCun, "Fast training of convolutional networks through FFTs"
-(arXiv:1312.5851): planes of images and kernels are transformed once each, and every frequency is
-one matrix product over the channels, whatever the size of the kernel. Spectra are laid out (rows,
-columns of frequencies, images or channels, channels or filters), so that the products are batched
-matrix products. A transform is as long as the padded image, or the next number without a prime
-factor above 5: what wraps around falls on results that are cut.
+The method is that of Mathieu, Henaff and LeCun, "Fast training of convolutional networks through
+FFTs" (arXiv:1312.5851). Each plane of an image or a kernel is transformed once, and each frequency
+is one matrix product over the channels, whatever the size of the kernel. Spectra have the axes
+(rows, columns of frequencies, images or channels, channels or filters), so the products are batched
+matrix products. A transform is as long as the padded image, or as the next number without a prime
+factor above 5. Elements that wrap around fall on results that are cut off.
 
-Images go through in blocks, so that the workspace does not grow with the batch.
+Images are computed in blocks, so the workspace does not grow with the batch.
 
-`norm="forward"`: without a factor NumPy (2.4.6) transforms float32 in float64, which takes
-twice the time and four times the memory. The factors are taken out again where the result is
-written.
+Transforms use `norm="forward"`, because without a factor NumPy (2.4.6) transforms float32 in
+float64, which takes twice the time and four times the memory. The factors are removed again when
+the result is written.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ Array = NDArray[Any]  # NumPy's stubs know transforms of float64 only
 Spectrum = NDArray[Any]
 
 FAST_FACTORS = (2, 3, 5)
-"""Lengths with these prime factors only; NumPy's pocketfft is fastest on them."""
+"""Prime factors of the lengths for which NumPy's pocketfft is fastest."""
 
 SCALINGS = 15
-"""Roundings of an element beside transforms and sums: the factor 1/n of a transform along one axis
-and its product, six times; the factor that takes them out, and its product; the bias."""
+"""Number of an element's roundings beside those of transforms and sums. Each of six transforms
+along one axis has two: its factor 1/n, and the product with it. Removing the factors has two more,
+and the bias one."""
 
 
 class Fft(NumpyAlgorithm):
@@ -51,7 +52,8 @@ class Fft(NumpyAlgorithm):
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if max(layer.strides) > 1:
             return Unsupported(
-                "an FFT computes every position: strides above 1 would discard most of them",
+                "strides must be 1, since larger strides discard most positions, which an FFT "
+                "computes all the same",
                 ("strides",),
             )
         return None
@@ -60,10 +62,10 @@ class Fft(NumpyAlgorithm):
         return False
 
     def error_bound(self, layer: Layer, pass_: Pass, operands: Operands) -> Float64:
-        """That of FFTs of these lengths; see `rounding.fft_bound` for its source.
+        """Return the bound for FFTs of these lengths; `rounding.fft_bound` names its source.
 
-        A sum of m complex products is two of 2m real ones, each within gamma_2m: together within
-        sqrt(2) gamma_2m <= gamma_3m.
+        A sum of m complex products is two sums of 2m real ones. Each of them is within gamma_2m, so
+        both together are within sqrt(2) gamma_2m <= gamma_3m.
         """
         pairs = {
             Pass.FORWARD: layer.channels // layer.groups,
@@ -73,7 +75,7 @@ class Fft(NumpyAlgorithm):
         return fft_bound(layer, pass_, operands, lengths(layer), 3 * pairs + SCALINGS)
 
     def cost_s(self, layer: Layer, pass_: Pass, threads: int) -> float:
-        """Transforms of all planes, as so many passes over them, and a product a frequency."""
+        """Count transforms as passes over all planes, and add one product for each frequency."""
         height, width = lengths(layer)
         points, frequencies = height * width, height * (width // 2 + 1)
         images, (channels, filters) = layer.batch_size, layer.kernel_shape[2:]
@@ -84,7 +86,7 @@ class Fft(NumpyAlgorithm):
         return (moved_s(passes) + frequencies * layer.groups * one) / threads
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        """Spectra of a block's images and of the whole kernel, and the planes on their way."""
+        """Count the spectra of a block's images and of the kernel, and their planes."""
         complex_, real = _buffer_shapes(layer, pass_)
         elements = 2 * sum(map(math.prod, complex_.values())) + sum(map(math.prod, real.values()))
         return elements * layer.itemsize
@@ -99,13 +101,13 @@ class Fft(NumpyAlgorithm):
 
 
 def lengths(layer: Layer) -> Pair:
-    """Rows and columns of a transform: at least those of the padded image."""
+    """Return the rows and columns of a transform, which are at least the padded image's."""
     height, width = layer.padded_size
     return fast_length(height), fast_length(width)
 
 
 def fast_length(size: int) -> int:
-    """The smallest number from `size` on whose prime factors are all fast."""
+    """Return the smallest number of at least `size` whose prime factors are all in FAST_FACTORS."""
     while True:
         rest = size
         for factor in FAST_FACTORS:
@@ -117,9 +119,10 @@ def fast_length(size: int) -> int:
 
 
 def block_images(layer: Layer) -> int:
-    """As many images as have spectra as large as the kernel's, which is read for every block.
+    """Return the number of images in a block.
 
-    More where those of the kernel are small: as many as fill the L2 cache.
+    The spectra of a block's images are as large as the kernel's spectra, which every block reads.
+    If the kernel's spectra are small, the block's spectra fill the L2 cache.
     """
     height, width = lengths(layer)
     plane = height * (width // 2 + 1) * 2 * layer.itemsize
@@ -132,7 +135,10 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def _buffer_shapes(layer: Layer, pass_: Pass) -> tuple[Shapes, Shapes]:
-    """Complex and real buffers of a pass by name; rows and columns come first in all of them."""
+    """Return the shapes of the complex and of the real buffers, by name.
+
+    The first two axes of every shape are rows and columns.
+    """
     height, width = lengths(layer)
     frequencies = height, width // 2 + 1
     images, kernel = block_images(layer), layer.kernel_shape[2:]
@@ -155,7 +161,7 @@ def _buffer_shapes(layer: Layer, pass_: Pass) -> tuple[Shapes, Shapes]:
 
 
 class PreparedFft(Threaded):
-    """Buffers of one pass, and its steps; a subclass a pass puts them together."""
+    """The buffers and the steps of a pass. There is a subclass for each pass."""
 
     def __init__(self, layer: Layer, threads: int, pass_: Pass, *inside: str) -> None:
         super().__init__(layer, threads, *inside)
@@ -170,7 +176,7 @@ class PreparedFft(Threaded):
 
     @property
     def buffers(self) -> tuple[Array, ...]:
-        """All of them; of a complex one its real and imaginary parts."""
+        """All buffers. A complex buffer shows as real numbers, its real and imaginary parts."""
         spectra = tuple(s.view(self._layer.dtype) for s in self._spectra.values())
         return (*spectra, *self._real.values(), *super().buffers)
 
@@ -186,7 +192,10 @@ class PreparedFft(Threaded):
             yield slice(first, min(first + images, self._layer.batch_size))
 
     def _transform(self, planes: Array, spectrum: Spectrum) -> Spectrum:
-        """`spectrum`, overwritten with that of planes (rows, columns, ...), over their number."""
+        """Write the spectrum of `planes`, (rows, columns, ...), into `spectrum`, and return it.
+
+        The spectrum is divided by the number of points of the transform.
+        """
         rows = len(planes)
 
         def along_rows(part: slice) -> None:
@@ -223,7 +232,10 @@ class PreparedFft(Threaded):
         return self._transform(spread, self._spectra["kernel"])
 
     def _back(self, spectrum: Spectrum, rows: slice, columns: slice, target: Array) -> None:
-        """Writes those rows and columns of the planes of `spectrum`, which it spoils."""
+        """Transform `spectrum` back, and write these rows and columns of the planes into `target`.
+
+        `spectrum` is overwritten.
+        """
         planes = self._real["planes"][:, :, : spectrum.shape[2]]
         wanted = spectrum[rows]
 
@@ -239,22 +251,22 @@ class PreparedFft(Threaded):
         self._share(len(planes), along_rows)
 
     def _multiply(self, left: Spectrum, right: Spectrum, product: Spectrum) -> None:
-        """A matrix product a frequency."""
+        """Compute one matrix product for each frequency."""
         self._share(
             len(product), lambda part: np.matmul(left[part], right[part], out=product[part])
         )
 
     def _planes(self, images: Array) -> Array:
-        """A view (height, width, batch, channels) of images (batch, height, width, channels)."""
+        """Return a view (height, width, batch, channels) of (batch, height, width, channels)."""
         return images.transpose(1, 2, 0, 3)
 
     def _share(self, length: int, work: Callable[[slice], object]) -> None:
-        """Calls `work` on parts of that length, one in each thread."""
+        """Split `length` into one part for each thread, and call `work` on each part."""
         parts = even(length, self._threads)
         in_threads(lambda thread: work(parts[thread]), len(parts))
 
     def _grouped(self, spectrum: Spectrum) -> Spectrum:
-        """A view (rows, columns, groups, n, channels of a group) of (rows, columns, n, all)."""
+        """Return a view (rows, columns, groups, n, channels of a group) of a spectrum."""
         split = spectrum.reshape(*spectrum.shape[:3], self._layer.groups, -1)
         return split.transpose(0, 1, 3, 2, 4)
 
@@ -268,7 +280,7 @@ class Forward(PreparedFft):
             Pass.FORWARD,
             "transform the kernel",
             "pad and transform images",
-            "product of spectra with the conjugate of the kernel's",
+            "multiply spectra by the conjugate of the kernel's",
             "transform back",
             *bias,
         )
@@ -296,7 +308,7 @@ class InputGradient(PreparedFft):
             Pass.INPUT_GRADIENT,
             "transform the kernel",
             "transform errors",
-            "product of their spectra",
+            "multiply their spectra",
             "transform back, cut the pads",
         )
 
@@ -322,7 +334,7 @@ class KernelGradient(PreparedFft):
             Pass.KERNEL_GRADIENT,
             "pad and transform images",
             "transform errors",
-            "product of spectra with the conjugate of the errors', sum over the blocks",
+            "multiply spectra by the conjugate of the errors', sum over the blocks",
             "transform back, cut to the kernel",
         )
 

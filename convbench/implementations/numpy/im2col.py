@@ -1,10 +1,11 @@
 """im2col: gather the windows into the rows of a matrix, then make one matrix product.
 
-The method of Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for
-Document Processing" (2006). Layout NHWC, so that the output of the product is the output of the
-layer. The matrix is never built whole: blocks of images, or of output rows of one image, are dealt
-to threads, each with buffers of its own that `prepare` allocates; and where a kernel row has terms
-enough, a block gathers the columns of one row only, which serve all of them (`column_products.py`).
+The method is that of Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks
+for Document Processing" (2006). The layout is NHWC, so the output of the product is the output of
+the layer. The matrix is never built as a whole. Threads take blocks of images, or of output rows of
+one image, and each has its own buffers, which `prepare` allocates. If a kernel row has enough
+terms, a block gathers the columns of one kernel row only, which serve all of them
+(`shared/column_products.py`).
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ from convbench.problem.unsupported import Unsupported
 Array = NDArray[np.floating[Any]]
 
 MANY_POSITIONS = 1024
-"""Number of positions from which on the flipped kernel is also transposed. The products are then
-some 6 % faster (measured)."""
+"""Fewest positions for which transposing the flipped kernel pays. The products are then some 6 %
+faster (measured)."""
 
 
 class Im2col(NumpyAlgorithm):
@@ -59,7 +60,7 @@ class Im2col(NumpyAlgorithm):
             gathered = [Correlation.of(layer)]
         elif pass_ is Pass.INPUT_GRADIENT and not sums_columns(layer):
             gathered = [c for phase in phases(layer) if (c := phase.correlation)]
-        else:  # col2im reads and writes its columns once more, in short runs
+        else:  # col2im reads and writes its columns a second time, in short runs
             columns = layer.columns_bytes * (2 if pass_ is Pass.INPUT_GRADIENT else 1)
             return _cost_s(Correlation.of(layer), columns) / threads
         return sum(_cost_s(c, _copied_bytes(c)) for c in gathered) / threads
@@ -75,7 +76,7 @@ class Im2col(NumpyAlgorithm):
 
 
 def _cost_s(c: Correlation, columns_bytes: int) -> float:
-    """In one thread: columns, and products in blocks, for each of which the kernel is packed."""
+    """Predict the seconds in one thread. BLAS packs the kernel for the product of each block."""
     if c.is_matrix:
         columns_bytes = 0
     blocks = columns_bytes // MAX_BYTES
@@ -84,7 +85,7 @@ def _cost_s(c: Correlation, columns_bytes: int) -> float:
 
 
 def _copied_bytes(c: Correlation) -> int:
-    """Of columns; and of the sums, where they are those of products of kernel rows."""
+    """Return the bytes of the columns, and of the sums if kernel rows have their own products."""
     columns = c.positions * c.terms * c.groups * c.itemsize
     if not by_kernel_row(c):
         return columns
@@ -93,11 +94,12 @@ def _copied_bytes(c: Correlation) -> int:
 
 
 def steps(*correlations: Correlation, by_row: bool = True) -> tuple[str, str, str]:
-    """Phrases of a ledger: pads, columns and products; empty where there is nothing to do."""
+    """Return the ledger's phrases for pads, columns and products. A step not needed is empty."""
     pad = "pad the block's images" if any(c.is_padded for c in correlations) else ""
     gathered = [c for c in correlations if not c.is_matrix]
     if by_row and any(map(by_kernel_row, gathered)):
-        return pad, "gather columns, once for all kernel rows", "a product a kernel row, added up"
+        gather = "gather columns, once for all kernel rows"
+        return pad, gather, "one product for each kernel row, added up"
     return pad, "gather columns" if gathered else "", "matrix product"
 
 
@@ -130,7 +132,7 @@ class Forward(Threaded):
 
 
 def copied(array: Array, axis: int, threads: int) -> Array:
-    """A C-contiguous copy, made by several threads along one axis."""
+    """Return a C-contiguous copy, which several threads make along one axis."""
     result = np.empty(array.shape, array.dtype)
     source, target = np.moveaxis(array, axis, 0), np.moveaxis(result, axis, 0)
     threads = worthwhile(threads, array.size * 100)
@@ -144,7 +146,7 @@ def copied(array: Array, axis: int, threads: int) -> Array:
 
 
 class InputGradient(Threaded):
-    """A correlation of the output gradient for each phase of the input."""
+    """The input gradient, as a correlation of the output gradient for each phase of the input."""
 
     _copied = staticmethod(copied)
 
@@ -183,7 +185,10 @@ class InputGradient(Threaded):
         return gradient
 
     def _matrix(self, kernel: Array, correlation: Correlation) -> Array:
-        """(groups, terms, channels) of a view (groups, channels, kh, kw, filters) of the kernel."""
+        """Return the right operand of the products, (groups, terms, channels).
+
+        `kernel` is a view (groups, channels, kh, kw, filters).
+        """
         groups, channels = kernel.shape[:2]
         if kernel.shape[2:4] == (1, 1):
             return kernel.reshape(groups, channels, -1).transpose(0, 2, 1)
@@ -195,10 +200,10 @@ class InputGradient(Threaded):
 
 
 class KernelGradient(Threaded):
-    """Columns of a block, transposed, times its output gradient; summed over the blocks.
+    """The kernel gradient: columns of each block, transposed, times its output gradient.
 
-    Threads share the blocks where the kernel is small, each with a sum of its own; of a larger
-    kernel they take parts in turn.
+    The products are summed over the blocks. If the kernel is small, the threads share the blocks,
+    and each has its own sum. Otherwise the threads share the parts of the kernel.
     """
 
     _matmul = np.matmul
@@ -253,7 +258,7 @@ class KernelGradient(Threaded):
         in_threads(work, self._threads)
 
     def _share_blocks(self, gradient: Array) -> None:
-        """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""
+        """Sum a fixed set of blocks in each thread, so that every call gives the same bits."""
         (((unit, columns),), (blocks,)) = self._units, self._blocks
         threads = min(self._threads, len(blocks))
         whole = unit.of(gradient, self._layer.groups)
@@ -271,7 +276,10 @@ class KernelGradient(Threaded):
     def _sum(
         self, unit: Unit, columns: Columns, blocks: Sequence[Block], target: Array, scratch: Scratch
     ) -> None:
-        """Writes into `target` (kh, kw, channels of a group, groups, filters of a group)."""
+        """Write the sum over the blocks into `target`.
+
+        `target` is (kh, kw, channels of a group, groups, filters of a group).
+        """
         c, each = columns.correlation, target.shape[4]
         for index, block in enumerate(blocks):
             gathered = columns.gather(self._x, block, scratch)

@@ -1,9 +1,9 @@
 """loop: compute the convolution that people write first, the yardstick for the others.
 
-Vectorised over the batch, a Python loop over output positions (kernel positions in the kernel
-gradient): multiply a window by the kernel, and sum. Layout NCHW, kernels (filters, channels of a
-group, height, width); an input without a channel axis, (batch, height, width), has one channel.
-It is kept as people write it: correct, and not made faster.
+A Python loop runs over the output positions, or in the kernel gradient over the kernel positions.
+Each step multiplies a window by the kernel and sums, for the whole batch. The layout is NCHW, and
+kernels are (filters, channels of a group, height, width). An input without a channel axis, (batch,
+height, width), has one channel. The code stays as people write it: correct, and not made faster.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ Array = NDArray[np.floating[Any]]
 
 
 def forward(x: Array, kernel: Array, layer: Layer, bias: Array | None = None) -> Array:
-    """Output (batch, filters, out height, out width) of `x` (batch, channels, height, width)."""
+    """Return the output, (batch, filters, output height, output width).
+
+    `x` is (batch, channels, height, width).
+    """
     x = _pad(x, layer)
     out_h, out_w = layer.output_size
     output = np.zeros((len(x), layer.filters, out_h, out_w), x.dtype)
@@ -41,10 +44,10 @@ def forward(x: Array, kernel: Array, layer: Layer, bias: Array | None = None) ->
 
 
 def input_gradient(output_gradient: Array, kernel: Array, layer: Layer) -> Array:
-    """Gradient (batch, channels, height, width) to the input.
+    """Return the gradient to the input, (batch, channels, height, width).
 
-    `output_gradient` is (batch, filters, out height, out width). Every output position gives its
-    share to the window that it was computed from.
+    `output_gradient` is (batch, filters, output height, output width). Every output position adds
+    its share to the window that it was computed from.
     """
     out_h, out_w = layer.output_size
     batch = len(output_gradient)
@@ -62,10 +65,10 @@ def input_gradient(output_gradient: Array, kernel: Array, layer: Layer) -> Array
 
 
 def kernel_gradient(x: Array, output_gradient: Array, layer: Layer) -> Array:
-    """Gradient (filters, channels of a group, kernel height, kernel width) to the kernel.
+    """Return the gradient to the kernel, (filters, channels of a group, height, width).
 
-    Every kernel position multiplies the inputs that it met by the output gradient, as it is: the
-    forward pass is a cross-correlation, so nothing is flipped here.
+    Every kernel position multiplies the inputs that it met by the output gradient. Nothing is
+    flipped, since the forward pass is a cross-correlation.
     """
     x = _pad(x, layer)
     (kernel_h, kernel_w), (out_h, out_w) = layer.kernel_size, layer.output_size
@@ -97,7 +100,7 @@ def _pad(x: Array, layer: Layer) -> Array:
 
 
 def _window(layer: Layer, i: int, j: int) -> tuple[slice, slice]:
-    """Rows and columns of the padded input that output position (i, j) is computed from."""
+    """Return the rows and columns of the padded input under output position (i, j)."""
     (stride_h, stride_w), (span_h, span_w) = layer.strides, layer.effective_kernel_size
     dilation_h, dilation_w = layer.dilation_rate
     top, left = i * stride_h, j * stride_w
@@ -123,7 +126,7 @@ class Loop(Implementation):
         return True
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        """The padded copy and the product of one window, or of one kernel position."""
+        """Count the padded copy and the product of one window or of one kernel position."""
         padded = layer.batch_size * layer.channels * math.prod(layer.padded_size)
         if layer.pads == ((0, 0), (0, 0)):
             padded = 0
@@ -137,7 +140,7 @@ class Loop(Implementation):
 
 
 class PreparedLoop:
-    """Holds the operands in NCHW; everything else is allocated at every call, as people do."""
+    """The operands in NCHW. Every call allocates everything else, as people's own code does."""
 
     buffers: tuple[Array, ...] = ()
 

@@ -1,13 +1,14 @@
-"""mec: gather columns a kernel row high, which the windows of an output row share.
+"""mec: gather columns one kernel row high, which the windows of several output rows share.
 
-Cho and Brand, "MEC: Memory-efficient Convolution for Deep Neural Network" (arXiv:1706.06873). For
-each output column the kernel-wide runs of all input rows lie one below the other, so that the
-window of an output row is a stretch of them: as many rows as the kernel has. Its columns are a view
-whose lines are further apart than they are long, which BLAS multiplies as it is. im2col copies
-every element kernel height times as often; here products are as short as an output row.
+The method is that of Cho and Brand, "MEC: Memory-efficient Convolution for Deep Neural Network"
+(arXiv:1706.06873). For each output column, the kernel-wide runs of all input rows lie one below the
+other. The window of an output row is a stretch of these runs, as long as the kernel is high. The
+windows of an output row are a view, whose lines are further apart than they are long. BLAS
+multiplies it without a copy. For a kernel of n rows, im2col copies n times as much, but a product
+here is only as long as an output row.
 
-Where few filters would leave most of a vector register idle, a row of a product is a strip of
-several output columns (`lowered.py`).
+If few filters would leave most of a vector register idle, a row of a product is a strip of several
+output columns (`shared/lowered.py`).
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ from convbench.problem.unsupported import Unsupported
 Array = NDArray[np.floating[Any]]
 
 MAX_KERNEL_BYTES = MAX_BYTES // 8
-"""Largest kernel in bytes whose gradient is computed. Its products for several rows must stay in
-the cache."""
+"""Largest kernel in bytes for which `mec` computes the gradient. The products for several rows,
+each as large as the kernel, must stay in the cache."""
 
 FEW_CHANNELS = 8
-"""Runs as short as so many channels cost more than a loop over them, along the columns."""
+"""Most channels for which adding channel by channel pays, since a run of so few is short."""
 
 SHORT_START_S = START_S / 30
-"""Seconds to start one of many products that a single call of NumPy makes."""
+"""Seconds to start one of the many products that a single call of NumPy makes."""
 
 
 class Mec(NumpyAlgorithm):
@@ -53,22 +54,23 @@ class Mec(NumpyAlgorithm):
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if layer.kernel_size[0] == 1:
             return Unsupported(
-                "a kernel of one row has no rows to share: im2col copies as little",
+                "the kernel must have several rows; with one, im2col copies as little",
                 ("kernel_size",),
             )
         if layer.groups > 1:
             return Unsupported(
-                "the channels of a window must lie side by side: groups must be 1", ("groups",)
+                "groups must be 1, so that the channels of a window lie side by side", ("groups",)
             )
         if layer.dilation_rate != (1, 1):
             return Unsupported(
-                "the rows of a window must lie side by side: dilation_rate must be 1",
+                "dilation_rate must be 1, so that the rows of a window lie side by side",
                 ("dilation_rate",),
             )
         kernel_bytes = Correlation.of(layer).kernel_bytes
         if pass_ is Pass.KERNEL_GRADIENT and kernel_bytes > MAX_KERNEL_BYTES:
             return Unsupported(
-                f"a product as large as the kernel for each row: {kernel_bytes} bytes",
+                f"the kernel must have at most {MAX_KERNEL_BYTES} bytes, found {kernel_bytes}; "
+                "each output row has a product as large as the kernel",
                 ("kernel_size",),
             )
         return None
@@ -94,19 +96,19 @@ class Mec(NumpyAlgorithm):
 
 
 def sums_lowered(layer: Layer) -> bool:
-    """Whether the input gradient's products are added up in lowered memory."""
+    """Return whether the input gradient's products are added up in lowered memory."""
     return layer.strides != (1, 1)
 
 
 def _phase(layer: Layer) -> tuple[Phase, Correlation]:
-    """The input gradient of a layer with strides of 1."""
+    """Return the only phase of the input gradient of a layer with strides of 1."""
     (phase,) = phases(layer)
     assert phase.correlation is not None
     return phase, phase.correlation
 
 
 class Correlating:
-    """A correlation whose output rows lie side by side, block by block."""
+    """A correlation whose output rows lie side by side. It is computed block by block."""
 
     _matmul = np.matmul
     _add_bias = staticmethod(add_bias)
@@ -119,11 +121,11 @@ class Correlating:
         has_ones: bool = False,
         is_flipped: bool = False,
     ) -> None:
-        """With ones, the bias is added by the products; see Lowered."""
+        """Allocate the buffers. If `has_ones`, the products add the bias (see Lowered)."""
         self._scratch = scratch
         self._has_ones = has_ones
         c = correlation
-        # What is written is worth being still in the cache when the bias is added.
+        # The output counts too, so that it is still in the cache when the bias is added.
         row = c.output_size[1] * c.filters * c.itemsize
         self._lowered = Lowered(c, len(scratch), row, has_ones=has_ones, is_flipped=is_flipped)
         for memory in scratch:
@@ -137,7 +139,10 @@ class Correlating:
         yield Stage("bias", "arithmetic", self, "_add_bias")
 
     def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
-        """Writes into `output` (batch, rows, columns, filters); `kernel` as of a layer."""
+        """Write the result into `output`, (batch, rows, columns, filters).
+
+        `kernel` is (kh, kw, channels, filters).
+        """
         lowered = self._lowered
         matrix = lowered.matrix(kernel, bias)
         if self._has_ones:
@@ -157,6 +162,10 @@ class Correlating:
 
 
 LOWER = "lower the rows"
+"""Phrase of a ledger."""
+
+PRODUCT = "one product for each row"
+"""Phrase of a ledger."""
 
 
 class Forward(Threaded):
@@ -165,7 +174,7 @@ class Forward(Threaded):
         pad = "pad the block's images" if c.is_padded else ""
         has_ones = layer.use_bias and c.terms <= ONES_TERMS
         bias = BIAS_IN_KERNEL if has_ones else bias_step(layer)
-        super().__init__(layer, threads, pad, LOWER, "a product a row", bias)
+        super().__init__(layer, threads, pad, LOWER, PRODUCT, bias)
         self._correlating = Correlating(c, self._scratch, has_ones=has_ones)
         self.call_bytes = self._correlating.call_bytes
 
@@ -180,12 +189,15 @@ class Forward(Threaded):
 
 
 class InputGradient(Threaded):
-    """The same of the output gradient, with the kernel flipped and its axes exchanged."""
+    """The input gradient with strides of 1: a correlation of the output gradient.
+
+    Its kernel is the layer's, flipped and with its axes exchanged.
+    """
 
     def __init__(self, layer: Layer, threads: int) -> None:
         self._phase, c = _phase(layer)
         pad = "pad the block's images" if c.is_padded else ""
-        super().__init__(layer, threads, pad, "flip the kernel", LOWER, "a product a row")
+        super().__init__(layer, threads, pad, "flip the kernel", LOWER, PRODUCT)
         self._correlating = Correlating(c, self._scratch, is_flipped=True)
         self.call_bytes = self._correlating.call_bytes
 
@@ -201,8 +213,10 @@ class InputGradient(Threaded):
 
 
 class LoweredSums(Threaded):
-    """The same backwards: products of output rows are added to the stretches that their windows
-    are of what is lowered, and then the kernel's columns to the columns that they met.
+    """The input gradient with larger strides: the forward pass in reverse.
+
+    The product of each output row is added to the stretch of lowered memory of its windows. Then
+    each kernel column of the lowered memory is added to the input columns that it met.
     """
 
     _matmul = np.matmul
@@ -211,16 +225,16 @@ class LoweredSums(Threaded):
         super().__init__(
             layer,
             min(threads, layer.batch_size),
-            "a product a row",
-            "add rows to what is lowered",
-            "add that to the columns",
+            PRODUCT,
+            "add the rows up in lowered memory",
+            "add lowered memory to the input's columns",
         )
         c = self._c = Correlation.of(layer)
         width = c.output_size[1]
         self.call_bytes = c.kernel_bytes
         self._run = c.kernel_size[1] * c.channels
         self._height = max(c.reach(*c.output_size)[0], layer.padded_size[0])
-        # Rows of products at a time, beside the lowered image.
+        # Number of output rows whose products fit beside the lowered image.
         lowered = width * self._height * self._run * c.itemsize
         self._rows = max((MAX_BYTES - lowered) // (width * c.terms * c.itemsize), 1)
         self._rows = min(self._rows, c.output_size[0])
@@ -248,11 +262,14 @@ class LoweredSums(Threaded):
         return gradient
 
     def _transposed_kernel(self) -> Array:
-        """(filters, terms), C-contiguous."""
+        """Return the kernel as (filters, terms), C-contiguous."""
         return np.ascontiguousarray(self._kernel.reshape(-1, self._layer.filters).T)
 
     def _lowered(self, error: Array, kernel: Array, scratch: Scratch) -> Array:
-        """(output columns, padded rows, kernel columns, channels) of an image."""
+        """Return the lowered gradient of an image.
+
+        It is (output columns, padded rows, kernel columns, channels).
+        """
         c = self._c
         height, width = c.output_size
         lowered = scratch.array("lowered", width, self._height, self._run)
@@ -268,7 +285,7 @@ class LoweredSums(Threaded):
         return lowered.reshape(width, self._height, c.kernel_size[1], c.channels)
 
     def _raise(self, lowered: Array, gradient: Array) -> None:
-        """Adds the columns of the windows of one image to those that they met."""
+        """Add the lowered columns of one image to the columns of its gradient."""
         layer, c = self._layer, self._c
         (top, _), (left, _) = layer.pads
         rows, columns = layer.input_size
@@ -276,7 +293,7 @@ class LoweredSums(Threaded):
         inside = lowered[:, top : top + rows].transpose(1, 0, 2, 3)
         stride = c.strides[1]
         for q in range(c.kernel_size[1]):
-            start = q - left  # the column that the first window's tap meets
+            start = q - left  # the column that tap q of the first window meets
             low = max(-(start // stride), 0)
             high = max(min((columns - 1 - start) // stride + 1, c.output_size[1]), low)
             at = start + low * stride
@@ -289,7 +306,10 @@ class LoweredSums(Threaded):
 
 
 class KernelGradient(Threaded):
-    """The windows of an output row of all images, transposed, times its output gradient; summed."""
+    """The kernel gradient: windows of each output row, transposed, times its output gradient.
+
+    A product covers all images of a block. The products are summed.
+    """
 
     _matmul = np.matmul
 
@@ -297,7 +317,7 @@ class KernelGradient(Threaded):
         c = self._c = Correlation.of(layer)
         pad = "pad the block's images" if c.is_padded else ""
         super().__init__(
-            layer, threads, pad, LOWER, "copy errors row by row", "a product a row", "sum"
+            layer, threads, pad, LOWER, "copy errors row by row", PRODUCT, "sum of the products"
         )
         strip = strip_width(c)
         terms, filters = c.kernel_size[0] * run_columns(c, strip) * c.channels, strip * c.filters
@@ -316,12 +336,12 @@ class KernelGradient(Threaded):
         yield Stage("product", "product", self, "_matmul")
 
     def _sums(self, scratch: Scratch) -> tuple[Array, Array]:
-        """That of a block, and that of all blocks."""
+        """Return memory for the sum of a block and for the sum of all blocks."""
         shape = self._lowered.terms, self._lowered.filters
         return scratch.array("block", *shape), scratch.array("sum", *shape)
 
     def run(self) -> object:
-        """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""
+        """Sum a fixed set of blocks in each thread, so that every call gives the same bits."""
         blocks = self._lowered.blocks
         threads = min(self._threads, len(blocks))
 
@@ -344,7 +364,7 @@ class KernelGradient(Threaded):
         return gradient
 
     def _products(self, block: Block, scratch: Scratch) -> Array:
-        """(output rows, terms, columns), of all images of the block."""
+        """Return the products of a block, (output rows, terms, filters of a strip)."""
         c, lowered = self._c, self._lowered
         windows = lowered.windows(self._x, block, scratch)
         rows, images, _, terms = windows.shape

@@ -1,8 +1,9 @@
 """naive-im2col: build the whole column matrix in one go, as tutorials do.
 
-For teaching, and for the memory that it takes: what `im2col` does in blocks is done at once, and
-everything is allocated anew at every call. Layout NHWC; a row of the matrix is one window, a column
-one (group, kernel row, kernel column, channel of the group).
+This version is for teaching, and shows how much memory the method takes. It computes at once what
+`im2col` computes in blocks, and allocates everything anew at every call. The layout is NHWC. A row
+of the matrix is one window, and a column is one (group, kernel row, kernel column, channel of the
+group).
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ Array = NDArray[Any]
 
 
 def forward(x: Array, kernel: Array, layer: Layer, bias: Array | None = None) -> Array:
-    """Output (batch, out height, out width, filters) of `x` (batch, height, width, channels)."""
+    """Return the output, (batch, output height, output width, filters).
+
+    `x` is (batch, height, width, channels), and `kernel` is (kernel height, kernel width, channels
+    of a group, filters).
+    """
     output = columns(x, layer) @ _by_group(kernel, layer)
     output = _interleaved(output, (len(x), *layer.output_shape))
     return output if bias is None else output + bias
 
 
 def input_gradient(output_gradient: Array, kernel: Array, layer: Layer) -> Array:
-    """Gradient (batch, height, width, channels) to the input: the matrix, then col2im."""
+    """Return the gradient to the input, (batch, height, width, channels), by col2im."""
     matrix = _by_group(output_gradient, layer) @ _by_group(kernel, layer).transpose(0, 2, 1)
     padded = np.zeros(
         (len(output_gradient), *layer.padded_size, layer.channels), output_gradient.dtype
@@ -46,19 +51,25 @@ def input_gradient(output_gradient: Array, kernel: Array, layer: Layer) -> Array
 
 
 def kernel_gradient(x: Array, output_gradient: Array, layer: Layer) -> Array:
-    """Gradient (kernel height, kernel width, channels of a group, filters) to the kernel."""
+    """Return the gradient to the kernel, (height, width, channels of a group, filters)."""
     gradient = columns(x, layer).transpose(0, 2, 1) @ _by_group(output_gradient, layer)
     return _interleaved(gradient, layer.kernel_shape)
 
 
 def columns(x: Array, layer: Layer) -> Array:
-    """The matrix (groups, batch * output positions, kernel positions * channels of a group)."""
+    """Return the columns of `x`.
+
+    The matrix is (groups, batch * output positions, kernel positions * channels of a group).
+    """
     windows = _windows(np.pad(x, ((0, 0), *layer.pads, (0, 0))), layer)
     return windows.reshape(layer.groups, -1, math.prod(windows.shape[4:]))
 
 
 def _windows(padded: Array, layer: Layer, writeable: bool = False) -> Array:
-    """A view (groups, batch, out height, out width, kh, kw, channels of a group)."""
+    """Return the windows as a view.
+
+    It is (groups, batch, output height, output width, kh, kw, channels of a group).
+    """
     (stride_h, stride_w), (dilation_h, dilation_w) = layer.strides, layer.dilation_rate
     grouped = padded.reshape(*padded.shape[:3], layer.groups, -1)
     span = layer.effective_kernel_size
@@ -68,12 +79,12 @@ def _windows(padded: Array, layer: Layer, writeable: bool = False) -> Array:
 
 
 def _by_group(array: Array, layer: Layer) -> Array:
-    """A view (groups, rows, filters of a group) of an array whose last axis are the filters."""
+    """Return a view (groups, rows, filters of a group) of an array whose last axis is filters."""
     return array.reshape(-1, layer.groups, layer.filters // layer.groups).transpose(1, 0, 2)
 
 
 def _interleaved(product: Array, shape: tuple[int, ...]) -> Array:
-    """(groups, rows, filters of a group) with the groups side by side: a copy if there are some."""
+    """Put the groups of (groups, rows, filters of a group) side by side, by a copy if needed."""
     return product.transpose(1, 0, 2).reshape(shape)
 
 
@@ -88,14 +99,14 @@ class NaiveIm2col(Implementation):
         return True
 
     def workspace_bytes(self, layer: Layer, pass_: Pass, threads: int) -> int:
-        """The whole matrix with the padded images beside it, or with the result.
+        """Count the whole matrix, together with the padded images or with the result.
 
-        Too much for kernels of 1x1, whose matrix is a view of the padded images.
+        That is too much for 1x1 kernels, whose matrix is a view of the padded images.
         """
         padded = layer.batch_size * math.prod(layer.padded_size) * layer.channels * layer.itemsize
         result = layer.result_bytes(pass_)
         gathered = layer.columns_bytes + padded - result  # the result is not there yet
-        if pass_ is Pass.INPUT_GRADIENT:  # it is a view of the padded images
+        if pass_ is Pass.INPUT_GRADIENT:  # the result is a view of the padded images
             return gathered
         copied = layer.groups > 1 or (layer.use_bias and pass_ is Pass.FORWARD)
         return max(gathered, layer.columns_bytes, result if copied else 0)

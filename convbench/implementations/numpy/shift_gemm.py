@@ -1,13 +1,15 @@
-"""shift-gemm: make a product for each kernel position, and add them up, shifted.
+"""shift-gemm: make a product for each kernel position, and add the products up, shifted.
 
-Anderson, Vasudevan, Keane and Gregg, "Low-memory GEMM-based convolution algorithms for deep neural
-networks" (arXiv:1709.03395). Rows of the padded input lie one after the other, so that a shift of
-the kernel is a shift of one long run; what comes out beside the output's columns is not looked at.
+The method is that of Anderson, Vasudevan, Keane and Gregg, "Low-memory GEMM-based convolution
+algorithms for deep neural networks" (arXiv:1709.03395). The rows of the padded input lie one after
+the other, so moving the kernel by a position means a shift of one long run. Results between the
+output's rows are ignored.
 
-With many filters each position's product is added to the sum in turn. With few, as in the gradient
-to an image, one product takes all positions, and one sum runs over a view of it whose rows begin
-each at their own shift. With one channel it is the input that is copied, once for each shift, and
-one product sums over them; that is also how the kernel's gradient of such a layer is computed.
+With many filters, the product of each kernel position is added to the sum in turn. With few, as in
+the gradient to an image, one product serves all positions, and one sum runs over a view of it in
+which each row begins at its own shift. With one channel, the input is copied once for each shift,
+and one product sums over the copies. The kernel gradient of such a layer is computed in this way
+too.
 """
 
 from __future__ import annotations
@@ -52,15 +54,15 @@ from convbench.problem.unsupported import Unsupported
 Array = NDArray[np.floating[Any]]
 
 FEW_FILTERS = 8
-"""Filters up to which one product for all kernel positions is the faster."""
+"""Most filters for which one product for all kernel positions is faster."""
 
 FEW_CHANNELS = 1
-"""Channels up to which shifted copies of the input are long runs."""
+"""Most channels for which shifted copies of the input are long runs."""
 
 BLOCK_BYTES = 2 * 1024**2
 """Bytes of the products and sums of a thread's block. The block is larger than the L2 cache, since
-each call of NumPy takes the interpreter's lock: 8 to 16 channels of 26x26 take 0.6 ms, and 0.95 ms
-with 512 KiB (measured)."""
+each call of NumPy takes the interpreter's lock. A layer of 26x26 with 8 channels and 16 filters
+takes 0.6 ms, and 0.95 ms in blocks of 512 KiB (measured)."""
 
 
 class ShiftGemm(NumpyAlgorithm):
@@ -69,20 +71,21 @@ class ShiftGemm(NumpyAlgorithm):
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if layer.kernel_size == (1, 1):
             return Unsupported(
-                "a 1x1 kernel has nothing to shift: direct is that product without its copies",
+                "the kernel must be larger than 1x1; for 1x1, direct needs no copies",
                 ("kernel_size",),
             )
         if layer.groups > 1:
             return Unsupported(
-                "groups are too small for a product each: groups must be 1", ("groups",)
+                "groups must be 1, since products for single groups would be too small",
+                ("groups",),
             )
         if pass_ is not Pass.INPUT_GRADIENT and layer.strides != (1, 1):
             return Unsupported(
-                "a shift must be one of all positions: strides must be 1", ("strides",)
+                "strides must be 1, so that a shift moves all positions alike", ("strides",)
             )
         if pass_ is Pass.KERNEL_GRADIENT and layer.channels > FEW_CHANNELS:
             return Unsupported(
-                "of several channels the kernel's gradient has no long shifted runs",
+                "the kernel gradient needs an input of one channel, whose shifted runs are long",
                 ("input_shape",),
             )
         return None
@@ -104,7 +107,10 @@ class ShiftGemm(NumpyAlgorithm):
 
 
 def _cost_s(c: Correlation) -> float:
-    """In one thread: products of all padded positions, and their sums or the copies before them."""
+    """Predict the seconds in one thread.
+
+    The prediction counts the products of all padded positions, and their sums or the copies.
+    """
     rows, columns = c.reach(*c.output_size)
     positions, taps = c.batch_size * rows * columns, math.prod(c.kernel_size)
     each = taps * positions * c.itemsize
@@ -121,7 +127,7 @@ def _cost_s(c: Correlation) -> float:
 
 
 class Rows:
-    """The padded input of blocks, row after row, so that every kernel position is a shift."""
+    """The padded input of blocks. Row lies after row, so that every kernel position is a shift."""
 
     def __init__(self, correlation: Correlation) -> None:
         c = self._c = correlation
@@ -134,11 +140,11 @@ class Rows:
         return slab_shape(self._c, size)
 
     def of(self, x: Array, block: Block, scratch: Scratch) -> Array:
-        """(images, rows, width, channels) of a block, C-contiguous."""
+        """Return the padded input of a block, (images, rows, width, channels), C-contiguous."""
         c = self._c
         slab = scratch.array("slab", *self.shape(block.size))
         if c.is_padded:
-            return cut(c, x, block, scratch).memory  # the same memory
+            return cut(c, x, block, scratch).memory  # `cut` writes into the slab
         top, left = c.origin[0] + block.row, c.origin[1]
         rows, columns = slab.shape[1:3]
         slab[...] = x[block.first : block.last, top : top + rows, left : left + columns]
@@ -146,11 +152,15 @@ class Rows:
 
 
 def copies(c: Correlation, positions: int, scratch: Scratch) -> Array:
+    """Return memory for the shifted copies, (kh, kw, channels, positions)."""
     return scratch.array("copies", *c.kernel_size, c.channels, positions)
 
 
 def copied_shifts(c: Correlation, shifts: Rows, rows: Array, scratch: Scratch) -> Array:
-    """(terms, positions): for each kernel position and channel, the input from its shift on."""
+    """Copy the input from its shift onwards for each kernel position and channel.
+
+    The copies are (terms, positions).
+    """
     length = math.prod(rows.shape[:3]) - shifts.last
     step = rows.itemsize
     column = c.channels * step
@@ -166,7 +176,7 @@ def copied_shifts(c: Correlation, shifts: Rows, rows: Array, scratch: Scratch) -
 
 
 class Shifting(ABC):
-    """One correlation with strides of 1, block by block; a subclass for each way to add up."""
+    """A correlation with strides of 1, block by block. Each way to add up is a subclass."""
 
     _multiply: Callable[..., object] = staticmethod(multiply)
     _add_bias = staticmethod(add_bias)
@@ -190,7 +200,7 @@ class Shifting(ABC):
         yield Stage("bias", "arithmetic", self, "_add_bias")
 
     def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
-        """Writes into `output`, a view (batch, rows, columns, filters).
+        """Write the result into `output`, a view (batch, rows, columns, filters).
 
         `kernel` is a view (kh, kw, channels, filters), in any order of memory.
         """
@@ -211,23 +221,23 @@ class Shifting(ABC):
 
     @abstractmethod
     def _elements_a_position(self) -> int:
-        """Of the scratch memory beside the input."""
+        """Return the number of elements of scratch memory for a position, without the input's."""
 
     @abstractmethod
     def _reserve(self, positions: int, scratch: Scratch) -> None:
-        """Allocates what a block of so many positions needs."""
+        """Allocate the memory that a block of `positions` needs."""
 
     @abstractmethod
     def _matrix(self, kernel: Array) -> Array:
-        """The kernel as the products take it; what is copied counts as `kernel_bytes`."""
+        """Return the kernel in the layout of the products. A copy counts as `call_bytes`."""
 
     @abstractmethod
     def _summed(self, rows: Array, matrix: Array, scratch: Scratch) -> Array:
-        """(images, rows, width, filters), right where there is output."""
+        """Return the sums, (images, rows, width, filters). Only those of output positions count."""
 
 
 class ProductAPosition(Shifting):
-    """The product of each kernel position is added to the sum in turn."""
+    """Many filters: the product of each kernel position is added to the sum in turn."""
 
     def _elements_a_position(self) -> int:
         return 2 * self._c.filters
@@ -257,7 +267,7 @@ class ProductAPosition(Shifting):
 
 
 class ShiftedSum(Shifting):
-    """Few filters: one product for all kernel positions, then a sum over shifted runs of it."""
+    """Few filters: one product for all kernel positions, and a sum over shifted runs of it."""
 
     _multiply = np.matmul
 
@@ -291,7 +301,7 @@ class ShiftedSum(Shifting):
 
 
 class ShiftedCopies(Shifting):
-    """Few channels: the input once for each kernel position, then one product."""
+    """Few channels: a copy of the input for each kernel position, and one product."""
 
     _copied_shifts = staticmethod(copied_shifts)
 
@@ -317,7 +327,7 @@ class ShiftedCopies(Shifting):
 
 
 def shifting(correlation: Correlation, scratch: list[Scratch]) -> Shifting:
-    """The way that suits the correlation."""
+    """Prepare the correlation in the way that suits it."""
     return _kind(correlation)(correlation, scratch)
 
 
@@ -348,7 +358,7 @@ class Forward(Threaded):
 
 
 class InputGradient(Threaded):
-    """A correlation of the output gradient for each phase of the input."""
+    """The input gradient, as a correlation of the output gradient for each phase of the input."""
 
     def __init__(self, layer: Layer, threads: int) -> None:
         super().__init__(layer, threads, "flip the kernel", *STEPS)
@@ -383,7 +393,7 @@ class InputGradient(Threaded):
 
 
 class KernelGradient(Threaded):
-    """Shifted copies times the output gradient, with zeros where there is no output."""
+    """The kernel gradient: shifted copies times the output gradient with zeros between its rows."""
 
     _copied_shifts = staticmethod(copied_shifts)
     _matmul = np.matmul
@@ -410,12 +420,12 @@ class KernelGradient(Threaded):
         yield Stage("product", "product", self, "_matmul")
 
     def _sums(self, scratch: Scratch) -> tuple[Array, Array]:
-        """The product of a block, and the sum of all blocks."""
+        """Return memory for the product of a block and for the sum of all blocks."""
         shape = self._c.terms, self._c.filters
         return scratch.array("product", *shape), scratch.array("sum", *shape)
 
     def run(self) -> object:
-        """Which blocks a thread sums is fixed, so that a call repeats itself to the last bit."""
+        """Sum a fixed set of blocks in each thread, so that every call gives the same bits."""
         threads = min(self._threads, len(self._blocks))
 
         def work(thread: int) -> None:
@@ -437,7 +447,10 @@ class KernelGradient(Threaded):
         return gradient.reshape(self._layer.kernel_shape)
 
     def _errors(self, block: Block, shape: tuple[int, ...], scratch: Scratch) -> Array:
-        """(positions, filters): those of the input's rows, zero where there is no output."""
+        """Copy the output gradient to (positions, filters), the positions being the input's.
+
+        It is zero where there is no output.
+        """
         errors = scratch.array("errors", *shape[:3], self._c.filters)
         given = self._error[block.first : block.last, block.row : block.end]
         rows, columns = given.shape[1:3]

@@ -1,14 +1,16 @@
-"""winograd: compute 3x3 kernels by fewer multiplications, on tiles of the output.
+"""winograd: compute 3x3 kernels with fewer multiplications, on tiles of the output.
 
-F(2x2, 3x3) takes 16 multiplications where a direct convolution takes 36, F(4x4, 3x3) 36 instead of
-144: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (arXiv:1509.09308). With
-matrices A, B and G, an output tile is A [(G k G') * (B d B')] A', where d is the tile of the input
-that it is computed from, and the products of all channels are summed before A is applied. Both
-sides of a transform together are one matrix, the Kronecker product of its matrix with itself, on
-the flattened tile; so everything here is a matrix product.
+The method is that of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks"
+(arXiv:1509.09308). F(2x2, 3x3) takes 16 multiplications where a direct convolution takes 36, and
+F(4x4, 3x3) takes 36 instead of 144. With matrices A, B and G, an output tile is
+A [(G k G') * (B d B')] A', where k is the kernel and d the tile of the input below the output tile.
+The products of all channels are summed before A is applied. The left and the right factor of a
+transform together are one matrix on the flattened tile, the Kronecker product of the factor with
+itself. So every step is a matrix product.
 
-The gradient to the input is the same with the kernel flipped and its axes exchanged. That to the
-kernel is the transpose of the same three transforms: G' sum of [(B d B') * (A' e A)] G.
+The input gradient is computed in the same way, with the kernel flipped and its axes exchanged. The
+kernel gradient uses the three transforms transposed: G' sum of [(B d B') * (A' e A)] G, where e is
+the tile of the output gradient.
 """
 
 from __future__ import annotations
@@ -49,24 +51,25 @@ Item = TypeVar("Item")
 TILES_BYTES = 4 * 1024**2
 """Bytes of the tiles that a thread gathers at a time in a stage of all threads. Each call of NumPy
 takes the interpreter's lock, so few long calls are better: 256 channels of 28x28 on two threads
-take 10.2 ms with 1 MiB, 9.1 with 2, 9.0 with 4 (measured)."""
+take 10.2 ms with 1 MiB, 9.1 with 2, and 9.0 with 4 (measured)."""
 
 SMALL_KERNEL_BYTES = 2560 * 1024
-"""Largest transformed kernel in bytes that stays in the cache, so that each thread takes stages of
-its own. For 3x3 kernels on 64 channels of 56x56 that takes 2.0 ms instead of 3.5 (measured). BLAS
-would pack all of a larger kernel in every thread."""
+"""Largest transformed kernel in bytes for which each thread does its own stages. Such a kernel
+stays in the cache: 3x3 kernels on 64 channels of 56x56 take 2.0 ms instead of 3.5 (measured). BLAS
+would pack the whole of a larger kernel in every thread."""
 
 OWN_STAGE_BYTES = 8 * 1024**2
-"""Bytes of transformed tiles and products in a stage of one thread. They are more than its L2 cache
-holds, for the same reason: 128 channels of 56x56 on one thread take 23.7 ms with 2 MiB, 22.5 with
-4, 20.6 with 8; on two threads 13.8, 11.1 and 10.4 (measured, 2 MiB of L2)."""
+"""Bytes of transformed tiles and products in a stage of one thread. They exceed the L2 cache, since
+few long calls are better: 128 channels of 56x56 on one thread take 23.7 ms with 2 MiB, 22.5 with 4
+and 20.6 with 8, and on two threads 13.8, 11.1 and 10.4 (measured with 2 MiB of L2)."""
 
 STAGE_BYTES = 32 * 1024**2
-"""The same in a stage of all threads, which wait for each other between its steps."""
+"""Bytes of transformed tiles and products in a stage of all threads. There are few such stages,
+since the threads wait for each other between the steps."""
 
 
 class Transform(NamedTuple):
-    """The matrices of F(m, 3) along one axis: A (m, m + 2), B (m + 2, m + 2) and G (m + 2, 3)."""
+    """The matrices of F(m, 3) on one axis: A (m, m + 2), B (m + 2, m + 2) and G (m + 2, 3)."""
 
     a: tuple[tuple[float, ...], ...]
     b: tuple[tuple[float, ...], ...]
@@ -100,7 +103,7 @@ F4 = Transform(
 
 
 class Matrices(NamedTuple):
-    """The two-dimensional transforms: A (m m, t t), B (t t, t t) and G (t t, 9), t = m + 2."""
+    """The transforms in two dimensions: A (m m, t t), B (t t, t t), G (t t, 9), where t = m + 2."""
 
     a: Array
     b: Array
@@ -108,10 +111,10 @@ class Matrices(NamedTuple):
 
     @property
     def roundings(self) -> int:
-        """Most that a product of operands goes through in the three transforms.
+        """Largest number of roundings of a product of operands in the three transforms.
 
-        A sum of n terms makes n at most, zeros are exact, and G's own elements are rounded once.
-        The kernel's gradient takes A and G transposed.
+        A sum of n terms has at most n roundings, zeros are exact, and the elements of G are rounded
+        once. Both axes count, since the kernel gradient uses A and G transposed.
         """
         longest = (max(np.count_nonzero(m, axis=axis).max() for axis in (0, 1)) for m in self)
         return 1 + sum(int(length) for length in longest)
@@ -122,27 +125,31 @@ class Matrices(NamedTuple):
 
 
 def matrices(transform: Transform, dtype: str) -> Matrices:
+    """Return the two-dimensional transforms, the Kronecker products of the matrices."""
     one = [np.array(matrix, np.float64) for matrix in transform]
     return Matrices(*(np.kron(matrix, matrix).astype(dtype) for matrix in one))
 
 
 class Winograd(NumpyAlgorithm):
-    """F(4x4, 3x3)."""
+    """F(4x4, 3x3), with the larger tiles, which save more multiplications."""
 
     name = "winograd"
     _transform = F4
 
     def unsupported(self, layer: Layer, pass_: Pass) -> Unsupported | None:
         if layer.kernel_size != (3, 3):
-            return Unsupported("the transforms are those of 3x3 kernels", ("kernel_size",))
+            return Unsupported(
+                "kernel_size must be 3, since the transforms are those of 3x3 kernels",
+                ("kernel_size",),
+            )
         if layer.strides != (1, 1) or layer.dilation_rate != (1, 1):
             return Unsupported(
-                "tiles of windows side by side: strides and dilation_rate must be 1",
+                "strides and dilation_rate must be 1, so that a tile's windows are adjacent",
                 ("strides", "dilation_rate"),
             )
         if layer.groups > 1:
             return Unsupported(
-                "a group has too few channels to pay for the transforms: groups must be 1",
+                "groups must be 1, since a group has too few channels to pay for the transforms",
                 ("groups",),
             )
         return None
@@ -151,14 +158,15 @@ class Winograd(NumpyAlgorithm):
         return False
 
     def error_bound(self, layer: Layer, pass_: Pass, operands: Operands) -> NDArray[np.float64]:
-        """gamma_n times the algorithm itself on magnitudes, in double precision.
+        """Return gamma_n times the result of the same algorithm on magnitudes, in double precision.
 
-        Every product of operands comes to the result as a sum over the paths through the three
-        transforms; on a path it is multiplied by elements of A, B and G and goes through at most n
-        roundings: those of the transforms, of the sum over channels (or tiles), its own, and that
-        of the bias. Each rounding is a factor 1 + d with |d| <= u, and n of them are off by at most
-        gamma_n = n u / (1 - n u): Higham, "Accuracy and Stability of Numerical Algorithms", 2nd
-        ed., lemma 3.1. So the error is at most gamma_n times the same sum of magnitudes.
+        Every product of operands reaches the result as a sum over the paths through the three
+        transforms. On a path it is multiplied by elements of A, B and G and rounded at most n
+        times: by the transforms, by the sum over channels (or tiles), by the product itself, and by
+        the addition of the bias. Each rounding is a factor 1 + d with |d| <= u, and n of them are
+        off by at most gamma_n = n u / (1 - n u): Higham, "Accuracy and Stability of Numerical
+        Algorithms", 2nd ed., lemma 3.1. So the error is at most gamma_n times the same sum of
+        magnitudes.
         """
         exact = matrices(self._transform, "float64")
         summed = {
@@ -188,7 +196,7 @@ class Winograd(NumpyAlgorithm):
 
 
 class SmallTiles(Winograd):
-    """F(2x2, 3x3): fewer multiplications saved, half the error, and tiles that fit small images."""
+    """F(2x2, 3x3). It saves less work, but has half the error, and its tiles fit small images."""
 
     name = "winograd-2x2"
     _transform = F2
@@ -196,7 +204,11 @@ class SmallTiles(Winograd):
 
 @dataclass(frozen=True)
 class Tiles:
-    """Overlapping tiles of an input, `size` wide, one for each tile of `step` of the output."""
+    """The tiles of an input that belong to the tiles of the output. They may overlap.
+
+    The tiles of the output take the place of positions in `correlation`. Its kernel size is the
+    size of a tile of the input, and its strides are the size of a tile of the output.
+    """
 
     correlation: Correlation
 
@@ -213,7 +225,10 @@ class Tiles:
         )
 
     def gather(self, x: Array, block: Block, scratch: Scratch) -> Array:
-        """(size * size, tiles * channels) of a block of tile rows, zeros beyond the input."""
+        """Gather the tiles of a block of tile rows, (size * size, tiles * channels).
+
+        Elements beyond the input are zero.
+        """
         c = self.correlation
         view = windows(cut(c, x, block, scratch), c, block)[0]
         images, rows, columns, size, _, channels = view.shape
@@ -230,9 +245,13 @@ class Tiles:
 
 
 class TileStage(NamedTuple):
-    """Blocks of tile rows that are transformed and multiplied together."""
+    """Blocks of tile rows that are transformed and multiplied together.
 
-    blocks: list[tuple[Block, slice]]  # and which of the stage's tiles are a block's
+    `blocks` has each block with its slice of the stage's tiles. `tiles` is the number of these
+    tiles.
+    """
+
+    blocks: list[tuple[Block, slice]]
     tiles: int
 
 
@@ -240,22 +259,23 @@ Work = Callable[[Item, Scratch], None]
 
 
 class Team:
-    """Threads that do a stage together, each in scratch memory of its own: all of them, or one."""
+    """Threads that do a stage together, each in its own scratch memory: all threads, or one."""
 
     def __init__(self, scratch: list[Scratch]) -> None:
         self._scratch = scratch
         self.shared = Scratch(scratch[0].dtype)
 
     def parts(self, elements: int) -> list[slice]:
-        """Elements of a tile for `deal`, in few parts, for each call of NumPy takes a lock.
+        """Split the elements of a tile into few parts for `deal`, since calls of NumPy take a lock.
 
-        Twice as many as threads, so that one which is held up does not keep the others waiting.
+        There are twice as many parts as threads, so that a thread which is held up does not keep
+        the others waiting.
         """
         threads = len(self._scratch)
         return even(elements, 1 if threads == 1 else 2 * threads)
 
     def deal(self, items: Iterable[Item], work: Work[Item]) -> None:
-        """Calls work(item, scratch) for each item, in whichever thread is free."""
+        """Call work(item, scratch) for each item, in the next thread that is free."""
         items = list(items)
         left = iter(items)
 
@@ -267,11 +287,11 @@ class Team:
 
 
 class PreparedWinograd(Threaded):
-    """What the passes share: the tiles in stages, and the memory that threads reuse.
+    """Base class of the passes: the stages of tiles, and the memory that threads reuse.
 
-    Where the kernel is small, each thread takes stages of its own. Else all threads transform
-    blocks of a stage's tiles, then multiply, each some of the elements of a tile; so that BLAS
-    packs the kernel once, and its products are as long as a stage.
+    If the kernel is small, each thread does its own stages. Otherwise all threads do a stage
+    together: they transform blocks of its tiles, and then each multiplies some of the elements of
+    the tiles. So BLAS packs the kernel only once, and the products are as long as a stage.
     """
 
     def __init__(
@@ -297,7 +317,7 @@ class PreparedWinograd(Threaded):
         self._everybody = Team(self._scratch)
         grid = self._inputs.correlation
         row = grid.output_size[1] * self._elements * max(c.channels, c.filters) * c.itemsize
-        # A stage of one thread is one block: each call of NumPy takes the interpreter's lock.
+        # A stage of one thread is one block, since each call of NumPy takes the interpreter's lock.
         budget = TILES_BYTES if len(self._teams) == 1 else self._stage_bytes // 2
         self._size = block_size(grid, row, budget, 2 * self._threads)
         self._tile_stages = list(self._in_stages())
@@ -313,7 +333,7 @@ class PreparedWinograd(Threaded):
         yield Stage("transform", "arithmetic", self, "_transformed")
 
     def _in_stages(self) -> Iterator[TileStage]:
-        """Whole blocks, as many as the bytes of a stage hold, and something for every team."""
+        """Yield stages of as many whole blocks as fit, but with work for every team."""
         grid, c = self._inputs.correlation, self._c
         across = grid.output_size[1]
         most = self._stage_bytes // (self._elements * (c.channels + c.filters) * c.itemsize)
@@ -334,7 +354,7 @@ class PreparedWinograd(Threaded):
         return [*self._scratch, *shared]
 
     def _in_teams(self, stage: Callable[[TileStage, Team], None]) -> None:
-        """Which stages a team does is fixed, so that a call repeats itself to the last bit."""
+        """Give each team a fixed set of stages, so that every call gives the same bits."""
         teams = self._teams
 
         def some(index: int) -> None:
@@ -349,7 +369,7 @@ class PreparedWinograd(Threaded):
     def _transformed(
         self, stage: TileStage, team: Team, x: Array, tiles: Tiles, matrix: Array, name: str
     ) -> Array:
-        """(elements, tiles, channels) of a stage: the matrix times each tile of `x`."""
+        """Return the matrix times each tile of `x` of a stage: (elements, tiles, channels)."""
         channels = tiles.correlation.channels
         result = team.shared.array(name, len(matrix), stage.tiles * channels)
 
@@ -363,7 +383,7 @@ class PreparedWinograd(Threaded):
 
 
 class Correlating(PreparedWinograd):
-    """The passes whose result is an image; `flipped` for the input gradient."""
+    """The forward pass, and with `flipped` the input gradient."""
 
     _multiply = staticmethod(multiply)
 
@@ -425,8 +445,8 @@ class Correlating(PreparedWinograd):
         return output
 
     def _transformed_kernel(self) -> Array:
-        """(elements, channels, filters) of the correlation, a view."""
-        # Both axes of the kernel backwards are its nine positions backwards.
+        """Return the transformed kernel, (elements, channels, filters) of the correlation."""
+        # Flipping both axes of the kernel reverses its nine positions.
         matrix = self._transforms.g[:, ::-1] if self._flipped else self._transforms.g
         matrix = np.ascontiguousarray(matrix)
         kernel = self._kernel.reshape(9, -1)
@@ -446,7 +466,7 @@ class Correlating(PreparedWinograd):
     def _write(
         self, output: Array, products: Array, block: Block, tiles: slice, scratch: Scratch
     ) -> None:
-        """Transforms the products of a block into its part of the output, cut at the edges."""
+        """Transform the products of a block into its part of the output, cut off at the edges."""
         filters, step = self._c.filters, self._step
         flat = products.reshape(self._elements, -1)
         part = flat[:, tiles.start * filters : tiles.stop * filters]
@@ -549,6 +569,7 @@ class KernelGradient(PreparedWinograd):
 def prepared(
     layer: Layer, pass_: Pass, threads: int, transforms: Matrices
 ) -> Correlating | KernelGradient:
+    """Prepare a pass with these transforms."""
     correlation = _correlation(layer, pass_)
     if pass_ is Pass.KERNEL_GRADIENT:
         return KernelGradient(layer, correlation, threads, transforms)
@@ -557,7 +578,7 @@ def prepared(
 
 
 def _correlation(layer: Layer, pass_: Pass) -> Correlation:
-    """Of the output gradient for the input gradient, else that of the forward pass."""
+    """Return the correlation of the output gradient for the input gradient, else of the input."""
     if pass_ is not Pass.INPUT_GRADIENT:
         return Correlation.of(layer)
     (phase,) = phases(layer)  # strides are 1

@@ -1,6 +1,6 @@
 """Compute an input gradient by products into columns, which are added up where windows overlap.
 
-im2col's other way round, and the cheaper one where the output has fewer elements than the input.
+This is im2col reversed (col2im). It is cheaper where the output has fewer elements than the input.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ from convbench.problem.layer import Layer, Pair
 Array = NDArray[np.floating[Any]]
 
 SPARSE = 6
-"""The input gradient gathers columns of the output gradient, unless those of the input are so many
-times fewer: then products go into columns and are added up (measured: 0.23 against 0.42 ms with 9
-times fewer, 1.13 against 0.61 with 5). A third of it where the columns have long runs (0.54 against
-0.63 with 2.3 times fewer, 0.30 against 0.52 with 5)."""
+"""Ratio of the output gradient's columns to the input's columns, in elements, above which col2im
+pays. At a ratio of 9 it takes 0.23 ms instead of 0.42, at 5 it takes 1.13 instead of 0.61. A third
+of this ratio is enough if the columns have long runs: 0.54 instead of 0.63 ms at 2.3, 0.30 instead
+of 0.52 at 5 (all measured)."""
 
 LARGE_KERNEL = 512 * 1024
-"""Bytes from which on flipping the kernel costs more than adding up columns, which need no copy of
-it: 3x3 on 512 channels, 8.3 against 4.9 ms for 7x7 and 80 against 65 for 28x28 (measured)."""
+"""Smallest kernel in bytes for which flipping it costs more than col2im, which needs no copy of the
+kernel. 3x3 kernels on 512 channels take 8.3 ms flipped and 4.9 by col2im for images of 7x7, 80 and
+65 for 28x28 (measured)."""
 
 FEW_CHANNELS = 4
-"""Runs as short as so many channels cost more than a loop over them, along the columns: 30 against
-18 ms for 3 channels of 224x224 and 7x7 kernels (measured)."""
+"""Most channels of a group for which adding channel by channel pays, since a run of so few channels
+is short. 3 channels of 224x224 with 7x7 kernels take 18 ms instead of 30 (measured)."""
 
 MANY_CHANNELS = 32
-"""Channels of a group from which on the columns of one kernel position are product enough for
+"""Fewest channels of a group for which the product of one kernel position is large enough for
 BLAS."""
 
 
 def sums_columns(layer: Layer) -> bool:
-    """Whether the input gradient's products go into columns that are added up (col2im)."""
-    if layer.kernel_size == (1, 1):  # nothing overlaps: products are the columns
+    """Return whether the input gradient is faster by col2im."""
+    if layer.kernel_size == (1, 1):  # no windows overlap, and the products are the columns
         return layer.strides != (1, 1)
     taps = math.prod(layer.kernel_size)
     gathered = math.prod(layer.input_size) * taps / math.prod(layer.strides) * layer.filters
@@ -55,14 +56,17 @@ def sums_columns(layer: Layer) -> bool:
 
 
 def has_long_runs(layer: Layer) -> bool:
-    """Whether a product a kernel position pays: its columns lie side by side as the input does."""
+    """Return whether one product for each kernel position pays.
+
+    The columns of a position then lie side by side, like the pixels of the input.
+    """
     return is_by_position(layer) or (
         layer.groups == 1 and layer.channels >= 4 and layer.strides[1] == 1
     )
 
 
 def is_by_position(layer: Layer) -> bool:
-    """Whether the columns of one kernel position are made and added at a time."""
+    """Return whether the columns are made and added for one kernel position at a time."""
     return layer.channels // layer.groups >= MANY_CHANNELS
 
 
@@ -80,7 +84,7 @@ class ColumnSums(Threaded):
         )
         c = self._c = Correlation.of(layer)
         width = c.channels if is_by_position(layer) else c.terms * c.groups
-        # Rows of one image overlap and are added one after the other: threads take whole images.
+        # Threads take whole images, because the windows of an image's rows overlap.
         row = c.output_size[1] * width * c.itemsize
         if has_long_runs(layer) and not is_by_position(layer):
             self.call_bytes = c.kernel_bytes
@@ -113,9 +117,9 @@ class ColumnSums(Threaded):
         return gradient
 
     def _add(self, error: Array, gradient: Array, row: int, scratch: Scratch) -> None:
-        """Adds the shares of some output rows, from `row` on, into the windows of their images.
+        """Add the shares of some output rows, the first of which is `row`, into their windows.
 
-        Windows overlap, but those of one kernel position do not, so that `+=` is right.
+        Windows overlap, but not where they meet one kernel position, so `+=` is right.
         """
         c = self._c
         grouped = gradient.reshape(*gradient.shape[:3], c.groups, -1)
@@ -130,7 +134,10 @@ class ColumnSums(Threaded):
                     window[..., channel] += shares[..., channel]
 
     def _met(self, axis: int, first: int, count: int) -> list[tuple[slice, slice]]:
-        """For each tap, which of `count` outputs from `first` on meet an input by it, and which."""
+        """Return two slices for each tap: the outputs that meet an input by it, and these inputs.
+
+        The first slice counts from the output `first` along `axis`. There are `count` outputs.
+        """
         c = self._c
         stride, size = c.strides[axis], c.input_size[axis]
         found = []
@@ -143,7 +150,10 @@ class ColumnSums(Threaded):
         return found
 
     def _columns(self, error: Array, scratch: Scratch) -> Iterator[tuple[Pair, Array]]:
-        """For each kernel position, (images, rows, columns, groups, channels of a group)."""
+        """Yield each kernel position with its columns.
+
+        The columns are (images, rows, columns, groups, channels of a group).
+        """
         c, shape = self._c, error.shape[:3]
         errors, each = by_group(error, c.groups), c.channels // c.groups
         taps = list(np.ndindex(*c.kernel_size))

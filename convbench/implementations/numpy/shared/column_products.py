@@ -1,14 +1,14 @@
 """Compute a correlation by products with columns, block by block, on threads.
 
-`WholeWindows` gathers all terms of a window side by side and makes one product of a block.
+`WholeWindows` gathers all terms of a window side by side, and makes one product for a block.
 
-`KernelRows` gathers what one row of the kernel meets, once for all rows: the windows of output row
-i meet kernel row p in the input row where those of row i + 1 meet row p - 1. So the columns of a
-kernel row are a stretch of those of every input row, as in the lowering of Cho and Brand, "MEC:
-Memory-efficient Convolution for Deep Neural Network" (arXiv:1706.06873). They write a product for
-each output row; here each kernel row is one product of all positions of the block, and the products
-are added up. For a 3x3 kernel that is a third of the copies; and blocks have more positions for the
-same memory, for each of which BLAS packs the kernel anew.
+`KernelRows` gathers only the columns of one kernel row, which serve all kernel rows: kernel row p
+at output row i meets the same input row as kernel row p - 1 at output row i + 1. So the columns of
+a kernel row are a stretch of the columns of all input rows. This is the lowering of Cho and Brand,
+"MEC: Memory-efficient Convolution for Deep Neural Network" (arXiv:1706.06873). They make one
+product for each output row. Here each kernel row is one product for all positions of the block, and
+the products are added up. For a 3x3 kernel this copies a third as much. A block of the same memory
+also has more positions, so BLAS packs the kernel less often.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ from convbench.implementations.numpy.shared.threads import in_threads
 Array = NDArray[np.floating[Any]]
 
 LEAST_ROW_TERMS = 96
-"""Terms of a kernel row from which on a product for each row pays. With 192 terms and 64 filters it
-takes 9.6 ms instead of 11.6, with 48 terms 13.2 instead of 10.4 (measured)."""
+"""Fewest terms of a kernel row for which one product for each kernel row pays. With 192 terms and
+64 filters it takes 9.6 ms instead of 11.6, with 48 terms 13.2 instead of 10.4 (measured)."""
 
 
 def by_kernel_row(c: Correlation) -> bool:
-    """Whether KernelRows are the faster."""
+    """Return whether KernelRows is the faster way."""
     return (
         c.groups == 1
         and c.kernel_size[0] > 1
         and c.kernel_size[1] * c.channels >= LEAST_ROW_TERMS
-        and c.strides[0] == 1  # or the rows of a stretch would not be side by side
+        and c.strides[0] == 1  # with larger strides, the rows of a stretch are not side by side
         and c.dilation_rate[1] == 1
     )
 
@@ -67,10 +67,13 @@ def column_products(
     kernel_bytes: int = 0,
     has_ones: bool = False,
 ) -> ColumnProducts:
-    """`dense`: the output's positions lie side by side. `kernel_bytes` of a copy of the kernel are
-    taken from what the buffers may have. With ones, where columns are of whole windows, the kernel
-    has the bias for its last row."""
-    # Phases share scratch memory, and each has another part that is the largest.
+    """Choose and prepare the faster of the two ways.
+
+    `dense` says that the output's positions lie side by side in memory. The `kernel_bytes` of a
+    copy of the kernel reduce the memory that the buffers may take. `has_ones` says that the last
+    row of the kernel is the bias, which needs columns of whole windows.
+    """
+    # Phases share the scratch memory, and the largest array differs from phase to phase.
     taken = kernel_bytes // len(scratch) + (0 if dense else MAX_BYTES * 2 // 5)
     if by_kernel_row(c):
         return KernelRows(c, scratch, dense, taken)
@@ -78,7 +81,7 @@ def column_products(
 
 
 class ColumnProducts(ABC):
-    """Allocates what its blocks need; runs, once or many times."""
+    """A correlation by products, whose buffers are allocated once and used by every call."""
 
     _multiply = staticmethod(multiply)
     _add_bias = staticmethod(add_bias)
@@ -91,9 +94,9 @@ class ColumnProducts(ABC):
             self._reserve(size, memory)
 
     def run(self, x: Array, kernel: Array, bias: Array | None, output: Array) -> None:
-        """Writes into `output`, a view (batch, rows, columns, filters).
+        """Write the result into `output`, a view (batch, rows, columns, filters).
 
-        `x` is NHWC and C-contiguous, `kernel` (groups, terms, filters of a group).
+        `x` is NHWC and C-contiguous, and `kernel` is (groups, terms, filters of a group).
         """
         blocks = iter(self.blocks)  # next() of a list's iterator is safe in threads
 
@@ -116,11 +119,11 @@ class ColumnProducts(ABC):
     def _write(
         self, target: Array, x: Array, kernel: Array, block: Block, scratch: Scratch
     ) -> None:
-        """The block's part of the output, without the bias."""
+        """Write the block's part of the output into `target`, without the bias."""
 
 
 class WholeWindows(ColumnProducts):
-    """Gather columns, multiply them by the kernel matrix, straight into a dense output."""
+    """One product for each block, of columns with all terms of a window."""
 
     def __init__(
         self,
@@ -164,15 +167,15 @@ class WholeWindows(ColumnProducts):
 
 
 class KernelRows(ColumnProducts):
-    """A product for each kernel row, of columns that the rows share; see the module."""
+    """One product for each kernel row, of columns that all kernel rows share."""
 
     _cut = staticmethod(cut)
 
     def __init__(self, c: Correlation, scratch: list[Scratch], dense: bool, taken: int) -> None:
         self._run = c.kernel_size[1] * c.channels
         size = self._size(c, len(scratch), dense, MAX_BYTES - taken)
-        # Where the output's rows do not lie side by side, or a block has several images: its
-        # positions are row after row, each of all images. Then sums are copied to the output.
+        # The positions of a block are ordered by row and then by image. Unless this is the order
+        # of the output too, the sums need memory of their own and are copied to the output.
         self._sums_apart = not dense or size.images > 1
         super().__init__(c, scratch, size)
 
@@ -195,7 +198,7 @@ class KernelRows(ColumnProducts):
         return block_size(c, row + (1 if dense else 2) * each, budget - halo, parts)
 
     def _gathered_bytes(self, c: Correlation, rows: int) -> int:
-        """For so many output rows of an image: the columns, and the padded input."""
+        """Return the bytes of the columns and the padded input for `rows` output rows."""
         _, height, width, channels = slab_shape(c, BlockSize(1, rows))
         elements = height * c.output_size[1] * self._run
         if c.is_padded:
@@ -236,7 +239,7 @@ class KernelRows(ColumnProducts):
             target[...] = total.reshape(rows, images, width, filters).transpose(1, 0, 2, 3)
 
     def _gather(self, x: Array, block: Block, scratch: Scratch) -> Array:
-        """(input rows * images * output columns, terms of a kernel row)."""
+        """Return the columns, (input rows * images * output columns, terms of a kernel row)."""
         c = self._c
         found = self._cut(c, x, block, scratch)
         images, height, _, _ = slab_shape(c, block.size)

@@ -1,4 +1,4 @@
-"""Gather the columns of a correlation, a row for each position."""
+"""Gather the columns of a correlation: a matrix with one row for each output position."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from convbench.implementations.numpy.shared.scratch import Scratch
 Array = NDArray[np.floating[Any]]
 
 MAX_BYTES = 2 * 1024**2 - 64 * 1024
-"""Most that a thread's buffers take, whatever the batch: 2 MiB with NumPy's own in a call. Larger
-blocks are faster well beyond the L2 cache, since BLAS packs the kernel anew for every product: of
-3x3 kernels on 512 channels, 5.3 ms with 2 MiB, 8.3 with 0.5 (measured)."""
+"""Most bytes of a thread's buffers, whatever the batch: 2 MiB together with NumPy's own buffers.
+Even blocks larger than the L2 cache gain from more memory, since BLAS packs the kernel anew for
+every product. 3x3 kernels on 512 channels take 5.3 ms with 2 MiB and 8.3 with 0.5 (measured)."""
 
 
 ONES_TERMS = 256
-"""Up to so many terms a product with one more takes less than adding the bias afterwards: of 27
-terms and 64 filters 68 us instead of 84 (measured)."""
+"""Most terms for which a product with one more term takes less time than adding the bias
+afterwards. 27 terms and 64 filters take 68 us instead of 84 (measured)."""
 
 BIAS_IN_KERNEL = "the bias is a row of the kernel"
-"""A phrase of a ledger."""
+"""Phrase of a ledger."""
 
 
 def columns_size(
@@ -46,17 +46,17 @@ def columns_size(
     has_product: bool = False,
     has_ones: bool = False,
 ) -> BlockSize:
-    """The largest blocks whose buffers fit what is not `taken` of MAX_BYTES.
+    """Return the largest block size whose buffers fit MAX_BYTES without the `taken` bytes.
 
-    Those are the columns (see Columns), the padded input, and the product where there is one.
+    The buffers are the columns (see Columns), the padded input and, if there is one, the product.
     """
     c = correlation
     if c.is_matrix and not has_product:  # nothing is copied
         return block_size(c, 1, c.positions, parts)
 
     def held(rows: int) -> int:
-        """Bytes for so many rows of one image."""
-        # A larger output is worth being still in the cache when its bias is added.
+        """Return the bytes for `rows` rows of one image."""
+        # A large output counts too, so that it is still in the cache when its bias is added.
         is_large = c.filters > c.terms * c.groups and not has_ones
         elements = rows * c.output_size[1] * c.filters if has_product or is_large else 0
         if not c.is_matrix:
@@ -66,7 +66,7 @@ def columns_size(
         return elements * c.itemsize
 
     budget, height = MAX_BYTES - taken, c.output_size[0]
-    if c.is_matrix:  # another phase has columns
+    if c.is_matrix:  # leave room for the columns of other phases
         budget //= 3
     if held(height) <= budget:
         return block_size(c, math.ceil(held(height) / height), budget, parts)
@@ -76,10 +76,10 @@ def columns_size(
 
 @dataclass(frozen=True)
 class Columns:
-    """Gathers the columns of blocks; the memory is the thread's that asks.
+    """The columns of blocks, in the scratch memory of the thread that asks.
 
-    With ones after the terms of each row, where there is one group and something is gathered: the
-    product with a kernel that has the bias for its last row adds it in passing.
+    `has_ones` puts a 1 after the terms of each row, so that a product with a kernel whose last row
+    is the bias also adds the bias. It needs one group, and an input that is not its own columns.
     """
 
     correlation: Correlation
@@ -92,7 +92,7 @@ class Columns:
         yield Stage("gather", "copy", self, "gather")
 
     def reserve(self, size: BlockSize, scratch: Scratch) -> None:
-        """Allocates what the largest block needs."""
+        """Allocate the memory that the largest block needs."""
         c = self.correlation
         if c.is_matrix:
             return
@@ -102,7 +102,7 @@ class Columns:
         scratch.array("columns", c.groups, positions, c.terms + self.has_ones)
 
     def gather(self, x: Array, block: Block, scratch: Scratch) -> Array:
-        """(groups, positions, terms) of the block, from `x` (NHWC, C-contiguous)."""
+        """Return the block's columns, (groups, positions, terms), of `x` (NHWC, C-contiguous)."""
         c = self.correlation
         if c.is_matrix:
             rows = x[block.first : block.last, block.row : block.end]
@@ -118,19 +118,19 @@ class Columns:
         if c.groups > 1 or c.dilation_rate[1] > 1 or is_part:
             _as_windows(columns, view.shape)[...] = view
             return columns
-        # The (kw, channels) of a kernel row lie side by side.
+        # The (kw, channels) of a kernel row lie side by side and are copied as one run.
         target = columns[0, :, : c.terms].reshape(*view.shape[1:5], -1)
         copy_runs(found, view.strides[1:5], target)
         return columns
 
 
 def _as_windows(columns: Array, shape: tuple[int, ...]) -> Array:
-    """A view (groups, images, rows, columns, kh, kw, channels) without the ones, if there are."""
+    """Return a view (groups, images, rows, columns, kh, kw, channels), without any ones."""
     groups, images, rows, width, *window = shape
     parts = columns[:, :, : math.prod(window)].reshape(groups, images, rows, width, -1)
     return parts.reshape(*shape)
 
 
 def by_group(array: Array, groups: int) -> Array:
-    """A view (groups, positions, filters of a group) of (images, rows, columns, filters)."""
+    """Return a view (groups, positions, filters of a group) of (images, rows, columns, filters)."""
     return array.reshape(-1, groups, array.shape[3] // groups).transpose(1, 0, 2)

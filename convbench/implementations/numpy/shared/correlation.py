@@ -1,10 +1,10 @@
-"""Describe what the NumPy algorithms compute: correlations, by their sizes, and their blocks.
+"""Describe the correlations that the NumPy algorithms compute, and the blocks of their output.
 
-The forward pass of a layer is one correlation. The gradient to its input is one too where the
-strides are 1: of the output gradient with the kernel flipped and its axes exchanged. With larger
-strides the input positions fall into phases, by the remainder of their coordinates, and each phase
-is a correlation with the taps that reach it: Shi et al., "Is the deconvolution layer the same as a
-convolutional layer?" (arXiv:1609.07009).
+The forward pass of a layer is one correlation. With strides of 1, the gradient to its input is a
+correlation too: that of the output gradient with the kernel flipped and its axes exchanged. With
+larger strides, the input positions fall into phases by the remainders of their coordinates, and
+each phase is a correlation with the taps that reach it: Shi et al., "Is the deconvolution layer the
+same as a convolutional layer?" (arXiv:1609.07009).
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ NO_PADS = ((0, 0), (0, 0))
 
 @dataclass(frozen=True)
 class Correlation:
-    """Each output (n, i, j, f) is the sum of kernel[p, q, c, f] times an element of the input.
+    """A sum of products: output (n, i, j, f) sums kernel[p, q, c, f] times elements of the input.
 
-    Which is at (n, top + i sh + p dh, left + j sw + q dw, c): strides and dilation as of a layer,
-    and `origin` (top, left), negative where the first windows begin on pads. What lies outside the
-    input is zero. The kernel is (kh, kw, channels of a group, filters). The input may have more
-    channels than the correlation, which begin at `first_channel`.
+    The element of the input is (n, top + i sh + p dh, left + j sw + q dw, c), where (sh, sw) are
+    the strides, (dh, dw) the dilation, and (top, left) is the `origin`, negative if the first
+    windows begin on pads. Elements outside the input are zero. The kernel is (kh, kw, channels of a
+    group, filters). The input may have more channels than the correlation, whose channels begin at
+    `first_channel`.
     """
 
     batch_size: int
@@ -53,7 +54,7 @@ class Correlation:
 
     @staticmethod
     def of(layer: Layer) -> Correlation:
-        """The forward pass of a layer."""
+        """Return the forward pass of a layer as a correlation."""
         (top, _), (left, _) = layer.pads
         return Correlation(
             layer.batch_size,
@@ -75,11 +76,12 @@ class Correlation:
 
     @property
     def terms(self) -> int:
-        """Products that an element of the output is the sum of."""
+        """Number of products that an element of the output sums up."""
         return math.prod(self.kernel_size) * self.channels // self.groups
 
     @property
     def positions(self) -> int:
+        """Number of output positions in the whole batch."""
         return self.batch_size * math.prod(self.output_size)
 
     @property
@@ -97,7 +99,7 @@ class Correlation:
         return self.kernel_size == (1, 1) and self.origin == (0, 0) and same
 
     def reach(self, rows: int, columns: int) -> Pair:
-        """Rows and columns of the input under the windows of so many of the output."""
+        """Return how many input rows and columns the windows of `rows` x `columns` outputs span."""
         (kh, kw), (sh, sw), (dh, dw) = self.kernel_size, self.strides, self.dilation_rate
         return (rows - 1) * sh + (kh - 1) * dh + 1, (columns - 1) * sw + (kw - 1) * dw + 1
 
@@ -113,24 +115,29 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Phase:
-    """The input gradient at rows[0]::rows[1] and columns likewise, from the taps that reach it.
+    """A phase of the input gradient: the positions that share their remainders by the strides.
 
-    `correlation` is of the output gradient; None where no tap reaches the phase: zeros.
+    `target` selects the rows and columns of the phase, and `taps` the rows and columns of the
+    kernel that reach it, the last one first. `correlation` computes the phase from the output
+    gradient. It is None if no tap reaches the phase, whose elements are then zero.
     """
 
     target: tuple[slice, slice]
-    taps: tuple[slice, slice]  # of the kernel, last first
+    taps: tuple[slice, slice]
     correlation: Correlation | None
 
     def kernel(self, kernel: Array, groups: int) -> Array:
-        """A view (groups, channels of a group, kh, kw, filters of a group) of a layer's kernel."""
+        """Return the phase's taps of a layer's kernel.
+
+        The view is (groups, channels of a group, kh, kw, filters of a group).
+        """
         taps = kernel[self.taps]
         grouped = taps.reshape(*taps.shape[:3], groups, -1)
         return grouped.transpose(3, 2, 0, 1, 4)
 
 
 def phases(layer: Layer) -> tuple[Phase, ...]:
-    """The input gradient of a layer as correlations; together they write every element once."""
+    """Return the phases of a layer's input gradient. Together they write every element once."""
     rows, columns = (_phases(layer, axis) for axis in (0, 1))
     return tuple(_phase(layer, row, column) for row in rows for column in columns)
 
@@ -140,14 +147,17 @@ class _Along(NamedTuple):
 
     target: slice
     taps: slice
-    met: int  # taps
+    met: int  # number of taps
     origin: int
     dilation: int
-    size: int  # input positions of this phase
+    size: int  # number of input positions of this phase
 
 
 def _phases(layer: Layer, axis: int) -> list[_Along]:
-    """Input position i meets tap p and output position o where i + pad = stride o + dilation p."""
+    """Return the phases along an axis.
+
+    Input i meets output o by tap p where i + pad = stride * o + dilation * p.
+    """
     stride, dilation = layer.strides[axis], layer.dilation_rate[axis]
     taps, pad, size = layer.kernel_size[axis], layer.pads[axis][0], layer.input_size[axis]
     common = math.gcd(stride, dilation)
@@ -200,7 +210,7 @@ def _phase(layer: Layer, rows: _Along, columns: _Along) -> Phase:
 
 
 class Block(NamedTuple):
-    """Output rows `row` to `end` of the images `first` to `last`, ends excluded."""
+    """Output rows `row` to `end` of the images `first` to `last`, both without the end."""
 
     first: int
     last: int
@@ -213,13 +223,13 @@ class Block(NamedTuple):
 
 
 def even(length: int, parts: int) -> list[slice]:
-    """`length` in so many slices, as even as can be; none is empty."""
+    """Split `length` into at most `parts` slices of nearly equal lengths, none of them empty."""
     edges = [length * i // parts for i in range(parts + 1)]
     return [slice(start, stop) for start, stop in pairwise(edges) if start < stop]
 
 
 class BlockSize(NamedTuple):
-    """Whole images, or some output rows of one image."""
+    """Size of a block: some whole images, or some output rows of one image."""
 
     images: int
     rows: int
@@ -231,8 +241,8 @@ class BlockSize(NamedTuple):
 class Blocks(Sequence[Block]):
     """The blocks of a correlation's output, in order.
 
-    They are listed when they are first needed. A layer that fits no memory has millions of them,
-    and is prepared all the same, to ask for its workspace.
+    The list is made when it is first needed. A layer that is too large for any memory has millions
+    of blocks, but it is prepared too, since that is how its workspace is predicted.
     """
 
     def __init__(self, size: BlockSize, correlation: Correlation) -> None:
@@ -264,9 +274,9 @@ class Blocks(Sequence[Block]):
 
 
 def block_size(correlation: Correlation, row_bytes: int, budget: int, parts: int = 1) -> BlockSize:
-    """The largest blocks whose output rows, of `row_bytes` each, fit the budget.
+    """Return the largest block size whose output rows, of `row_bytes` each, fit the budget.
 
-    Smaller where there would be less than one block for each of so many parts.
+    The blocks are smaller if there would otherwise be fewer than `parts` of them.
     """
     batch, height = correlation.batch_size, correlation.output_size[0]
     rows = max(min(budget // row_bytes, math.ceil(batch * height / parts)), 1)
@@ -276,23 +286,26 @@ def block_size(correlation: Correlation, row_bytes: int, budget: int, parts: int
 
 
 class Cut(NamedTuple):
-    """Memory (images, rows, columns, channels) and where in it, in bytes, the first window is."""
+    """Memory (images, rows, columns, channels), and the offset in bytes of the first window."""
 
     memory: Array
     offset: int
 
 
 def slab_shape(correlation: Correlation, size: BlockSize) -> tuple[int, int, int, int]:
-    """(images, rows, columns, channels) of what a block's windows meet."""
+    """Return the shape of the input that a block's windows meet.
+
+    It is (images, rows, columns, channels), with pads.
+    """
     reach = correlation.reach(size.rows, correlation.output_size[1])
     return (size.images, *reach, correlation.channels)
 
 
 def cut(correlation: Correlation, x: Array, block: Block, scratch: Scratch) -> Cut:
-    """What the block's windows meet of `x` (NHWC, C-contiguous).
+    """Return the part of `x` (NHWC, C-contiguous) that the block's windows meet.
 
-    The input itself where no window of the correlation lies on pads; else a copy with zeros there,
-    in scratch memory that stays in the cache with the block.
+    It lies in the input itself if no window of the correlation reaches the pads. Otherwise it is a
+    copy with zeros on the pads, in scratch memory that stays in the cache with the block.
     """
     c = correlation
     (height, width), (top, left) = c.input_size, c.origin
@@ -304,7 +317,7 @@ def cut(correlation: Correlation, x: Array, block: Block, scratch: Scratch) -> C
     shape = slab_shape(c, block.size)
     _, rows, columns, _ = shape
     slab = scratch.array("slab", *shape)
-    # Rows and columns of the slab that lie in the input.
+    # Those rows and columns of the slab that lie in the input.
     above, below = min(max(-top, 0), rows), min(max(height - top, 0), rows)
     before, after = min(max(-left, 0), columns), min(max(width - left, 0), columns)
     if above:
@@ -325,9 +338,10 @@ def cut(correlation: Correlation, x: Array, block: Block, scratch: Scratch) -> C
 
 
 def windows(cut: Cut, correlation: Correlation, block: Block) -> Array:
-    """A view (groups, images, rows, columns, kh, kw, channels of a group) of what was cut.
+    """Return a view (groups, images, rows, columns, kh, kw, channels of a group) of what was cut.
 
-    np.ndarray over the memory is as_strided at a tenth of its cost, paid at every block.
+    np.ndarray on the memory does what as_strided does at a tenth of the time, which matters here
+    because every block pays it.
     """
     c = correlation
     each = c.channels // c.groups
@@ -345,10 +359,10 @@ def windows(cut: Cut, correlation: Correlation, block: Block) -> Array:
 
 
 def copy_runs(found: Cut, strides: tuple[int, ...], target: Array) -> None:
-    """Copies what was cut into `target`, whose last axis is a run of elements side by side in both.
+    """Copy what was cut into `target`. The last axis is a run of adjacent elements in both.
 
-    `strides`, in bytes, are from run to run along the other axes. A run is copied as one element,
-    which NumPy does a fifth to a third faster than the floats that it is made of.
+    `strides` are the bytes from run to run along the other axes. A run is copied as one element,
+    which is a fifth to a third faster in NumPy than a copy of its floats.
     """
     run = np.dtype((np.void, target.shape[-1] * target.itemsize))
     runs = np.ndarray(target.shape[:-1], run, found.memory, found.offset, strides)

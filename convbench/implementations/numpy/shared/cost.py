@@ -1,6 +1,7 @@
-"""Predict what an algorithm's steps take on a typical core; only the order of the sums is meant.
+"""Predict the time of an algorithm's steps on a typical core, so that algorithms can be ranked.
 
-Rates are those of one AVX-512 core of 2024, rounded. `auto` times what comes out near the fastest.
+The rates are rounded figures of one AVX-512 core of 2024. They need to be right only within a small
+factor, since `auto` measures all candidates that are predicted to be nearly the fastest.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ FLOPS_PER_S = 150e9
 """FLOP/s of a matrix product in single precision."""
 
 BYTES_PER_S = 30e9
-"""Copied from cache to cache."""
+"""Bytes per second that are copied from cache to cache."""
 
 START_S = 3e-6
-"""Seconds of a call of NumPy with the Python around it."""
+"""Seconds that one call of NumPy costs, with the Python around it."""
 
 
 def product_s(rows: int, terms: int, columns: int, itemsize: int) -> float:
-    """Of (rows, terms) times (terms, columns): its FLOPs, and packing both and writing the result.
+    """Predict the seconds of (rows, terms) times (terms, columns).
 
-    Packing is what makes thin products slow.
+    The prediction counts the FLOPs, the packing of both operands, which makes thin products slow,
+    and the writing of the result.
     """
     packed = rows * terms + terms * columns + 2 * rows * columns
     flops = 2 * rows * terms * columns * itemsize / 4
@@ -26,5 +28,5 @@ def product_s(rows: int, terms: int, columns: int, itemsize: int) -> float:
 
 
 def moved_s(nbytes: float) -> float:
-    """Of so many bytes read and written."""
+    """Predict the seconds that it takes to read and write `nbytes` bytes."""
     return nbytes / BYTES_PER_S

@@ -1,7 +1,7 @@
 """Compute shift-gemm's input gradient of few channels, with the images innermost in memory.
 
-One product for all kernel positions, of the output gradient as it is: no pads. What a position
-contributes is a run of a row of all images together, which is added to the sum at its shift.
+One product serves all kernel positions. It takes the output gradient without pads. For each kernel
+position, a row of all images together is one long run, which is added to the sum at its shift.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from convbench.problem.layer import Layer
 Array = NDArray[np.floating[Any]]
 
 BLOCK_BYTES = 4 * 1024**2
-"""Bytes that a thread holds of some images. Longer runs are faster beyond the L2 cache, too: 32
-images of 10x10 take 0.65 ms with 1 MiB, 0.56 with 2, and 0.50 at once (measured)."""
+"""Bytes of the images that a thread works on at a time. Longer runs are faster even beyond the L2
+cache: 32 images of 10x10 take 0.65 ms with 1 MiB, 0.56 with 2, and 0.50 in one go (measured)."""
 
 LEAST_IMAGES = 16
 """Smallest batch for which this layout pays. With fewer images, each copied run is short."""
 
 FEW_CHANNELS, FEW_FILTERS = 8, 16
-"""Most channels and filters of a layer for which this layout pays. More channels are a better
-product in columns. More filters take too long to turn: 1.4 ms for 32 images of 24x24x32, 0.04 ms
-for 24x24x6 (measured)."""
+"""Most channels and filters of a layer for which this layout pays. With more channels, products
+with columns are faster. With more filters, moving the images innermost takes too long: 1.4 ms for
+32 images of 24x24x32, and 0.04 ms for 24x24x6 (measured)."""
 
 PADDED = 1.5
 """How many times as many positions there must be with pads as without, for this layout to pay. 32
@@ -42,7 +42,7 @@ with a 3x3 kernel took 1.3 and would take 1.5 (measured)."""
 
 
 def suits_images_innermost(layer: Layer) -> bool:
-    """Whether the input gradient is faster so than as a correlation of the padded gradient."""
+    """Return whether this is faster than a correlation of the padded output gradient."""
     (kh, kw), (rows, columns) = layer.kernel_size, layer.output_size
     down, right = layer.dilation_rate
     padded = (rows + 2 * (kh - 1) * down) * (columns + 2 * (kw - 1) * right)
@@ -56,7 +56,7 @@ def suits_images_innermost(layer: Layer) -> bool:
 
 
 def images_innermost_s(layer: Layer) -> float:
-    """The cost in one thread."""
+    """Predict the seconds of a call in one thread."""
     positions = layer.batch_size * math.prod(layer.output_size)
     columns = math.prod(layer.kernel_size) * layer.channels
     product = product_s(columns, layer.filters, positions, layer.itemsize)
@@ -72,7 +72,7 @@ class ImagesInnermost(Threaded):
         )
         most = max(BLOCK_BYTES // self._image_bytes(), 1)
         parts = max(math.ceil(layer.batch_size / most), self._threads)
-        self._images = math.ceil(layer.batch_size / parts)  # even, or the last is a short one
+        self._images = math.ceil(layer.batch_size / parts)  # about equal parts
         for scratch in self._scratch:
             for name, shape in self._shapes().items():
                 scratch.array(name, *shape, self._images)
@@ -82,7 +82,7 @@ class ImagesInnermost(Threaded):
         yield Stage("scatter", "arithmetic", self, "_write")
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of scratch memory, but for the images."""
+        """Return the shapes of the scratch arrays without their last axis, the images."""
         layer = self._layer
         return {
             "errors": (layer.filters, *layer.output_size),

@@ -1,4 +1,4 @@
-"""Split a kernel whose gradient is too large for a sum in every thread."""
+"""Split a kernel into parts, if its gradient is too large for every thread to have a sum of it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from convbench.problem.layer import Layer
 Array = NDArray[np.floating[Any]]
 
 UNIT_BYTES = MAX_BYTES // 4
-"""Most of the kernel's gradient that is summed at a time where threads share the kernel."""
+"""Most bytes of the kernel's gradient that a thread sums at a time, if threads share the kernel."""
 
 
 class Unit(NamedTuple):
-    """A part of the kernel: some groups, kernel rows and columns, and channels of each group."""
+    """A part of the kernel: some groups, kernel rows, kernel columns, and channels of a group."""
 
     groups: slice
     rows: slice
@@ -28,13 +28,13 @@ class Unit(NamedTuple):
     channels: slice
 
     def of(self, gradient: Array, groups: int) -> Array:
-        """A view (kh, kw, channels of a group, groups, filters of a group) of that part."""
+        """Return this part as a view (kh, kw, channels of a group, groups, filters of a group)."""
         grouped = gradient.reshape(*gradient.shape[:3], groups, -1)
         return grouped[self.rows, self.columns, self.channels, self.groups]
 
 
 def units(layer: Layer) -> list[Unit]:
-    """The kernel in parts of at most UNIT_BYTES: groups, then kernel positions, then channels."""
+    """Split the kernel into parts of at most UNIT_BYTES: by groups, positions, then channels."""
     kh, kw, channels, _ = layer.kernel_shape
     every = slice(None)
     if math.prod(layer.kernel_shape) * layer.itemsize <= UNIT_BYTES:
@@ -52,7 +52,7 @@ def units(layer: Layer) -> list[Unit]:
 
 
 def part_of(whole: Correlation, unit: Unit) -> Correlation:
-    """The correlation whose kernel is that part."""
+    """Return the correlation of which `unit` is the whole kernel."""
     (top, left), (dilation_h, dilation_w) = whole.origin, whole.dilation_rate
     origin = (top + unit.rows.start * dilation_h, left + unit.columns.start * dilation_w)
     size = unit.rows.stop - unit.rows.start, unit.columns.stop - unit.columns.start

@@ -1,4 +1,4 @@
-"""Lower the input of `mec`: runs as wide as a kernel or wider, which output rows share."""
+"""Lower the input of `mec`: copy it into runs, as wide as a kernel or wider, that rows share."""
 
 from __future__ import annotations
 
@@ -23,31 +23,32 @@ from convbench.implementations.numpy.shared.correlation import (
 from convbench.implementations.numpy.shared.scratch import Scratch
 
 VECTOR_BYTES = 64
-"""Bytes of a register of AVX-512."""
+"""Bytes of an AVX-512 register."""
 
 FEW_TERMS = 150
-"""Most terms for which strips of two output columns pay. With 144 terms and 8 filters the product
-takes 0.88 ms instead of 0.97, with 400 terms and 6 filters 0.73 instead of 0.62 (measured, with the
-lowering)."""
+"""Most terms for which strips of two output columns pay. Lowering and product take 0.88 ms instead
+of 0.97 with 144 terms and 8 filters, and 0.73 instead of 0.62 with 400 terms and 6 filters
+(measured)."""
 
 Array = NDArray[np.floating[Any]]
 
 
 def run_columns(c: Correlation, strip: int) -> int:
-    """Input columns under so many output columns."""
+    """Return the number of input columns under `strip` output columns."""
     return c.kernel_size[1] + (strip - 1) * c.strides[1]
 
 
 def strip_width(c: Correlation) -> int:
-    """Output columns of one row of a product, so that few filters fill a vector register.
+    """Return the number of output columns in one row of a product. It divides the output's width.
 
-    With 9 terms and 8 filters half of a vector is idle. Two output columns side by side are 16, of
-    a kernel with zeros where the other column's window is: 4 columns wide instead of 3, a third
-    more terms, and 0.08 instead of 0.13 ms for 32 images of 28x28 (measured). With many terms it is
-    the zeros that cost more. Only divisors of the output's width.
+    A strip lets few filters fill a vector register. With 9 terms and 8 filters, half of the
+    register is idle. A product for two adjacent output columns has 16 columns, of a kernel with
+    zeros where only the other output's window is. This kernel is 4 columns wide instead of 3 and so
+    has a third more terms, but 32 images of 28x28 take 0.08 instead of 0.13 ms (measured). With
+    many terms, the zeros cost more than they save.
     """
     lanes = VECTOR_BYTES // c.itemsize
-    if c.terms > FEW_TERMS or c.filters < lanes // 4:  # so few are a matrix times a vector
+    if c.terms > FEW_TERMS or c.filters < lanes // 4:  # nearly a product with a vector
         return 1
     width = c.output_size[1]
     fit = (s for s in range(1, width + 1) if width % s == 0 and s * c.filters <= lanes)
@@ -57,9 +58,9 @@ def strip_width(c: Correlation) -> int:
 class Lowered:
     """The lowered input of blocks: (images, strips, input rows, run).
 
-    A strip is some output columns, and its run what they meet of an input row. With ones, each run
-    has a 1 after it: the product with a kernel whose first row has the bias there, and the others
-    0, adds it in passing.
+    A strip is a number of adjacent output columns. Its run is the part of an input row that they
+    meet. `has_ones` puts a 1 after each run. At these places the kernel has the bias in its first
+    row and 0 in its other rows, so that the product also adds the bias.
     """
 
     _cut = staticmethod(cut)
@@ -74,9 +75,10 @@ class Lowered:
         is_flipped: bool = False,
         taken: int = 0,
     ) -> None:
-        """`row_bytes` are of what else a block needs for each output row, `taken` for all.
+        """Choose the size of the blocks.
 
-        `is_flipped`: the kernel is copied at every call, in any case.
+        A block also needs `row_bytes` for each output row and `taken` bytes as a whole. If
+        `is_flipped`, every call copies the kernel.
         """
         c = self._c = correlation
         self.strip = strip_width(c)
@@ -84,12 +86,12 @@ class Lowered:
         self._has_ones = has_ones
         self._run = run_columns(c, self.strip) * c.channels
         self._pitch = self._run + has_ones
-        # Bytes of an input row: what is lowered, and the padded copy.
+        # Bytes for an input row: its lowered runs and its padded copy.
         line = self.strips * self._pitch * c.itemsize
         if c.is_padded:
             line += slab_shape(c, BlockSize(1, 1))[2] * c.channels * c.itemsize
         row = line * c.strides[0] + row_bytes
-        halo = line * (c.kernel_size[0] - c.strides[0])  # of a block of rows; of each image
+        halo = line * (c.kernel_size[0] - c.strides[0])  # for each block of rows, or each image
         height = c.output_size[0]
         is_copied = is_flipped or has_ones or self.strip > 1
         self.call_bytes = self.terms * self.filters * c.itemsize if is_copied else 0
@@ -103,12 +105,12 @@ class Lowered:
 
     @property
     def terms(self) -> int:
-        """Of a row of the products."""
+        """Number of terms that each element of a product sums up."""
         return self._c.kernel_size[0] * self._pitch
 
     @property
     def filters(self) -> int:
-        """Columns of the products: those of every output column of a strip."""
+        """Number of columns of the products: the filters of all output columns of a strip."""
         return self.strip * self._c.filters
 
     def stages(self) -> Iterator[Stage]:
@@ -116,14 +118,14 @@ class Lowered:
         yield Stage("gather", "copy", self, "windows")
 
     def reserve(self, scratch: Scratch) -> None:
-        """Allocates what the largest block needs."""
+        """Allocate the memory that the largest block needs."""
         shape = slab_shape(self._c, self.size)
         if self._c.is_padded:
             scratch.array("slab", *shape)
         scratch.array("lowered", shape[0], self.strips, shape[1], self._pitch)
 
     def windows(self, x: Array, block: Block, scratch: Scratch) -> Array:
-        """A view (output rows, images, strips, terms) of what is lowered here."""
+        """Lower a block of `x`, and return a view (output rows, images, strips, terms) of it."""
         c = self._c
         found = self._cut(c, x, block, scratch)
         images, height, _, _ = slab_shape(c, block.size)
@@ -141,7 +143,10 @@ class Lowered:
         )
 
     def matrix(self, kernel: Array, bias: Array | None) -> Array:
-        """(terms, columns) of the products, from (kh, kw, channels, filters)."""
+        """Return the right operand of the products, (terms, filters of a strip).
+
+        `kernel` is (kh, kw, channels, filters).
+        """
         c, height = self._c, self._c.kernel_size[0]
         if self.strip == 1 and not self._has_ones:
             return np.ascontiguousarray(kernel).reshape(self.terms, c.filters)
@@ -153,15 +158,18 @@ class Lowered:
         return matrix.reshape(self.terms, self.filters)
 
     def add_up(self, matrix: Array, gradient: Array) -> None:
-        """Writes into `gradient` (kh, kw, channels, filters) the shares that the columns of a strip
-        have of it in `matrix` (terms, columns)."""
+        """Write the kernel's gradient into `gradient`, (kh, kw, channels, filters).
+
+        `matrix` is (terms, filters of a strip). It has a part for each output column of a strip,
+        and the gradient is the sum of these parts.
+        """
         whole = matrix.reshape(self._c.kernel_size[0], self._pitch, self.strip, self._c.filters)
         gradient[...] = 0
         for part, _ in self._shifted(whole):
             gradient += part
 
     def _shifted(self, matrix: Array) -> Iterator[tuple[Array, int]]:
-        """For each output column of a strip, where the kernel is in a matrix; views."""
+        """Yield each output column of a strip: a view of its kernel in `matrix`, and its index."""
         c = self._c
         (kh, kw), stride = c.kernel_size, c.strides[1]
         runs = matrix[:, : self._run].reshape(kh, -1, c.channels, self.strip, c.filters)

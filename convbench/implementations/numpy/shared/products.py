@@ -1,12 +1,12 @@
-"""Multiply a long matrix by a small one, in parts that BLAS multiplies where they lie.
+"""Multiply a long matrix by a small one, in parts that BLAS multiplies without copying them.
 
-For a product BLAS copies both operands into the order that its inner loop reads. Of a small right
-operand the copies cost more than they bring, and OpenBLAS leaves them out of products of at most a
-million multiplications and additions (for processors with AVX-512:
-`kernel/x86_64/sgemm_small_kernel_permit_skylakex.c` of its source, version 0.3.17 and later). So a
-long product goes to np.matmul as a stack of such parts. Measured on one core with AVX-512, 27 terms
-and 64 filters: 176 instead of 97 GFLOP/s; 400 terms and 6 filters: 57 instead of 31. Other kernels
-and libraries see products of some hundred rows, which cost them next to nothing.
+Before a product, BLAS packs both operands: it copies them into the order that its inner loop reads.
+If the right operand is small, packing costs more than it saves. OpenBLAS does not pack products of
+at most a million multiplications and additions (on processors with AVX-512, from version 0.3.17:
+`kernel/x86_64/sgemm_small_kernel_permit_skylakex.c` in its source). So np.matmul gets a long
+product as a stack of such parts. Measured on one core with AVX-512: 176 instead of 97 GFLOP/s for
+27 terms and 64 filters, 57 instead of 31 for 400 terms and 6 filters. Other processors and
+libraries get products of a few hundred rows, which cost them next to nothing.
 """
 
 from __future__ import annotations
@@ -21,36 +21,40 @@ from convbench.implementations.numpy.shared.scratch import Scratch
 Array = NDArray[np.floating[Any]]
 
 AT_MOST = 1_000_000
-"""Multiplications and additions of a product that is not packed: rows * terms * filters."""
+"""Most multiply-adds (rows * terms * filters) of a product that OpenBLAS does not pack."""
 
 LEAST_ROWS = 100
-"""A part with fewer rows reads the small operand too often. Measured: with 147 terms and 64 filters
-(106 rows) 1.3 times as fast as the whole, with 128 and 128 (61 rows) 0.8 times."""
+"""Fewest rows of a part. A part with fewer rows reads the small operand too often: parts of 106
+rows (147 terms, 64 filters) are 1.3 times as fast as the whole product, parts of 61 rows (128
+terms, 128 filters) 0.8 times as fast (measured)."""
 
 NARROW, LEAST_ROWS_OF_NARROW = 32, 48
-"""Most filters of a narrow product, and the fewest rows from which on parts pay for it. So few
-filters are a third of a packed product's columns or less."""
+"""Most filters of a narrow product, and fewest rows of its parts. So few filters are at most a
+third of the columns that a packed product works on at a time, so shorter parts pay too."""
 
 MOST_SUMMED = 256
-"""Rows of a part of a sum over rows: more of both operands than the L1 cache holds (measured: 0.44
-against 0.51 ms with 868 rows, for 72 terms and 16 filters)."""
+"""Most rows of a part in a sum over rows. Longer parts exceed the L1 cache by more: 72 terms and 16
+filters take 0.51 ms in parts of 868 rows, and 0.44 in parts of 256 (measured)."""
 
 SUMMED_BYTES = 512 * 1024
-"""Bytes of the products of parts that are added up at a time. They stay in the L2 cache, in fewer
-and longer calls than with 128 KiB: 15.6 ms instead of 17.5 for 147 terms and 64 filters of 4 images
-of 112x112, and on two threads 10.2 instead of 12.0 (measured)."""
+"""Bytes of the products of parts that are added up at a time. They stay in the L2 cache, and the
+calls are fewer and longer than with 128 KiB. 147 terms and 64 filters of 4 images of 112x112 take
+15.6 ms instead of 17.5, and on two threads 10.2 instead of 12.0 (measured)."""
 
 
 def part_rows(terms: int, filters: int) -> int | None:
-    """Rows of a part; None where (rows, terms) times (terms, filters) is best multiplied whole."""
+    """Return the rows of a part of a product (rows, terms) times (terms, filters).
+
+    The answer is None if the product is best multiplied as a whole.
+    """
     rows = AT_MOST // (terms * filters)
     return rows if rows >= (LEAST_ROWS_OF_NARROW if filters <= NARROW else LEAST_ROWS) else None
 
 
 def multiply(left: Array, right: Array, out: Array) -> None:
-    """Writes (rows, terms) times (terms, filters) into `out`; more axes before are a stack.
+    """Write the product of (rows, terms) and (terms, filters) into `out`. Earlier axes are stacks.
 
-    A `right` in another order of memory, which would be packed for every part, is copied.
+    If `right` is not C-contiguous, it is copied once, since BLAS would pack it for every part.
     """
     rows, whole = left.shape[-2], 0
     part = part_rows(*right.shape[-2:])
@@ -67,7 +71,7 @@ def multiply(left: Array, right: Array, out: Array) -> None:
 
 
 def multiply_wide(left: Array, right: Array, out: Array) -> None:
-    """Writes (rows, terms) times (terms, columns) into `out`, where it is `left` that is small."""
+    """Write the product of (rows, terms) and (terms, columns) into `out`, where `left` is small."""
     columns, whole = right.shape[-1], 0
     part = part_rows(left.shape[-1], left.shape[-2])
     if part is not None and columns > part:
@@ -82,14 +86,15 @@ def multiply_wide(left: Array, right: Array, out: Array) -> None:
 
 
 def _in_parts(matrix: Array, rows: int) -> Array:
-    """A view (..., parts, rows, columns); splitting an axis never copies."""
+    """Return a view (..., parts, rows, columns). Splitting an axis never copies."""
     return matrix.reshape(*matrix.shape[:-2], -1, rows, matrix.shape[-1])
 
 
 class SumOfProducts:
-    """Sums over rows: (rows, terms), transposed, times (rows, filters), in parts that are added up.
+    """Products that sum over many rows: (rows, terms), transposed, times (rows, filters).
 
-    The memory for a few products is a thread's; `reserve` allocates it, whatever the rows.
+    They are computed in parts of some rows, which are added up. `reserve` allocates a thread's
+    memory for the products of a few parts. Its size does not depend on the number of rows.
     """
 
     def __init__(self, terms: int, filters: int, itemsize: int) -> None:
@@ -101,7 +106,7 @@ class SumOfProducts:
 
     @property
     def elements(self) -> int:
-        """Of the memory: a product for each part, and one more."""
+        """Number of elements of the memory: a product for each part, and one more."""
         return (self._parts + 1) * self._shape[0] * self._shape[1]
 
     def reserve(self, scratch: Scratch) -> Array:
@@ -110,7 +115,10 @@ class SumOfProducts:
     def add(
         self, left: Array, right: Array, total: Array, scratch: Scratch, is_first: bool
     ) -> None:
-        """Adds a sum to `total` (terms, filters), C-contiguous; the first one is written there."""
+        """Add a sum over rows to `total`, (terms, filters) and C-contiguous.
+
+        If `is_first`, `total` is overwritten instead.
+        """
         products = self.reserve(scratch)
         if self._rows is None or len(left) <= self._rows:
             if is_first:
@@ -129,7 +137,7 @@ class SumOfProducts:
                 np.add.reduce(products[: 1 + count], axis=0, out=total)
 
     def _multiply(self, left: Array, right: Array, products: Array) -> int:
-        """Writes the products of parts; says how many there are. The last may be shorter."""
+        """Write the products of the parts and return their number. The last part may be shorter."""
         assert self._rows is not None
         count, rest = divmod(len(left), self._rows)
         whole = count * self._rows

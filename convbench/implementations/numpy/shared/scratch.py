@@ -1,4 +1,4 @@
-"""Keep memory that one thread reuses: a fresh page costs as much as the work in it."""
+"""Keep memory that one thread reuses, since a new page costs as much as computing on it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Array = NDArray[np.floating[Any]]
 
 
 class Scratch:
-    """Named arrays of one dtype, as large as the largest that was asked for."""
+    """Named memory of one dtype. Under each name it is as large as the largest array so far."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
         self._memory: dict[str, Array] = {}
 
     def array(self, name: str, *shape: int) -> Array:
-        """An array of that shape, with whatever is in it; the same memory for the same name."""
+        """Return an uninitialised array of that shape. Arrays of one name share their memory."""
         size = math.prod(shape)
         memory = self._memory.get(name)
         if memory is None or memory.size < size:

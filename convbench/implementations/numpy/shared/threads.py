@@ -1,8 +1,9 @@
 """Run blocks of work on threads of our own, with one BLAS thread in each.
 
-NumPy's copies and sums run in one thread and release the lock meanwhile; BLAS's own threads meet
-at a barrier in every product, which on a shared machine waits for whoever lost its CPU. So the
-blocks are dealt out, and a product runs in the thread that gathered its columns.
+NumPy copies and sums in one thread, and releases the interpreter's lock meanwhile. BLAS's own
+threads meet at a barrier in every product, which on a shared machine waits for the thread that lost
+its CPU. So threads of our own take the blocks, and each product runs in the thread that gathered
+its columns.
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ Work = Callable[[int], object]
 
 
 FLOPS_OF_A_THREAD = 4_000_000
-"""A thread is worth its start, some 15 us, from so many additions and multiplications on."""
+"""Fewest additions and multiplications of a thread. With fewer, a thread is not worth its start,
+which takes some 15 us."""
 
 
 def worthwhile(threads: int, flops: int) -> int:
-    """How many of the threads pay for so much work."""
+    """Return how many of the threads pay for this number of FLOPs. It is at least 1."""
     return max(1, min(threads, flops // FLOPS_OF_A_THREAD))
 
 
 def in_threads(work: Work, threads: int) -> None:
-    """Calls work(0), ..., work(threads - 1) at once, in as many threads, and waits for all.
+    """Call work(0), ..., work(threads - 1) at the same time, each in a thread, and wait for all.
 
-    The calling thread does work(0). What a call raises is raised here, once all have ended.
+    The calling thread does work(0). An exception of a call is raised here once all have ended.
     """
     with one_blas_thread():
         if threads == 1:
@@ -52,10 +54,10 @@ def in_threads(work: Work, threads: int) -> None:
 
 
 class _Pool(ThreadPoolExecutor):
-    """Threads that do not share the CPU of whoever calls them.
+    """Threads that do not share the CPU of the thread that calls them.
 
-    Linux wakes a thread on the CPU of the one that wakes it where every other looks taken, and
-    under KVM one that has slept for a moment does. Two threads then take turns on one CPU, for up
+    Linux wakes a thread on the CPU of the thread that wakes it if every other CPU looks busy. Under
+    KVM, a CPU that has slept for a moment looks busy. Two threads then take turns on one CPU for up
     to a second (measured: 10.3 ms a call instead of 5.6).
     """
 
@@ -72,9 +74,9 @@ class _Pool(ThreadPoolExecutor):
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
-        """The calling thread stays on its CPU meanwhile, and the others on those that it leaves.
+        """Keep the calling thread on its CPU inside the `with`, and the others on the other CPUs.
 
-        Nothing changes where it may use one CPU only, or where the system has no such calls.
+        Nothing changes if the process may use only one CPU, or if the system has no such calls.
         """
         current = affinity.current_cpu()
         cpus = set() if current is None else affinity.thread_cpus()
@@ -101,7 +103,7 @@ def _pool(threads: int) -> _Pool:
 
 
 class _Limit:
-    """How many calls want one BLAS thread now, and what was set before the first of them."""
+    """Number of calls that want one BLAS thread now, and the setting before the first of them."""
 
     def __init__(self) -> None:
         self.forget()
@@ -135,7 +137,7 @@ _limit = _Limit()
 
 
 def _in_a_child_process() -> None:
-    """It has none of its parent's threads, and a lock that one of them held is never released."""
+    """Forget the pools and the lock, since a child has none of its parent's threads."""
     _pool.cache_clear()
     _limit.forget()
 
@@ -144,13 +146,13 @@ call_in_forks(_in_a_child_process)
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:
-    """BLAS computes in the calling thread alone; meanwhile that holds for the whole process."""
+    """Let BLAS compute in the calling thread alone inside the `with`, in the whole process."""
     return _limit
 
 
 @functools.cache
 def blas() -> Any:
-    """threadpoolctl's controller of this process's BLAS; NumPy has loaded its own by now."""
+    """Return threadpoolctl's controller of this process's BLAS, which NumPy has loaded by now."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas")
