@@ -86,7 +86,7 @@ def test_a_hung_worker_is_killed(worker):
     assert it._child.process.poll() is not None
 
 
-def test_a_worker_without_the_token_stands_still(worker):
+def test_a_worker_without_the_token_stands_still(worker, way):
     it = worker("right")
     it.wait_ready()
     it.stop()
@@ -105,8 +105,10 @@ def test_a_worker_without_the_token_stands_still(worker):
     time.sleep(0.2)
     assert process.cpu_times() == before
     with it.token():
-        # The worker's own, not what this process (with TensorFlow, maybe) held before the fork.
-        assert 10 * 2**20 < it.ask(Release(), 60).max_rss < 400 * 2**20
+        peak = it.ask(Release(), 60).max_rss
+    assert peak > 10 * 2**20
+    if way == "linux":  # the worker's own, not what this process held before the fork
+        assert peak < 400 * 2**20
 
 
 def test_idle_blas_threads_do_not_spin_beside_the_next_arm(worker):
