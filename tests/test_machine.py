@@ -412,17 +412,17 @@ def failing(environ, threads: int) -> float:
 @pytest.mark.parametrize("meter", [None, failing])
 def test_a_pin_that_cannot_be_measured_is_reported_without_a_factor(meter):
     caution = only(cautions(MACHINE, HASWELL, 4, meter))
-    assert caution.what.endswith("Haswell kernels; what it costs is not measured")
+    assert caution.what.endswith("Haswell kernels; its cost was not measured")
     assert caution.factor is None
 
 
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("TF_ENABLE_ONEDNN_OPTS", "0", "TensorFlow only; what it costs is not measured"),
-        ("ONEDNN_MAX_CPU_ISA", "AVX2", "limits oneDNN to AVX2; it concerns TensorFlow only"),
-        ("DNNL_MAX_CPU_ISA", "SSE41", "limits oneDNN to SSE41; it concerns TensorFlow only"),
-        ("NPY_DISABLE_CPU_FEATURES", "AVX2", "element-wise loops; BLAS is not affected"),
+        ("TF_ENABLE_ONEDNN_OPTS", "0", "TensorFlow only); its cost was not measured"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX2", "limits oneDNN to AVX2 (this affects TensorFlow only)"),
+        ("DNNL_MAX_CPU_ISA", "SSE41", "limits oneDNN to SSE41 (this affects TensorFlow only)"),
+        ("NPY_DISABLE_CPU_FEATURES", "AVX2", "loops from using AVX2; BLAS is not affected"),
         ("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false", "keeps XLA to one thread"),
         ("XLA_FLAGS", "intra_op_parallelism_threads=1", "keeps XLA to one thread"),
     ],
@@ -442,7 +442,8 @@ def test_caps_on_threads_are_lifted_together():
     meter = Meter(lambda environ, threads: 1e11 if low & environ.keys() else 3e11)
     caution = only(cautions(MACHINE, caps, 4, meter))
     assert caution.what == (
-        "OMP_NUM_THREADS=1,8 and OPENBLAS_NUM_THREADS=2: below the 4 threads asked for"
+        "OMP_NUM_THREADS=1,8 and OPENBLAS_NUM_THREADS=2 may keep BLAS to fewer than the "
+        "4 threads asked for"
     )
     assert "{OMP_NUM_THREADS: null, OPENBLAS_NUM_THREADS: null}" in caution.hint
     assert caution.factor == 3.0
@@ -451,7 +452,7 @@ def test_caps_on_threads_are_lifted_together():
 def test_a_cap_that_the_workers_lift_is_recognised_by_their_threads():
     meter = Meter(lambda environ, threads: 1e11)
     caution = only(cautions(MACHINE, {"OMP_NUM_THREADS": "1"}, 4, meter, blas=(OPENBLAS,)))
-    assert caution.what.endswith("BLAS runs 4 all the same, as its workers set it")
+    assert caution.what.endswith("here it runs 4, because workers set the number")
     assert (caution.factor, meter.calls) == (None, [])
 
 
@@ -461,7 +462,7 @@ def test_a_cap_that_the_workers_lift_is_recognised_by_their_threads():
     [
         ("2000000", 1.75, ""),
         ("3450000", 3.5 / 3.45, ", which costs nothing measurable here"),
-        (None, None, "; what it costs is not measured"),
+        (None, None, "; its cost was not measured"),
     ],
 )
 def test_a_governor_that_saves_power_is_a_caution_with_its_factor(
@@ -554,7 +555,7 @@ def test_a_cpu_quota_below_the_threads_is_a_caution(quota: float, meter, factor:
 def test_fewer_blas_threads_than_asked_for_are_a_caution():
     library = replace(OPENBLAS, threads=1)
     caution = only(cautions(MACHINE, {}, 4, None, blas=(library,)))
-    assert caution.what.startswith("openblas as numpy uses it runs 1 of the 4 threads asked for;")
+    assert caution.what.startswith("the openblas of numpy runs only 1 of the 4 threads asked for;")
     assert caution.factor is None
 
     calibration = Calibration({1: 1e11, 4: 3e11}, {}, 1e10, 1e-6, 1e-7)

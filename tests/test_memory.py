@@ -340,7 +340,7 @@ def test_a_system_that_hides_its_pages_makes_the_figure_doubtful(openblas, monke
     monkeypatch.setattr(pages, "resident_bytes", lambda address, size: size)
     found = measure(Made(held=1))
     assert not found.exact
-    assert "does not tell which pages are there" in found.method
+    assert "does not tell which pages are in memory" in found.method
     assert found.call_peak_bytes == pytest.approx(0, abs=NOISE)
 
 

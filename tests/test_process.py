@@ -81,7 +81,8 @@ def test_a_crash_says_what_happened(worker, name, reason):
 def test_a_hung_worker_is_killed(worker):
     it = worker("hangs")
     it.wait_ready()
-    with pytest.raises(WorkerLostError, match=r"no answer for 1 s: killed \(see --timeout\)"):
+    message = r"no answer for 1 s, so the worker was killed \(see --timeout\)"
+    with pytest.raises(WorkerLostError, match=message):
         it.ask(_check("hangs"), 1)
     assert it._child.process.poll() is not None
 

@@ -1,7 +1,7 @@
 """Tell which CPUs a process or a thread may use, and keep it to some of them.
 
-Only Linux keeps single threads to CPUs. psutil keeps whole processes, on Windows among others;
-macOS keeps neither.
+Only Linux can keep a single thread to some CPUs. psutil can keep a whole process there, on Windows
+for example. macOS can do neither.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from convbench.machine.system import is_linux
 
 
 def usable_cpus() -> tuple[int, ...]:
-    """The logical CPUs that this process may run on."""
+    """Return the logical CPUs that this process may run on."""
     if is_linux():
         return tuple(sorted(os.sched_getaffinity(0)))
     import psutil
@@ -28,7 +28,7 @@ def usable_cpus() -> tuple[int, ...]:
 
 
 def keep_process(cpus: Iterable[int]) -> None:
-    """Keeps every thread of this process to some CPUs, as far as the system can."""
+    """Keep every thread of this process to some CPUs, as far as the system can."""
     if is_linux():
         for task in os.listdir("/proc/self/task"):  # BLAS may have threads already
             with contextlib.suppress(OSError):  # a thread that is gone
@@ -43,22 +43,25 @@ def keep_process(cpus: Iterable[int]) -> None:
 
 
 def keeps_threads() -> bool:
-    """Whether `thread_cpus` and `keep_thread` work here."""
+    """Return whether `thread_cpus` and `keep_thread` work on this system."""
     return is_linux()
 
 
 def thread_cpus() -> set[int]:
-    """The CPUs that the calling thread may run on."""
+    """Return the CPUs that the calling thread may run on."""
     return os.sched_getaffinity(0)
 
 
 def keep_thread(cpus: Iterable[int], thread: int = 0) -> None:
-    """Keeps a thread, by its native id, to some CPUs; 0 is the calling thread. Raises OSError."""
+    """Keep the thread with this native id to some CPUs; 0 is the calling thread.
+
+    Raises OSError where the system refuses.
+    """
     os.sched_setaffinity(thread, cpus)
 
 
 def current_cpu() -> int | None:
-    """The CPU that the calling thread is on; None where threads cannot be kept to it."""
+    """Return the CPU that the calling thread is on, or None where the system does not tell."""
     getcpu = _sched_getcpu() if is_linux() else None
     cpu = -1 if getcpu is None else getcpu()
     return cpu if cpu >= 0 else None
@@ -66,6 +69,6 @@ def current_cpu() -> int | None:
 
 @functools.cache
 def _sched_getcpu() -> Callable[[], int] | None:
-    """The C library's function; None where it has none."""
+    """Return the C library's function of that name, or None if it has none."""
     found: Callable[[], int] | None = getattr(ctypes.CDLL(None), "sched_getcpu", None)
     return found

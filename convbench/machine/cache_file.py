@@ -1,7 +1,7 @@
 """Keep small JSON documents in the user's cache, each in a file of its own.
 
-What is kept is a convenience: whatever is wrong with a file, nothing raises, and a file that is not
-ours is left as it is.
+The cache is a convenience. Whatever is wrong with a file, nothing raises, and a file that another
+program wrote is left as it is.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import Any
 from convbench.machine.system import is_linux
 
 LOCK_S = 1.0
-"""Longest wait for a file in seconds. A holder that was stopped must not stop others."""
+"""Longest wait for a lock in seconds. A process that was stopped while it holds the lock must not
+stop others."""
 
 Document = dict[str, Any]
 
 
 def path_of(name: str, variable: str) -> Path | None:
-    """Where a file of the cache lies; None where nothing shall be kept.
+    """Return the path of a file of the cache, or None where nothing is to be kept.
 
-    The environment variable names another path in place of the default one, or, empty, none.
+    The environment variable `variable` replaces the default path. If it is empty, nothing is kept.
     """
     named = os.environ.get(variable)
     if named is not None:
@@ -41,9 +42,10 @@ def path_of(name: str, variable: str) -> Path | None:
 
 
 def read(path: Path, schema: str) -> Document | None:
-    """The document, empty where there is none that can be read; None for a file that is not ours.
+    """Return the document in a file, or None if another program wrote the file.
 
-    `schema` is its name and version, "convbench-tuning/1" say. Another version is not read.
+    The document is empty if there is no file or it cannot be parsed. `schema` is the document's
+    name and version, such as "convbench-tuning/1"; a document of another version reads as empty.
     """
     family = schema.rpartition("/")[0]
     try:
@@ -62,9 +64,10 @@ def read(path: Path, schema: str) -> Document | None:
 
 
 def update(path: Path | None, schema: str, change: Callable[[Document], Document]) -> bool:
-    """Replaces the document by what `change` makes of it, alone with the file.
+    """Replace the document by what `change` returns for it, while the file is locked.
 
-    False where nothing was kept: there is no path, the file is not ours or cannot be written.
+    Return False if nothing was kept: there is no path, another program wrote the file, or the file
+    cannot be written.
     """
     if path is None:
         return False
@@ -81,12 +84,12 @@ def update(path: Path | None, schema: str, change: Callable[[Document], Document
 
 
 def entries(found: Any) -> list[tuple[str, Any]]:
-    """The entries of an object of a document; none where it is no object."""
+    """Return the entries of a JSON object, and none for any other value."""
     return list(found.items()) if isinstance(found, dict) else []
 
 
 def _replace(path: Path, document: Document) -> None:
-    """Writes the file whole, or not at all."""
+    """Write the whole file, or leave it as it is. Raises OSError."""
     descriptor, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
         with open(descriptor, "w") as file:
@@ -99,7 +102,7 @@ def _replace(path: Path, document: Document) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Alone with the file inside the `with`, as far as that can be had within LOCK_S."""
+    """Hold the lock of the file inside the `with`, unless it cannot be had within LOCK_S."""
     if is_linux():
         with _locked_by_linux(path.with_name(f"{path.name}.lock")):
             yield
@@ -110,7 +113,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked_by_linux(lock: Path) -> Iterator[None]:
-    """The system lets go of this lock when its holder ends, however that ends."""
+    """Lock by flock(2). The system frees this lock when its holder ends, even if it is killed."""
     import fcntl
 
     with lock.open("a") as file:
@@ -120,7 +123,7 @@ def _locked_by_linux(lock: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked_by_a_file(lock: Path) -> Iterator[None]:
-    """A file that exists is the lock. One that a killed process left is waited for once."""
+    """Lock by a file that exists. A file that a killed process left costs one wait, once."""
     _within_lock_s(lambda: lock.touch(exist_ok=False))
     try:
         yield
@@ -130,7 +133,7 @@ def _locked_by_a_file(lock: Path) -> Iterator[None]:
 
 
 def _within_lock_s(take: Callable[[], None]) -> None:
-    """Tries until it takes the lock, or LOCK_S are over."""
+    """Try to take the lock until that succeeds or LOCK_S have passed."""
     deadline = time.monotonic() + LOCK_S
     while True:
         try:

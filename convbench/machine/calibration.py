@@ -1,6 +1,7 @@
 """Measure this machine's peaks: SGEMM, copying, a small NumPy call, fresh memory, idleness.
 
-`calibrate` belongs into a worker process, which has NumPy; the others start no NumPy here.
+`calibrate` and `sgemm_rate` import NumPy, so they run in a process of their own. The other
+functions import no NumPy.
 """
 
 from __future__ import annotations
@@ -23,19 +24,34 @@ from convbench.machine.tuning import ROOT, cache_bytes, read_caches
 
 SINGLE, DOUBLE = "float32", "float64"
 MATRIX_SIZES = (1536, 1024, 512)
-"""Square matrices to reach the peak with: 99 %, 97 % and 90 % of it on an AVX-512 core."""
+"""Rows of the square matrices that are multiplied. On an AVX-512 core these sizes reach 99 %, 97 %
+and 90 % of the peak (measured)."""
 
 MATRIX_CALLS = 4
+"""Number of products that have to fit into the time for a size to be chosen: one that warms up,
+and the three that `_best_s` makes at least."""
+
 COPY_BYTES_MOST = 128 * 1024**2
+"""Largest array in bytes that is copied for twice L3's size."""
+
 PAGE_BYTES = 4096
 FRESH_BYTES = 16 * 1024**2
+"""Bytes that are newly mapped to time the first touch of their pages."""
+
 SMALL_CALLS = 2000
+"""Number of small NumPy calls that are timed together."""
+
 BUSIEST = 3
+"""Number of the busiest processes that are named."""
 
 SUBPROCESS_MEASURES_S = 0.3
-SUBPROCESS_TIMEOUT_S = 60.0
+"""Seconds for which a fresh process measures SGEMM."""
 
-# Appended, so that a package installed beside convbench cannot shadow the standard library.
+SUBPROCESS_TIMEOUT_S = 60.0
+"""Seconds after which that process is given up."""
+
+# The folder comes last in the path, so that a package beside convbench cannot shadow the standard
+# library.
 _SGEMM_PROGRAM = """
 import sys
 sys.path.append(sys.argv[1])
@@ -45,17 +61,20 @@ print(sgemm_rate(int(sys.argv[2]), float(sys.argv[3])))
 
 
 def calibrate(threads: tuple[int, ...], seconds: float = 1.5) -> Calibration:
-    """The peaks that a kernel can be held against, in about `seconds` in all.
+    """Measure the peaks that kernels are held against, in about `seconds` in all.
 
-    `sgemm`, `dgemm`: square matrices of one of MATRIX_SIZES, the largest that the time allows,
-    `out` given, FLOP/s for each number of threads. `copy_bytes_per_s`: one thread copies an array
-    of `copy_array_bytes()` to another, bytes read plus bytes written; where L3 is larger than
-    64 MiB, the figure may be L3's and not memory's. `small_call_s`: np.add of two arrays of one
-    element into a third. `fresh_page_s`: first touch of 4 KiB of newly mapped memory, without
-    huge pages, less the cost of touching it again.
+    - `sgemm` and `dgemm` are FLOP/s for each number of threads, of np.matmul with `out` on square
+      matrices of the largest of MATRIX_SIZES that the time allows.
+    - `copy_bytes_per_s` counts bytes read plus bytes written while one thread copies an array of
+      `copy_array_bytes()` to another. If L3 is larger than 64 MiB, the figure may be L3's rate
+      instead of memory's.
+    - `small_call_s` is the time of np.add of two arrays of one element into a third.
+    - `fresh_page_s` is the time of the first touch of 4 KiB of newly mapped memory, without huge
+      pages, less the time of touching it again.
     """
     deadlines = _deadlines(2 * len(threads) + 3, seconds)
-    # BLAS threads go on spinning for a while after a call: what they would disturb comes first.
+    # The products come last: BLAS threads go on spinning for a while after a call, and would
+    # disturb the other measurements.
     small_call_s = _small_call_s(next(deadlines))
     fresh_page_s = _fresh_page_s(next(deadlines))
     copy_bytes_per_s = _copy_bytes_per_s(next(deadlines))
@@ -69,24 +88,25 @@ def calibrate(threads: tuple[int, ...], seconds: float = 1.5) -> Calibration:
 
 
 def copy_array_bytes(root: Path = ROOT) -> int:
-    """Size of the array that is copied: twice L3, at most COPY_BYTES_MOST, at least 16 of L2.
+    """Return the bytes of the array that is copied: twice L3, and at least 16 times L2.
 
-    The limit keeps the first touch and five copies within a fifth of a second.
+    Twice L3 is limited to COPY_BYTES_MOST, so that the first touch and five copies take a fifth of
+    a second at most.
     """
     beyond_l3 = min(2 * read_caches(root).get("L3", 0), COPY_BYTES_MOST)
     return max(beyond_l3, 16 * cache_bytes(root).l2)
 
 
 def sgemm_rate(threads: int, seconds: float = SUBPROCESS_MEASURES_S) -> float:
-    """FLOP/s of float32 matrix products in this process with that many BLAS threads."""
+    """Return the FLOP/s of float32 matrix products in this process with `threads` BLAS threads."""
     return _gemm_rates(SINGLE, (threads,), _deadlines(1, seconds))[threads]
 
 
 def sgemm_rate_in(environ: Mapping[str, str], threads: int) -> float:
-    """FLOP/s of SGEMM in a fresh process with exactly this environment; takes under a second.
+    """Return the FLOP/s of SGEMM in a fresh process with exactly this environment.
 
-    The threads are set as workers set them, so that a variable which caps them shows its effect
-    on a run, and no more. Raises ConvbenchError where that process fails.
+    It takes less than a second. The process sets its threads as workers do, so a variable that
+    caps threads shows the effect that it has on a run. Raises ConvbenchError if the process fails.
     """
     package = Path(__file__).resolve().parents[2]
     arguments = (str(package), str(threads), str(SUBPROCESS_MEASURES_S))
@@ -109,11 +129,12 @@ def sgemm_rate_in(environ: Mapping[str, str], threads: int) -> float:
 
 
 def neighbour_load(seconds: float = 0.3, root: Path = ROOT) -> Load:
-    """How busy others keep the CPUs that this process may use. Call it while nothing of ours runs.
+    """Measure how busy other processes keep the CPUs that this process may use.
 
-    Busy includes time that a hypervisor gave to other guests (steal).
+    Call it while no worker runs. Time that a hypervisor gave to other guests (steal) counts as
+    busy. It takes `seconds`, and the time of two scans of all processes.
     """
-    # The scans of all processes cost CPU time of our own, so they stay outside the two readings.
+    # The scans use CPU time of this process, so they stay outside the two readings.
     cpu_time_before, _ = _cpu_time_by_process()
     busy_before, total_before = _cpu_times(root)
     time.sleep(seconds)
@@ -129,7 +150,7 @@ def neighbour_load(seconds: float = 0.3, root: Path = ROOT) -> Load:
 
 
 def _cpu_time_by_process() -> tuple[dict[int, float], dict[int, str]]:
-    """Seconds of CPU time so far, and names, of all processes but this one, by process id."""
+    """Return CPU time so far in seconds, and names, of all other processes, by process id."""
     import psutil
 
     cpu_time, names = {}, {}
@@ -142,17 +163,23 @@ def _cpu_time_by_process() -> tuple[dict[int, float], dict[int, str]]:
 
 
 def _cpu_times(root: Path) -> tuple[float, float]:
-    """Busy time and all time so far of the CPUs that this process may use, in one unit."""
+    """Return busy time and all time so far of the CPUs that this process may use.
+
+    The unit differs by system; only the ratio of two differences means anything.
+    """
     return _ticks(root) if is_linux() else _portable_cpu_times()
 
 
 def _portable_cpu_times() -> tuple[float, float]:
-    """In seconds. psutil's fields differ by system; idle and waiting CPUs have the same names."""
+    """Return busy time and all time in seconds, from psutil.
+
+    psutil's fields differ by system, but those of idle and waiting CPUs have the same names.
+    """
     import psutil
 
     times = psutil.cpu_times(percpu=True)
     chosen = [times[cpu] for cpu in usable_cpus() if cpu < len(times)]
-    # Guest time is part of user time already.
+    # User time includes guest time already.
     total = sum(
         sum(each) - getattr(each, "guest", 0.0) - getattr(each, "guest_nice", 0.0)
         for each in chosen
@@ -162,7 +189,7 @@ def _portable_cpu_times() -> tuple[float, float]:
 
 
 def _ticks(root: Path) -> tuple[int, int]:
-    """In ticks, from /proc/stat; zeros where it cannot be read."""
+    """Return busy time and all time in ticks, from /proc/stat; zeros if it cannot be read."""
     wanted = {f"cpu{cpu}" for cpu in usable_cpus()}
     busy = total = 0
     try:
@@ -171,7 +198,7 @@ def _ticks(root: Path) -> tuple[int, int]:
         return 0, 0
     for name, *fields in (line.split() for line in lines if line.startswith("cpu")):
         if name in wanted:
-            # Guest time, from the ninth field on, is part of user time already.
+            # User time includes guest time already, so the fields from the ninth on are left out.
             user, nice, system, idle, iowait, irq, softirq, steal = map(int, fields[:8])
             busy += user + nice + system + irq + softirq + steal
             total += user + nice + system + idle + iowait + irq + softirq + steal
@@ -179,7 +206,7 @@ def _ticks(root: Path) -> tuple[int, int]:
 
 
 def _deadlines(count: int, seconds: float) -> Iterator[float]:
-    """When each of `count` measurements has to end; they share what is left of `seconds`."""
+    """Yield when each of `count` measurements has to end; they share what is left of `seconds`."""
     end = time.perf_counter() + seconds
     for left in range(count, 0, -1):
         now = time.perf_counter()
@@ -187,9 +214,10 @@ def _deadlines(count: int, seconds: float) -> Iterator[float]:
 
 
 def _best_s(call: Callable[[], object], deadline: float = 0.0) -> float:
-    """The shortest of the calls that fit in, and of three at least, after one that warms up.
+    """Return the shortest time in seconds of the calls that fit in before the deadline.
 
-    The minimum, because a peak is wanted and whatever else the machine does only adds time.
+    One call warms up first, and at least three are timed. The minimum counts, since a peak is
+    wanted and whatever else the machine does only adds time.
     """
     clock = time.perf_counter
     call()
@@ -204,7 +232,7 @@ def _best_s(call: Callable[[], object], deadline: float = 0.0) -> float:
 def _gemm_rates(
     kind: str, threads: tuple[int, ...], deadlines: Iterator[float]
 ) -> dict[int, float]:
-    """FLOP/s by number of threads, from the shortest of several products."""
+    """Return FLOP/s by number of threads, from the shortest of several products."""
     import numpy as np
     from threadpoolctl import (  # type: ignore[import-untyped, unused-ignore]
         ThreadpoolController,
@@ -212,8 +240,8 @@ def _gemm_rates(
 
     controller = ThreadpoolController()
     rng = np.random.default_rng(0)
-    # Random values: on zeros a core draws less power and may clock higher than real work does.
-    # For `out` as well: it must not be fresh memory either.
+    # Zeros would not do: on them a core draws less power and may clock higher than in real work.
+    # `out` is filled as well, since it must not be fresh memory.
     largest = rng.random((3, MATRIX_SIZES[0] ** 2)).astype(kind)
 
     def product_s(size: int, count: int, deadline: float) -> float:
@@ -221,7 +249,7 @@ def _gemm_rates(
         with controller.limit(limits=count, user_api="blas"):
             return _best_s(lambda: np.matmul(a, b, out=out), deadline)
 
-    # One thread chooses the size: several stall on a small matrix beside a busy neighbour.
+    # One thread chooses the size, since several stall on a small matrix beside a busy neighbour.
     trial = MATRIX_SIZES[-1]
     flop_s = product_s(trial, 1, 0.0) / trial**3
     rates = {}
@@ -235,7 +263,7 @@ def _gemm_rates(
 
 
 def _copy_bytes_per_s(deadline: float) -> float:
-    """Bytes read plus bytes written, a second, of np.copyto."""
+    """Return the bytes that np.copyto reads and writes, together, in a second."""
     import numpy as np
 
     source = np.ones(copy_array_bytes() // 8)
@@ -245,7 +273,7 @@ def _copy_bytes_per_s(deadline: float) -> float:
 
 
 def _small_call_s(deadline: float) -> float:
-    """The cost of one NumPy call that computes next to nothing."""
+    """Return the seconds of one NumPy call that computes next to nothing."""
     import numpy as np
 
     a, b, out = np.ones((3, 1), dtype=np.float32)
@@ -258,14 +286,14 @@ def _small_call_s(deadline: float) -> float:
 
 
 def _fresh_page_s(deadline: float) -> float:
-    """The cost of the first touch of 4 KiB, less that of a second touch."""
+    """Return the seconds of the first touch of 4 KiB, less those of a second touch."""
     import numpy as np
 
     first: list[float] = []
     again: list[float] = []
     while len(first) < 3 or time.perf_counter() < deadline:
         region = mmap.mmap(-1, FRESH_BYTES)
-        # Refused by kernels that have no huge pages at all, and unknown to other systems.
+        # Kernels without huge pages refuse this advice, and other systems do not know it.
         with contextlib.suppress(OSError, AttributeError):
             region.madvise(mmap.MADV_NOHUGEPAGE)
         pages = np.frombuffer(region, dtype=np.uint8)[::PAGE_BYTES]
@@ -274,5 +302,5 @@ def _fresh_page_s(deadline: float) -> float:
             pages[:] = 1
             times.append(time.perf_counter() - start)
         del pages, region
-    # Minima for the same reason as in `_best_s`; zero where the clock cannot tell them apart.
+    # Minima count for the same reason as in `_best_s`. The clock may not tell the two apart.
     return max(min(first) - min(again), 0.0) / (FRESH_BYTES // PAGE_BYTES)

@@ -1,4 +1,4 @@
-"""Record the environment, and find what in it holds a library back, by what factor."""
+"""Record the environment, find what in it holds a library back, and tell by what factor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from convbench.machine.system import VARIABLE
 from convbench.machine.tuning import ROOT
 
 SgemmMeter = Callable[[Mapping[str, str], int], float]
-"""FLOP/s of SGEMM in a fresh process with that environment and number of threads."""
+"""Function that measures the FLOP/s of SGEMM in a fresh process, from its environment and number of
+threads."""
 
 RELEVANT = re.compile(
     r"(OMP|KMP|GOMP|OPENBLAS|GOTO|MKL|BLIS|NVPL|VECLIB|NUMBA|MALLOC|TCMALLOC|TBB)_.+"
@@ -31,23 +32,25 @@ RELEVANT = re.compile(
     r"|GLIBC_TUNABLES|LD_PRELOAD|LD_LIBRARY_PATH|DYLD_INSERT_LIBRARIES"
     rf"|{VARIABLE}"
 )
-"""Variables of BLAS, of threads, of memory and of Python. Each runtime knows its own."""
+"""Variables of BLAS, threads, memory and Python that change figures. A runtime names its own."""
 
 TERRAFORM = re.compile(
     r"TF_(CLI|VAR|TOKEN|HTTP|LOG|DATA_DIR|WORKSPACE|INPUT|IN_AUTOMATION|PLUGIN|REGISTRY|STATE)(_.*)?"
 )
-"""Terraform's variables begin like TensorFlow's, and some hold credentials."""
+"""Variables of Terraform. They begin like TensorFlow's, and some hold credentials."""
+
 SET_BY_US = "KMP_DUPLICATE_LIB_OK"
 """Variable that threadpoolctl sets in each process that imports it. It changes no figure, and says
-nothing of the caller's environment."""
+nothing about the caller's environment."""
 
 SECRET = re.compile(r"TOKEN|KEY|PASSWORD|PASSWD|SECRET|CREDENTIAL", re.IGNORECASE)
+"""Parts of the names of variables that may hold a secret. Such variables are never recorded."""
 
 
 def relevant_environment(environ: Mapping[str, str], of_runtimes: Iterable[str]) -> dict[str, str]:
-    """Return the variables that change what is measured, sorted, but none that may be a secret.
+    """Return the variables that change figures, sorted by name, without any that may be a secret.
 
-    `of_runtimes` are patterns, as shells have them, of the variables that runtimes read.
+    `of_runtimes` are shell patterns of the variables that runtimes read.
     """
     patterns = [RELEVANT, *(re.compile(fnmatch.translate(each)) for each in of_runtimes)]
     return {
@@ -66,22 +69,29 @@ BLAS_PINS = {
     "MKL_ENABLE_INSTRUCTIONS": ("mkl", "limits MKL to {} instructions"),
     "BLIS_ARCH_TYPE": ("blis", "pins BLIS to {} kernels"),
 }
-"""The library that reads the variable, as threadpoolctl calls it, and what it does then."""
+"""BLAS library that reads each variable, by threadpoolctl's name, and what the variable does."""
 
 OTHER_PINS = {
-    "NPY_DISABLE_CPU_FEATURES": "takes {} from NumPy's element-wise loops; BLAS is not affected",
-    "ONEDNN_MAX_CPU_ISA": "limits oneDNN to {}; it concerns TensorFlow only",
-    "DNNL_MAX_CPU_ISA": "limits oneDNN to {}; it concerns TensorFlow only",
+    "NPY_DISABLE_CPU_FEATURES": (
+        "keeps NumPy's element-wise loops from using {}; BLAS is not affected"
+    ),
+    "ONEDNN_MAX_CPU_ISA": "limits oneDNN to {} (this affects TensorFlow only)",
+    "DNNL_MAX_CPU_ISA": "limits oneDNN to {} (this affects TensorFlow only)",
 }
+"""Effects of variables that do not reach BLAS. The factor of such an effect is not measured."""
+
 THREAD_CAPS = (
     *("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS"),
     *("MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
 )
 
 COSTS_NOTHING = 1.05
-"""A measured factor below this is within what two equal measurements differ by."""
+"""Smallest measured factor that counts. Two equal measurements may differ by less."""
+
 BUSY_SHARE = 0.1
-UNMEASURED = "what it costs is not measured"
+"""Share of the CPUs that other processes may keep busy without a warning."""
+
+UNMEASURED = "its cost was not measured"
 
 
 def cautions(
@@ -94,11 +104,12 @@ def cautions(
     blas: tuple[BlasLibrary, ...] = (),
     root: Path = ROOT,
 ) -> tuple[Caution, ...]:
-    """What holds the libraries back, worst known factor first.
+    """Return what holds the libraries back, with the worst known factor first.
 
-    `environ` is the workers' environment, `threads` what each arm is asked to use. `measure_sgemm`
-    (`calibration.sgemm_rate_in`; None: do not measure) is called only where there is something to
-    measure. `load` comes from `calibration.neighbour_load`, `blas` from the workers.
+    `environ` is the workers' environment, and `threads` is the number that each arm is asked to
+    use. `measure_sgemm` (`calibration.sgemm_rate_in`, or None to measure nothing) is called only
+    if there is something to measure. `load` comes from `calibration.neighbour_load`, and `blas`
+    from the workers.
     """
     measure = None if measure_sgemm is None else functools.partial(_rate, measure_sgemm)
     found = [
@@ -121,16 +132,17 @@ def _rate(measure: SgemmMeter, environ: Mapping[str, str], threads: int) -> floa
     try:
         return measure(environ, threads)
     except ConvbenchError:
-        return None  # The caution stands without its factor, and says that it was not measured.
+        return None  # The caution stands, and says that its cost was not measured.
 
 
 _Setting = tuple[Mapping[str, str], int]
 
 
 def _ratio_of_rates(measure: _Meter | None, above: _Setting, below: _Setting) -> float | None:
-    """The SGEMM rate in one (environment, threads) over that in another.
+    """Return the SGEMM rate in the setting `above` over the rate in the setting `below`.
 
-    Of three rates each, taken in turn, the highest: whatever disturbs a measurement slows it.
+    Each setting is measured three times, in turn. The highest rate counts, since whatever disturbs
+    a measurement slows it.
     """
     if measure is None:
         return None
@@ -141,7 +153,7 @@ def _ratio_of_rates(measure: _Meter | None, above: _Setting, below: _Setting) ->
 def _gain(
     measure: _Meter | None, environ: Mapping[str, str], names: list[str], threads: int
 ) -> float | None:
-    """How many times faster SGEMM is without the variables `names`."""
+    """Return how many times faster SGEMM is without the variables `names`."""
     without = {name: value for name, value in environ.items() if name not in names}
     return _ratio_of_rates(measure, (without, threads), (environ, threads))
 
@@ -151,7 +163,7 @@ def _ratio(above: float | None, below: float | None) -> float | None:
 
 
 def _weighed(what: str, hint: str, factor: float | None) -> Caution:
-    """The caution, which says so where its factor is unknown or too small to matter."""
+    """Return the caution. It says so if its factor is unknown or too small to matter."""
     if factor is None:
         return Caution(f"{what}; {UNMEASURED}", hint)
     if factor < COSTS_NOTHING:
@@ -176,7 +188,8 @@ def _pinned_kernels(
         if loaded and library not in loaded:
             yield Caution(f"{what}; NumPy does not use that library here", _unset([name]))
         else:
-            # Kernels are each core's own matter, and one thread is hardly disturbed by others.
+            # One thread tells enough, since each core runs its own kernels, and other processes
+            # hardly disturb a single thread.
             yield _weighed(what, _unset([name]), _gain(measure, environ, [name], threads=1))
 
 
@@ -186,12 +199,12 @@ def _pinned_tensorflow(environ: Mapping[str, str]) -> Iterator[Caution]:
         if value and value.upper() not in ("ALL", "DEFAULT"):
             yield _weighed(f"{name}={value} {effect.format(value)}", _unset([name]), None)
     if environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in ("0", "false"):
-        what = "TF_ENABLE_ONEDNN_OPTS=0 turns oneDNN's kernels off; it concerns TensorFlow only"
+        what = "TF_ENABLE_ONEDNN_OPTS=0 turns oneDNN's kernels off (this affects TensorFlow only)"
         yield _weighed(what, _unset(["TF_ENABLE_ONEDNN_OPTS"]), None)
     flags = environ.get("XLA_FLAGS", "")
     if re.search(r"xla_cpu_multi_thread_eigen=(false|0)|intra_op_parallelism_threads=1\b", flags):
-        what = f"XLA_FLAGS={flags} keeps XLA to one thread; it concerns TensorFlow only"
-        yield _weighed(what, "take that flag out of XLA_FLAGS", None)
+        what = f"XLA_FLAGS={flags} keeps XLA to one thread (this affects TensorFlow only)"
+        yield _weighed(what, "remove that flag from XLA_FLAGS", None)
 
 
 def _capped_threads(
@@ -200,18 +213,19 @@ def _capped_threads(
     measure: _Meter | None,
     blas: tuple[BlasLibrary, ...],
 ) -> Iterator[Caution]:
-    # OMP_NUM_THREADS may be a list by level of nesting; the first is the outermost.
+    # OMP_NUM_THREADS may list a number for each level of nesting; the first is the outermost.
     first = {name: environ.get(name, "").split(",")[0].strip() for name in THREAD_CAPS}
     names = [n for n, value in first.items() if value.isdigit() and 0 < int(value) < threads]
     if not names:
         return
-    # Together: with two of them set, removing one alone would show nothing.
+    # All of them are lifted together: if two are set, lifting one alone would show nothing.
     settings = " and ".join(f"{name}={environ[name]}" for name in names)
-    what = f"{settings}: below the {threads} threads asked for"
+    what = f"{settings} may keep BLAS to fewer than the {threads} threads asked for"
     if blas and all(library.threads >= threads for library in blas):
-        # Surer than a rate: several threads beside a busy neighbour differ by a factor of two.
+        # This is surer than a rate: beside a busy neighbour, the rates of several threads differ
+        # by a factor of two.
         yield Caution(
-            f"{what}; BLAS runs {threads} all the same, as its workers set it", _unset(names)
+            f"{what}; here it runs {threads}, because workers set the number", _unset(names)
         )
     else:
         yield _weighed(what, _unset(names), _gain(measure, environ, names, threads))
@@ -221,17 +235,20 @@ def _governor(machine: Machine, root: Path) -> Iterator[Caution]:
     if machine.governor in ("powersave", "conservative"):
         what = f"the CPU frequency governor is {machine.governor}"
         hint = (
-            "sudo cpupower frequency-set -g performance; with intel_pstate in active mode "
+            "run `sudo cpupower frequency-set -g performance`; with intel_pstate in active mode, "
             "powersave is the normal setting and still speeds up under load"
         )
         yield _weighed(what, hint, _frequency_headroom(root))
 
 
 def _frequency_headroom(root: Path) -> float | None:
-    """The highest frequency over that of the fastest CPU now, under load; None if not readable."""
+    """Return the highest possible frequency over that of the fastest CPU now, under load.
+
+    Return None if the frequencies cannot be read.
+    """
     end = time.perf_counter() + 0.05
     while time.perf_counter() < end:
-        pass  # The governor decides by load: give it some, on whichever CPU we are.
+        pass  # The governor raises the frequency under load, so this loop makes some.
     folders = [root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq" for cpu in usable_cpus()]
     highest = max((read_integer(folder / "cpuinfo_max_freq") or 0 for folder in folders), default=0)
     current = max((read_integer(folder / "scaling_cur_freq") or 0 for folder in folders), default=0)
@@ -243,7 +260,7 @@ def _neighbours(load: Load | None) -> Iterator[Caution]:
         what = f"other processes keep {load.share:.0%} of the CPUs busy"
         if load.busiest:
             what += f": {', '.join(load.busiest)}"
-        # A machine wholly taken would give an infinite factor, which no JSON holds.
+        # On a machine that is wholly taken the factor would be infinite, which JSON cannot hold.
         factor = 1 / max(1 - load.share, 0.01)
         hint = "stop them, or wait until they are done"
         yield Caution(what, hint, factor, "other-processes")
@@ -258,9 +275,9 @@ def _quota(
     whole = max(int(quota), 1)
     factor = threads / quota
     if quota >= 1:
-        # A product is shorter than the quota's period (0.1 s), so that the best one ran unhindered.
+        # A product is shorter than the quota's period (0.1 s), so the best one ran unhindered.
         scaling = _ratio_of_rates(measure, (environ, threads), (environ, whole))
-        # More threads at a lower rate than fewer: a neighbour was measured, not the quota.
+        # If more threads have a lower rate than fewer, a neighbour was measured and not the quota.
         if scaling is not None and scaling >= 1:
             factor = scaling * whole / quota
     what = f"the container's CPU quota is {quota:g} CPUs, below the {threads} threads asked for"
@@ -275,25 +292,25 @@ def _missing_threads(
     for library in blas:
         if library.threads < threads:
             what = (
-                f"{library.library} as {library.used_by} uses it runs {library.threads} "
+                f"the {library.library} of {library.used_by} runs only {library.threads} "
                 f"of the {threads} threads asked for"
             )
             factor = _ratio(rates.get(threads), rates.get(library.threads))
-            hint = "look for a limit on its threads in the environment, or how it was built"
+            hint = "look for a variable that limits its threads, or check how it was built"
             yield _weighed(what, hint, factor)
 
 
 def _missing_means() -> Iterator[Caution]:
-    """What cannot be done on this system, or with what is installed, and what that means."""
+    """Yield what this system or what is installed cannot do, and what that means for figures."""
     if not keeps_threads():
         yield Caution(
-            "threads cannot be kept to CPUs on this system: threads of one call may take turns on "
-            "a CPU, and the probes see one CPU only",
-            "nothing to do here; on Linux threads can be kept to CPUs",
+            "threads cannot be kept to CPUs on this system: several threads of a call may share a "
+            "CPU, and the probes look at one CPU only",
+            "this cannot be changed here; on Linux, threads can be kept to CPUs",
         )
     if installed_version("memray") is None:
         yield Caution(
-            "memray is not installed: memory that Python's own allocators do not see, as "
-            "TensorFlow's, is told by resident pages, which is not exact",
-            "pip install memray, on Linux or macOS; there is none for Windows",
+            "memray is not installed: memory that Python's own allocators do not see, such as "
+            "TensorFlow's, is estimated from resident pages, which is not exact",
+            "pip install memray on Linux or macOS; there is no version for Windows",
         )

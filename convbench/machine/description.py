@@ -1,4 +1,4 @@
-"""Describe the machine and its software, so that two can be told apart."""
+"""Describe the machine and its software, so that results of different ones are told apart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from convbench.machine.version import __version__
 
 @dataclass(frozen=True)
 class Calibration:
-    """Peaks measured on this machine. `sgemm` and `dgemm` are FLOP/s by number of threads."""
+    """Peaks measured on this machine. `sgemm` and `dgemm` are FLOP/s by number of threads.
+
+    `calibration.calibrate` says how each is measured.
+    """
 
     sgemm: dict[int, float]
     dgemm: dict[int, float]
@@ -29,9 +32,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Machine:
-    """What this machine is. `caches` are bytes by level (`L1d`, `L2`, `L3`), of one core's view.
+    """A machine, as this process may use it.
 
-    `cpu_quota` is how many CPUs' time a container may use (cgroup), None without a limit.
+    `caches` are bytes by level (`L1d`, `L2`, `L3`), as one core sees them. `cpu_quota` is the
+    number of CPUs whose time a container may use (cgroup), or None without a limit.
     """
 
     hostname: str
@@ -49,7 +53,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class BlasLibrary:
-    """One BLAS library that a worker loaded; `kernels` is the architecture that it chose."""
+    """A BLAS library that a worker loaded; `kernels` is the CPU architecture that it chose."""
 
     library: str
     version: str | None
@@ -60,7 +64,7 @@ class BlasLibrary:
 
 @dataclass(frozen=True)
 class Software:
-    """Versions of what was measured, by package name, and the BLAS libraries in use."""
+    """Versions of the packages that take part, by name, and the BLAS libraries in use."""
 
     convbench: str
     python: str
@@ -69,16 +73,15 @@ class Software:
 
 
 CautionKind = Literal["setting", "other-processes", "budget"]
-"""Kinds of things that hold figures back: a setting or the like, other processes, or a budget that
-ended a run."""
+"""Kinds of cautions: a setting or the like, other processes, or a budget that ended a run."""
 
 
 @dataclass(frozen=True)
 class Caution:
-    """A setting that makes figures less than they could be: what, by how much, how to lift it.
+    """A warning about something that holds figures back: what it is, how much it costs, a remedy.
 
-    `factor` is measured (how many times faster it would be without), None where it cannot be.
-    `kind` says what the caution is about where something is decided by that.
+    `factor` says how many times faster code would be without it, as measured; None if that cannot
+    be measured. Code decides by `kind`, and never by the sentences.
     """
 
     what: str
@@ -89,7 +92,7 @@ class Caution:
 
 @dataclass(frozen=True)
 class MachineDescription:
-    """What `convbench machine` shows, and what every result file records."""
+    """The machine, its software and its environment, as every result file records them."""
 
     machine: Machine
     software: Software
@@ -99,7 +102,7 @@ class MachineDescription:
 
 @dataclass(frozen=True)
 class Load:
-    """The share (0 to 1) of the usable CPUs that others keep busy, and their busiest processes."""
+    """The share (0 to 1) of the usable CPUs that other processes use, and the busiest of them."""
 
     share: float
     busiest: tuple[str, ...] = ()
@@ -110,15 +113,18 @@ SGEMM_FLAGS = (
     *("avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
     *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2", "sme"),
 )
-"""CPU flags, as Linux spells them, by which a BLAS chooses its kernels."""
+"""CPU flags, in Linux's spelling, by which a BLAS chooses its kernels."""
 
 TOOLS = ("scipy", "pyperf", "memray", "memory-profiler", "threadpoolctl", "torch", "onnxruntime")
-"""Packages beside the runtimes' whose versions are recorded where they are installed: what
-convbench measures with, and what own code may wrap."""
+"""Packages whose versions are recorded if they are installed, beside those of the runtimes:
+convbench measures with some, and people's own code may wrap others."""
 
 
 def fingerprint(root: Path = ROOT) -> Machine:
-    """What this machine is, of what this process may use; no NumPy, a few milliseconds."""
+    """Describe this machine, as far as this process may use it.
+
+    It takes a few milliseconds and imports no NumPy.
+    """
     import psutil
 
     cpu, flags = read_cpu(root)
@@ -138,7 +144,7 @@ def fingerprint(root: Path = ROOT) -> Machine:
 
 
 def available_memory(root: Path = ROOT) -> int:
-    """Bytes that can still be allocated without swapping, within the limits of our cgroups."""
+    """Return the bytes that can still be allocated without swapping, within our cgroups' limits."""
     import psutil
 
     room = [psutil.virtual_memory().available]
@@ -152,7 +158,7 @@ def available_memory(root: Path = ROOT) -> int:
 
 
 def blas_libraries(used_by: str) -> tuple[BlasLibrary, ...]:
-    """The BLAS libraries that this process has loaded by now, as `used_by` uses them."""
+    """Return the BLAS libraries that this process has loaded by now, marked as `used_by`'s."""
     from threadpoolctl import threadpool_info  # type: ignore[import-untyped, unused-ignore]
 
     return tuple(
@@ -169,9 +175,9 @@ def blas_libraries(used_by: str) -> tuple[BlasLibrary, ...]:
 
 
 def software(versions: Mapping[str, str], blas: tuple[BlasLibrary, ...] = ()) -> Software:
-    """What takes part in a measurement: the runtimes, of these versions, and the tools.
+    """Describe the software: the runtimes with the given versions, TOOLS, and the BLAS libraries.
 
-    Nothing is imported.
+    Nothing is imported to find the versions of TOOLS.
     """
     tools = {name: version for name in TOOLS if (version := installed_version(name)) is not None}
     found = {**versions, **tools}
@@ -179,7 +185,7 @@ def software(versions: Mapping[str, str], blas: tuple[BlasLibrary, ...] = ()) ->
 
 
 def installed_version(*names: str) -> str | None:
-    """The version of a package that is published under any of these names; None without it."""
+    """Return the version of the package that has one of these names, or None without it."""
     from importlib import metadata
 
     for name in names:
@@ -194,7 +200,10 @@ def read_integer(path: Path) -> int | None:
 
 
 def _cores(cpus: tuple[int, ...], root: Path) -> int:
-    """Physical cores among `cpus`: those with the same siblings are one. Without a word, all."""
+    """Return the number of physical cores among `cpus`, of which hyperthreads share one.
+
+    Every CPU counts as a core of its own if the system does not tell.
+    """
     if not is_linux():
         import psutil
 
@@ -204,9 +213,10 @@ def _cores(cpus: tuple[int, ...], root: Path) -> int:
 
 
 def _cgroups(controller: str, root: Path) -> Iterator[Path]:
-    """This process's control group and those above it, innermost first, of cgroup v1 and v2.
+    """Yield the folders of this process's control group and of those above it, innermost first.
 
-    In a container the path may be the host's, of which only the topmost folder is visible.
+    Both cgroup v1 and v2 are looked at. In a container the path may be the host's, of which only
+    the topmost folder is visible.
     """
     for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -219,7 +229,7 @@ def _cgroups(controller: str, root: Path) -> Iterator[Path]:
 
 
 def _cpu_quota(root: Path) -> float | None:
-    """CPUs' worth of time that the tightest of our cgroups grants; None without a limit."""
+    """Return the number of CPUs whose time the tightest cgroup grants, or None without a limit."""
     quotas = []
     for folder in _cgroups("cpu", root):
         if match := re.fullmatch(r"(\d+) (\d+)", read_text(folder / "cpu.max") or ""):
@@ -232,7 +242,7 @@ def _cpu_quota(root: Path) -> float | None:
 
 
 def _memory_in_use(folder: Path) -> int:
-    """What a cgroup's memory holds without the file pages that the kernel drops when it must."""
+    """Return a cgroup's memory in bytes, without the file pages that the kernel can drop."""
     used = (
         read_integer(folder / "memory.current")
         or read_integer(folder / "memory.usage_in_bytes")

@@ -1,8 +1,8 @@
 """Count events of the CPU and the kernel with perf_event_open(2), where that is permitted.
 
-Events of every thread of the process count, in user space only, so that no privilege is needed
-beyond kernel.perf_event_paranoid <= 2. Many virtual machines have no hardware counters, and other
-systems than Linux have none for us.
+Events of every thread of the process count. The CPU's events count in user space only, which needs
+no privilege beyond kernel.perf_event_paranoid <= 2. Many virtual machines have no hardware
+counters, and only Linux has perf_event_open.
 """
 
 from __future__ import annotations
@@ -18,17 +18,27 @@ from contextlib import contextmanager, suppress
 from convbench.machine.system import is_linux
 
 SYSCALLS = {"x86_64": 298, "aarch64": 241}
+"""Number of the system call perf_event_open(2) by architecture, from Linux's unistd.h."""
+
 ATTRIBUTES = struct.Struct("=IIQQQQQ72x")
-"""perf_event_attr: type, size, config, sample period, sample type, read format, flags."""
+"""Layout of struct perf_event_attr: type, size, config, sample period, sample type, read format,
+flags. This and the numbers below are from Linux's perf_event.h."""
 
 HARDWARE, SOFTWARE, CACHE = 0, 1, 3
+"""Types of events."""
+
 READ_MISSES = 1 << 16
+"""Part of `config` of a cache's event that asks for misses of reads."""
+
 DISABLED, NO_KERNEL, NO_HYPERVISOR = 1, 1 << 5, 1 << 6
+"""Flags: do not count yet, do not count in the kernel, do not count in a hypervisor."""
+
 TIMES = 1 | 2
-"""Read with the time that the event was enabled and the time that it was counted: of more events
-than the CPU has counters, each is counted a part of the time."""
+"""Read format with two times: how long the event was enabled, and how long it was counted. If there
+are more events than the CPU has counters, each event is counted only part of the time."""
 
 ENABLE, DISABLE = 0x2400, 0x2401
+"""Requests to ioctl(2) that start and stop a counter."""
 
 EVENTS = {
     "cycles": (HARDWARE, 0),
@@ -43,7 +53,7 @@ EVENTS = {
 }
 
 REASONS = {
-    errno.ENOENT: "this system has no such counter, as virtual machines often",
+    errno.ENOENT: "this system has no such counter, like many virtual machines",
     errno.EOPNOTSUPP: "this CPU has no such counter",
     errno.EACCES: "not permitted: kernel.perf_event_paranoid is above 2",
     errno.EPERM: "not permitted here, as in many containers",
@@ -52,7 +62,7 @@ REASONS = {
 
 
 class Counters:
-    """Counters of one event, one for each thread of the process."""
+    """The counters of one event, one for each thread of the process."""
 
     def __init__(self, descriptors: list[int]) -> None:
         self._descriptors = descriptors
@@ -64,7 +74,7 @@ class Counters:
         self._control(DISABLE)
 
     def total(self) -> float:
-        """How often the event happened between `start` and `stop`, in all threads together."""
+        """Return how often the event happened between `start` and `stop`, in all threads."""
         return sum(map(_read, self._descriptors))
 
     def _control(self, request: int) -> None:
@@ -76,9 +86,9 @@ class Counters:
 
 @contextmanager
 def counters(event: str) -> Iterator[Counters]:
-    """Counters of one of EVENTS. Raises OSError with the reason where there are none."""
+    """Yield the counters of one of EVENTS. Raises OSError with the reason if there are none."""
     if not is_linux():
-        raise OSError(0, "perf_event_open is Linux's")
+        raise OSError(0, "only Linux has perf_event_open")
     descriptors: list[int] = []
     try:
         for thread in os.listdir("/proc/self/task"):
@@ -93,7 +103,7 @@ def counters(event: str) -> Iterator[Counters]:
 def _perf_event_open(kind: int, config: int, thread: int) -> int:
     number = SYSCALLS.get(platform.machine())
     if number is None:
-        raise OSError(0, f"perf_event_open's number is not known on {platform.machine()}")
+        raise OSError(0, f"the number of perf_event_open is not known on {platform.machine()}")
     flags = DISABLED | NO_HYPERVISOR | (0 if kind == SOFTWARE else NO_KERNEL)
     attributes = ATTRIBUTES.pack(kind, ATTRIBUTES.size, config, 0, 0, TIMES, flags)
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,6 +1,6 @@
-"""Say what malloc and the kernel do with pages of memory: keep them, take them back, count them.
+"""Make malloc and the kernel keep pages of memory, take pages back, and count them.
 
-Only Linux, and for malloc glibc, can be told and asked. Elsewhere these say that they cannot.
+This works on Linux only, and for malloc with glibc only. Elsewhere the functions say so.
 """
 
 from __future__ import annotations
@@ -19,27 +19,29 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Numbers of the options of glibc's mallopt(3), from malloc.h."""
 
 KEEPING = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1))
+"""Options with which malloc gives nothing back: never use mmap, and never trim the heap."""
 
 AS_IT_STARTS = (
     (M_MMAP_MAX, 65536),
     (M_MMAP_THRESHOLD, 128 * 1024),
     (M_TRIM_THRESHOLD, 128 * 1024),
 )
+"""Values of these options with which a process starts, from mallopt(3)."""
 
 MADV_DONTNEED, MADV_NOHUGEPAGE = 4, 15
 """Numbers of two kinds of advice to madvise(2), from Linux's mman-common.h."""
 
-UNSEEN = "this system does not tell which pages are there"
+UNSEEN = "this system does not tell which pages are in memory"
 
 
 @contextmanager
 def memory_kept() -> Iterator[bool]:
-    """Inside the `with`, malloc gives nothing back to the system. Yields whether that can be had.
+    """Make malloc give nothing back to the system inside the `with`, and yield whether it does so.
 
-    Only glibc has it. Usually large arrays come from mmap, or from the top of the heap, and go back
-    there, so that the kernel zeroes their pages at every call. Afterwards they do so again, by the
-    thresholds that a process starts with, which no longer grow: what is timed as people run it
-    comes before.
+    Only glibc can do it. Large arrays usually come from mmap or from the top of the heap and go
+    back there, so the kernel zeroes their pages at every call. After the `with` they do so again,
+    by the thresholds that a process starts with. These thresholds no longer grow, so time code as
+    people run it before the `with`.
     """
     mallopt: Callable[[int, int], int] | None = None
     if is_linux():
@@ -55,30 +57,37 @@ def memory_kept() -> Iterator[bool]:
 
 
 def mapped_bytes() -> int:
-    """Bytes of addresses that this process has. Raises OSError where pages cannot be counted."""
+    """Return the bytes of addresses that this process has mapped.
+
+    Raises OSError where pages cannot be counted.
+    """
     if not is_linux():
         raise OSError(UNSEEN)
     return int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
 
 
 def give_back(address: int, size: int) -> None:
-    """Gives the pages of a range back to the system. Raises OSError.
+    """Give the pages of a range back to the system. Raises OSError where that cannot be done.
 
-    They come back as small pages: a huge one would count 2 MiB where one byte is touched.
+    When the range is touched again it gets small pages. A huge page would count as 2 MiB where
+    one byte is touched.
     """
     _call("madvise", address, size, MADV_NOHUGEPAGE)
     _call("madvise", address, size, MADV_DONTNEED)
 
 
 def resident_bytes(address: int, size: int) -> int:
-    """Bytes of the pages of a range that are there. Raises OSError."""
+    """Return the bytes of a range's pages that are in memory.
+
+    Raises OSError where the system does not tell.
+    """
     found = ctypes.create_string_buffer(size // mmap.PAGESIZE)
     _call("mincore", address, size, found)
     return sum(page & 1 for page in found.raw) * mmap.PAGESIZE
 
 
 def _call(name: str, address: int, size: int, last: object) -> None:
-    """Calls a function of the C library on a range of memory."""
+    """Call a function of the C library on a range of memory. Raises OSError if it fails."""
     if not is_linux():
         raise OSError(UNSEEN)
     function = getattr(_c_library(), name)

@@ -1,7 +1,7 @@
-"""Tell implementations what to choose by: cache sizes, short trials, and what trials gave before.
+"""Tell implementations what to choose by: cache sizes, short trials, and times of earlier trials.
 
-A trial's times are kept on disk, by machine and convolution, so that it is made once. The cache is
-a convenience: whatever is wrong with its file, nothing raises, and a trial is made anew.
+The times of a trial are kept on disk, by machine and convolution, so each trial is made once. The
+cache is a convenience: whatever is wrong with its file, nothing raises, and a trial is made anew.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from convbench.machine import cache_file
 from convbench.problem.layer import Layer, Pass
 
 ROOT = Path("/")
-"""Folder in which /proc and /sys are. Tests point it at a tree of their own."""
+"""Folder in which /proc and /sys are. Tests use a tree of their own."""
 
 TYPICAL_L1D_BYTES = 32 * 1024
 TYPICAL_L2_BYTES = 1024 * 1024
+"""Sizes that are assumed where the system does not tell."""
 
 _CACHE_FILES = ("level", "type", "size")
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -33,14 +34,17 @@ _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 @dataclass(frozen=True)
 class CacheSizes:
-    """Data caches that one core has to itself, in bytes."""
+    """Sizes in bytes of the data caches that one core has to itself."""
 
     l1d: int = TYPICAL_L1D_BYTES
     l2: int = TYPICAL_L2_BYTES
 
 
 def read_caches(root: Path = ROOT) -> dict[str, int]:
-    """Caches that CPU 0 sees, in bytes by name (`L1d`, `L1i`, `L2`, `L3`); empty where unknown."""
+    """Return the bytes of the caches that CPU 0 sees, by name (`L1d`, `L1i`, `L2`, `L3`).
+
+    Return an empty dictionary where they are unknown.
+    """
     caches = {}
     for index in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:
@@ -56,7 +60,7 @@ def read_caches(root: Path = ROOT) -> dict[str, int]:
 
 @functools.cache
 def cache_bytes(root: Path = ROOT) -> CacheSizes:
-    """L1d and L2 of one core, typical sizes where the system does not tell."""
+    """Return the sizes of one core's L1d and L2, or typical ones where the system does not tell."""
     caches = read_caches(root)
     return CacheSizes(
         l1d=caches.get("L1d", TYPICAL_L1D_BYTES), l2=caches.get("L2", TYPICAL_L2_BYTES)
@@ -71,7 +75,7 @@ def read_text(path: Path) -> str | None:
 
 
 def read_cpu(root: Path = ROOT) -> tuple[str, frozenset[str]]:
-    """Model and flags of the first CPU in /proc/cpuinfo."""
+    """Return the model and the flags of the first CPU in /proc/cpuinfo."""
     import platform
 
     first = (read_text(root / "proc/cpuinfo") or "").split("\n\n")[0]
@@ -84,40 +88,42 @@ def read_cpu(root: Path = ROOT) -> tuple[str, frozenset[str]]:
 # Trials
 
 HOPELESS = 3.0
-"""A candidate whose first calls take this many times the fastest's is called no more."""
+"""How many times as long as the fastest's a candidate's first calls may take. A slower candidate is
+not called again."""
 
 SHORT_CALL_S = 0.01
-"""The first call of a candidate shorter than this is mostly start-up: it gets another at once."""
+"""Seconds below which a first call is mostly start-up. Such a candidate is called again at once."""
 
 SAMPLE_S = 1e-3
+"""Length of a sample in seconds. It is made of as many calls as fill this time."""
+
 SAMPLES = 5
-"""Number of samples that each candidate gives, unless time runs out. A sample is as many calls as
-fill SAMPLE_S."""
+"""Number of samples of each candidate, unless time runs out."""
 
 AT_LEAST = 2
-"""Fewest samples of each candidate beside its first call, which meets fresh pages. A candidate
-whose call takes all of the trial's time gives fewer."""
+"""Fewest samples of each candidate beside its first call, which meets fresh pages. If some
+candidate's call takes all of the trial's time, there may be none."""
 
 
 SETTLE_S = 0.3
-"""Another arm's threads are waited for this long at most before a sample."""
+"""Longest wait in seconds, before a sample, for the threads of whatever ran last."""
 
 GLANCE_S = 0.002
 """Seconds for which the threads of this process are watched, to see whether one computes."""
 
 
 def is_quiet() -> bool:
-    """Whether no thread of this process computes."""
+    """Return whether no thread of this process computes. It takes GLANCE_S."""
     before = time.process_time()
     time.sleep(GLANCE_S)
     return time.process_time() - before < GLANCE_S / 4
 
 
 def settle() -> bool:
-    """Waits until no thread of this process computes any more; False if some never stopped.
+    """Wait until no thread of this process computes. Return False if some thread never stopped.
 
     BLAS's threads spin for up to 0.1 s after a product in case another comes, and take the CPU from
-    the threads of whatever is sampled next: a 1x1 layer took 2.0 instead of 1.1 ms.
+    the threads of whatever is sampled next: a 1x1 layer took 2.0 instead of 1.1 ms (measured).
     """
     deadline = time.perf_counter() + SETTLE_S
     while time.perf_counter() < deadline:
@@ -127,27 +133,32 @@ def settle() -> bool:
 
 
 RESUMED_S = 0.02
-"""A call this long or longer is not resumed before a sample."""
+"""Seconds from which on a call is long, so that it is not resumed before a sample."""
 
 RESUME_S = 0.005
-"""Seconds for which a candidate with short calls is called without the clock before a sample, once
-at least. Others have taken the caches since, and threads slept. On a virtual machine threads need
-some calls until they run side by side again: calls took 6.6, 4.1, 3.5 and then 3.0 ms
-(measured)."""
+"""Seconds for which a candidate with short calls is called before a sample, untimed and at least
+once. Since its last turn other candidates have taken the caches, and threads slept. On a virtual
+machine, threads need some calls until they run side by side again: calls took 6.6, 4.1, 3.5 and
+then 3.0 ms (measured)."""
 
 
 def resume_s(call_s: float) -> float:
-    """For how long something is called before a sample."""
+    """Return for how many seconds to resume something whose call takes `call_s`."""
     return RESUME_S if call_s < RESUMED_S else 0.0
 
 
 def resume(run: Callable[[], object], call_s: float) -> None:
+    """Call `run` for `resume_s(call_s)` seconds, untimed."""
     for _ in range(math.ceil(resume_s(call_s) / max(call_s, 1e-7))):
         run()
 
 
 class _Settling:
-    """Settles before each call of a trial, unless the process has threads that always compute."""
+    """The waiting for other threads before a trial's calls, and the seconds that it took.
+
+    It ends for good once some thread did not stop, since then the process has threads that always
+    compute.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -166,11 +177,11 @@ def fastest(
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Seconds a call of each candidate, the least seen; the fastest comes first.
+    """Return the least seconds a call of each candidate; the fastest candidate comes first.
 
-    Candidates take turns, in their order. Each is called once, and AT_LEAST times more unless it is
-    hopeless or a call takes `seconds`; after that no more is begun when they are over, beside those
-    that the threads of others were waited for.
+    Candidates take turns, in their order. Each is called once, and then gives AT_LEAST samples
+    unless it is hopeless or some call takes `seconds`. Further samples are taken if they fit into
+    `seconds`; the time that is spent waiting for other threads does not count.
     """
     settling = _Settling(clock)
     deadline = clock() + seconds
@@ -213,7 +224,7 @@ _TRIALS = _Switch()
 
 
 def allow_trials(allowed: bool) -> None:
-    """Whether implementations of this process may choose by trials and by what trials gave."""
+    """Set whether implementations of this process may choose by trials, new or kept."""
     _TRIALS.on = allowed
 
 
@@ -221,32 +232,37 @@ def trials_allowed() -> bool:
     return _TRIALS.on
 
 
-# What trials gave, on disk
+# The times of trials, kept on disk
 
 CACHE_VARIABLE = "CONVBENCH_TUNING_CACHE"
-"""A path in place of the default one; empty: nothing is kept on disk."""
+"""Variable that replaces the default path. If it is empty, nothing is kept on disk."""
 
 CACHE_SCHEMA = "convbench-tuning/1"
+"""Name and version of the file's format."""
 
 MAX_MACHINES = 8
 MAX_TRIALS = 4000
-"""Number of machines that are kept, and of trials of each. The latest are kept."""
+"""Most machines that the file keeps, and most trials of each. The latest ones are kept."""
 
 Trials = dict[str, dict[str, dict[str, float]]]
-"""Seconds a call by candidate, by convolution (`convolution`), by machine (`fingerprint`)."""
+"""Seconds a call, by machine (`fingerprint`), convolution (`convolution`) and candidate."""
 
 
 def convolution(layer: Layer, pass_: Pass, threads: int) -> str:
-    """One line for all layers that are the same convolution, whatever their name and count."""
+    """Return a line that is the same for all layers that are the same convolution.
+
+    Their names and counts, and the way in which their padding is written, may differ.
+    """
     plain = replace(layer, name="", count=1, padding=layer.pads)
     return f"{plain.geometry()}, {pass_}, threads {threads}"
 
 
 @functools.cache
 def fingerprint(root: Path = ROOT) -> str:
-    """One line that differs where a trial may come out differently: CPU, BLAS, NumPy, convbench.
+    """Return a line that differs where trials may come out differently.
 
-    Of BLAS libraries it knows those that are loaded: import NumPy first.
+    It names the CPU, its caches, the loaded BLAS libraries, NumPy and convbench's algorithms.
+    Import NumPy first, so that its BLAS is loaded.
     """
     from importlib import metadata
 
@@ -270,25 +286,28 @@ def fingerprint(root: Path = ROOT) -> str:
 
 
 def _algorithms(folder: Path = Path(__file__).parents[1] / "implementations") -> int:
-    """A checksum of the source of the implementations and of trials.
+    """Return a checksum of the source of the implementations and of this module.
 
-    A version number would not do: while somebody works on the source, it stays the same.
+    A version number would not do, since it stays the same while somebody works on the source.
     """
     return checksum((Path(__file__), *sorted(folder.rglob("*.py"))))
 
 
 def checksum(files: Iterable[Path]) -> int:
-    """CRC-32 of what the files hold, in their order."""
+    """Return a checksum of the contents of the files, in their order, made of their CRC-32s."""
     return functools.reduce(lambda sum_, path: zlib.crc32(path.read_bytes(), sum_), files, 0)
 
 
 def cache_path() -> Path | None:
-    """Where trials are kept; None where nothing shall be."""
+    """Return the path of the file that keeps trials, or None where nothing is to be kept."""
     return cache_file.path_of("tuning.json", CACHE_VARIABLE)
 
 
 def recall(machine: str, key: str) -> dict[str, float] | None:
-    """What a trial of that convolution gave on that machine, the fastest first; or None."""
+    """Return the seconds a call by candidate, the fastest first, that a kept trial gave.
+
+    Return None if no trial of the convolution `key` on that machine is kept.
+    """
     path = cache_path()
     document = None if path is None else cache_file.read(path, CACHE_SCHEMA)
     found = _trials(document or {}).get(machine, {}).get(key)
@@ -296,10 +315,10 @@ def recall(machine: str, key: str) -> dict[str, float] | None:
 
 
 def remember(machine: str, key: str, times: dict[str, float]) -> dict[str, float]:
-    """Keeps what a trial gave, and returns what is kept.
+    """Keep the times of a trial, and return the times that are kept.
 
-    That is what another process kept of the same candidates meanwhile, so that all processes of a
-    run take the same. A file that is not ours is left as it is.
+    If another process has kept times of the same candidates meanwhile, those are returned, so that
+    all processes of a run choose alike. A file that another program wrote is left as it is.
     """
     kept = times
 
@@ -319,7 +338,7 @@ def remember(machine: str, key: str, times: dict[str, float]) -> dict[str, float
 
 
 def _trials(document: dict[str, Any]) -> Trials:
-    """The file's trials, without what is damaged."""
+    """Return the trials in a document, without damaged ones."""
     return {
         machine: {key: times for key, times in of_machine.items() if _are_times(times)}
         for machine, of_machine in cache_file.entries(document.get("trials"))

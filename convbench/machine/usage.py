@@ -1,4 +1,4 @@
-"""Tell what this process takes, resident memory and new pages, and how busy the machine is."""
+"""Tell how much memory this process takes, how many new pages, and how busy the machine is."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from convbench.machine.system import is_linux
 
 
 def load() -> float:
-    """How many processes ran or waited to run, on average over the last minute."""
+    """Return how many processes ran or waited to run, on average over the last minute."""
     import psutil
 
     return psutil.getloadavg()[0]
 
 
 def peak_resident_bytes() -> int:
-    """The largest resident memory of this process so far.
+    """Return the largest resident memory of this process so far, in bytes.
 
-    The portable figure is the operating system's own on Windows, and getrusage's elsewhere, which
-    on Linux counts what the parent held before the fork.
+    The portable figure comes from the operating system on Windows, and from getrusage elsewhere.
+    On Linux, getrusage also counts what the parent held before the fork.
     """
     if is_linux():
         with contextlib.suppress(OSError):
@@ -39,7 +39,10 @@ def peak_resident_bytes() -> int:
 
 
 def page_faults() -> int | None:
-    """Pages that this process touched for the first time so far; None where nobody counts them."""
+    """Return how many pages this process touched for the first time so far.
+
+    Return None on systems that do not count them.
+    """
     if is_linux():
         import resource
 

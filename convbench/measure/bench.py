@@ -32,14 +32,14 @@ from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Explanation, Memory, Raised
 
 SLOW_CALL_S = 0.03
-"""From this many seconds on, the start-up within a first call is nothing beside the call."""
+"""Seconds from which on a first call is long beside the start-up that it includes."""
 
 
 class Bench:
-    """What a worker holds between requests.
+    """The state of a worker between requests.
 
     Arms that were visited stay prepared until they are released. `kept` is for the requests of
-    add-ons: each keeps what it needs under a key of its own.
+    add-ons: each add-on keeps what it needs under a key of its own.
     """
 
     def __init__(self, registry: Registry, threads: int, seed: int) -> None:
@@ -53,7 +53,10 @@ class Bench:
         self._diagnosing = Diagnosing()
 
     def check(self, request: Check) -> Checked | Refused:
-        """Raises CellFailedError with what own code said before, and what it raised."""
+        """Check a cell, or tell why own code refuses it.
+
+        Raises CellFailedError if own code raises, with what it printed before and its exception.
+        """
         implementation = self.registry.get(request.implementation)
         if not implementation.is_own:
             return self._checked(implementation, request)
@@ -62,7 +65,7 @@ class Bench:
             try:
                 reason = implementation.unsupported(request.layer, request.pass_)
                 answer = Refused(reason) if reason else self._checked(implementation, request)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - it may raise anything
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - own code may raise anything
                 answer = self._advised(failure_of(error), implementation, request)
         if isinstance(answer, Refused):
             return answer
@@ -73,6 +76,7 @@ class Bench:
         return answer
 
     def meter(self, request: Meter) -> Memory | Refused:
+        """Meter a cell's memory, or tell why own code refuses the cell."""
         from convbench.measure import memory
 
         implementation = self.registry.get(request.implementation)
@@ -90,6 +94,7 @@ class Bench:
         )
 
     def visit(self, request: Visit) -> Sampled:
+        """Visit an arm between two probes. An arm that is new is prepared first."""
         name = request.implementation
         if name not in self._arms:
             self._arms[name] = self.loaded(request.layer, request.pass_, name)
@@ -99,17 +104,19 @@ class Bench:
         before = probe()
         visited = clock.visit(self._arms[name].run, request.plan, self._loops.get(name))
         self._loops[name] = visited.loops
-        # Threads that still spin for the arm would disturb the probe, as no neighbour does.
+        # Threads that still spin after the arm's calls would disturb the probe, which is to see
+        # other processes only.
         after = probe() if tuning.is_quiet() else before
         return Sampled(visited, (before, after))
 
     def loaded(self, layer: Layer, pass_: Pass, name: str) -> Prepared:
-        """A cell prepared, with operands drawn from the seed."""
+        """Prepare a cell and load operands drawn from the seed."""
         prepared = self.registry.get(name).prepare(layer, pass_, self.threads)
         prepared.load(operands.floats(layer, pass_, self.seed))
         return prepared
 
     def release(self) -> Released:
+        """Forget the prepared arms."""
         delays = {
             name: prepared.seen_delay
             for name, prepared in self._arms.items()
@@ -137,9 +144,9 @@ class Bench:
         return Checked(agreement, call_s, prepared.ledger, explanations=explanations)
 
     def _advised(self, failure: Failure, implementation: Implementation, request: Check) -> Failure:
-        """The failure, with other axes that the code can be called with, if there are any.
+        """Add to a failure the order of axes with which the code can be called, if there is one.
 
-        What cannot be called at all cannot be called with other axes either.
+        A failure to use the code at all is returned as it is: other axes would not help.
         """
         if failure.is_usage:
             return failure
@@ -151,7 +158,7 @@ class Bench:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What is told of an exception that a request raised."""
+    """Return what the parent is told about an exception that a request raised."""
     if isinstance(error, CellFailedError):
         return error.failure
     if isinstance(error, ImplementationError | TrainingError):

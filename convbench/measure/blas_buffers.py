@@ -1,15 +1,18 @@
 """Count the memory that OpenBLAS packs matrices into: buffers of its own, which no meter sees.
 
-OpenBLAS maps a buffer of 32 MiB for each thread, once a process, and copies blocks of the operands
-of a product into its first pages. TensorFlow takes the same kind of memory from malloc in every
-call, where memray counts it; so both sides' figures mean the same only if these pages count too.
+OpenBLAS maps a buffer of 32 MiB for each thread, once a process, and copies blocks of a product's
+operands into the first pages of the buffer. TensorFlow takes the same kind of memory from malloc in
+every call, and there memray counts it. So the figures of NumPy and TensorFlow mean the same only if
+these pages count too.
 
-The pages that some calls touched are counted like this (all names are OpenBLAS's, in
-driver/others/memory.c and blas_server.c): its threads are ended, as they are before every fork, so
-that all buffers are free; as many as can be in use at a time are taken, their pages given back to
-the system, the buffers freed, and the threads started again. Nobody else can use a buffer
-meanwhile. The next products take the same buffers, first ones first. Afterwards the system tells
-which pages are there (machine/pages.py).
+The pages that some calls touch are counted in these steps (all names are OpenBLAS's, in
+driver/others/memory.c and blas_server.c):
+
+1. End OpenBLAS's threads, as happens before every fork. Now all buffers are free.
+2. Take as many buffers as can be in use at a time, so that nobody else can use them. Give their
+   pages back to the system, free the buffers, and start the threads again.
+3. Make the calls. Their products take the same buffers, in the same order.
+4. Ask the system which pages of the buffers are in memory (machine/pages.py).
 """
 
 from __future__ import annotations
@@ -21,13 +24,13 @@ from pathlib import Path
 from convbench.machine import pages
 
 LEAST_BUFFER_BYTES = 2**20
-"""Smallest growth of the process in bytes that is taken for OpenBLAS's buffer. OpenBLAS's
-BUFFER_SIZE is 8 MiB and more on every processor (common_*.h); a thread of the process that
-allocates at that moment makes it grow by less."""
+"""Smallest growth of the process in bytes that is taken for a buffer of OpenBLAS. Its BUFFER_SIZE
+is at least 8 MiB on every processor (common_*.h). Another thread that allocates at that moment
+makes the process grow by less."""
 
 MOST_BUFFERS = 64
-"""Buffers that are taken at most until one of them is new and its size can be seen. An OpenBLAS
-built for one thread has 2 * MAX_PARALLEL_NUMBER * 2 of them, NumPy's has 128 and more."""
+"""Most buffers that are taken until one of them is new, so that its size can be seen. An OpenBLAS
+that was built for one thread has 2 * MAX_PARALLEL_NUMBER * 2 buffers; NumPy's has at least 128."""
 
 
 class BuffersUnseenError(Exception):
@@ -35,20 +38,19 @@ class BuffersUnseenError(Exception):
 
 
 class BlasBuffers:
-    """The buffers of all OpenBLAS libraries of this process, for `threads` threads of a call."""
+    """The buffers of all OpenBLAS libraries of this process, for calls with `threads` threads."""
 
     def __init__(self, threads: int) -> None:
-        """Raises OSError or BuffersUnseenError where there is an OpenBLAS whose buffers cannot be
-        counted."""
-        # The caller's threads may each multiply, and a library's own threads keep one buffer each.
+        """Raises OSError or BuffersUnseenError if the buffers of an OpenBLAS cannot be counted."""
+        # Each thread of the caller may multiply, and each thread of a library keeps one buffer.
         self._count = 2 * threads + 2
         self._libraries = [_library(path) for path in _openblas_paths()]
         self._taken: list[tuple[int, int]] = []  # address, bytes
 
     def forget(self) -> None:
-        """Empties the buffers, so that pages which are touched from now on can be counted.
+        """Empty the buffers, so that pages which are touched from now on can be counted.
 
-        Raises OSError or BuffersUnseenError where they cannot be.
+        Raises OSError or BuffersUnseenError if the pages cannot be counted.
         """
         self._taken = [
             (address, library.buffer_bytes)
@@ -59,12 +61,12 @@ class BlasBuffers:
             raise BuffersUnseenError(pages.UNSEEN)
 
     def touched_bytes(self) -> int:
-        """Bytes of the pages that were touched since `forget`."""
+        """Return the bytes of the pages that were touched since `forget`. Raises OSError."""
         return sum(pages.resident_bytes(address, size) for address, size in self._taken)
 
 
 class _OpenBlas:
-    """One library: its functions, and the size of a buffer."""
+    """One OpenBLAS library: its functions, and the size of its buffers."""
 
     def __init__(self, path: str) -> None:
         library = ctypes.CDLL(path)
@@ -80,9 +82,9 @@ class _OpenBlas:
         self.buffer_bytes = self._measured_bytes()
 
     def _measured_bytes(self) -> int:
-        """The size of a buffer: what the process grows by when it takes a new one.
+        """Return the size of a buffer: the bytes by which a new one makes the process grow.
 
-        The smallest of several: another thread may allocate as well.
+        The smallest of several growths counts, since another thread may allocate as well.
         """
         taken: list[int] = []
         grown: list[int] = []
@@ -101,7 +103,7 @@ class _OpenBlas:
         return min(grown)
 
     def emptied(self, count: int) -> list[int]:
-        """The addresses of the buffers that OpenBLAS takes first, without any pages."""
+        """Empty the `count` buffers that OpenBLAS takes first, and return their addresses."""
         self._end_threads()
         taken = [self._allocate(0) for _ in range(count)]
         try:
@@ -118,7 +120,7 @@ _library = functools.cache(_OpenBlas)
 
 
 def _openblas_paths() -> list[str]:
-    """The OpenBLAS libraries that are loaded: NumPy's, and SciPy's where it is imported."""
+    """Return the paths of the loaded OpenBLAS libraries: NumPy's, and SciPy's if it is imported."""
     from threadpoolctl import threadpool_info
 
     found = threadpool_info()

@@ -1,9 +1,9 @@
 """Time an arm: a visit wakes it up by calling it, then takes many short samples back to back.
 
-A visit is what a user's tight loop is: warm operands, threads that are awake, the garbage collector
-off as in `timeit`. Nothing comes between the last call that wakes the arm up and the clock, and
-nothing between two samples, since TensorFlow's threads fall asleep in any pause and need far longer
-to run side by side again than a sample takes (docs/measuring.md has the figures).
+A visit is like a user's tight loop: its operands are warm and its threads awake, and the garbage
+collector is off as in `timeit`. There is no pause between the last call that wakes the arm up and
+the clock, nor between two samples, since TensorFlow's threads fall asleep in any pause and need far
+longer to run side by side again than a sample takes (docs/measuring.md has the figures).
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ COLD_SAMPLES = 5
 """Number of samples in a visit of the state `cold-threads`, each of one call."""
 
 STEADY = 0.1
-"""An arm counts as awake from its first calls that come within this part of its later ones."""
+"""Part by which calls may be longer than those of an arm that is awake for the arm to count as
+awake."""
 
 WAKE_SAMPLE_S = 0.005
-"""Seconds of calls that are looked at together while an arm wakes up."""
+"""Seconds of calls that are timed together while an arm wakes up."""
 
 LEAST_WAKE_S = 0.005
-"""Seconds for which every arm is called before the clock starts: others have used the caches."""
+"""Least seconds for which an arm is called before the clock starts. Other arms have used the caches
+since its last visit."""
 
 WAKE_MARGIN = 2.0
-"""How many times as long an arm is woken up as it needed when it was watched."""
+"""Ratio of the time for which an arm is woken up to the time that it needed when it was watched."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a visit is made: seconds of waking up, of a sample, of all samples, and how many samples
-    a slow arm gives at the least."""
+    """How to make a visit: seconds of waking up, of a sample, and of all samples together.
+
+    `least` is the least number of samples, which a slow arm gives.
+    """
 
     wake_s: float
     sample_s: float
@@ -46,23 +50,23 @@ class Plan:
     state: State = "warm"
 
     def seconds(self, call_s: float) -> float:
-        """Predicted seconds of a visit to an arm whose call takes `call_s`."""
+        """Predict the seconds of a visit to an arm whose call takes `call_s`."""
         waking = max(self.wake_s, call_s)
         if self.state == "cold-threads":
             return waking + COLD_SAMPLES * (PAUSE_S + call_s)
         return waking + self.samples(call_s) * max(self.sample_s, call_s)
 
     def samples(self, call_s: float) -> int:
-        """Number of samples in a warm visit; a sample is one call at the least."""
+        """Return the number of samples in a warm visit; each sample is at least one call."""
         return max(self.least, round(self.visit_s / max(self.sample_s, call_s)))
 
 
 @dataclass(frozen=True)
 class Visited:
-    """What a visit gave: `values` are seconds a call, one for each sample of `loops` calls.
+    """The times of a visit: `values` are seconds a call, one for each sample of `loops` calls.
 
-    `warmups` are the calls that woke the arm up, as (calls, seconds a call). `call_s` is the time
-    of a call at their end.
+    `warmups` are the groups of calls that woke the arm up, as (calls, seconds a call). `call_s` is
+    the time of a call at their end.
     """
 
     loops: int
@@ -72,12 +76,15 @@ class Visited:
 
     @property
     def quickest_s(self) -> float:
-        """Seconds a call of the quickest sample or group of calls; the first call is left out."""
+        """Seconds a call in the quickest sample or group of calls, without the first call."""
         return min(*self.values, *(value for _, value in self.warmups[1:]))
 
     def awake_s(self, awake_call_s: float) -> float | None:
-        """After how many seconds of waking up calls were first as quick as those of an arm that is
-        awake, to STEADY; None if none was. The first call meets pages that nobody touched."""
+        """Return after how many seconds of waking up calls were first as quick as `awake_call_s`.
+
+        They may be longer by STEADY. Return None if no calls were so quick. The first call does not
+        count, since it meets pages that nobody touched.
+        """
         passed = 0.0
         for calls, value in self.warmups[1:]:
             passed += calls * value
@@ -86,12 +93,12 @@ class Visited:
         return None
 
     def was_awake(self, awake_call_s: float) -> bool:
-        """Whether any sample was as quick as those of an arm that is awake, to STEADY."""
+        """Return whether any sample was as quick as `awake_call_s`, or longer by STEADY at most."""
         return min(self.values) <= awake_call_s * (1 + STEADY)
 
 
 def visit(run: Callable[[], object], plan: Plan, loops: int | None = None) -> Visited:
-    """Wakes the arm up and samples it; `loops` calls a sample, or as many as fill the plan's time.
+    """Wake an arm up and sample it, with `loops` calls a sample or as many as the plan asks for.
 
     Garbage is collected before the first call, and the collector is off until the last sample.
     """
@@ -113,7 +120,10 @@ def visit(run: Callable[[], object], plan: Plan, loops: int | None = None) -> Vi
 
 
 def _wake(run: Callable[[], object], seconds: float) -> list[tuple[int, float]]:
-    """Calls `run` for `seconds`, once at least, in groups of WAKE_SAMPLE_S."""
+    """Call `run` for `seconds`, at least once, in groups of WAKE_SAMPLE_S.
+
+    Return each group as (calls, seconds a call).
+    """
     end = time.perf_counter() + seconds
     warmups = [(1, clock(run, 1))]
     loops = 1
@@ -125,14 +135,15 @@ def _wake(run: Callable[[], object], seconds: float) -> list[tuple[int, float]]:
 
 
 def wake_s(longest: float, visits: Sequence[Visited]) -> float:
-    """How long an arm is woken up that was visited like this so far, in the same state.
+    """Return for how many seconds to wake an arm up, from its earlier visits in the same state.
 
-    The first visits wake it up for as long as the effort allows. An arm is awake where its calls
-    are about as quick as the quickest of all visits; one that never got there in a visit is taken
-    to need the longest time. The median of the watched visits counts, since a neighbour who leaves
-    in the middle of one makes an arm seem to wake up then. Where most of the latest visits gave no
-    quick sample the arm was asleep, or a neighbour was there: it gets the longest time again. What
-    is decided rests on earlier visits alone, so that it picks no samples.
+    The first WATCHED_VISITS wake the arm up for `longest`, the time that the effort allows. An arm
+    counts as awake when its calls are about as quick as the quickest of all visits. If it never got
+    there in a visit, it is taken to need `longest`. The median of the watched visits counts: a
+    neighbour who leaves in the middle of a visit makes the arm seem to wake up then.
+
+    If most of the latest visits gave no quick sample, the arm was asleep or a neighbour was there,
+    and it gets `longest` again. The decision rests on earlier visits alone, so it picks no samples.
     """
     if len(visits) < WATCHED_VISITS:
         return longest
@@ -146,15 +157,14 @@ def wake_s(longest: float, visits: Sequence[Visited]) -> float:
 
 
 WATCHED_VISITS = 2
-"""Number of visits that wake an arm up for as long as the effort allows, so as to see what it
-needs."""
+"""Number of visits that wake an arm up for as long as the effort allows, to see what it needs."""
 
 LATEST_VISITS = 4
-"""Number of the latest visits that tell whether an arm is still woken up."""
+"""Number of the latest visits that tell whether an arm is still woken up for long enough."""
 
 
 def _after_pauses(run: Callable[[], object]) -> tuple[float, ...]:
-    """Seconds of the first call after each of COLD_SAMPLES pauses."""
+    """Return the seconds of the first call after each of COLD_SAMPLES pauses."""
     values = []
     for _ in range(COLD_SAMPLES):
         time.sleep(PAUSE_S)
@@ -163,7 +173,10 @@ def _after_pauses(run: Callable[[], object]) -> tuple[float, ...]:
 
 
 def clock(run: Callable[[], object], loops: int) -> float:
-    """Seconds a call. The loop itself adds some 20 ns a call (benchmarks/harness.py)."""
+    """Return the seconds a call of `loops` calls.
+
+    The loop itself adds some 20 ns to each call (benchmarks/harness.py).
+    """
     calls = repeat(None, loops)
     start = time.perf_counter()
     for _ in calls:

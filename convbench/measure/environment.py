@@ -12,11 +12,11 @@ from convbench.runtimes.contract import Runtime
 
 @dataclass(frozen=True)
 class Environment:
-    """What all workers of a session have: the caller's variables, and what a suite changes of them.
+    """The variables that a session's workers start from: the caller's, and a suite's changes.
 
-    Where several name a variable, later ones of these win: defaults of ours and of the runtime, the
-    caller, the runtime, the suite (`changes`, whose None unsets it), and, in a worker that meters
-    memory, what the runtime's meters need.
+    A variable may be set in several places. The last of these wins: our defaults, the runtime's
+    defaults, the caller, the runtime, the suite (`changes`; None unsets a variable), and, in a
+    worker that meters memory, the needs of the runtime's meters.
     """
 
     caller: Mapping[str, str]
@@ -25,18 +25,18 @@ class Environment:
     def of(
         self, runtime: Runtime, threads: int, defaults: Mapping[str, str] | None = None
     ) -> dict[str, str]:
-        """The variables of a worker. `defaults` are for what nobody else says anything of."""
+        """Return the variables of a worker. `defaults` are for variables that nobody else sets."""
         ours = {**(defaults or {}), **runtime.default_variables()}
         return self._with({**ours, **self.caller, **runtime.variables(threads)})
 
     def metering(
         self, runtime: Runtime, threads: int, defaults: Mapping[str, str]
     ) -> dict[str, str]:
-        """The variables of a worker that meters memory."""
+        """Return the variables of a worker that meters memory."""
         return {**self.of(runtime, threads, defaults), **runtime.meter_variables()}
 
     def of_all(self, threads: int) -> dict[str, str]:
-        """The variables of all runtimes' workers together."""
+        """Return the variables of the workers of all runtimes together."""
         defaults: dict[str, str] = {}
         variables: dict[str, str] = {}
         for runtime in runtimes():
@@ -45,12 +45,12 @@ class Environment:
         return self._with({**defaults, **self.caller, **variables})
 
     def recorded(self, threads: int) -> dict[str, str]:
-        """Those of them that change what is measured, for the record of a result file."""
+        """Return those variables of all workers that change figures, for the result file."""
         patterns = [each for runtime in runtimes() for each in runtime.relevant_variables]
         return relevant_environment(self.of_all(threads), patterns)
 
     def without(self, names: Iterable[str]) -> Environment:
-        """The same, with these variables unset."""
+        """Return the same environment with these variables unset."""
         return replace(self, changes={**self.changes, **dict.fromkeys(names)})
 
     def _with(self, variables: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Meter memory: what one cell holds between calls, and the peak of one call.
 
-It runs in a process of its own, never beside timing: tracing slows every call. meters.py has the
-methods; here is which one a cell gets, whether to trust it, and what a figure comes to.
+This runs in a process of its own, never beside timing, since tracing slows every call. meters.py
+has the methods. This module chooses a method for a cell, decides whether to trust it, and puts the
+figures together.
 """
 
 from __future__ import annotations
@@ -31,21 +32,23 @@ from convbench.results.model import Memory
 from convbench.runtimes.contract import Meters, Method, Runtime
 
 CROSS_CHECK_S = 2.0
-"""A call that takes longer is not repeated under tracemalloc."""
+"""Longest call in seconds that is repeated under tracemalloc."""
 
 CROSS_CHECK_RATIO, CROSS_CHECK_BYTES = 0.01, 16 * 1024
-"""tracemalloc also counts Python objects of up to 512 bytes, which come from pymalloc's arenas:
-0.2 to 4 KiB a call in loops over NumPy slices. More means that the kernel works on such objects."""
+"""Part of the peak, plus bytes, by which tracemalloc and memray may differ. tracemalloc also counts
+Python objects of up to 512 bytes, which come from pymalloc's arenas: 0.2 to 4 KiB a call in loops
+over NumPy slices. A larger difference means that the kernel works on such objects."""
 
 BLAS_JOBS_BYTES = 512 * 1024
-"""OpenBLAS takes its job table from malloc in every threaded GEMM, unseen by tracemalloc: exactly
-64 threads * 64 * 16 words of 8 bytes in the build that NumPy ships (driver/level3/level3_thread.c,
-`job_t`; MAX_CPU_NUMBER 64). memray counts it, since it is there."""
+"""Bytes of the job table that OpenBLAS takes from malloc in every threaded GEMM. memray sees the
+table, and tracemalloc does not. It has 64 threads * 64 * 16 words of 8 bytes in the build that
+NumPy ships (driver/level3/level3_thread.c, `job_t`; MAX_CPU_NUMBER 64)."""
 
 TEST_BYTES = 2**20
-"""Bytes that a meter is tested with."""
+"""Number of bytes that are allocated to test a meter."""
 
 TIMELINE_POINTS = 20
+"""Most points of a timeline that a result keeps."""
 
 
 def meter(
@@ -56,16 +59,16 @@ def meter(
     operands: Operands,
     rss_seconds: float = 0.2,
 ) -> Memory:
-    """Measures one cell: bytes held between calls, the peak of a call, and the timeline of RSS.
+    """Meter one cell: bytes held between calls, the peak of a call, and a timeline of RSS.
 
-    Held is what `prepare` or the first call allocated and is alive after that call: workspaces
-    (also lazily allocated ones), compiled code's data, caches. What `load` allocates are operands
-    and do not count. The peak is that of one call after warm-up, its result included; the result
-    of an implementation that returns a buffer of its own is in what is held. What BLAS packs
-    matrices into during a call is in its peak.
+    - Held memory was allocated by `prepare` or the first call, and is still alive after that call:
+      workspaces (also lazily allocated ones), data of compiled code, caches. Operands, which `load`
+      allocates, do not count.
+    - The peak is that of one call after warm-up. It includes the result, unless the implementation
+      returns a buffer that it holds, and the memory that BLAS packs matrices into.
 
-    Memory of child processes is not seen. What is shared by all cells of the process (lazy
-    imports, thread pools) is allocated in a rehearsal on a small layer and does not count.
+    Memory of child processes is not seen. Memory that all cells of the process share (lazy imports,
+    thread pools) is allocated in a rehearsal on a small layer and does not count.
     """
     _rehearse(implementation, layer, pass_, threads)
 
@@ -99,9 +102,10 @@ def meter(
 
 @functools.cache
 def self_test(runtime: Runtime) -> str | None:
-    """None, or in a sentence which meter of this process does not give 1 MiB back for 1 MiB.
+    """Test whether each meter of this process sees 1 MiB when 1 MiB is allocated.
 
-    Call it after the runtime was started: a first operation may fix its number of threads.
+    Return None if they all do, and a sentence about those that do not otherwise. Call it after the
+    runtime was started, since a first operation may fix the runtime's number of threads.
     """
     methods = _available(runtime.meters())
     faults = [_test(method, runtime) for method in methods]
@@ -118,7 +122,7 @@ def _method(meters: Meters) -> Method:
 
 
 def _available(meters: Meters) -> list[Method]:
-    """The methods that see the runtime's arrays and that run here."""
+    """Return the methods that see the runtime's arrays and run on this system, the best first."""
     return [method for method in meters.seen_by if method != "memray" or _memray_runs()]
 
 
@@ -141,7 +145,10 @@ def _doubt(method: Method, runtime: Runtime) -> str | None:
 
 
 def _cross_check(method: Method, runtime: Runtime, metered: Metered) -> str | None:
-    """memray's peak of a call against tracemalloc's, where both see the runtime's arrays."""
+    """Hold memray's peak of a call against tracemalloc's, if both see the runtime's arrays.
+
+    Return None if they agree, and otherwise what tracemalloc sees.
+    """
     is_seen = "tracemalloc" in runtime.meters().seen_by
     if method != "memray" or not is_seen or metered.call_s > CROSS_CHECK_S:
         return None
@@ -156,7 +163,7 @@ def _cross_check(method: Method, runtime: Runtime, metered: Metered) -> str | No
 def _test(method: Method, runtime: Runtime) -> str | None:
     runs = [_array, runtime.allocation(TEST_BYTES)]
     for run in runs:
-        run()  # what only the first call needs
+        run()  # the first call may allocate more than later ones
     seen = memray_peaks(runs) if method == "memray" else [traced_peak(run) for run in runs]
     slack = runtime.meters().slack_bytes
     for peak in seen:
@@ -173,7 +180,8 @@ def _array() -> object:
 
 
 def _emptied_buffers(threads: int) -> tuple[BlasBuffers | None, str | None]:
-    """BLAS's buffers, ready for calls that are counted; or None, and in a sentence why."""
+    """Return BLAS's buffers, emptied for the calls that count; or None, and a sentence that says
+    why they cannot be counted."""
     try:
         buffers = BlasBuffers(threads)
         buffers.forget()
@@ -183,16 +191,17 @@ def _emptied_buffers(threads: int) -> tuple[BlasBuffers | None, str | None]:
 
 
 def _rehearse(implementation: Implementation, layer: Layer, pass_: Pass, threads: int) -> None:
-    """Once a process for each implementation and pass: lazy imports, thread pools, compilers.
+    """Call an implementation on a small layer, once a process for each implementation and pass.
 
-    The first XLA cell of a process would hold 2 MiB more than the second without it.
+    The call makes its lazy imports, thread pools and compilers. Without it the first XLA cell of a
+    process would hold 2 MiB more than the second.
     """
     key = implementation.runtime, implementation.name, pass_
     small = _small(layer)
     if key in _REHEARSED or implementation.unsupported(small, pass_):
         return
     _REHEARSED.add(key)
-    # What is wrong with the implementation shows on the layer itself, or is not ours to tell.
+    # If the implementation is wrong, the layer itself shows it, or somebody else tells it.
     with suppress(Exception):
         prepared = implementation.prepare(small, pass_, threads)
         prepared.load(operands_of.floats(small, pass_, seed=0))
@@ -203,7 +212,10 @@ _REHEARSED: set[tuple[Runtime, str, Pass]] = set()
 
 
 def _small(layer: Layer) -> Layer:
-    """Another layer of the same kind; never the same shapes, for what is cached by shape counts."""
+    """Return a small layer of the same kind, with other shapes.
+
+    With the same shapes, what an implementation caches by shape would not count for the layer.
+    """
     height, width = (
         min(size, span + stride)
         for size, span, stride in zip(
@@ -218,7 +230,7 @@ def _small(layer: Layer) -> Layer:
 
 
 def _thinned(timeline: Timeline, points: int) -> Timeline:
-    """At most so many points: the highest of each stretch, so that the peak stays."""
+    """Return at most `points` points: the highest one of each stretch, so that the peak stays."""
     stretch = -(-len(timeline) // points)
     return tuple(
         max(timeline[i : i + stretch], key=lambda point: point[1])

@@ -1,8 +1,8 @@
 """Say what a parent can ask of a worker, and what the worker answers: frozen values.
 
 A request is a class of its own. It names the type of its answer, and knows how the worker computes
-it (`answer`), so that an add-on brings its requests along and the worker need not know of them.
-Only the worker calls `answer`; what it needs is imported there.
+it (`answer`). So an add-on brings its own requests, and the worker need not know them. Only the
+worker calls `answer`, which imports what it needs.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Answer = TypeVar("Answer", covariant=True)
 
 
 class Request(Generic[Answer]):
-    """What a parent asks of a worker. Its type argument is the type of the answer."""
+    """A question of a parent to its worker. The type argument is the type of the answer."""
 
     def answer(self, bench: Bench) -> Answer:
-        """Compute the answer, in the worker. Whatever it raises costs this request only."""
+        """Compute the answer, in the worker. An exception costs only this request."""
         raise NotImplementedError
 
 
@@ -38,10 +38,10 @@ class Request(Generic[Answer]):
 
 @dataclass(frozen=True)
 class Start:
-    """The first message to a worker, which is told once.
+    """The first message to a worker.
 
-    `registry` has the implementations that requests name. `cpus` are those that the
-    worker may use; empty means all that its parent may use. Without `tune`, implementations that
+    `registry` has the implementations that requests name. `cpus` are the CPUs that the worker may
+    use; an empty tuple means all that its parent may use. Without `tune`, implementations that
     choose among others do so without trials.
     """
 
@@ -55,18 +55,19 @@ class Start:
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker has imported its runtime and capped its threads."""
+    """The answer to Start: the worker has imported its runtime and capped its threads."""
 
     blas: tuple[BlasLibrary, ...]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What a worker sends when a request raised: one sentence, with the place in the user's code.
+    """The answer of a worker whose request raised an exception.
 
-    `said` is what the code printed before, without `said_left_out` further lines, and the user's
-    frames of the exception. `is_usage` means that no layer can be computed, because what was named
-    is not there or cannot be called.
+    `reason` is one sentence, with the place in the user's code. `said` has the lines that the code
+    printed before, without `said_left_out` further lines, and the user's frames of the exception.
+    `is_usage` means that no layer can be computed, because the thing that was named is not there or
+    cannot be called.
     """
 
     reason: str
@@ -94,18 +95,18 @@ class CellFailedError(UnansweredError):
 
 @dataclass(frozen=True)
 class Refused:
-    """What Check and Meter answer when own code turns out not to support the layer."""
+    """The answer to Check and Meter if own code turns out not to support the layer."""
 
     unsupported: Unsupported
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found.
+    """The answer to Check.
 
-    `call_s` is the time of one warm call; it is rough, since several workers check at a time.
-    `said` is what own code printed and warned of, without `said_left_out` further lines. Each of
-    `explanations` explains a wrong result on its own; the likeliest comes first.
+    `call_s` is the time of one warm call in seconds; it is rough, since several workers check at a
+    time. `said` has the lines that own code printed or warned with, without `said_left_out` further
+    lines. Each of `explanations` explains a wrong result on its own; the likeliest comes first.
     """
 
     agreement: Agreement
@@ -118,7 +119,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Check(Request[Checked | Refused]):
-    """Hold a cell against the oracle. Unless it is `timed`, no call at full size is clocked."""
+    """Hold a cell against the oracle. If it is `timed`, also clock one call at full size."""
 
     layer: Layer
     pass_: Pass
@@ -131,7 +132,7 @@ class Check(Request[Checked | Refused]):
 
 @dataclass(frozen=True)
 class Meter(Request[Memory | Refused]):
-    """Meter a cell's memory."""
+    """Meter a cell's memory. Its resident memory is sampled for `rss_seconds`."""
 
     layer: Layer
     pass_: Pass
@@ -147,7 +148,7 @@ class Meter(Request[Memory | Refused]):
 
 @dataclass(frozen=True)
 class Calibrate(Request[Calibration]):
-    """Measure the machine's peaks with each of these numbers of threads."""
+    """Measure the machine's peaks with each of these numbers of threads, in `seconds` in all."""
 
     threads: tuple[int, ...]
     seconds: float
@@ -160,7 +161,7 @@ class Calibrate(Request[Calibration]):
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a visit gave, and the probes before and after it."""
+    """The answer to Visit: the times, and the probes before and after the visit."""
 
     visited: Visited
     probes: tuple[Probe, Probe]
@@ -168,7 +169,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Visit(Request[Sampled]):
-    """Wake an arm up and sample it; an arm that is new is prepared first."""
+    """Wake an arm up and sample it. An arm that is new is prepared first."""
 
     layer: Layer
     pass_: Pass
@@ -181,10 +182,10 @@ class Visit(Request[Sampled]):
 
 @dataclass(frozen=True)
 class Released:
-    """What Release answers.
+    """The answer to Release.
 
-    `max_rss` is the worker's largest resident memory so far in bytes. `delays` has, for each slowed
-    implementation, the delay that it came out with (see implementations.variants).
+    `max_rss` is the worker's largest resident memory so far in bytes. `delays` has the delay that
+    each slowed implementation really had (see implementations.variants).
     """
 
     max_rss: int
@@ -193,7 +194,7 @@ class Released:
 
 @dataclass(frozen=True)
 class Release(Request[Released]):
-    """Forget what was prepared."""
+    """Forget the arms that were prepared."""
 
     def answer(self, bench: Bench) -> Released:
         return bench.release()

@@ -1,13 +1,13 @@
-"""Meter a cell's memory in three ways, each of which cannot see something.
+"""Meter a cell's memory in three ways, each of which misses something.
 
-- memray sees every request to the C allocators, from any thread and any library: exact. Python
-  objects of up to 512 bytes (pymalloc's) and mappings do not count, see `_phases`.
-- tracemalloc sees Python's and NumPy's requests only: exact for NumPy, blind to TensorFlow. It is
-  the fallback, and the cross-check on memray for everything but TensorFlow.
-- rss, resident pages sampled by memory-profiler: never exact, and the last resort.
+- memray sees every request to the C allocators, from any thread and any library, and is exact.
+  Python objects of up to 512 bytes (pymalloc's) and mappings do not count; `_phases` says why.
+- tracemalloc sees the requests of Python and NumPy only: it is exact for NumPy and blind to
+  TensorFlow. It is the fallback, and the cross-check on memray for everything but TensorFlow.
+- rss counts resident pages, which memory-profiler samples. It is never exact, and the last resort.
 
-memray and tracemalloc count bytes as requested. Pages that were never touched count; rounding up
-by the allocator does not.
+memray and tracemalloc count the bytes that were requested. Pages that were never touched count; the
+allocator's rounding up does not.
 """
 
 from __future__ import annotations
@@ -35,24 +35,28 @@ if TYPE_CHECKING:
     from memray import AllocationRecord
 
 Timeline = tuple[tuple[float, int], ...]
+"""Resident memory over time, as (seconds since the start, bytes)."""
+
 T = TypeVar("T")
 
 CALLS = 3
-"""Measured calls, of which the median counts."""
+"""Number of measured calls, of which the median counts."""
 
 SLOW_S = 1.0
-"""No further call is measured once the measured calls have taken this long."""
+"""Seconds after which no further call is measured."""
 
 MARK_BYTES = 104_729
-"""The size of a block that is allocated only to mark a place in memray's records: a prime, so no
-array of floats has it, and below malloc's mmap threshold, so it does not move that."""
+"""Size in bytes of a block that is allocated only to mark a place in memray's records. It is a
+prime, so no array of floats has this size. It is below malloc's mmap threshold, so it does not
+change the threshold."""
 
 INTERVAL_S = 0.01
+"""Seconds between two samples of resident memory."""
 
 
 @dataclass(frozen=True)
 class Metered:
-    """`call_s` is the time of one call under the meter."""
+    """The memory of one cell. `call_s` is the time of a call under the meter, in seconds."""
 
     prepared: Prepared
     held_bytes: int
@@ -61,18 +65,18 @@ class Metered:
 
 
 def rss_timeline(run: Callable[[], object], seconds: float) -> Timeline:
-    """(seconds since the start, bytes) every 10 ms while `run` is called in a loop, at least once.
+    """Sample resident memory every INTERVAL_S while `run` is called in a loop, at least once.
 
-    This is page-level and of the whole process: the interpreter, its libraries and memory that
-    was freed but not given back are in it, and a buffer that lives shorter than the interval may
-    be missed. A thread samples: memory-profiler would fork for a function, which a process with
-    TensorFlow's threads does not survive.
+    The figures count pages of the whole process: they include the interpreter, its libraries, and
+    memory that was freed but not given back. A buffer that lives shorter than the interval may be
+    missed. A thread takes the samples, since memory-profiler would fork to watch a function, and a
+    process with TensorFlow's threads does not survive that.
     """
     from memory_profiler import memory_usage
 
     samples: list[tuple[float, float]] = []
     done = threading.Event()
-    chunk_s = 5 * INTERVAL_S  # how long sampling may go on after the last call
+    chunk_s = 5 * INTERVAL_S  # sampling may go on for this long after the last call
 
     def sample() -> None:
         while True:
@@ -100,7 +104,11 @@ def rss_timeline(run: Callable[[], object], seconds: float) -> Timeline:
 
 
 def _with_memray(prepare: Callable[[], Prepared], operands: Operands) -> Metered:
-    """Under one Tracker, which costs 11 ms, and 320 ms in a process with TensorFlow."""
+    """Meter a cell with memray.
+
+    All of it happens under one Tracker, since each costs 11 ms, or 320 ms in a process with
+    TensorFlow.
+    """
     calls_s: list[float] = []
 
     def cell(mark: Callable[[], None]) -> Prepared:
@@ -127,7 +135,7 @@ def _with_memray(prepare: Callable[[], Prepared], operands: Operands) -> Metered
 
 
 def memray_peaks(runs: Sequence[Callable[[], object]]) -> list[int]:
-    """The peak of each call, in bytes."""
+    """Return the peak of each call in bytes, as memray sees it."""
 
     def calls(mark: Callable[[], None]) -> None:
         for run in runs:
@@ -140,7 +148,8 @@ def memray_peaks(runs: Sequence[Callable[[], object]]) -> list[int]:
 
 @dataclass
 class _Phase:
-    """Bytes alive when it began, at its highest, and at its end; operands excluded."""
+    """Bytes alive at the start of a phase, at its highest point and at its end. Operands do not
+    count."""
 
     start_bytes: int
     peak_bytes: int
@@ -154,7 +163,11 @@ class _Phase:
 def _tracked(
     work: Callable[[Callable[[], None]], T], operand_phase: int | None = None
 ) -> tuple[T, list[_Phase]]:
-    """What `work` returns, and its phases, which it separates by calling what it is given."""
+    """Run `work` under memray, and return its result and its phases.
+
+    `work` is given a function, and calls it between two phases. What is allocated in phase
+    `operand_phase` does not count.
+    """
     import memray
 
     marks = 0
@@ -180,13 +193,14 @@ def _tracked(
 
 
 def _phases(records: Iterable[AllocationRecord], operand_phase: int | None) -> list[_Phase]:
-    """Walks all records in order. Those before the first mark do not count.
+    """Return the phases that marks separate in memray's records. Records before the first mark do
+    not count.
 
-    Nor do mappings: they are pymalloc's arenas, OpenBLAS's buffers (32 MiB at the first GEMM), code
-    of a compiler: what the process keeps, in lumps that say nothing of the cell. malloc's own
-    mappings for large blocks are not recorded as such; the malloc is. memray's ready-made
-    high-water mark would not do: it merges allocators that share a stack, and all native
-    threads do, so that mappings cannot be told apart.
+    Mappings do not count either. They are pymalloc's arenas, OpenBLAS's buffers (32 MiB at the
+    first GEMM) and compiled code: the process keeps them, in lumps that say nothing about the cell.
+    When malloc maps a large block, memray records the malloc and not the mapping. memray's
+    ready-made high-water mark would not do: it merges allocators that share a stack, as all native
+    threads do, so mappings cannot be told apart.
     """
     from memray import AllocatorType
 
@@ -236,6 +250,7 @@ def _with_tracemalloc(prepare: Callable[[], Prepared], operands: Operands) -> Me
 
 
 def traced_peak(run: Callable[[], object]) -> int:
+    """Return the peak of one call in bytes, as tracemalloc sees it."""
     import tracemalloc
 
     with _tracing() as current:
@@ -247,7 +262,10 @@ def traced_peak(run: Callable[[], object]) -> int:
 
 @contextmanager
 def _tracing() -> Iterator[Callable[[], int]]:
-    """tracemalloc runs inside, and outside as before. Gives what returns the traced bytes."""
+    """Run tracemalloc inside the `with`, and yield a function that returns the traced bytes.
+
+    If tracemalloc ran before, it goes on afterwards.
+    """
     import tracemalloc
 
     ours = not tracemalloc.is_tracing()
@@ -294,6 +312,7 @@ def _median(peaks: Iterable[int]) -> int:
 
 
 def highest(timeline: Timeline) -> int:
+    """Return the most bytes of a timeline."""
     return max(size for _, size in timeline)
 
 

@@ -1,10 +1,11 @@
-"""Run small fixed work beside each visit, which tells a calm machine from a disturbed one.
+"""Run small fixed work before and after each visit, to tell a calm machine from a disturbed one.
 
 A neighbour on a shared host, or on the other hyperthread of a core, slows some work by 1.8 times
-and leaves other work alone. The loop of the interpreter shows it best: on the machine this was
-written on it takes 1.05 to 1.1 or 1.6 to 1.9 times its quickest, for 0.2 to 2 s on end and on each
-CPU by itself, while a matrix product in the first-level cache takes 1.02 or 1.11. The probes never
-see the arm, so that what they say of a visit does not depend on how the arm did.
+and leaves other work alone. A loop in the interpreter shows this best. On the machine on which this
+was written, it takes either 1.05 to 1.1 or 1.6 to 1.9 times its quickest, for 0.2 to 2 s on end and
+on each CPU by itself. A matrix product in the first-level cache takes 1.02 or 1.11 times its
+quickest. The probes never see the arm, so what they say about a visit does not depend on how
+quick the arm was.
 """
 
 from __future__ import annotations
@@ -22,22 +23,27 @@ from convbench.machine import affinity
 from convbench.results.model import Probe
 
 LOOP_STEPS = 2500
-"""Steps of the interpreter's loop, some 60 us of them."""
+"""Number of steps of the interpreter's loop, which take some 60 us."""
 
 PROBED_CPUS = 8
 """Most CPUs that the loop runs on. They are spread evenly over those that may be used."""
 
 PRODUCT_SIZE = 48
-"""Rows and columns of the probe's product: small enough that no BLAS uses a thread for it, since
-BLAS's threads would spin into the visit."""
+"""Rows and columns of the matrices that a probe multiplies. They are so small that no BLAS uses
+further threads, which would go on spinning into the visit."""
 
 PRODUCTS = 10
+"""Number of products that are timed together."""
+
 COPIED_FLOATS = 64 * 1024
-"""Size of the probe's copy in float32: it stays in the second-level cache."""
+"""Number of float32 that a probe copies. They stay in the second-level cache."""
 
 
 def probe() -> Probe:
-    """Runs every probe once, some 0.5 ms with two CPUs. The thread keeps its CPUs and its place."""
+    """Run every probe once, which takes some 0.5 ms with two CPUs.
+
+    Afterwards the calling thread may use the same CPUs as before, and runs on the same one.
+    """
     work = _work()
     loops = _loops()
     product_s = _warm(work.multiply)
@@ -46,7 +52,10 @@ def probe() -> Probe:
 
 
 def _loops() -> list[float]:
-    """Seconds of the loop on each CPU probed; this thread's own comes last, so that it stays."""
+    """Return the seconds of the loop on each probed CPU.
+
+    The CPU on which this thread runs comes last, so that the thread stays there.
+    """
     if not affinity.keeps_threads():
         return [_warm(_loop)]
     before = affinity.thread_cpus()
@@ -60,7 +69,7 @@ def _loops() -> list[float]:
         for cpu in probed:
             affinity.keep_thread({cpu})
             found.append(_warm(_loop))
-    except OSError:  # a sandbox may forbid it
+    except OSError:  # a sandbox may forbid to choose CPUs
         found = found or [_warm(_loop)]
     finally:
         affinity.keep_thread(before)
@@ -68,7 +77,7 @@ def _loops() -> list[float]:
 
 
 def _warm(work: Callable[[], object]) -> float:
-    """Seconds of the work's second run: the first one meets cold caches."""
+    """Return the seconds of the work's second run; the first one meets cold caches."""
     work()
     start = time.perf_counter()
     work()
@@ -95,7 +104,7 @@ class _Sleeper:
             self._answered.release()
 
     def wake(self) -> float:
-        """Seconds from asking to the answer."""
+        """Ask the thread, and return the seconds until it answers."""
         start = time.perf_counter()
         self._asked.release()
         self._answered.acquire()
@@ -111,7 +120,7 @@ class _Work:
 
 @cache
 def _work() -> _Work:
-    """What the probes need, made once in a process."""
+    """Return the work of the probes, which is made once in a process."""
     square: Any = np.ones((PRODUCT_SIZE, PRODUCT_SIZE), np.float32)
     product: Any = np.empty_like(square)
     source: Any = np.ones(COPIED_FLOATS, np.float32)

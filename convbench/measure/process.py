@@ -1,8 +1,9 @@
 """Hold a worker process from the parent's side: start, ask, stop and continue, kill.
 
-A worker without the token is stopped, threads and all. Without that, idle BLAS threads spin on a
-core after a call (OpenBLAS: 110 ms measured) and slow down whichever arm comes next. Linux stops a
-worker by a signal to its process group; the portable way suspends its processes one by one.
+A worker without the token is stopped, with all of its threads. Otherwise idle BLAS threads would
+spin on a core after a call (OpenBLAS: 110 ms measured) and slow down whichever arm comes next. On
+Linux a signal to its process group stops a worker; the portable way suspends its processes one by
+one.
 """
 
 from __future__ import annotations
@@ -39,32 +40,35 @@ if TYPE_CHECKING:
     import psutil
 
 LOG_TAIL = 3
+"""Number of the last lines of a dead worker's output that are told."""
+
 ENDS_S = 1.0
-"""A worker that has closed its connection is about to end."""
+"""Seconds that a worker which has closed its connection gets to end by itself."""
 
 KEY_BYTES = 32
-"""Length of the key by which the parent knows its worker."""
+"""Length in bytes of the key by which the parent knows its worker."""
 
 START_TIMEOUT_S = 180.0
-"""Importing TensorFlow takes some 3 s; on a cold disk far longer."""
+"""Seconds that a worker gets to start. Importing TensorFlow takes some 3 s, and far longer from a
+cold disk."""
 
 CONNECT_CHECK_S = 0.2
-"""While a worker is awaited, its parent looks at this interval in seconds whether it has ended."""
+"""Seconds between two looks at whether a worker that has not connected yet has ended."""
 
 LAST_SMALL_CODE = 255
-"""Largest exit code that programs choose. Windows ends a process that crashed with the number of
-the exception, which its documentation writes in hexadecimal."""
+"""Largest exit code that is written in decimal. Windows ends a process that crashed with the number
+of the exception, which its documentation writes in hexadecimal."""
 
 
 class WorkerLostError(UnansweredError):
-    """The worker is gone: it crashed, was killed, or hung and was killed by us."""
+    """A worker is gone: it crashed, somebody killed it, or it hung and the parent killed it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(Failure(reason))
 
 
 class Worker:
-    """A running worker. Not for several threads at a time, but for `kill`."""
+    """A worker process as its parent sees it. Only `kill` may be called from another thread."""
 
     def __init__(self, start: Start, environment: Mapping[str, str]) -> None:
         self.runtime = start.runtime
@@ -79,7 +83,10 @@ class Worker:
         self._send(start)
 
     def wait_ready(self) -> Ready:
-        """What the worker says once its runtime is imported."""
+        """Wait until the worker has imported its runtime, and return what it then tells.
+
+        Raises WorkerLostError if the worker cannot start within START_TIMEOUT_S.
+        """
         if self.ready is None:
             try:
                 self.ready = self._receive(START_TIMEOUT_S)
@@ -89,20 +96,26 @@ class Worker:
         return self.ready
 
     def ask(self, request: Request[Answer], timeout_s: float) -> Answer:
-        """The answer. Raises CellFailedError, or WorkerLostError; then the worker is dead."""
+        """Return the worker's answer, for which it has `timeout_s` seconds.
+
+        Raises CellFailedError if the request failed, and WorkerLostError if the worker is dead.
+        """
         self._send(request)
         answer: Answer = self._receive(timeout_s)
         return answer
 
     def settle(self, timeout_s: float) -> None:
-        """Takes the answer that an interrupted `ask` did not wait for, so that it can be asked."""
+        """Take the answer that an interrupted `ask` left, so that the worker can be asked again.
+
+        Raises WorkerLostError if it does not come within `timeout_s` seconds.
+        """
         if self._awaiting:
             with contextlib.suppress(CellFailedError):
                 self._receive(timeout_s)
 
     @contextlib.contextmanager
     def token(self) -> Iterator[None]:
-        """The worker runs inside the `with`, and is stopped outside."""
+        """Let the worker run inside the `with`, and stop it at the end."""
         self._child.resume()
         try:
             yield
@@ -110,15 +123,17 @@ class Worker:
             self.stop()
 
     def stop(self) -> None:
+        """Make the worker stand still, with all of its threads and processes."""
         self._child.suspend()
 
     def kill(self) -> None:
+        """Kill the worker and the processes that it started."""
         self._child.kill()
         with _LIVE_LOCK:
             _LIVE.discard(self)
 
     def _send(self, message: Start | Request[Any]) -> None:
-        # A dead worker shows when the answer is awaited, with its reason.
+        # If the worker is dead, waiting for its answer tells why.
         self._awaiting = True
         with contextlib.suppress(OSError):
             self._child.connection.send(message)
@@ -127,7 +142,9 @@ class Worker:
         try:
             if not self._child.connection.poll(timeout_s):
                 self.kill()
-                raise WorkerLostError(f"no answer for {timeout_s:g} s: killed (see --timeout)")
+                raise WorkerLostError(
+                    f"no answer for {timeout_s:g} s, so the worker was killed (see --timeout)"
+                )
             answer = self._child.connection.recv()
             self._awaiting = False
         except (EOFError, OSError):
@@ -137,7 +154,8 @@ class Worker:
         return answer
 
     def _last_words(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):  # how it ends by itself tells more
+        # A worker that ends by itself tells more than one that is killed.
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.process.wait(ENDS_S)
         self.kill()
         why = how_it_ended(self._child.process.returncode)
@@ -149,42 +167,42 @@ class Worker:
         return ": ".join([why, *([" | ".join(lines[-LOG_TAIL:])[-300:]] if lines else [])])
 
     def _printed(self) -> str:
-        """What the worker wrote to stdout and stderr, its libraries' noise included."""
+        """Return what the worker and its libraries wrote to stdout and stderr."""
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 
 
 def how_it_ended(code: int) -> str:
-    """What the exit code of a worker says. Only POSIX systems tell signals, as negative codes."""
+    """Tell how a worker ended, from its exit code. A negative code is a signal (POSIX only)."""
     if code < 0:
         name = signal.Signals(-code).name
-        reason = " (out of memory, or somebody's kill)" if name == "SIGKILL" else ""
+        reason = " (memory ran out, or somebody killed it)" if name == "SIGKILL" else ""
         return f"the worker was killed by {name}{reason}"
     shown = str(code) if code <= LAST_SMALL_CODE else f"0x{code:08X}"
     return f"the worker ended with exit code {shown}"
 
 
 class _Child(ABC):
-    """The process of a worker and the connection to it, as a system has them."""
+    """The process of a worker and the connection to it, in one system's way."""
 
     process: subprocess.Popen[bytes]
     connection: Connection
 
     @abstractmethod
     def suspend(self) -> None:
-        """The worker, its threads and the processes that it started stand still."""
+        """Make the worker, its threads and the processes that it started stand still."""
 
     @abstractmethod
     def resume(self) -> None:
-        """They go on."""
+        """Let the worker, its threads and the processes that it started go on."""
 
     @abstractmethod
     def kill(self) -> None:
-        """They end, now, and the worker is waited for."""
+        """Kill the worker and the processes that it started, and wait until the worker is gone."""
 
 
 class _LinuxChild(_Child):
-    """A process group that gets signals, at one end of a pair of sockets."""
+    """A process group that is controlled by signals and connected by a pair of sockets."""
 
     def __init__(self, variables: Mapping[str, str], log: IO[bytes]) -> None:
         ours, theirs = socket.socketpair()
@@ -216,10 +234,10 @@ class _LinuxChild(_Child):
 
 
 class _PortableChild(_Child):
-    """A process and those that it started, which psutil suspends and resumes.
+    """A process that psutil suspends and resumes, with the processes that it started.
 
     The worker calls back over TCP on this machine, and shows a key that it got through its stdin.
-    The pipe of that stdin stays open, so that the worker sees when its parent has died.
+    That pipe stays open, so that the worker sees when its parent has died.
     """
 
     def __init__(self, variables: Mapping[str, str], log: IO[bytes]) -> None:
@@ -240,7 +258,7 @@ class _PortableChild(_Child):
             )
             self._worker = psutil.Process(self.process.pid)
             assert self.process.stdin is not None
-            with contextlib.suppress(OSError):  # it has ended; that shows in a moment
+            with contextlib.suppress(OSError):  # a worker that has ended, as `_accepted` sees
                 self.process.stdin.write(key)
             self.connection = _accepted(server, key, self.process)
 
@@ -257,9 +275,10 @@ class _PortableChild(_Child):
             self.process.stdin.close()
 
     def _each(self, act: Callable[[psutil.Process], None]) -> None:
-        """To the worker, then to those it started: it starts no more once it stands still.
+        """Apply `act` to the worker first, and then to the processes that it started.
 
-        On Windows the Python of a virtual environment starts the one that does the work.
+        Once the worker stands still it starts no more. On Windows there is always such a process:
+        the Python of a virtual environment starts the one that does the work.
         """
         import psutil
 
@@ -272,12 +291,15 @@ class _PortableChild(_Child):
 
 
 def _command(how: str, number: int) -> list[str]:
-    """The command of a worker, which reads what follows its module's name."""
+    """Return the command that starts a worker. measure/worker.py says what its arguments mean."""
     return [sys.executable, "-P", "-m", "convbench.measure.worker", how, str(number)]
 
 
 def _accepted(server: socket.socket, key: bytes, process: subprocess.Popen[bytes]) -> Connection:
-    """The connection of the one who has the key; a closed one where the worker ends before."""
+    """Return the connection of the caller that has the key.
+
+    If the worker ends before it calls, return a connection whose other end is closed.
+    """
     server.settimeout(CONNECT_CHECK_S)
     while process.poll() is None:
         with contextlib.suppress(TimeoutError):
@@ -300,7 +322,7 @@ FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>
 
 
 def _crash_place(printed: str) -> str | None:
-    """The innermost frame of the user's own code that faulthandler wrote, `conv.py:12, in f`."""
+    """Return the innermost frame of the user's code that faulthandler wrote: `conv.py:12, in f`."""
     dump = printed.rpartition("Fatal Python error")[2]
     libraries = (sys.base_prefix, sys.prefix, str(Path(__file__).parents[1]))
     for frame in FRAME.finditer(dump):
@@ -314,7 +336,7 @@ _LIVE_LOCK = threading.Lock()
 
 
 def kill_all() -> None:
-    """Kills every worker that is alive; those who wait for one get WorkerLostError."""
+    """Kill every worker that is alive. Whoever waits for one gets WorkerLostError."""
     with _LIVE_LOCK:
         workers = list(_LIVE)
     for worker in workers:
@@ -322,7 +344,7 @@ def kill_all() -> None:
 
 
 def _with_our_package(environment: Mapping[str, str]) -> str:
-    """PYTHONPATH on which the worker finds this very package, installed or not."""
+    """Return a PYTHONPATH on which the worker finds this very package, even if not installed."""
     ours = str(Path(__file__).parents[2])
     theirs = environment.get("PYTHONPATH")
     return f"{ours}{os.pathsep}{theirs}" if theirs else ours

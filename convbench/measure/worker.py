@@ -1,10 +1,11 @@
 """Serve the cells of one runtime, one request at a time, in a process of their own.
 
-`python -m convbench.measure.worker inherited FD` talks through the inherited file descriptor FD,
-so that whatever a library prints cannot corrupt it. `... calls PORT` connects to that port of this
+`python -m convbench.measure.worker inherited FD` talks through the inherited file descriptor FD.
+Nothing that a library prints can reach that channel. `... calls PORT` connects to that port of this
 machine instead, with a key that it reads from stdin.
 
-What takes long to import is imported once there is a connection, since the parent waits for that.
+Modules that take long to import are imported after the connection is made, since the parent waits
+for the connection.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from convbench.measure.messages import Request, Start
 
 MOST_KEY_BYTES = 1024
-"""Room for the key in bytes: more than any key has."""
+"""Most bytes that are read as the key, more than any key has."""
 
 
 def main() -> None:
@@ -42,19 +43,19 @@ def main() -> None:
         bench = _started(start)
         gc.freeze()  # a collection before a sample need not walk over all of TensorFlow (0.1 s)
         connection.send(Ready(blas_libraries(start.runtime.name)))
-    except Exception as error:  # noqa: BLE001 - whatever an import raises is the parent's to report
+    except Exception as error:  # noqa: BLE001 - the parent reports whatever an import raises
         connection.send(Failure(describe_exception(error)))
         return
     while True:
         try:
             request = connection.recv()
-        except EOFError:  # the parent is gone, or is done with us
+        except EOFError:  # the parent is gone, or needs this worker no more
             return
         connection.send(_answered(bench, request))
 
 
 def _called(port: int) -> Connection:
-    """The connection to the parent. The pipe on stdin ends when the parent does."""
+    """Connect to the parent, and watch the pipe on stdin, which ends when the parent does."""
     pipe = os.dup(0)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)  # own code that reads stdin finds nothing
@@ -79,7 +80,7 @@ def _answered(bench: Bench, request: Request[Any]) -> Any:
 
     try:
         return request.answer(bench)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - it costs only that cell
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an exception costs only this cell
         return failure_of(error)
 
 
