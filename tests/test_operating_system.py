@@ -313,7 +313,9 @@ def test_a_lock_that_was_left_costs_a_moment_once(portable, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        pytest.param(-9, "was killed by SIGKILL (memory ran out, or somebody killed it)", marks=linux),
+        pytest.param(
+            -9, "was killed by SIGKILL (memory ran out, or somebody killed it)", marks=linux
+        ),
         pytest.param(-11, "was killed by SIGSEGV", marks=linux),
         (3, "ended with exit code 3"),
         (0xC0000005, "ended with exit code 0xC0000005"),  # Windows: access violation
