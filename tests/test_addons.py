@@ -1,4 +1,4 @@
-"""Add-ons: one can be added from outside, by one line, and no command but its own knows it."""
+"""Test that an add-on from outside joins by one line, and that only its own command knows it."""
 
 import json
 import subprocess
@@ -27,13 +27,13 @@ try:
 finally:
     print(*{{"numpy", "tensorflow", "pydantic"}} & {{*sys.modules}}, file=sys.stderr)
 """
-"""A program that joins an add-on from elsewhere to convbench, and is the command line. What it
-writes at the end of stderr are the heavy modules that it loaded."""
+"""Program that adds an add-on from outside to convbench and then is convbench's command line. At
+its end it writes the heavy modules that it loaded to stderr."""
 
 
 @pytest.fixture
 def convbench(tmp_path):
-    """The command line with the add-on, in a folder with one of its files."""
+    """Return a function that runs the command line with the add-on, in a folder with a tally."""
     (tmp_path / "tally.yaml").write_text(TALLY)
 
     def run(*arguments, code=0):
@@ -50,14 +50,14 @@ def convbench(tmp_path):
     return run
 
 
-def test_its_command_is_listed_and_costs_nothing(convbench):
+def test_the_command_of_an_add_on_is_listed_and_loads_nothing_heavy(convbench):
     done = convbench("--help")
     assert "  count " in done.stdout
     assert "Add up the numbers of a tally." in done.stdout
-    assert done.stderr == "\n", "modules that --help need not load"
+    assert done.stderr == "\n", "--help loaded heavy modules"
 
 
-def test_its_command_runs_and_its_result_is_shown(convbench):
+def test_the_command_of_an_add_on_runs_and_its_result_is_shown(convbench):
     printed = convbench("count", "tally.yaml", "out.json").stdout
     assert "42" in printed
     assert convbench("show", "out.json").stdout == printed
@@ -69,7 +69,7 @@ def test_its_command_runs_and_its_result_is_shown(convbench):
     assert "convbench count --help" in refused.stderr
 
 
-def test_its_files_have_a_schema_and_are_checked(convbench, tmp_path):
+def test_the_files_of_an_add_on_have_a_schema_and_are_checked(convbench, tmp_path):
     schema = json.loads(convbench("schema", "tally").stdout)
     assert schema["title"] == "a tally"
     jsonschema.validate({"numbers": [1]}, schema)
@@ -82,7 +82,7 @@ def test_its_files_have_a_schema_and_are_checked(convbench, tmp_path):
 
 
 @pytest.mark.parametrize("name", addons.ADD_ONS)
-def test_the_places_of_those_of_convbench_are_there(name):
+def test_the_places_that_convbenchs_own_add_ons_name_exist(name):
     add_on = addons.ADD_ONS[name]
     assert addons.found(add_on.command, FunctionType).__name__ == name
     for kind, place in add_on.kinds.items():
@@ -92,6 +92,6 @@ def test_the_places_of_those_of_convbench_are_there(name):
     assert not add_on.show or callable(addons.found(add_on.show, FunctionType))
 
 
-def test_a_place_that_holds_something_else_is_named():
+def test_a_place_that_holds_something_of_another_type_is_named():
     with pytest.raises(TypeError, match=r"convbench\.addons:ADD_ONS is dict, expected function"):
         addons.found("convbench.addons:ADD_ONS", FunctionType)

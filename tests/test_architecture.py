@@ -1,4 +1,4 @@
-"""The shape of the package's functions: their length, their parameters, the types they return."""
+"""Test the shape of the package's functions: length, number of parameters, types returned."""
 
 import ast
 
@@ -14,6 +14,7 @@ TREES = {
 
 MOST_LINES = 80
 MOST_PARAMETERS = 8
+"""Limits that issue 18 sets for a function."""
 
 LIKE_KERAS = {"conv2d", "conv2d_input_gradient", "conv2d_kernel_gradient", "plan"}
 """Functions of api.py that have the parameters of Keras Conv2D."""
@@ -40,7 +41,8 @@ def _is_command(node):
 
 
 def test_no_function_takes_too_many_parameters():
-    """A command's parameters are its options; those of conv2d and the like are Keras's."""
+    """Commands may have more, since a parameter is an option there. So may conv2d and its like,
+    which have the parameters of Keras."""
     counts = {
         (file, node.name): len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs])
         for file, node in _functions()
@@ -50,7 +52,7 @@ def test_no_function_takes_too_many_parameters():
 
 
 def _public(file, tree):
-    """The functions and methods that another module may call, with the classes they are of."""
+    """Yield the functions and methods of a module that another module may call."""
     for node in tree.body:
         if isinstance(node, FUNCTIONS):
             yield node
@@ -59,7 +61,10 @@ def _public(file, tree):
 
 
 def _is_method(file, owner, node):
-    """`Traced` overrides methods of NumPy's array, whose types say Any."""
+    """Return whether a node of a class is a method that another module may call.
+
+    `Traced` does not count where it overrides methods of NumPy's array, whose types say Any.
+    """
     is_numpys = (file, owner.name) == ("profile/tracing.py", "Traced") and hasattr(
         np.ndarray, getattr(node, "name", "")
     )
@@ -67,13 +72,13 @@ def _is_method(file, owner, node):
 
 
 def _is_any(annotation):
-    """Whether a type is Any, or a union with it: a caller knows nothing of what it gets."""
+    """Return whether a type is Any or a union with Any, which tells a caller nothing."""
     if isinstance(annotation, ast.BinOp):
         return _is_any(annotation.left) or _is_any(annotation.right)
     return isinstance(annotation, ast.Name) and annotation.id == "Any"
 
 
-def test_nothing_public_returns_any():
+def test_no_public_function_returns_any():
     found = [
         (file, node.name)
         for file, tree in TREES.items()

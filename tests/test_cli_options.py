@@ -1,4 +1,4 @@
-"""The options of the commands: each is declared once, and groups of them reach the command."""
+"""Test that each option of the commands is declared once, and that groups reach the commands."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MEANS_SOMETHING_ELSE = {
     "--resume": {"train"},
     "--batch-size": {"import"},
 }
-"""Commands in which an option of that name is another one, such as `profile`'s single layer."""
+"""Commands in which an option of that name means something else, such as `profile`'s one layer."""
 
 
 def test_an_option_reads_alike_in_every_command() -> None:
@@ -44,7 +44,7 @@ def test_an_option_reads_alike_in_every_command() -> None:
 
 
 def test_no_two_files_declare_the_same_option() -> None:
-    """An option's help is a string in one place, whichever commands have the option."""
+    """The help of an option stands in one file, however many commands have the option."""
     places = defaultdict(list)
     for file in CLI.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -55,10 +55,10 @@ def test_no_two_files_declare_the_same_option() -> None:
 
 @dataclass(frozen=True)
 class Colours:
-    """A group for the tests."""
+    """A group of options for the tests."""
 
     ink: Annotated[str, typer.Option(help="Colour of the text.")] = "black"
-    paper: Annotated[str | None, typer.Option("--paper", "-p", help="Of the page.")] = None
+    paper: Annotated[str | None, typer.Option("--paper", "-p", help="Colour of paper.")] = None
 
 
 def run(command: object, *arguments: str) -> str:
@@ -69,7 +69,7 @@ def run(command: object, *arguments: str) -> str:
     return done.output
 
 
-def test_a_group_holds_what_was_given_and_the_defaults() -> None:
+def test_a_group_holds_the_given_values_and_the_defaults() -> None:
     @grouped
     def command(*, name: str, colours: Colours, part: Part, loud: bool = False) -> None:
         print(name, colours, part, loud)
@@ -90,7 +90,7 @@ def test_two_groups_with_one_name_are_refused() -> None:
         grouped(command)
 
 
-def test_defaults_of_the_groups() -> None:
+def test_groups_can_be_made_of_their_defaults() -> None:
     assert Conditions() == Conditions(None, None, no_tune=False, timeout=300.0)
     assert (Shown().format_.value, Shown().quiet) == ("table", False)
 
@@ -101,6 +101,6 @@ def test_percentages_are_read(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["3", "%", "-1%", "nan%", "1000%", "three%"])
-def test_what_is_no_percentage_is_refused(text: str) -> None:
+def test_a_text_that_is_no_percentage_is_refused(text: str) -> None:
     with pytest.raises(ConvbenchError, match=f"--tolerance: found '{text}', expected a percent"):
         percentage(text, "--tolerance")

@@ -1,4 +1,4 @@
-"""The documentation against the code: examples run, tables match, links and modules exist."""
+"""Test the documentation against the code: examples run, tables match, links and modules exist."""
 
 import ast
 import dataclasses
@@ -50,7 +50,7 @@ def _python_blocks(page):
 
 
 def _code_words(page):
-    """Everything between backticks outside of code blocks, split into names."""
+    """Return the names between backticks, outside code blocks, of a page."""
     prose = re.sub(r"^```.*?^```$", "", _text(page), flags=re.MULTILINE | re.DOTALL)
     return {word for code in re.findall(r"`([^`]+)`", prose) for word in re.split(r"[ .]", code)}
 
@@ -60,7 +60,7 @@ def _code_words(page):
 
 @pytest.fixture(scope="module")
 def example():
-    """The implementation of the page, registered by the page's own line."""
+    """Register the page's implementation by the page's own line, and return it."""
     source, line = _python_blocks("adding-an-implementation.md")
     ((name, place),) = re.findall(r'^ *"(.+)": "(.+)",$', line, re.MULTILINE)
     module = types.ModuleType(place.partition(":")[0])
@@ -83,7 +83,7 @@ def test_the_example_agrees(example, layer, pass_):
     assert found.exact is (True if example.exact(layer, pass_) else None)
 
 
-def test_the_example_has_all_that_it_must_have(example):
+def test_the_example_has_every_part_that_an_implementation_must_have(example):
     assert example.name not in BUILT_IN
     supported = [p for p in Pass if example.unsupported(LAYERS[0], p) is None]
     assert supported
@@ -158,7 +158,7 @@ def test_every_status_and_exit_code_is_explained():
 # measuring.md
 
 
-def test_the_table_of_efforts():
+def test_the_table_of_efforts_has_the_codes_figures():
     rows = re.findall(
         r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) ms \| (\d+) \| (\d+) ms \| (none|99 %) \|",
         _text("measuring.md"),
@@ -173,8 +173,7 @@ def test_the_table_of_efforts():
     }
 
 
-def test_the_figures_of_a_visit():
-    """Figures that the page gives in words are the code's."""
+def test_the_figures_that_the_page_gives_in_words_are_the_codes():
     words = " ".join(_text("measuring.md").split())
     for said in (
         f"as many calls as fill {EFFORTS['standard'].sample_s * 1e3:g} ms",
@@ -201,7 +200,7 @@ def _yaml_blocks(page):
 
 
 def test_the_workflow_does_what_it_says(tmp_path):
-    """Its steps are those of GitHub Actions, and its gate runs as it stands in a clone."""
+    """Its steps have the form of GitHub Actions, and its gate runs in a clone as it is written."""
     workflow = yaml.safe_load(_yaml_blocks("ci.md")[0])
     (job,) = workflow["jobs"].values()
     assert workflow[True] == "pull_request"  # YAML 1.1 reads `on` as a truth value
@@ -240,7 +239,7 @@ def test_every_verdict_and_rule_key_is_explained():
 
 
 @pytest.mark.slow
-def test_the_noise_command_of_the_page(tmp_path):
+def test_the_noise_command_of_the_page_runs(tmp_path):
     (line,) = re.findall(r"^\$ convbench (noise .*)$", _text("ci.md"), re.MULTILINE)
     done = convbench(
         *shlex.split(line), "--effort", "smoke", "--layer", "small", "--quiet", cwd=tmp_path
@@ -253,7 +252,7 @@ def test_the_noise_command_of_the_page(tmp_path):
 
 
 def test_the_table_of_rooms_is_the_packages():
-    """One row a room, each with the first line of the room's own documentation."""
+    """Each room has one row, with the first line of the room's docstring."""
     rooms = {
         f"{init.parent.relative_to(PACKAGE)}/": ast.get_docstring(ast.parse(init.read_text()))
         for init in PACKAGE.rglob("__init__.py")
@@ -295,7 +294,8 @@ def test_files_that_a_page_names_exist(page):
     pattern = r"`((?:convbench|tests|benchmarks|examples|configs)/[\w/.-]+\.\w+)`"
     named = set(re.findall(pattern, page.read_text()))
     missing = [name for name in sorted(named) if not (ROOT / name).exists()]
-    assert missing in ([], ["convbench/implementations/taps.py"])  # the example, which is not kept
+    # taps.py is the example of a page, and no file of the repository.
+    assert missing in ([], ["convbench/implementations/taps.py"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -312,7 +312,7 @@ def test_relative_links_lead_somewhere(page):
 
 
 def _anchors(text):
-    """What GitHub makes of the headings: lower case, spaces to hyphens, nothing else."""
+    """Return the anchors that GitHub makes of the headings: lower case, with hyphens for spaces."""
     headings = re.findall(r"^#+ (.+)$", text, re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""`convbench gate` through the real command line: exit codes, kinds of rules, bad input."""
+"""Test `convbench gate` through the real command line: exit codes, kinds of rules, bad input."""
 
 import json
 import math
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def saved(folder):
-    """A run of the tiny suite with enough rounds for intervals."""
+    """Run the tiny suite with enough rounds for intervals, and return the document."""
     done, document = run_tiny(folder / "saved.json", *QUICK, "--layer", "a")
     assert done.returncode in (0, 3), done.stderr
     return document
@@ -36,7 +36,7 @@ def saved(folder):
 
 @pytest.fixture
 def result(folder, saved, tmp_path):
-    """Its file, reliable whatever the machine did: the twins are taken out."""
+    """Write that run without its twins, so that it is reliable whatever the machine did."""
     kept = [b for b in saved["benchmarks"] if not b["metadata"]["name"].endswith("#twin")]
     part = {**saved["convbench"], "duplicates": []}
     return _write(tmp_path / "result.json", {**saved, "benchmarks": kept, "convbench": part})
@@ -48,7 +48,7 @@ def _write(path, document):
 
 
 def every_other_round(path, times):
-    """The document with one arm that many times slower in every other round."""
+    """Return a file's document with im2col `times` times slower in every other round."""
     document = json.loads(path.read_text())
     for benchmark in document["benchmarks"]:
         if benchmark["metadata"]["name"].endswith("im2col"):
@@ -73,19 +73,22 @@ def floor(at_least, **more):
 
 @pytest.fixture(scope="module")
 def by_hand(folder):
-    """A result file whose samples are drawn, so that what its floors come to is known."""
+    """Save a result file of drawn samples, whose figures for floors are known."""
     return result_file.save(folder / "by_hand.json", saved_by_hand())
 
 
 def rounds_of(document, layer, implementation):
-    """The samples of each round of a forward call, in seconds."""
+    """Return the samples of each round of a forward call, in seconds."""
     name = f"{layer}/forward/{implementation}"
     (runs,) = (b["runs"] for b in document["benchmarks"] if b["metadata"]["name"] == name)
     return [run["values"] for run in runs]
 
 
 def speedup(document, layer):
-    """Over the loop: in each round the median of paired samples, then the mean, all in logs."""
+    """Return im2col's speedup over the loop.
+
+    It is the mean over rounds of the median ratio of paired samples, both in logarithms.
+    """
     pairs = zip(*(rounds_of(document, layer, name) for name in ("loop", "im2col")), strict=True)
     medians = [
         statistics.median(math.log(t / o) for t, o in zip(theirs, ours, strict=True))
@@ -130,8 +133,8 @@ FIGURES = {
     "bytes": (EXACT, lambda of: bytes_of(of, "im2col"), 1, "MiB"),
     "inexact bytes": (INEXACT, lambda of: bytes_of(of, "keras"), 1, "MiB"),
 }
-"""By quantity: the rule, the figure that the samples give, what a rule's number is of it, and the
-unit in which both are printed."""
+"""For each quantity: the rule, the figure that the samples give, the ratio of the rule's number to
+the figure, and the unit in which both are printed."""
 
 
 @pytest.mark.parametrize(
@@ -140,7 +143,7 @@ unit in which both are printed."""
         *(("speedup", *case) for case in ((0.9, "holds"), (1.1, "regressed"))),
         *(("geometric mean", *case) for case in ((0.9, "holds"), (1.1, "regressed"))),
         *(("fraction of peak", *case) for case in ((0.9, "holds"), (1.1, "regressed"))),
-        # What the run found itself: half of all such runs would have found less.
+        # A floor at the figure itself: half of all such runs would have found less.
         *((name, 1.0, "inconclusive") for name in ("speedup", "geometric mean")),
         ("fraction of peak", 1.0, "inconclusive"),
         *(("bytes", *case) for case in ((1.0, "holds"), (0.99, "regressed"))),
@@ -148,7 +151,7 @@ unit in which both are printed."""
     ],
 )
 def test_a_floor_of_a_result_file(by_hand, tmp_path, quantity, factor, verdict):
-    """Verdict, figures, units and exit code, in the table, as JSON and as JUnit."""
+    """The table, JSON and JUnit have the right verdict, figures, units and exit code."""
     rule, figure, scale, unit = FIGURES[quantity]
     found = figure(json.loads(by_hand.read_text()))
     limit = found * factor if unit != "MiB" else int(found * factor)
@@ -185,7 +188,7 @@ def test_a_floor_of_a_result_file(by_hand, tmp_path, quantity, factor, verdict):
 
 
 def amount(printed, unit):
-    """What a printed figure says, which ends in that unit and no other."""
+    """Return the value of a printed figure, which must end in `unit`."""
     assert printed.endswith(unit)
     return float(printed.removesuffix(unit)) * SCALES[unit]
 
@@ -201,7 +204,7 @@ def test_the_worst_of_several_floors_decides(by_hand, tmp_path):
 
 
 def test_a_suite_is_run_and_judged_by_its_own_floors(tmp_path):
-    """One round is no evidence, however far from the floor it is."""
+    """One round is no evidence, even if its figure is far from the floor."""
     suite = tmp_path / "suite.yaml"
     suite.write_text(TINY.read_text() + f"gate:\n  - {{{floor(0.01)}}}\n")
     done = convbench("gate", suite, "--effort", "smoke", *ONE, "-o", tmp_path / "new.json")
@@ -217,7 +220,7 @@ def test_a_suite_is_run_and_judged_by_its_own_floors(tmp_path):
     )
     assert (told, limit) == ("inconclusive", "0.0100x")
     assert amount(found, "x") == pytest.approx(ratio, rel=0.01)
-    # The file carries its floors.
+    # The result file keeps the suite's floors.
     again = convbench("gate", tmp_path / "new.json")
     assert (again.returncode, row in again.stdout) == (3, True)
 
@@ -317,7 +320,7 @@ def test_a_wrong_cell_comes_before_any_verdict(tmp_path):
     assert "is wrong" in done.stdout
 
 
-def test_ctrl_c_saves_what_there_is(tmp_path):
+def test_ctrl_c_saves_the_results_so_far(tmp_path):
     given = rules(tmp_path, floor(0.01))
     process = launched(
         *("gate", TINY, "--rules", given, "--effort", "rigorous", "-o", tmp_path / "n.json"),
@@ -339,7 +342,7 @@ def test_ctrl_c_saves_what_there_is(tmp_path):
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A repository whose last commit made a convolution slower, and whose first had none."""
+    """Make a repository whose first commit has no convolution, and whose last makes one slower."""
     folder = tmp_path_factory.mktemp("repository")
 
     def git(*arguments):
@@ -382,7 +385,7 @@ def against(repository, ref, tmp_path, *more):
 
 
 def test_a_slower_version_fails(repository, tmp_path):
-    """What changed is a module that the file imports, and each version imports its own."""
+    """The change is in a module that the file imports, and each version imports its own module."""
     done = against(repository, "fast", tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "src/mine/conv.py:conv@fast, in the same run" in done.stdout
@@ -392,7 +395,7 @@ def test_a_slower_version_fails(repository, tmp_path):
     listed = subprocess.run(
         ["git", "worktree", "list"], cwd=repository, capture_output=True, text=True, check=True
     )
-    assert len(listed.stdout.splitlines()) == 1  # ours is gone again
+    assert len(listed.stdout.splitlines()) == 1  # the gate's work tree is gone again
 
 
 def test_an_old_version_that_cannot_run_does_not_pass_for_ever(repository, tmp_path):
@@ -403,7 +406,7 @@ def test_an_old_version_that_cannot_run_does_not_pass_for_ever(repository, tmp_p
     assert "no_such_module" in done.stdout
 
 
-def test_what_the_new_version_cannot_compute_is_an_error(repository, tmp_path):
+def test_a_new_version_that_cannot_compute_the_pass_is_an_error(repository, tmp_path):
     done = convbench(
         *("gate", TINY, "--pass", "kernel-gradient", "--impl", "src/mine/conv.py:conv"),
         *("--against", "fast", "-o", tmp_path / "new.json"),
@@ -421,7 +424,7 @@ def test_the_same_version_does_not_fail(repository, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_file_beside_it(repository, tmp_path):
+def test_the_old_version_may_be_another_file(repository, tmp_path):
     old = tmp_path / "old.py"
     code = (repository / "src/mine/conv.py").read_text()
     old.write_text(code.replace("from mine.times import TIMES\n", "TIMES = 1\n"))
@@ -439,7 +442,7 @@ def test_a_file_beside_it(repository, tmp_path):
         ("--upload-pack=x", "neither a path nor a git ref"),
     ],
 )
-def test_an_other_version_that_cannot_be(repository, tmp_path, ref, said):
+def test_a_version_that_does_not_exist_is_refused(repository, tmp_path, ref, said):
     done = convbench(
         *("gate", TINY, *ONE, *QUICK, "--impl", "src/mine/conv.py:conv", f"--against={ref}"),
         *("-o", tmp_path / "new.json"),
@@ -475,7 +478,7 @@ def test_an_other_version_that_cannot_be(repository, tmp_path, ref, said):
         (("RESULT", "--baseline", "RESULT", "--report", "/proc/none/x.md"), "cannot be saved in"),
     ],
 )
-def test_what_cannot_be_asked(result, tmp_path, arguments, said):
+def test_arguments_that_make_no_gate_are_refused(result, tmp_path, arguments, said):
     (tmp_path / "tiny.yaml").write_text(TINY.read_text())
     files = {"RESULT": str(result), "OTHER": str(ROOT / "results" / "mnist.json")}
     words = [files.get(word, word) for word in arguments]
@@ -491,7 +494,7 @@ def test_a_rule_that_nothing_matches_is_an_error(result, tmp_path):
     assert "no layer matches zz*" in done.stderr
 
 
-def test_floors_of_what_was_not_selected_are_left_out_and_said_so(tmp_path):
+def test_floors_of_layers_that_were_not_selected_are_left_out_and_counted(tmp_path):
     given = rules(tmp_path, floor(0.01, layer="a"), floor(0.01, layer="b"))
     done = convbench(
         *("gate", TINY, "--rules", given, "--effort", "smoke", *ONE, "--quiet"),
@@ -572,7 +575,7 @@ def test_a_truncated_file_is_refused(result, tmp_path):
 # For continuous integration
 
 
-def test_reports_beside_what_is_printed(result, tmp_path):
+def test_reports_are_written_beside_the_printed_one(result, tmp_path):
     files = [tmp_path / f"gate.{suffix}" for suffix in ("xml", "md", "json", "csv", "txt", "svg")]
     options = [word for file in files for word in ("--report", file)]
     given = rules(tmp_path, floor(1e6), floor(0.01, layer="a"))
@@ -586,7 +589,7 @@ def test_reports_beside_what_is_printed(result, tmp_path):
     assert all(file.stat().st_size for file in files)
 
 
-def test_in_github_actions(result, tmp_path):
+def test_github_actions_gets_annotations_and_a_summary(result, tmp_path):
     summary = tmp_path / "summary.md"
     summary.touch()
     environment = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
@@ -599,7 +602,7 @@ def test_in_github_actions(result, tmp_path):
     assert "regressed" in summary.read_text()
 
 
-def test_for_benchmark_action(result, tmp_path):
+def test_benchmark_action_gets_points(result, tmp_path):
     done = convbench(
         *("gate", result, "--rules", rules(tmp_path, floor(0.01))),
         *("--format", "customSmallerIsBetter"),

@@ -1,4 +1,4 @@
-"""Other systems than Linux: who knows the system, the portable ways, and what is told."""
+"""Test which modules know the operating system, the portable ways, and what a run tells of them."""
 
 import ast
 import json
@@ -46,7 +46,7 @@ PACKAGE = Path(convbench.__file__).parent
 # Who knows the operating system
 
 KNOWERS = ("machine/", "measure/process.py")
-"""Files and folders of the package that may know it."""
+"""Files and folders of the package that may know the operating system."""
 
 MODULES = {
     *("signal", "resource", "fcntl", "termios", "tty", "pty", "pwd", "grp", "syslog"),
@@ -68,7 +68,7 @@ FOLDERS = re.compile(r"/(proc|sys)(/|$)")
 
 
 def knowledge(source):
-    """What a source text knows of the operating system: line and words of each place."""
+    """Return the line and the words of each place where a source uses the operating system."""
     return [(node.lineno, known) for node in ast.walk(ast.parse(source)) for known in _known(node)]
 
 
@@ -102,14 +102,14 @@ def _tells(module, name):
     return bool(FUNCTIONS.fullmatch(name)) if module == "os" else name in PLATFORM
 
 
-def test_nobody_else_knows_the_operating_system():
+def test_only_two_places_know_the_operating_system():
     found = {
         file.relative_to(PACKAGE).as_posix(): known
         for file in sorted(PACKAGE.rglob("*.py"))
         if (known := knowledge(file.read_text(encoding="utf-8")))
     }
     assert {name for name in found if not name.startswith(KNOWERS)} == set()
-    assert found, "those who may know it are seen to"
+    assert found, "the places that may know the system use it"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_knowledge_of_a_system_is_found(source, known):
         "x.kill()",
     ],
 )
-def test_what_every_system_has_is_not(source):
+def test_use_of_what_every_system_has_is_not_found(source):
     assert knowledge(source) == []
 
 
@@ -158,7 +158,7 @@ def test_what_every_system_has_is_not(source):
 
 @pytest.fixture
 def portable(monkeypatch):
-    """The portable ways, in this process and in those that it starts."""
+    """Use the portable ways, in this process and in those that it starts."""
     with monkeypatch.context() as patch:
         patch.setenv(VARIABLE, PORTABLE)
         is_linux.cache_clear()
@@ -168,19 +168,19 @@ def portable(monkeypatch):
 
 
 against_linux = pytest.mark.skipif(
-    not is_linux(), reason="it holds the portable ways against Linux's own"
+    not is_linux(), reason="the test compares the portable ways with Linux's own"
 )
 
 
 @against_linux
-def test_usable_cpus(request):
+def test_usable_cpus_are_those_of_linux(request):
     expected = affinity.usable_cpus()
     request.getfixturevalue("portable")
     assert affinity.usable_cpus() == expected
 
 
 def test_a_process_is_kept_to_cpus(portable):
-    """In a process of its own, of which this system says where it may run."""
+    """Try it in a process of its own, so that the tests' process stays on its CPUs."""
     code = (
         "from convbench.machine import affinity\n"
         "first = affinity.usable_cpus()[:1]\n"
@@ -193,7 +193,7 @@ def test_a_process_is_kept_to_cpus(portable):
     assert done.returncode == 0, done.stderr
 
 
-def test_threads_work_and_are_kept_nowhere(portable):
+def test_threads_run_without_being_kept_to_cpus(portable):
     seen = []
     threads.in_threads(seen.append, 2)
     assert sorted(seen) == [0, 1]
@@ -231,25 +231,25 @@ def test_a_process_ends_with_its_pipe():
         assert process.wait(10) == 1
 
 
-def test_forks_may_not_be_there(monkeypatch):
+def test_a_system_without_forks_needs_no_call(monkeypatch):
     monkeypatch.delattr(os, "register_at_fork", raising=False)
     processes.call_in_forks(lambda: None)
 
 
-def test_load():
+def test_the_load_is_in_range():
     assert 0 <= usage.load() < 10_000
 
 
 @against_linux
-def test_peak_memory(request):
+def test_peak_memory_is_not_below_that_of_linux(request):
     expected = usage.peak_resident_bytes()
     request.getfixturevalue("portable")
-    # getrusage counts what the parent held before the fork as well.
+    # getrusage also counts what the parent held before the fork, so its figure may be higher.
     assert expected * 0.9 <= usage.peak_resident_bytes()
     assert usage.peak_resident_bytes() >= psutil.Process().memory_info().rss * 0.9
 
 
-def test_page_faults_that_nobody_counts_are_taken_for_granted(portable):
+def test_calls_are_taken_to_touch_new_pages_if_nobody_counts_them(portable):
     counts = usage.page_faults()
     assert counts is None or counts > 0
     if counts is None:
@@ -265,7 +265,7 @@ def test_cpu_times_are_those_of_linux():
     assert portable_busy == pytest.approx(busy / second, rel=1e-3)
 
 
-def test_load_of_neighbours(portable):
+def test_the_load_of_neighbours_is_a_share(portable):
     assert 0 <= calibration.neighbour_load(0.1).share <= 1
 
 
@@ -279,7 +279,7 @@ def test_the_machine_is_the_same(request):
     assert 1 <= found.cores <= found.logical_cpus
 
 
-def test_a_document_is_changed_by_one_at_a_time(portable, tmp_path):
+def test_a_document_is_changed_by_one_writer_at_a_time(portable, tmp_path):
     path, counted = tmp_path / "x.json", []
 
     def count(document):
@@ -299,7 +299,7 @@ def test_a_document_is_changed_by_one_at_a_time(portable, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_lock_that_was_left_costs_a_moment_once(portable, tmp_path, monkeypatch):
+def test_a_lock_that_a_killed_process_left_costs_one_wait(portable, tmp_path, monkeypatch):
     monkeypatch.setattr(cache_file, "LOCK_S", 0.05)
     path = tmp_path / "x.json"
     (tmp_path / "x.json.held").touch()
@@ -307,7 +307,7 @@ def test_a_lock_that_was_left_costs_a_moment_once(portable, tmp_path, monkeypatc
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
 
 
-# Workers, whose portable ways tests/test_process.py has
+# Workers (tests/test_process.py tests their portable ways too)
 
 
 @pytest.mark.parametrize(
@@ -321,12 +321,12 @@ def test_a_lock_that_was_left_costs_a_moment_once(portable, tmp_path, monkeypatc
         (0xC0000005, "ended with exit code 0xC0000005"),  # Windows: access violation
     ],
 )
-def test_how_a_worker_ended(code, words):
+def test_an_exit_code_tells_how_a_worker_ended(code, words):
     assert how_it_ended(code) == f"the worker {words}"
 
 
 def test_a_stranger_who_calls_is_turned_away():
-    """Whoever connects without the key gets nothing; the worker that comes next is served."""
+    """A caller without the key is refused, and the worker that calls next gets the connection."""
 
     class Running:
         def poll(self):
@@ -356,7 +356,7 @@ def test_a_stranger_who_calls_is_turned_away():
 
 @against_linux
 def test_a_worker_imports_little():
-    """Not psutil, which its kernels need no more than anything else that is not theirs."""
+    """A worker imports neither psutil nor anything else heavy that its kernels do not need."""
     code = (
         "import sys\n"
         "import convbench.measure.worker\n"
@@ -371,7 +371,7 @@ def test_a_worker_imports_little():
     assert done.returncode == 0, done.stderr
 
 
-# What is told where something cannot be done
+# What a run tells if the system cannot do something
 
 
 def _only(words):
@@ -404,7 +404,7 @@ def test_memory_whose_pages_are_not_seen_is_not_exact(portable):
         assert found.method.endswith(f"(without BLAS's buffers: {pages.UNSEEN})")
 
 
-def test_malloc_that_cannot_be_told_keeps_nothing(portable):
+def test_memory_is_not_kept_where_malloc_cannot_be_told(portable):
     with pages.memory_kept() as is_kept:
         assert not is_kept
     for ask in (
@@ -423,7 +423,8 @@ def test_events_that_cannot_be_counted_are_told(portable):
 
 
 def test_a_run_goes_the_portable_way(tmp_path):
-    """Parent and workers, in a real run: figures all the same, and what is missing is told."""
+    """In a real run, parent and workers go the portable way: every figure is there, and the run
+    warns of what is missing."""
     log, output = tmp_path / "log", tmp_path / "r.json"
     code = (
         "import sys\n\nimport numpy as np\n"
@@ -456,7 +457,7 @@ def test_a_run_goes_the_portable_way(tmp_path):
         assert cell["memory"]["peak_bytes"] > 0
 
 
-# The workflow, which nobody has run here
+# The workflow (it was never run here, so these tests only compare it with other files)
 
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Workers: faults cost one answer, a stopped worker stands still, a dead parent leaves none."""
+"""Test workers: a fault costs one answer, a stopped worker stands still, none outlives its parent."""
 
 import os
 import re
@@ -27,7 +27,7 @@ LAYER = Layer("plain", (9, 8, 3), 4, (3, 2), batch_size=2)
 
 @pytest.fixture(params=[pytest.param("linux", marks=linux), PORTABLE], autouse=True)
 def way(request, monkeypatch):
-    """Linux's own way to hold a worker, and the portable one."""
+    """Hold workers in Linux's own way, and in the portable one."""
     with monkeypatch.context() as patch:
         patch.setenv(VARIABLE, request.param)
         is_linux.cache_clear()
@@ -56,7 +56,7 @@ def _check(name):
         ("missing", "has no missing"),
     ],
 )
-def test_what_a_function_raises_costs_the_cell_only(worker, name, reason):
+def test_an_exception_costs_only_its_cell(worker, name, reason):
     it = worker(name)
     it.wait_ready()
     with pytest.raises(CellFailedError) as failed:
@@ -69,12 +69,12 @@ def test_what_a_function_raises_costs_the_cell_only(worker, name, reason):
 @pytest.mark.parametrize(
     ("name", "reason"), [("killed", "killed by SIGKILL"), ("segfault", "killed by SIGSEGV")]
 )
-def test_a_crash_says_what_happened(worker, name, reason):
+def test_a_crash_is_told_with_its_signal(worker, name, reason):
     it = worker(name)
     it.wait_ready()
     with pytest.raises(WorkerLostError, match=reason) as lost:
         it.ask(_check(name), 60)
-    if name == "segfault":  # faulthandler's words
+    if name == "segfault":  # here faulthandler writes the line
         assert "(convolutions.py:63, in segfault)" in str(lost.value)
 
 
@@ -108,12 +108,12 @@ def test_a_worker_without_the_token_stands_still(worker, way):
     with it.token():
         peak = it.ask(Release(), 60).max_rss
     assert peak > 10 * 2**20
-    if way == "linux":  # the worker's own, not what this process held before the fork
+    if way == "linux":  # the portable figure also counts what this process held before the fork
         assert peak < 400 * 2**20
 
 
 def test_idle_blas_threads_do_not_spin_beside_the_next_arm(worker):
-    """The reason for stopping workers: OpenBLAS's threads wait busily after a call."""
+    """Workers are stopped for this reason: OpenBLAS's threads wait busily after a call."""
     it = Worker(Start(NumPy(), 2, 0, REGISTRY), os.environ)
     it.wait_ready()
     layer = Layer("gemm", (56, 56, 64), 64, (3, 3), batch_size=2)
@@ -124,7 +124,7 @@ def test_idle_blas_threads_do_not_spin_beside_the_next_arm(worker):
     assert sum(psutil.Process(it._child.process.pid).cpu_times()[:2]) - used <= 0.01
 
 
-def test_what_a_worker_starts_stands_still_and_ends_with_it(worker, tmp_path):
+def test_a_process_that_a_worker_starts_stands_still_and_ends_with_the_worker(worker, tmp_path):
     (tmp_path / "starts.py").write_text(
         "import subprocess\nimport sys\n\n"
         "BUSY = subprocess.Popen([sys.executable, '-c', 'while True: pass'])\n\n\n"
@@ -142,14 +142,14 @@ def test_what_a_worker_starts_stands_still_and_ends_with_it(worker, tmp_path):
     it.kill()
     deadline = time.monotonic() + 5
     while busy.is_running() and time.monotonic() < deadline:
-        if busy.status() == psutil.STATUS_ZOMBIE:  # nobody reaps orphans here
+        if busy.status() == psutil.STATUS_ZOMBIE:  # dead; nobody reaps orphans in a container
             return
         time.sleep(0.01)
     assert not busy.is_running()
 
 
 def test_no_worker_outlives_a_killed_parent(way):
-    """On Linux not even one that stands still."""
+    """On Linux, not even a worker that stands still outlives its parent."""
     stopped = "w.stop(); " if way == "linux" else ""
     program = (
         "import os, sys\n"
@@ -166,7 +166,8 @@ def test_no_worker_outlives_a_killed_parent(way):
     pid = int(done.stdout)
     deadline = time.monotonic() + 5
     while psutil.pid_exists(pid) and time.monotonic() < deadline:
-        if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:  # nobody reaps orphans here
+        # A zombie is dead; nobody reaps orphans in a container.
+        if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return
         time.sleep(0.05)
     assert not psutil.pid_exists(pid)

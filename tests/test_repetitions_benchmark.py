@@ -1,6 +1,6 @@
-"""The benchmark of repetitions: its table from runs made by hand, and the order of its campaign.
+"""Test the benchmark of repetitions: its table of made-up runs, and the order of its campaign.
 
-Nothing is timed: each run is made of drawn samples, and may have a deviation of its own.
+Nothing is timed. Each run is made of drawn samples, and may deviate from the others as a whole.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RUNS = 12
 
 
 def campaign_of(folder: Path, deviation: float, effort: str = "quick", cpu: str = "") -> None:
-    """Save runs in which im2col's time differs from run to run by `deviation`, beside its noise."""
+    """Save runs between which im2col's time differs by `deviation`, in addition to its noise."""
     draw = random.Random(3)
     for number in range(RUNS):
         times = scaled(TIMES, im2col=math.exp(draw.gauss(0, deviation)))
@@ -40,7 +40,10 @@ def campaign_of(folder: Path, deviation: float, effort: str = "quick", cpu: str 
 
 
 def rows(folder: Path, words: str) -> list[tuple[int, float, str]]:
-    """The table's rows of these words: number of pairs, per cent that hold 0, verdict."""
+    """Return the table's rows that begin with `words`.
+
+    Each row is a number of pairs, the per cent whose interval holds 0, and a verdict.
+    """
     pattern = re.compile(rf"{re.escape(words)} +(\d+) +([\d.]+)% +(met|MISSED)?")
     found = [pattern.search(line) for line in repetitions.report(folder)]
     return [(int(m[1]), float(m[2]), m[3] or "") for m in found if m]
@@ -53,8 +56,8 @@ def test_runs_that_differ_by_noise_alone_agree(tmp_path: Path) -> None:
     assert all(part >= 97 and verdict == "met" for _, part, verdict in found)
 
 
-def test_runs_that_differ_by_more_than_their_rounds_tell_are_seen(tmp_path: Path) -> None:
-    """Each run alone claims too much; what the runs taught makes their intervals wide enough."""
+def test_runs_that_differ_more_than_their_rounds_tell_are_seen(tmp_path: Path) -> None:
+    """The intervals of single runs are too narrow. What all runs taught makes them wide enough."""
     campaign_of(tmp_path, deviation=0.10)
     alone = rows(tmp_path, repetitions.RUNS_ALONE)
     taught = rows(tmp_path, "with what all runs taught")

@@ -1,4 +1,4 @@
-"""Runtimes: one can be added from outside, and nothing else asks which runtime one is."""
+"""Test that a runtime can be added from outside, and that no other module asks for its name."""
 
 import ast
 import os
@@ -26,15 +26,15 @@ from tests.systems import linux
 PACKAGE = Path(convbench.__file__).parent
 FRAMEWORKS = {"tensorflow", "keras", "torch", "jax", "onnxruntime"}
 KERAS_FILES = ("implementations/keras/", "importers/keras_model.py", "training/keras_model.py")
-"""Files that are about Keras and so import it, inside of functions."""
+"""Files that are about Keras and therefore import it, inside functions."""
 
 
-# A runtime from elsewhere
+# A runtime from outside the package
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """The result of a run of a runtime and an implementation that stand outside of the package."""
+    """Run a runtime and an implementation that stand outside the package, and return the result."""
     place = "tests.elsewhere.flat_arrays"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(runtimes.RUNTIMES, "flat-arrays", f"{place}:FlatArrays")
@@ -58,7 +58,7 @@ def saved(tmp_path_factory):
 
 
 @linux
-def test_its_cells_are_checked_timed_and_metered(saved):
+def test_cells_of_a_runtime_from_outside_are_checked_timed_and_metered(saved):
     cells = [cell for cell in saved.result.cells if cell.implementation == NAME]
     by_pass = {cell.pass_: cell for cell in cells if cell.layer == "a"}
     assert by_pass["kernel-gradient"].status == "unsupported"
@@ -67,22 +67,23 @@ def test_its_cells_are_checked_timed_and_metered(saved):
     assert (forward.status, forward.agreement.exact) == ("ok", True)
     assert forward.time.time_s > 0
     assert (forward.memory.method, forward.memory.exact) == ("memray", True)
-    assert forward.memory.call_peak_bytes >= 4 * 2 * 7 * 7 * 4  # its result, at least
+    assert forward.memory.call_peak_bytes >= 4 * 2 * 7 * 7 * 4  # the bytes of the result
 
 
-def test_its_version_and_its_variables_are_recorded(saved):
+def test_the_version_and_variables_of_a_runtime_are_recorded(saved):
     assert saved.result.software.versions["flat-arrays"]
     assert saved.result.environment[VARIABLE] == "1"
 
 
-def test_it_is_reported(saved):
+def test_a_runtime_from_outside_is_reported(saved):
     told = render(report(saved.result), "markdown")
     assert NAME in told
     assert "im2col is" in told or "im2col takes" in told
 
 
-def test_a_runtime_that_is_not_installed_is_said(tmp_path, monkeypatch):
-    """Its cells are unsupported, with the command that installs it; the others are run."""
+def test_a_run_tells_that_a_runtime_is_not_installed(tmp_path, monkeypatch):
+    """The cells of that runtime are unsupported, with the command that installs it. The other cells
+    are run."""
     monkeypatch.setattr(FlatArrays, "module", "array_that_nobody_has")
     suite = replace(read_suite(TINY), implementations=(NAME, "im2col"))
     session = Session(
@@ -105,14 +106,14 @@ def test_a_runtime_that_is_not_installed_is_said(tmp_path, monkeypatch):
     assert session.cells["a", "forward", "im2col"].status == "ok"
 
 
-# Those of convbench
+# The runtimes of convbench
 
 
-def test_the_table_names_classes_that_are_called_so():
+def test_each_runtime_has_the_name_that_the_table_gives_it():
     assert [each.name for each in runtimes.runtimes()] == list(runtimes.RUNTIMES)
 
 
-def test_equal_runtimes_share_a_process_and_others_do_not():
+def test_only_equal_runtimes_share_a_process():
     assert REGISTRY.get("loop").runtime == REGISTRY.get("im2col").runtime == NumPy()
     assert NumPy().apart("one") not in (NumPy(), NumPy().apart("another"), TensorFlow("one"))
     assert REGISTRY.get("mine.py:f").runtime != REGISTRY.get("mine.py:g").runtime
@@ -125,12 +126,12 @@ def own_code(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("runtime", runtimes.runtimes(), ids=lambda runtime: runtime.name)
-def test_a_version_is_found_of_each_package(runtime):
+def test_each_package_of_a_runtime_has_a_version(runtime):
     assert set(runtime.versions()) == set(runtime.packages)
     assert runtime.missing() is None
 
 
-def test_suites_win_over_runtimes_and_these_over_defaults():
+def test_a_suites_variables_win_over_the_callers_and_these_over_defaults():
     environment = Environment({"A": "caller", "B": "caller"}, {"B": "suite", "C": None})
     found = environment.of(NumPy(), 1, {"A": "default", "C": "default", "D": "default"})
     assert (found["A"], found["B"], found["D"]) == ("caller", "suite", "default")
@@ -138,7 +139,7 @@ def test_suites_win_over_runtimes_and_these_over_defaults():
     assert "A" not in environment.without(["A"]).of(NumPy(), 1)
 
 
-def test_what_the_caller_says_wins_over_what_a_runtime_would_rather_have():
+def test_the_callers_variables_win_over_a_runtimes_defaults():
     level = "TF_CPP_MIN_LOG_LEVEL"
     for caller, changes, expected in (
         ({}, {}, "2"),
