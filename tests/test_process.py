@@ -1,4 +1,4 @@
-"""Test workers: a fault costs one answer, a stopped worker stands still, none outlives its parent."""
+"""Test workers: faults cost one answer, a stopped worker stands still, none outlives its parent."""
 
 import os
 import re

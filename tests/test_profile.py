@@ -1,6 +1,6 @@
-"""Profiles: what traces see, how a gap is taken apart, and what is said of it.
+"""Test profiles: what a trace sees, how a gap is taken apart, and what the report says about it.
 
-CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_profile.py writes the golden files: read the diff.
+CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_profile.py writes the golden files. Read the diff.
 """
 
 import io
@@ -103,7 +103,7 @@ def in_place(x):
         (lambda x: sliding_window_view(x, (2, 2)).sum(), "add.reduce"),
     ],
 )
-def test_a_trace_sees_what_is_done(function, expected):
+def test_a_trace_sees_each_operation(function, expected):
     found = traced(function, X.copy())
     if isinstance(expected, str):
         names = [name for name, _ in kinds(found)]
@@ -129,7 +129,7 @@ def test_a_trace_knows_lines_bytes_and_flops():
     assert all(call.seconds > 0 for call in found.calls)
 
 
-def test_numpy_is_what_it_was_after_a_trace():
+def test_a_trace_leaves_numpy_as_it_was():
     before = {name: getattr(np, name) for name in ("zeros", "empty", "array", "asarray")}
     with pytest.raises(ZeroDivisionError):
         traced(lambda x: x / (1 // 0), X)
@@ -191,7 +191,7 @@ def test_the_arrays_of_an_object_are_traced_too():
 
 @pytest.fixture
 def in_a_hurry(monkeypatch):
-    """Timings of a hundredth of a second, where it is of no matter how exact they are."""
+    """Time each thing for a hundredth of a second, in tests that need no exact times."""
     monkeypatch.setattr(experiments, "CLOCKED_S", 0.01)
     monkeypatch.setattr(experiments, "WAKE_S", 0.01)
 
@@ -224,9 +224,9 @@ def test_built_in_implementations_can_be_examined(name, pass_):
 
 
 def are_the_stages_of_a_call(found, declared):
-    """The stages are those that the implementation declares, in its order, and make up a call.
+    """Assert that the stages are the declared ones, in their order, and make up a call.
 
-    So does the work that the waterfall goes by, which has each stage's share of it.
+    The work from which the waterfall is made has the same stages, each with its share of the call.
     """
     *shown, rest = (stage.name for stage in found.stages)
     assert rest == OTHER
@@ -234,7 +234,7 @@ def are_the_stages_of_a_call(found, declared):
     assert "product" in [declared[name] for name in shown]
     assert all(stage.seconds > 0 and stage.calls >= 1 for stage in found.stages)
     whole = sum(stage.seconds for stage in found.stages)
-    # The timers cost about as much as so small a call, and other processes disturb it.
+    # The timers cost about as much as this small call, and other processes disturb it.
     assert 0.2 < whole / found.call_s < 10
     assert [(one.name, one.kind) for one in found.work] == [(n, declared[n]) for n in shown]
     shares = [stage.seconds / whole for stage in found.stages[:-1]]
@@ -246,7 +246,7 @@ def are_the_stages_of_a_call(found, declared):
 
 
 def are_shown(stages, report):
-    """The table of stages has each with its own time, and its share; shares are 100 % together."""
+    """Assert that the table has each stage with its time and share, and that shares add up to 1."""
     (table,) = (each for each in report.tables if each.title.startswith("Stages"))
     (section,) = table.sections
     rows = [tuple(value.raw for value in row.values) for row in section.rows]
@@ -267,7 +267,7 @@ def are_shown(stages, report):
 
 
 @pytest.mark.usefixtures("in_a_hurry")
-def test_a_long_call_is_examined_on_a_part(monkeypatch):
+def test_a_long_call_is_examined_on_a_part_of_the_layer(monkeypatch):
     monkeypatch.setattr(experiments, "LONGEST_S", 0.0)
     found = experiments.examine(REGISTRY.get("loop"), LAYER, Pass.FORWARD, 1, 0, lambda file: True)
     assert found.layer.batch_size == 1
@@ -279,10 +279,10 @@ def test_loops_make_the_same_calls_on_a_layer_of_few_elements():
     loop = REGISTRY.get("loop")
     found = experiments.examine(loop, LAYER, Pass.FORWARD, 1, 0, lambda file: True)
     small = found.small_layer
-    assert small.output_size == LAYER.output_size  # it loops over positions
+    assert small.output_size == LAYER.output_size  # the code loops over positions
     assert (small.batch_size, small.channels, small.filters) == (1, 1, 1)
     gradient = experiments.examine(loop, LAYER, Pass.KERNEL_GRADIENT, 1, 0, lambda file: True)
-    assert gradient.small_layer.output_size == (1, 1)  # it loops over kernel positions
+    assert gradient.small_layer.output_size == (1, 1)  # the code loops over kernel positions
     assert gradient.small_layer.kernel_size == LAYER.kernel_size
 
 
@@ -298,8 +298,8 @@ def test_the_product_has_the_flops_of_the_pass(pass_):
 
 
 @linux
-def test_fresh_pages_are_those_that_a_process_that_keeps_memory_does_not_touch():
-    """In a process of its own: what is done to malloc is not wholly undone."""
+def test_a_process_that_keeps_memory_touches_no_fresh_pages():
+    """The test runs in a process of its own, since malloc does not get all of its settings back."""
     code = """
 import numpy as np
 from convbench.machine.pages import memory_kept
@@ -322,11 +322,11 @@ print(kept, faults())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     kept, given_back = map(int, done.stdout.split())
     assert kept <= 2
-    assert given_back >= 16  # as few, where the pages are huge
+    assert given_back >= 16  # there are so few faults if the pages are huge
 
 
-def test_a_call_is_counted_or_what_is_missing_is_told():
-    """Page faults are the kernel's own, which virtual machines have too."""
+def test_each_event_is_counted_or_told_as_missing():
+    """The kernel itself counts page faults, so virtual machines have this event too."""
 
     def fresh():
         with mmap.mmap(-1, 64 * mmap.PAGESIZE) as memory:
@@ -345,7 +345,7 @@ def test_a_call_is_counted_or_what_is_missing_is_told():
 
 @linux
 @pytest.mark.parametrize("error", events.REASONS)
-def test_why_nothing_is_counted(monkeypatch, error):
+def test_the_reason_is_told_if_nothing_is_counted(monkeypatch, error):
     def refused(*_):
         raise OSError(error, events.REASONS[error])
 
@@ -396,7 +396,7 @@ def findings(draw):
 
 @settings(deadline=None)
 @given(found=findings(), time_s=TIMES, versus_s=TIMES, floor_s=TIMES)
-def test_the_factors_and_what_is_unexplained_are_the_whole_gap(found, time_s, versus_s, floor_s):
+def test_the_factors_and_the_unexplained_one_make_the_gap(found, time_s, versus_s, floor_s):
     steps, unexplained = waterfall(Given(time_s, versus_s, floor_s, LAYER, found))
     assert tuple(step.cause for step in steps) == CAUSES
     whole = math.prod(step.factor for step in steps) * unexplained
@@ -416,7 +416,7 @@ def test_the_factors_and_what_is_unexplained_are_the_whole_gap(found, time_s, ve
     floor_s=TIMES,
     times=st.lists(st.tuples(TIMES, TIMES), min_size=1, max_size=6),
 )
-def test_rounds_multiply_to_the_mean_gap(found, floor_s, times):
+def test_the_factors_over_rounds_multiply_to_the_mean_gap(found, floor_s, times):
     each = [waterfall(Given(*pair, floor_s, LAYER, found)) for pair in times]
     steps, unexplained = over_rounds(each)
     whole = math.prod(step.factor for step in steps) * unexplained
@@ -455,7 +455,7 @@ def examined(**changes):
     return replace(found, **changes)
 
 
-def test_a_loop_is_told_from_code_of_products():
+def test_the_waterfall_of_a_loop_blames_element_wise_arithmetic():
     given_ = Given(0.062, 4e-4, 1e-4, LAYER, examined())
     steps, unexplained = waterfall(given_)
     left = {step.cause: step for step in steps}
@@ -468,7 +468,7 @@ def test_a_loop_is_told_from_code_of_products():
     assert (first.file, first.number, first.line) == ("mine.py", 7, "y[i] = np.sum(w * k)")
 
 
-def test_dtype_and_kernels_of_products():
+def test_the_waterfall_of_products_blames_dtype_and_blas_kernels():
     product = Work(
         "matmul",
         "product",
@@ -499,8 +499,8 @@ def test_dtype_and_kernels_of_products():
     assert causes[:2] == ["dtype", "BLAS kernels"]
 
 
-def test_products_that_take_no_time_of_their_own_leave_the_gap_as_it_is():
-    """The call takes no longer than one on the small layer, so it has no seconds for its stages."""
+def test_products_without_time_of_their_own_explain_nothing():
+    """The call takes as long as one on the small layer, which leaves no time for its stages."""
     product = Work("product", "product", ("", 0), "float32", 4, 0, LAYER.flops, 0.0)
     found = examined(call_s=0.005, small_s=0.005, fresh_pages_s=0.0, work=(product,))
     steps, unexplained = waterfall(Given(0.005, 4e-4, 1e-4, LAYER, found))
@@ -509,7 +509,7 @@ def test_products_that_take_no_time_of_their_own_leave_the_gap_as_it_is():
     assert left["dtype"].factor == left["threads"].factor == 1
 
 
-def test_a_line_is_fitted():
+def test_a_straight_line_is_fitted():
     assert fit_line([1, 2, 4], [3, 5, 9]) == pytest.approx((1, 2))
     assert fit_line([3], [7]) == (7, 0)
 
@@ -527,7 +527,7 @@ def test_a_step_is_short_and_right(rung):
         assert check(code, layer, Pass.FORWARD, 2, seed=1).verdict == "agrees"
 
 
-def test_every_cause_of_the_ladder_is_a_cause():
+def test_every_cause_of_the_ladder_is_one_of_the_waterfall():
     assert {rung.cause for rung in RUNGS} - {""} <= set(CHANGES) <= set(CAUSES)
     assert file_of("layout") == "profile/ladder/channels_last.py"
     assert file_of("framework floor") == ""
@@ -639,7 +639,7 @@ def view(report, how):
 
 @pytest.mark.parametrize("how", VIEWS)
 @pytest.mark.parametrize("name", REPORTS)
-def test_golden(name, how):
+def test_reports_are_as_in_the_golden_files(name, how):
     path = GOLDEN / (f"{name}.at{how}.txt" if how.isdigit() else f"{name}.{how}")
     found = view(REPORTS[name](), how)
     if os.environ.get("CONVBENCH_REWRITE_GOLDEN"):
@@ -650,12 +650,12 @@ def test_golden(name, how):
         assert max(map(len, found.splitlines())) <= 80
 
 
-def test_the_table_of_stages_is_the_profiles():
+def test_the_table_of_stages_has_the_profiles_figures():
     are_shown(staged().stages, REPORTS["stages"]())
 
 
-def test_the_table_of_causes_is_the_profiles():
-    """From row to row the time is divided by the factor, down from the one to the other."""
+def test_the_table_of_causes_has_the_profiles_figures():
+    """From row to row the time is divided by the factor, down to the time of the other code."""
     made = profile()
     headline = made.headline
     table = profile_tables.report(made).tables[0]
@@ -721,7 +721,7 @@ def test_names_cannot_break_a_page():
 
 
 @pytest.mark.slow
-def test_the_command(tmp_path):
+def test_the_command_saves_the_profile_that_it_prints(tmp_path):
     path = tmp_path / "profile.json"
     options = ("--effort", "smoke", "--threads", "1", "--layer", "a", "-o", path)
     done = convbench("profile", TINY, "--impl", f"{USERS}:right", *options)
@@ -740,7 +740,7 @@ def test_the_command(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_wrong_result_is_told_and_profiled_on_request_only():
+def test_wrong_code_is_profiled_on_request_only():
     options = ("--effort", "smoke", "--threads", "1", "--layer", "a", "--versus", "im2col")
     done = convbench("profile", TINY, "--impl", f"{USERS}:flipped", *options)
     assert done.returncode == 5
@@ -764,7 +764,7 @@ def test_a_wrong_result_is_told_and_profiled_on_request_only():
         (("mnist", "--impl", "missing.py:f"), "missing.py"),
     ],
 )
-def test_bad_requests(arguments, told):
+def test_bad_requests_are_refused(arguments, told):
     done = convbench("profile", *arguments, "--effort", "smoke", "-q")
     assert done.returncode == 2, done.stdout + done.stderr
     assert told in done.stderr
@@ -772,7 +772,7 @@ def test_bad_requests(arguments, told):
 
 
 @pytest.mark.slow
-def test_the_ladder_command(tmp_path):
+def test_the_ladder_command_times_every_step(tmp_path):
     suite = tmp_path / "small.yaml"
     suite.write_text(
         "layers:\n  - {name: a, input_shape: [8, 8, 4], filters: 4, kernel_size: 3, "
@@ -788,7 +788,7 @@ def test_the_ladder_command(tmp_path):
     assert page.read_text().startswith("<!DOCTYPE html>")
 
 
-def test_the_page_of_the_ladder_has_the_figures_of_the_saved_one():
+def test_the_page_of_the_ladder_has_the_figures_of_the_saved_run():
     done = subprocess.run(
         [sys.executable, "benchmarks/why.py"], cwd=ROOT, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""Stages: every implementation that declares some is timed by them, and nothing of it stays."""
+"""Test that every implementation which declares stages is timed by them and left as it was."""
 
 import gc
 import sys
@@ -35,7 +35,7 @@ LAYERS = (
     replace(LAYER, name="some pixels", kernel_size=(1, 1), strides=(2, 2), use_bias=True),
 )
 LONG = Layer("long", (28, 28, 16), 32, (3, 3), batch_size=32)
-"""A layer that is worth two threads and has several blocks."""
+"""Layer that is large enough for two threads and has several blocks."""
 
 
 def ready(implementation, layer, pass_, threads=1):
@@ -45,7 +45,7 @@ def ready(implementation, layer, pass_, threads=1):
 
 
 def cells(name, threads=1):
-    """All that the implementation computes of the layers, ready to run."""
+    """Yield every cell of LAYERS that the implementation supports, ready to run."""
     implementation = REGISTRY.get(name)
     for layer in LAYERS:
         for pass_ in Pass:
@@ -66,7 +66,7 @@ STAGED = [name for name in BUILT_IN if prepares_threaded(name)]
 
 
 class Renamed:
-    """Something prepared whose stages are named by their methods, so that each shows by itself."""
+    """A prepared cell whose stages are named by their methods, so that each one is told apart."""
 
     def __init__(self, prepared):
         self._prepared = prepared
@@ -80,7 +80,7 @@ def named(stage):
     return f"{type(stage.owner).__qualname__}.{stage.method} ({stage.name})"
 
 
-def test_what_has_no_stages_is_not_timed():
+def test_a_cell_without_stages_is_not_timed():
     assert {"im2col", "mec", "shift-gemm", "winograd", "fft", "direct", "depthwise"} <= {*STAGED}
     prepared = ready(REGISTRY.get("loop"), LAYER, Pass.FORWARD)
     assert stages.declared_stages(prepared) == ()
@@ -88,13 +88,13 @@ def test_what_has_no_stages_is_not_timed():
 
 
 @pytest.mark.parametrize("name", STAGED)
-def test_every_declared_stage_is_met(name):
+def test_every_declared_stage_is_called(name):
     declared, met, kinds = set(), set(), {}
     for prepared in cells(name):
         found = stages.declared_stages(prepared)
         assert found
         methods = [(id(each.owner), each.method) for each in found]
-        assert len({*methods}) == len(methods)  # or its time would count twice
+        assert len({*methods}) == len(methods)  # otherwise some time would count twice
         for each in found:
             assert kinds.setdefault(each.name, each.kind) == each.kind
         declared |= {named(each) for each in found}
@@ -103,7 +103,7 @@ def test_every_declared_stage_is_met(name):
 
 
 @pytest.mark.parametrize("name", STAGED)
-def test_stages_and_the_rest_are_the_call(name):
+def test_stages_and_the_rest_make_up_the_call(name):
     for prepared in cells(name):
         prepared.run()
         times = []
@@ -133,7 +133,11 @@ def test_stages_and_the_rest_are_the_call(name):
 
 
 def everything(owners):
-    """What modules, classes and owners hold, by name and identity, but for arrays and numbers."""
+    """Return the attributes of modules, classes and owners by name.
+
+    An owner's attributes come with their types, since a call may replace its arrays and numbers.
+    The other attributes come with their identities.
+    """
     modules = [m for name, m in sys.modules.items() if name.startswith("convbench.implementations")]
     classes = {each for owner in owners for each in type(owner).__mro__[:-1]}
     held = [*((m.__name__, vars(m)) for m in modules), *((str(c), vars(c)) for c in classes)]
@@ -165,8 +169,8 @@ def test_timing_stages_changes_no_result_and_leaves_nothing(name, threads):
 
 
 @pytest.mark.parametrize("name", STAGED)
-def test_what_was_prepared_is_no_cycle(name):
-    """Its memory goes when the last name goes, and not when the collector comes."""
+def test_a_prepared_cell_is_freed_without_the_garbage_collector(name):
+    """The cell is part of no reference cycle, so its memory is freed with the last reference."""
     gc.collect()
     gc.disable()
     try:
@@ -188,7 +192,7 @@ def test_calls_of_all_threads_are_counted():
     assert calls["gather"] == calls["product"] == calls["pad"] == blocks
 
 
-def test_stages_of_auto_are_those_of_what_it_took():
+def test_auto_has_the_stages_of_the_implementation_that_it_chose():
     taken = ready(REGISTRY.get("auto"), LAYER, Pass.FORWARD)
     alone = ready(REGISTRY.get(taken.ledger.took), LAYER, Pass.FORWARD)
     names = [named(each) for each in stages.declared_stages(taken)]
@@ -221,7 +225,7 @@ class Unrolled(Implementation):
 
 
 class PreparedUnrolled:
-    """A forward pass in threads; the smallest class that declares stages."""
+    """A forward pass in threads, as the smallest class that declares stages."""
 
     _product = staticmethod(product)
     buffers = ()
@@ -274,11 +278,11 @@ def test_an_implementation_from_outside_is_profiled_by_its_own_stages(monkeypatc
 
 
 class Nested:
-    """Takes exact times: a second in `run`, two in the outer stage, three in the inner one."""
+    """A cell that takes exact times: 1 s in `run`, 2 s in the outer stage, 3 s in the inner one."""
 
     def __init__(self, tick, fails=False):
         self._tick, self._fails = tick, fails
-        self._inner = lambda: tick(3)  # an attribute of the instance, as a class may have it
+        self._inner = lambda: tick(3)  # a stage may be an attribute of the instance
         self.threads = set()
 
     def stages(self):
@@ -301,7 +305,7 @@ class Nested:
             raise ZeroDivisionError
 
 
-def test_time_in_a_stage_that_another_one_calls_is_its_own(monkeypatch):
+def test_time_in_an_inner_stage_does_not_count_for_the_outer_one(monkeypatch):
     now = [0.0]
 
     def tick(seconds):
@@ -313,7 +317,7 @@ def test_time_in_a_stage_that_another_one_calls_is_its_own(monkeypatch):
     assert found == [("outer", 2.0, 1), ("inner", 6.0, 2), (stages.OTHER, 1.0, 1)]
 
 
-def test_a_call_that_fails_leaves_its_owners_as_they_were():
+def test_a_call_that_fails_leaves_the_owners_of_its_stages_as_they_were():
     nested = Nested(lambda seconds: None, fails=True)
     before = dict(vars(nested))
     with pytest.raises(ZeroDivisionError):

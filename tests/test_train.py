@@ -1,4 +1,4 @@
-"""`convbench train`: real workers, real TensorFlow, real files."""
+"""Test `convbench train` with real workers, real TensorFlow and real files."""
 
 import json
 import signal
@@ -83,7 +83,7 @@ def _result(folder, name="result.json"):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A finished training with all that it can have."""
+    """Run a training with a built-in implementation, own code and Keras to its end."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "little.yaml").write_text(textwrap.dedent(NETWORK))
     (folder / "own.py").write_text(textwrap.dedent(OWN).replace("FLIPPED", ""))
@@ -109,7 +109,7 @@ def test_a_training_is_followed_timed_and_told(trained):
     assert arms["im2col"]["steps"] == result["training"]["steps_an_epoch"] == 11
     assert len(arms["im2col"]["losses"]) == 11
     assert 0 < arms["im2col"]["accuracies"][0] < 1
-    # The same weights and batches: the losses of all of ours are the same but for rounding.
+    # All arms have the same weights and batches, so the losses of ours differ by rounding only.
     assert arms["own.py"]["losses"] == pytest.approx(arms["im2col"]["losses"], rel=1e-4)
     assert arms["keras"]["phases"] is None
     assert arms["keras"]["accuracies"][0] == pytest.approx(arms["im2col"]["accuracies"][0], abs=0.3)
@@ -118,7 +118,7 @@ def test_a_training_is_followed_timed_and_told(trained):
     assert "synthetic digits drawn with seed 0: 210 to train on" in done.stdout
 
 
-def test_a_step_of_ours_is_the_sum_of_its_phases(trained):
+def test_the_phases_of_a_step_make_up_its_time(trained):
     result = _result(trained[0])
     cells = {cell["implementation"]: cell["time"]["time_s"] for cell in result["cells"]}
     for arm in result["training"]["arms"]:
@@ -150,7 +150,7 @@ def test_the_result_can_be_shown_diffed_and_gated(trained):
     assert "little/training-step/im2col#twin" in found.stdout
 
 
-def test_run_does_not_go_on_with_a_training(trained):
+def test_a_training_cannot_be_resumed_by_run_nor_shown_by_layer(trained):
     done = convbench("run", "--resume", "result.json", cwd=trained[0])
     assert done.returncode == 2
     assert "is the result of a training" in done.stderr
@@ -160,7 +160,7 @@ def test_run_does_not_go_on_with_a_training(trained):
 
 
 @pytest.mark.slow
-def test_wrong_code_is_timed_if_that_is_asked_for(folder):
+def test_wrong_code_is_timed_on_request(folder):
     done = _train(folder, "--impl", "flipped.py", "--time-wrong", "-o", "result.json")
     assert done.returncode == 5, done.stderr
     result = _result(folder)
@@ -169,7 +169,7 @@ def test_wrong_code_is_timed_if_that_is_asked_for(folder):
 
 
 @pytest.mark.slow
-def test_wrong_code_and_code_that_crashes_cost_their_arms_only(folder):
+def test_wrong_code_and_code_that_raises_cost_only_their_own_arms(folder):
     text = (folder / "own.py").read_text().replace("return conv2d(image", "return missing(image")
     (folder / "raises.py").write_text(text)
     names = ("raises.py", "flipped.py", "im2col")
@@ -187,14 +187,14 @@ def test_wrong_code_and_code_that_crashes_cost_their_arms_only(folder):
     assert "Traceback" not in done.stderr
 
 
-def test_an_epoch_of_a_slow_arm_is_extrapolated(folder):
+def test_an_epoch_is_extrapolated_from_fewer_steps(folder):
     done = _train(folder, "--versus", "none", "--steps", "4", "-o", "result.json")
     assert done.returncode == 0, done.stderr
     assert "the epoch of auto is extrapolated from 4 steps" in done.stdout
     assert {arm["steps"] for arm in _result(folder)["training"]["arms"]} == {4}
 
 
-def test_own_code_is_called_in_the_layout_that_was_named(folder):
+def test_own_code_is_called_in_the_named_layout(folder):
     (folder / "last.py").write_text(textwrap.dedent(CHANNELS_LAST))
     layouts = ("--layout", "NHWC", "--kernel-layout", "HWIO")
     given = (*layouts, "--versus", "none", "--steps", "2", "-o", "result.json")
@@ -209,7 +209,7 @@ def test_own_code_is_called_in_the_layout_that_was_named(folder):
 ALONE = ("--versus", "none", "--impl", "im2col")
 
 
-def test_one_training_is_saved_and_loaded(folder):
+def test_a_training_of_one_implementation_is_saved_and_loaded(folder):
     done = _train(folder, *ALONE, "--epochs", "2", "--save", "w.npz", "--export-keras", "w.keras")
     assert done.returncode == 0, done.stderr
     assert "im2col took 22 steps" in done.stdout
@@ -245,7 +245,7 @@ def test_an_interrupted_training_goes_on_to_the_same_end(folder):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "--resume cut.npz goes on" in errors
-    assert f"--epochs {EPOCHS}" in errors  # the whole command
+    assert f"--epochs {EPOCHS}" in errors  # the hint repeats the whole command
     other = _train(folder, *whole, "--images", "64", "--resume", "cut.npz")
     assert other.returncode == 2, other.stderr
     assert "expected epochs of" in other.stderr
@@ -280,7 +280,7 @@ def test_an_interrupted_training_goes_on_to_the_same_end(folder):
         (("-o", "result.txt"), "a result file ends in .json"),
     ],
 )
-def test_what_cannot_be_is_told(folder, arguments, told):
+def test_bad_requests_are_refused(folder, arguments, told):
     (folder / "bad.npz").write_bytes(b"PK\x03\x04 no zip")
     (folder / "bad.keras").write_bytes(b"PK\x03\x04 no zip")
     done = _train(folder, *arguments)
@@ -289,7 +289,7 @@ def test_what_cannot_be_is_told(folder, arguments, told):
     assert "Traceback" not in done.stderr
 
 
-def test_a_suite_is_no_network(folder):
+def test_a_suite_is_refused_as_a_network(folder):
     done = convbench("train", "mnist", cwd=folder)
     assert done.returncode == 2
     assert "network" in done.stderr

@@ -1,4 +1,4 @@
-"""The network that trains: its gradients, its optimisers, and whether it follows Keras."""
+"""Test the network that trains: its gradients, its optimisers, and whether it follows Keras."""
 
 import dataclasses
 import textwrap
@@ -49,7 +49,7 @@ def _model(network, implementation="im2col", seed=0):
 
 
 def _batch(network, step, seed=0):
-    """Images around one of their class, so that there is something to learn."""
+    """Draw images that scatter around one image of each class, so that they can be learned."""
     rng = np.random.default_rng([seed, step])
     means = np.random.default_rng(seed).random((network.classes, *network.input_shape))
     labels = rng.integers(0, network.classes, network.batch_size)
@@ -63,7 +63,7 @@ def _batch(network, step, seed=0):
 
 @st.composite
 def _networks(draw):
-    """Small networks of every kind of layer, in float64."""
+    """Draw small networks of every kind of layer, in float64."""
     size = st.integers(1, 3)
     layers = []
     for _ in range(draw(st.integers(1, 3))):
@@ -88,7 +88,7 @@ def _networks(draw):
     shape = (draw(st.integers(4, 7)), draw(st.integers(4, 7)), draw(size))
     try:
         return Network("drawn", shape, tuple(layers), batch_size=3, dtype="float64")
-    except NetworkError:  # an image that became too small
+    except NetworkError:  # the image becomes too small for a layer
         return Network(
             "drawn", (12, 12, 2), (Conv2D(2, (3, 3)), Flatten(), Dense(3)), dtype="float64"
         )
@@ -96,11 +96,11 @@ def _networks(draw):
 
 @settings(deadline=None)
 @given(_networks(), st.integers(0, 99))
-def test_gradients_are_the_differences_of_the_loss(network, seed):
+def test_gradients_agree_with_differences_of_the_loss(network, seed):
     model = _model(network, seed=seed)
     rng = np.random.default_rng(seed)
     for parameter in model.parameters.values():
-        parameter += 0.1 * rng.standard_normal(parameter.shape)  # biases that are not 0
+        parameter += 0.1 * rng.standard_normal(parameter.shape)  # biases start at 0
     images, labels = (
         rng.random((network.batch_size, *network.input_shape)),
         rng.integers(0, network.classes, network.batch_size),
@@ -123,7 +123,7 @@ def test_gradients_are_the_differences_of_the_loss(network, seed):
             below = loss()
             parameter.flat[index] = was
             difference = (above - below) / (2 * step)
-            # A ReLU or a maximum that changes sides between the two has no derivative there.
+            # Where a ReLU or a maximum changes sides between the two, there is no derivative.
             left, right = (loss() - below) / step, (above - loss()) / step
             if abs(left - right) < 1e-4:
                 assert gradient.flat[index] == pytest.approx(difference, abs=1e-7)
@@ -139,14 +139,14 @@ def test_threads_and_pieces_make_no_difference(implementation, threads, images):
     x, labels = rng.random((images, *SMALL.input_shape)), rng.integers(0, 5, images)
     for model in (whole, split):
         model.update.step = lambda gradients: None
-    for _ in range(2):  # the second time into memory that has been used
+    for _ in range(2):  # the second step writes into memory that has been used
         assert split.step(x, labels) == pytest.approx(whole.step(x, labels), rel=1e-12)
         assert np.allclose(split.logits(x), whole.logits(x), rtol=1e-11, atol=1e-13)
         for name, gradient in whole.gradients.items():
             assert np.allclose(split.gradients[name], gradient, rtol=1e-11, atol=1e-13)
 
 
-def test_a_pooling_passes_the_gradient_to_the_first_of_several():
+def test_pooling_passes_the_gradient_to_the_first_of_equal_maxima():
     network = Network(
         "pool", (2, 4, 1), (Conv2D(1, (1, 1)), MaxPooling2D(), Flatten(), Dense(2)), dtype="float64"
     )
@@ -172,7 +172,7 @@ def _keras(network, jit_compile=False, seed=0):
 
 
 def _trainer(network, implementation, seed=0):
-    """On images around one of their class."""
+    """Return a trainer whose data are 60 batches from `_batch`."""
     batches = [_batch(network, step, seed) for step in range(60)]
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     held_out = images[:8], labels[:8]
@@ -181,7 +181,7 @@ def _trainer(network, implementation, seed=0):
 
 
 def _followed(network, trainer, steps):
-    """A float32 training held against Keras, and its losses."""
+    """Hold a float32 training against Keras, and return the comparison and the losses."""
     keras, exact = _keras(network), _keras(dataclasses.replace(network, dtype="float64"))
     following, order = Following(), None
     for _ in range(steps):
@@ -220,7 +220,7 @@ def test_a_hundred_steps_follow_keras_in_float64(optimizer):
         following.compare(ours.parameters, keras.parameters)
     assert following.departed is None, following.departed
     assert following.worst.bound <= CLOSE * 10
-    assert following.worst.over_bound > 0  # they do round
+    assert following.worst.over_bound > 0  # the two round differently
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS[1:], ids=str)
@@ -283,7 +283,7 @@ WRONG = """
 
 @pytest.mark.parametrize(("calls", "step"), [(0, 1), (8, 5)])
 def test_a_wrong_kernel_gradient_departs_at_its_step(tmp_path, calls, step):
-    """Two convolutions: the eighth call is the last of the fourth step."""
+    """The network has two convolutions, so the eighth call is the last of the fourth step."""
     file = tmp_path / "own.py"
     file.write_text(textwrap.dedent(WRONG).replace("FROM", str(calls)))
     following, _ = _followed(SMALL, _trainer(SMALL, str(file)), 8)
@@ -292,20 +292,20 @@ def test_a_wrong_kernel_gradient_departs_at_its_step(tmp_path, calls, step):
     assert following.departed.over_bound > 10
 
 
-def test_what_is_no_number_departs():
+def test_a_parameter_that_is_no_number_departs():
     following = Following()
     following.compare({"a": np.array([1, np.nan, 1])}, {"a": np.ones(3)})
     assert following.departed is not None
     assert following.departed.error == np.inf
 
 
-def test_the_bound_is_what_keras_rounds_and_a_part_of_the_step():
+def test_the_bound_grows_with_the_rounding_of_keras_and_the_step():
     before, exact = {"a": np.zeros(3)}, {"a": np.full(3, 1e-4)}
     off = [{"a": np.full(3, 1e-4 + error)} for error in (1e-5, 8e-5, 9e-5)]
     following = Following()
     following.compare_step(before, off[1], exact, off[0])
     assert following.departed is None
-    following.compare_step(before, off[1], exact, exact)  # it rounded so much before
+    following.compare_step(before, off[1], exact, exact)  # Keras rounded by 1e-5 a step before
     assert following.departed is None
     following.compare_step(before, off[2], exact, exact)
     assert following.departed.step == 3
@@ -329,7 +329,7 @@ LEARNING = Network(
 )
 
 
-def test_it_learns(digits):
+def test_a_network_learns(digits):
     trainer = Trainer(_model(LEARNING, "auto"), digits, seed=0)
     before = trainer.accuracy()
     for _ in range(8 * trainer.steps_an_epoch):
@@ -340,15 +340,15 @@ def test_it_learns(digits):
     assert trainer.accuracy() > before + 0.3
 
 
-def test_all_time_of_a_step_is_somewhere(digits):
+def test_every_phase_but_the_input_gradient_takes_time(digits):
     trainer = Trainer(_model(LEARNING, "loop"), digits, seed=0)
     trainer.step()
     seconds = trainer.model.phases.seconds
     assert all(seconds[phase] > 0 for phase in Phase if phase is not Phase.INPUT_GRADIENT)
-    assert seconds[Phase.INPUT_GRADIENT] == 0  # the first layer's input has none
+    assert seconds[Phase.INPUT_GRADIENT] == 0  # the first layer needs no gradient of its input
 
 
-def test_a_training_that_is_restored_ends_where_it_would_have(digits):
+def test_a_restored_training_ends_like_one_that_was_not_interrupted(digits):
     whole = Trainer(_model(LEARNING), digits, seed=3)
     for _ in range(40):
         whole.step()
@@ -371,7 +371,7 @@ def test_a_state_of_another_optimiser_is_refused(digits):
         Trainer(_model(LEARNING), digits, seed=0).restore(state)
 
 
-def test_what_cannot_compute_a_layer_says_which(digits):
+def test_an_implementation_that_cannot_train_names_the_layer(digits):
     with pytest.raises(TrainingError, match="conv2d_1 forward") as caught:
         Trainer(_model(LEARNING, "direct"), digits, seed=0).step()
     assert "direct cannot train this network" in caught.value.message
@@ -402,13 +402,13 @@ def test_weights_of_another_network_are_refused():
         ((Conv2D(3, (3, 3), groups=2), Flatten(), Dense(2)), "layers.0.conv2d.groups: 2 must"),
     ],
 )
-def test_layers_that_do_not_follow_on_each_other(layers, told):
+def test_layers_that_do_not_fit_together_are_refused(layers, told):
     with pytest.raises(NetworkError) as caught:
         Network("n", (8, 8, 1), layers)
     assert told in caught.value.message
 
 
-def test_shapes_and_names():
+def test_parameters_have_keras_names_and_shapes():
     assert SMALL.parameters == {
         "conv2d_1/kernel": (3, 3, 1, 4),
         "conv2d_1/bias": (4,),

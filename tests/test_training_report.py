@@ -1,6 +1,6 @@
-"""What `convbench train` prints: golden files of trainings made by hand.
+"""Test what `convbench train` prints, by golden files of made-up trainings.
 
-CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_training_report.py writes them anew: read the diff.
+CONVBENCH_REWRITE_GOLDEN=1 pytest tests/test_training_report.py writes the files. Read the diff.
 """
 
 import dataclasses
@@ -162,7 +162,8 @@ def wrong():
 
 
 def noisy():
-    """A neighbour, a wide twin, two speeds, and a verdict that undisturbed times would turn."""
+    """Make a training with a neighbour, a wide twin, an arm of two speeds, and a verdict that
+    undisturbed times would turn."""
     calm = whole()
     auto_over_keras = dataclasses.replace(
         calm.speedups[1], undisturbed_ratio=1.2, undisturbed_ci99=(1.15, 1.25)
@@ -202,7 +203,7 @@ def view(result, how):
 
 @pytest.mark.parametrize("how", ["80", "txt", "md", "csv", "json"])
 @pytest.mark.parametrize("run", RUNS)
-def test_looks_as_it_should(run, how, monkeypatch):
+def test_reports_are_as_in_the_golden_files(run, how, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     golden = GOLDEN / (f"{run}.at{how}.txt" if how.isdigit() else f"{run}.{how}")
     found = view(RUNS[run](), how)
@@ -225,7 +226,7 @@ def test_an_extrapolated_epoch_is_marked_and_told():
     assert "~5.42" not in found
 
 
-def test_what_is_wrong_says_where_it_departs():
+def test_a_wrong_arm_is_told_with_the_step_at_which_it_departs():
     found = view(wrong(), "txt")
     assert f"{MINE} is wrong in training-step: departs from Keras at step 3" in found
 
@@ -249,7 +250,7 @@ def test_a_curve_goes_from_the_largest_mean_to_zero(losses, expected):
         assert drawn == expected
 
 
-def test_the_document_is_the_result():
+def test_the_json_document_is_the_result():
     assert report(whole()).document == whole()
     assert [check.outcome for check in report(wrong()).checks] == [
         "failed",
