@@ -1,6 +1,6 @@
 """Measure this machine's peaks: SGEMM, copying, a small NumPy call, fresh memory, idleness.
 
-`calibrate` and `sgemm_rate` import NumPy, so they run in a process of their own. The other
+`calibrate` and `sgemm_rate` import NumPy, so they run in a process of their own. The other public
 functions import no NumPy.
 """
 
@@ -28,11 +28,11 @@ MATRIX_SIZES = (1536, 1024, 512)
 and 90 % of the peak (measured)."""
 
 MATRIX_CALLS = 4
-"""Number of products that have to fit into the time for a size to be chosen: one that warms up,
-and the three that `_best_s` makes at least."""
+"""Number of products for which the time must suffice if a size is to be chosen: one that warms up,
+and the three that `_best_s` times at least."""
 
 COPY_BYTES_MOST = 128 * 1024**2
-"""Largest array in bytes that is copied for twice L3's size."""
+"""Limit in bytes on twice L3's size as the size of the array that is copied."""
 
 PAGE_BYTES = 4096
 FRESH_BYTES = 16 * 1024**2
@@ -48,7 +48,7 @@ SUBPROCESS_MEASURES_S = 0.3
 """Seconds for which a fresh process measures SGEMM."""
 
 SUBPROCESS_TIMEOUT_S = 60.0
-"""Seconds after which that process is given up."""
+"""Seconds after which a process that measures SGEMM is killed."""
 
 # The folder comes last in the path, so that a package beside convbench cannot shadow the standard
 # library.

@@ -88,8 +88,8 @@ def read_cpu(root: Path = ROOT) -> tuple[str, frozenset[str]]:
 # Trials
 
 HOPELESS = 3.0
-"""How many times as long as the fastest's a candidate's first calls may take. A slower candidate is
-not called again."""
+"""Largest ratio of a candidate's first call to the fastest one's. A candidate that is slower is not
+called again."""
 
 SHORT_CALL_S = 0.01
 """Seconds below which a first call is mostly start-up. Such a candidate is called again at once."""
@@ -133,7 +133,7 @@ def settle() -> bool:
 
 
 RESUMED_S = 0.02
-"""Seconds from which on a call is long, so that it is not resumed before a sample."""
+"""Shortest call in seconds that is not resumed before a sample."""
 
 RESUME_S = 0.005
 """Seconds for which a candidate with short calls is called before a sample, untimed and at least
@@ -143,7 +143,7 @@ then 3.0 ms (measured)."""
 
 
 def resume_s(call_s: float) -> float:
-    """Return for how many seconds to resume something whose call takes `call_s`."""
+    """Return for how many seconds to call a candidate before a sample, if a call takes `call_s`."""
     return RESUME_S if call_s < RESUMED_S else 0.0
 
 

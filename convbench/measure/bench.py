@@ -32,7 +32,7 @@ from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Explanation, Memory, Raised
 
 SLOW_CALL_S = 0.03
-"""Seconds from which on a first call is long beside the start-up that it includes."""
+"""Shortest first call, in seconds, whose start-up is negligible beside the call itself."""
 
 
 class Bench:
