@@ -201,7 +201,7 @@ def _rehearse(implementation: Implementation, layer: Layer, pass_: Pass, threads
     if key in _REHEARSED or implementation.unsupported(small, pass_):
         return
     _REHEARSED.add(key)
-    # If the implementation is wrong, the layer itself shows it, or somebody else tells it.
+    # An exception that matters is raised on the layer itself too.
     with suppress(Exception):
         prepared = implementation.prepare(small, pass_, threads)
         prepared.load(operands_of.floats(small, pass_, seed=0))
