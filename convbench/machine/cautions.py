@@ -84,6 +84,7 @@ THREAD_CAPS = (
     *("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS"),
     *("MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
 )
+"""Variables that cap the threads of a BLAS library."""
 
 COSTS_NOTHING = 1.05
 """Smallest measured factor that counts. Two equal measurements may differ by less."""

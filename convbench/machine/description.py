@@ -195,6 +195,7 @@ def installed_version(*names: str) -> str | None:
 
 
 def read_integer(path: Path) -> int | None:
+    """Return the integer that a file holds, or None if it holds none."""
     text = read_text(path) or ""
     return int(text) if re.fullmatch(r"-?\d+", text) else None
 

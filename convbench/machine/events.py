@@ -51,6 +51,7 @@ EVENTS = {
     "context switches": (SOFTWARE, 3),
     "CPU migrations": (SOFTWARE, 4),
 }
+"""Type and `config` of each event that can be counted."""
 
 REASONS = {
     errno.ENOENT: "this system has no such counter, like many virtual machines",
@@ -59,6 +60,7 @@ REASONS = {
     errno.EPERM: "not permitted here, as in many containers",
     errno.ENOSYS: "this kernel has no perf_event_open",
 }
+"""Reasons why an event cannot be counted, by the error of perf_event_open(2)."""
 
 
 class Counters:

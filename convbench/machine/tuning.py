@@ -68,6 +68,7 @@ def cache_bytes(root: Path = ROOT) -> CacheSizes:
 
 
 def read_text(path: Path) -> str | None:
+    """Return the text of a file without white space at its ends, or None if it cannot be read."""
     try:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError):
@@ -229,6 +230,7 @@ def allow_trials(allowed: bool) -> None:
 
 
 def trials_allowed() -> bool:
+    """Return whether implementations of this process may choose by trials."""
     return _TRIALS.on
 
 

@@ -1,4 +1,4 @@
-"""Say what a parent can ask of a worker, and what the worker answers: frozen values.
+"""Define the requests of a parent to its worker, and the answers to them, as frozen values.
 
 A request is a class of its own. It names the type of its answer, and knows how the worker computes
 it (`answer`). So an add-on brings its own requests, and the worker need not know them. Only the

@@ -309,7 +309,7 @@ def _accepted(server: socket.socket, key: bytes, process: subprocess.Popen[bytes
             try:
                 deliver_challenge(connection, key)
                 answer_challenge(connection, key)
-            except (AuthenticationError, EOFError, OSError):  # a stranger
+            except (AuthenticationError, EOFError, OSError):  # a caller without the key
                 connection.close()
             else:
                 return connection
@@ -319,6 +319,7 @@ def _accepted(server: socket.socket, key: bytes, process: subprocess.Popen[bytes
 
 
 FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$', re.MULTILINE)
+"""A frame of a traceback as faulthandler writes it."""
 
 
 def _crash_place(printed: str) -> str | None:
