@@ -1,7 +1,7 @@
 """Tell which CPUs a process or a thread may use, and keep it to some of them.
 
-Only Linux can keep a single thread to some CPUs. psutil can keep a whole process there, on Windows
-for example. macOS can do neither.
+Only Linux can keep a single thread to some CPUs. psutil can keep a whole process to them, on
+Windows for example. macOS can do neither.
 """
 
 from __future__ import annotations
