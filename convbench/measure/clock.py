@@ -22,7 +22,7 @@ COLD_SAMPLES = 5
 """Number of samples in a visit of the state `cold-threads`, each of one call."""
 
 STEADY = 0.1
-"""Part by which an arm's calls may be longer than when it is awake if the arm is to count as awake."""
+"""Part by which calls may be longer than the quickest ones while the arm counts as awake."""
 
 WAKE_SAMPLE_S = 0.005
 """Seconds of calls that are timed together while an arm wakes up."""
