@@ -12,10 +12,10 @@ from convbench.profile.waterfall import Given, uses_products
 
 MOST = 3
 WORTH = 1.05
-"""Nothing that gains less is advised."""
+"""Smallest predicted gain, as a ratio of times, that is worth a piece of advice."""
 
 UNSURE = 1.25
-"""A prediction is the time so many times up and down."""
+"""Factor by which the bounds of a prediction lie above and below the predicted time."""
 
 CHANGES = {
     "python calls": "make fewer and larger calls: loop over kernel positions or blocks, not pixels",
@@ -41,14 +41,14 @@ class _Gain:
 
 
 def advice(given: Given, steps: tuple[Step, ...], lines: tuple[Line, ...]) -> tuple[Advice, ...]:
-    """What following each piece of advice alone would leave of the time."""
+    """Return the best pieces of advice, each with the time that following it alone would leave."""
     found = []
     explained_s = steps[0].left_s * steps[0].factor
     for step in steps:
         if step.cause == "algorithm":
             left = _winograd_s(given)
         elif step.cause in CHANGES:
-            # What is unexplained is taken to be spread over all that was found.
+            # The unexplained time is assumed to be spread over all causes.
             saved = _saved(given, step) * given.time_s / explained_s
             left = max(given.time_s - saved, given.time_s / 1e6)
         else:
@@ -60,7 +60,7 @@ def advice(given: Given, steps: tuple[Step, ...], lines: tuple[Line, ...]) -> tu
 
 
 def _saved(given: Given, step: Step) -> float:
-    """Seconds that the change saves: what the cause takes, less what the change itself costs."""
+    """Return the seconds that a change saves: its cause's, less what the change itself costs."""
     found = given.found
     scale = given.time_s / found.call_s
     has_products = uses_products(found)
@@ -87,7 +87,10 @@ def _saved(given: Given, step: Step) -> float:
 
 
 def _winograd_s(given: Given) -> float:
-    """Of code whose time is its products'; as much longer as its own time was in the run."""
+    """Return the seconds with Winograd's algorithm, if products take half of the time or more.
+
+    The ladder's time is scaled by the run's time over the time of the examined call.
+    """
     found = given.found
     products = sum(one.rest for one in found.work if one.kind == "product")
     if given.winograd_s is None or products < found.call_s / 2:
@@ -111,7 +114,7 @@ def _advice(gain: _Gain, found: Examination, lines: tuple[Line, ...]) -> Advice:
 
 
 def _line(found: Examination, cause: str, lines: tuple[Line, ...]) -> Line | None:
-    """The line that has most of the cause."""
+    """Return the line in which the cause takes most, or None if no line is known."""
     by_place = {(line.file, line.number): line for line in lines}
     if cause == "python calls":
         loops = [line for line in lines if line.calls]
