@@ -73,8 +73,8 @@ class Standing:
 
     @property
     def is_right(self) -> bool:
-        """Whether chance explains the wrong answers: whether the lower bound of their share (95 %,
-        Clopper and Pearson) is not above what the tool's own confidence allows."""
+        """Whether chance explains the wrong answers: the lower bound of their share (95 %, Clopper
+        and Pearson) is then no higher than the tool's own confidence allows."""
         if not self.judged:
             return True
         lower = 1 - stats.proportion_upper(self.judged - self.wrong, self.judged, 1 - ALPHA)

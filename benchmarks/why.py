@@ -1,9 +1,9 @@
-"""Write docs/why-is-my-convolution-slow.md from a measured ladder.
+"""Writes docs/why-is-my-convolution-slow.md from a measured ladder.
 
     convbench profile --ladder -o results/ladder.json
     python benchmarks/why.py > docs/why-is-my-convolution-slow.md
 
-The words are those of this module. The figures are those of the file.
+The words are here, the figures are the file's.
 """
 
 from __future__ import annotations
@@ -22,38 +22,35 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / "results" / "ladder.json"
 
 WORDS = {
-    "loop64": "People write this first, and NumPy's arrays are float64 by default. For every "
-    "output position, the loop multiplies a window by all kernels into a temporary array, and sums "
-    "that array.",
-    "loop32": "This step computes the same in single precision. Half as many bytes go through the "
-    "caches, and an instruction takes twice as many numbers. Keras computes in float32 too, so "
-    "only now is the work the same.",
+    "loop64": "People write this first, and NumPy's arrays are float64 unless told. Every output "
+    "position multiplies a window by all kernels into a temporary array, and sums it.",
+    "loop32": "The same in single precision. Half the bytes go through the caches, and an "
+    "instruction takes twice the numbers. Keras computes in float32 too: only now the two do the "
+    "same work.",
     "window_product": "Multiply-and-sum writes each product to memory and reads it again to add "
-    "it. A matrix product keeps sums in registers and reads each number many times from cache. "
-    "Decades of work on BLAS went into that. One line changes.",
-    "columns": "For each position, the loop makes a few calls of NumPy, each with some "
-    "microseconds of Python around it, for a product that is too small for BLAS. With all windows "
-    "in one matrix (im2col) there is one product. This is not always a gain: the matrix must be "
-    "written first. It is kernel height times kernel width as large as the input, and goes into "
-    "pages that the system hands out anew. With channels first, its elements are gathered one "
-    "run of a kernel row at a time.",
-    "channels_last": "With channels last, a kernel row of a window is one run of kernel width "
-    "times channels numbers. The output of the product is the output of the layer, without a "
+    "it. A matrix product keeps sums in registers and reads each number many times from cache; "
+    "BLAS has spent decades on that. One line changes.",
+    "columns": "The loop makes a few calls of NumPy a position, each with some microseconds of "
+    "Python around it, for a product too small for BLAS. All windows in one matrix (im2col) make "
+    "one product. It is not always a gain: the matrix must be written first, kernel height times "
+    "kernel width as large as the input, into pages that the system hands out anew, and with "
+    "channels first its elements are gathered one run of a kernel row at a time.",
+    "channels_last": "With channels last a kernel row of a window is one run of kernel width times "
+    "channels numbers, and the output of the product is the output of the layer, without a "
     "transposition.",
-    "workspace": "A new array of megabytes consists of new pages: the system zeroes each page when "
-    "it is first touched, and takes the page back when the array goes. If the array is allocated "
-    "once and written into (`out=`), only the work is left.",
+    "workspace": "A new array of megabytes is new pages: the system zeroes each when it is touched "
+    "first, and takes it back when the array goes. Allocated once and written into (`out=`), the "
+    "work alone is left.",
     "blocks": "A matrix of columns that is larger than the cache is written to memory and read "
-    "again. In blocks it stays in the cache. By itself this can cost more than it gains: each "
+    "again. In blocks it stays in the cache. By itself that can cost more than it gains: each "
     "block is a call, and BLAS's threads must meet for each small product.",
-    "threads": "NumPy copies with one thread; only its products use the threads of BLAS. If blocks "
-    "are dealt to threads of our own, these copy in parallel, and the single BLAS thread in each "
-    "has nobody to wait for.",
-    "winograd": "For 3x3 kernels, a tile of 4x4 outputs needs 36 multiplications instead of 144, "
-    "at the price of transforms before and after. Here the transforms are small matrix products, "
-    "one image at a time, on the threads of the step before. They take most of the time that is "
-    "saved. convbench's `winograd`, which keeps tiles in the cache and allocates nothing, shows "
-    "what the algorithm can gain (docs/algorithms.md).",
+    "threads": "NumPy copies with one thread; only its products use BLAS's. Blocks dealt to "
+    "threads of our own copy in parallel, and one BLAS thread in each has nobody to wait for.",
+    "winograd": "For 3x3 kernels a tile of 4x4 outputs needs 36 multiplications and not 144, at "
+    "the price of transforms before and after: small matrix products here, an image at a time on "
+    "the threads of the step before. Most of what is saved is spent on them; `winograd` of "
+    "convbench, which keeps tiles in the cache and allocates nothing, shows what is in it "
+    "(docs/algorithms.md).",
 }
 
 
@@ -75,7 +72,7 @@ def page(result: ResultFile) -> str:
         "# Why is my convolution slow?",
         "<!-- Written by benchmarks/why.py from results/ladder.json: change these. -->",
         "Read this page if you wrote a convolution in NumPy as everybody writes it first, and "
-        "wonder what makes other code fast.",
+        "wonder what makes others fast.",
         f"The fastest of the {len(RUNGS)} small steps on this page is "
         f"{significant(_seconds(first) / _seconds(best))} times as fast as the loop that people "
         f"write. Each was measured on one layer ({layer.geometry()}). The fastest way to run "

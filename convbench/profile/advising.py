@@ -12,10 +12,10 @@ from convbench.profile.waterfall import Given, uses_products
 
 MOST = 3
 WORTH = 1.05
-"""Smallest predicted gain, as a ratio of times, that is worth a piece of advice."""
+"""Nothing that gains less is advised."""
 
 UNSURE = 1.25
-"""Factor by which the bounds of a prediction lie above and below the predicted time."""
+"""A prediction is the time so many times up and down."""
 
 CHANGES = {
     "python calls": "make fewer and larger calls: loop over kernel positions or blocks, not pixels",
@@ -41,14 +41,14 @@ class _Gain:
 
 
 def advice(given: Given, steps: tuple[Step, ...], lines: tuple[Line, ...]) -> tuple[Advice, ...]:
-    """Return the best pieces of advice, each with the time that following it alone would leave."""
+    """What following each piece of advice alone would leave of the time."""
     found = []
     explained_s = steps[0].left_s * steps[0].factor
     for step in steps:
         if step.cause == "algorithm":
             left = _winograd_s(given)
         elif step.cause in CHANGES:
-            # The unexplained time is assumed to be spread over all causes.
+            # What is unexplained is taken to be spread over all that was found.
             saved = _saved(given, step) * given.time_s / explained_s
             left = max(given.time_s - saved, given.time_s / 1e6)
         else:
@@ -60,7 +60,7 @@ def advice(given: Given, steps: tuple[Step, ...], lines: tuple[Line, ...]) -> tu
 
 
 def _saved(given: Given, step: Step) -> float:
-    """Return the seconds that a change saves: its cause's, less what the change itself costs."""
+    """Seconds that the change saves: what the cause takes, less what the change itself costs."""
     found = given.found
     scale = given.time_s / found.call_s
     has_products = uses_products(found)
@@ -87,10 +87,7 @@ def _saved(given: Given, step: Step) -> float:
 
 
 def _winograd_s(given: Given) -> float:
-    """Return the seconds with Winograd's algorithm, if products take half of the time or more.
-
-    The ladder's time is scaled by the run's time over the time of the examined call.
-    """
+    """Of code whose time is its products'; as much longer as its own time was in the run."""
     found = given.found
     products = sum(one.rest for one in found.work if one.kind == "product")
     if given.winograd_s is None or products < found.call_s / 2:
@@ -114,7 +111,7 @@ def _advice(gain: _Gain, found: Examination, lines: tuple[Line, ...]) -> Advice:
 
 
 def _line(found: Examination, cause: str, lines: tuple[Line, ...]) -> Line | None:
-    """Return the line in which the cause takes most, or None if no line is known."""
+    """The line that has most of the cause."""
     by_place = {(line.file, line.number): line for line in lines}
     if cause == "python calls":
         loops = [line for line in lines if line.calls]

@@ -1,7 +1,7 @@
-"""Turn the gap into factors, by taking one cause after the other out of the time.
+"""Turn the gap into factors: what is left as one cause after the other is taken out of it.
 
-The factors and the unexplained one multiply to the whole gap. The unexplained factor is the
-measured time over the sum of what the experiments found in it.
+The factors and the unexplained one multiply to the whole gap. What is unexplained is the gap
+between the time that was measured and the sum of what the experiments found in it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from convbench.profile.findings import Examination, Products, Work
 from convbench.results.stats import Estimate, estimate
 
 MANY_PRODUCTS = 32
-"""Number of products in a call from which on they are assumed to be too small."""
+"""At this many products in a call, assume that they are too small."""
 
 OWN_PRODUCTS = 0.5
-"""Smallest share of the layer's FLOPs that code must do by matrix products to count as code of
-products. In other code, one product takes the place of the element-wise arithmetic."""
+"""Code that does this part of the layer's FLOPs by matrix products is one of products; of other
+code its element-wise arithmetic is exchanged for the one product that it comes to."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """The input of a waterfall: the two times of a round, and the experiments.
+    """What a waterfall is made from: two times of a round, and the experiments.
 
-    `native` are the products without the variables that pin BLAS kernels, or None if no variable
-    does. `floor_s` is the other implementation's time on one element. `winograd_s` is the time of
-    the ladder's step on this layer, or None for kernels other than 3x3.
+    `native` are the products without the variables that pin BLAS kernels, None where none does.
+    `floor_s` is the other one's time on one element, `winograd_s` that of the ladder's step on this
+    layer, None where it has other kernels than 3x3.
     """
 
     time_s: float
@@ -45,7 +45,7 @@ Waterfall = tuple[tuple[Step, ...], float]
 
 
 def over_rounds(each: Sequence[Waterfall]) -> Waterfall:
-    """Return geometric means of all rounds' waterfalls, with intervals if the rounds suffice."""
+    """Geometric means of the waterfalls of all rounds; intervals where there are enough."""
     unexplained = estimate([math.log(factor) for _, factor in each]).value
     means = [_mean(alike) for alike in zip(*(steps for steps, _ in each), strict=True)]
     return tuple(means), unexplained
@@ -58,12 +58,12 @@ def _mean(steps: tuple[Step, ...]) -> Step:
 
 
 def waterfall(given: Given) -> Waterfall:
-    """Return the steps in the order of CAUSES, and the unexplained factor."""
+    """The steps in the order of CAUSES, and the unexplained factor."""
     found = given.found
     work = sum(one.seconds for one in found.work)
     modelled = found.small_s + found.fresh_pages_s + work
     unexplained = found.call_s / modelled
-    # The experiments may have examined a part of the layer only.
+    # What was examined may be a part of the layer.
     scale = given.time_s / found.call_s
     chain = _Chain(given.time_s / unexplained, given.versus_s / 1e6)
     calls_s = found.small_s + _small_products_s(found)
@@ -89,7 +89,7 @@ def waterfall(given: Given) -> Waterfall:
 
 
 class _Chain:
-    """A time that decreases step by step, and is kept above the least that can be left."""
+    """Times that become less, step by step; each is kept above the least that can be left."""
 
     def __init__(self, seconds: float, least: float) -> None:
         self.left = seconds
@@ -105,7 +105,7 @@ class _Chain:
 
 
 def _small_products_s(found: Examination) -> float:
-    """Return the seconds that many small products take longer than one product of all."""
+    """What many small products take longer than the one that they come to."""
     own = [one for one in found.work if one.kind == "product"]
     if not uses_products(found) or sum(one.calls for one in own) < MANY_PRODUCTS:
         return 0.0
@@ -119,7 +119,7 @@ def uses_products(found: Examination) -> bool:
 
 
 def _arithmetic(chain: _Chain, given: Given, scale: float) -> None:
-    """Take element-wise work out. In code without products, one product comes in its place."""
+    """Element-wise work goes, and in code without products the one product comes in its place."""
     found = given.found
     rest = sum(one.rest for one in found.work if one.kind not in ("product", "copy"))
     why = _named([one for one in found.work if one.kind == "arithmetic"])
@@ -130,7 +130,7 @@ def _arithmetic(chain: _Chain, given: Given, scale: float) -> None:
 
 
 def _products(chain: _Chain, given: Given, scale: float) -> None:
-    """Make the products that are left float32, then on all threads, then by native kernels."""
+    """What is left are products: as float32, on all threads, by native kernels."""
     found = given.found
     products = found.products
     if uses_products(found):
@@ -138,7 +138,7 @@ def _products(chain: _Chain, given: Given, scale: float) -> None:
         total = sum(one.rest for one in own)
         as_float32 = sum(one.rest / one.dtype_factor for one in own)
         on_all = sum(one.rest / one.dtype_factor / one.threads_factor for one in own)
-        # A call may take no longer than one on the small layer, so that products have no time left.
+        # A call may take no longer than one on the small layer: nothing is left to products.
         dtype, threads = (total / as_float32, as_float32 / on_all) if total > 0 else (1.0, 1.0)
     else:
         dtype = products.seconds[found.dtype, 1] / products.single
@@ -177,6 +177,6 @@ def _layout(found: Examination) -> str:
 
 
 def _named(work: list[Work], part: str = "rest") -> str:
-    """Name the two heaviest operations, with their lines."""
+    """The two heaviest operations, by name and line."""
     heaviest = sorted(work, key=lambda one: -getattr(one, part))[:2]
     return ", ".join(f"{one.name} in line {one.line[1]}" for one in heaviest if one.seconds)

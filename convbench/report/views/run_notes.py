@@ -148,7 +148,7 @@ def _no_interval(rounds: int) -> str:
 
 
 def choice_notes(result: ResultFile) -> Iterator[Note]:
-    """Say which others a choosing implementation, such as `auto`, took, and for which cells."""
+    """Say what an implementation that chooses, such as `auto`, took, and for which cells."""
     where: dict[str, dict[str, list[str]]] = {}
     for cell in result.cells:
         if cell.ledger is not None and cell.ledger.took is not None:
