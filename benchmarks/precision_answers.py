@@ -116,7 +116,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all answers of a file have in common. Answers of two settings are never mixed.
+    """The conditions that all answers of a file share. Answers of two settings are never mixed.
 
     `ceilings_s` are by pair, `versions` by package.
     """

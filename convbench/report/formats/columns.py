@@ -34,7 +34,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where everything goes: the columns that stay, their slots and the gaps between them."""
+    """The layout of a table: the columns that stay, their slots and the gaps between them."""
 
     indices: tuple[int, ...]
     slots: tuple[Slot, ...]

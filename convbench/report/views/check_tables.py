@@ -40,7 +40,7 @@ _VERBS = {"crashed": "crashes"}
 
 
 def is_check(result: ResultFile) -> bool:
-    """Whether the result holds agreement only, and neither times nor memory."""
+    """Return whether the result holds agreement only, and neither times nor memory."""
     return bool(result.cells) and not any(cell.time or cell.memory for cell in result.cells)
 
 

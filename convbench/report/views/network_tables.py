@@ -30,7 +30,7 @@ ALL_PASSES = "all passes"
 
 
 def is_network(result: ResultFile) -> bool:
-    """Whether the suite has several layers, or one that the network has several times."""
+    """Return whether the suite has several layers, or one that the network has several times."""
     layers = result.suite.layers
     return bool(result.network) and (len(layers) > 1 or layers[0].count > 1)
 

@@ -17,7 +17,7 @@ TURNED = "!"
 
 
 def is_turned(row: Speedup | SummaryRow) -> bool:
-    """Whether a speedup or a mean carries the mark."""
+    """Return whether a speedup or a mean carries the mark."""
     found = of_speedup(row) if isinstance(row, Speedup) else of_mean(row)
     return found is not None and found.is_turned
 
