@@ -98,7 +98,7 @@ def _table(cells: dict[str, Cell]) -> Table:
 
 
 def _over(keras: Cell | None, seconds: float) -> Value:
-    """How many times as fast as the fastest Keras."""
+    """Return how many times as fast as the fastest Keras a step is."""
     if keras is None or keras.time is None:
         return MISSING
     ratio = keras.time.time_s / seconds
@@ -137,8 +137,8 @@ def _notes(result: ResultFile, cells: dict[str, Cell]) -> list[Note]:
         versus = keras.time.time_s / best.time.time_s
         found.append(
             Note(
-                f"From {timed[0].implementation} to {best.implementation}: "
-                f"{significant(whole)} times as fast, {significant(versus)} times as fast as "
+                f"{best.implementation} is {significant(whole)} times as fast as "
+                f"{timed[0].implementation}, and {significant(versus)} times as fast as "
                 f"{keras.implementation}.",
                 "strong",
             )

@@ -30,7 +30,7 @@ from convbench.report.views.table import (
 
 BAR_WIDTH = 24
 WORTH = 1.02
-"""A factor nearer to 1 is shown dimmed."""
+"""Smallest factor that is not dimmed. Factors below its inverse are not dimmed either."""
 
 
 def report(profile: Profile) -> Report:
@@ -123,7 +123,7 @@ def _row(step: Step, before: float, profile: Profile) -> Row:
 
 
 def _bar(before: float, after: float, profile: Profile) -> str:
-    """From the time after to the time before, on the logarithmic scale of the whole waterfall."""
+    """Draw a bar between the two times, on the logarithmic scale of the whole waterfall."""
     times = [step.left_s for step in profile.waterfall]
     low = min([*times, profile.headline.versus_s])
     high = max([*times, profile.headline.time_s])
@@ -342,27 +342,29 @@ def _notes(profile: Profile) -> Iterator[Note]:
         "strong",
     )
     if headline.verdict != "ok":
-        yield Note(f"{headline.implementation} is {headline.verdict}: profiled as it is", "bad")
+        yield Note(
+            f"{headline.implementation} is {headline.verdict}, and is profiled as it is", "bad"
+        )
     for number, advice in enumerate(profile.advice, 1):
         yield _advised(number, advice, headline.time_s)
     if not profile.advice:
-        yield Note("Nothing that was found here would gain 5 % or more.")
+        yield Note("No change that is known here would gain 5 % or more.")
     for note in profile.notes:
         yield Note(note, "warning")
     if not headline.reliable:
-        yield Note("The timings cannot be trusted: a twin differs", "warning")
+        yield Note("The timings cannot be trusted: a twin differs from its arm", "warning")
     sweeps = profile.sweeps
     if sweeps.slope_s and sweeps.floor_s is not None:
         yield Note(
-            f"An image takes {_milliseconds(sweeps.slope_s)}, a call "
-            f"{_milliseconds(max(sweeps.floor_s, 0.0))} beside its images.",
+            f"An image takes {_milliseconds(sweeps.slope_s)}, and a call takes "
+            f"{_milliseconds(max(sweeps.floor_s, 0.0))} in addition to its images.",
             "dim",
         )
     lines = profile.overhead.lines
-    timed = "" if lines is None else f", one whose lines are timed {_more(lines)}"
+    timed = "" if lines is None else f", and one whose lines are timed {_more(lines)}"
     yield Note(
-        f"The profiler's own time is in none of these figures but those of lines: a call that is "
-        f"traced takes {_more(profile.overhead.traced)}{timed}.",
+        "Only the figures of lines include the profiler's own time: a call that is traced takes "
+        f"{_more(profile.overhead.traced)}{timed}.",
         "dim",
     )
     for caution in profile.warnings:

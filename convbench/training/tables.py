@@ -75,7 +75,7 @@ def _facts(training: Training) -> Iterator[Fact]:
 
 
 def _layer(layer: dict[str, dict[str, object]]) -> str:
-    """`conv2d 8 3x3`."""
+    """Write a layer in short: `conv2d 8 3x3`."""
     ((name, values),) = layer.items()
     size = values.get("kernel_size") or values.get("pool_size")
     words = [name, values.get("filters") or values.get("units")]
@@ -207,7 +207,7 @@ def _losses(training: Training) -> Iterator[Table]:
 
 
 def curve(losses: tuple[float, ...], width: int = CURVE_WIDTH) -> str:
-    """A line of bars, the highest for the largest of the means that they stand for, from 0 up."""
+    """Draw a line of bars from 0 up, each for the mean of some losses, the largest the highest."""
     count = min(width, len(losses))
     edges = [len(losses) * i // count for i in range(count + 1)]
     means = [fmean(losses[a:b]) for a, b in itertools.pairwise(edges)]
@@ -220,7 +220,7 @@ def curve(losses: tuple[float, ...], width: int = CURVE_WIDTH) -> str:
 
 def _notes(result: ResultFile, training: Training) -> Iterator[Note]:
     yield Note(
-        "check: so many steps follow Keras, every parameter; ×: times as fast as; "
+        "check: steps in which every parameter follows Keras; ×: times as fast as; "
         "accuracy: on held-out images, ± from the rounds' smallest to their largest",
         "dim",
     )
@@ -232,8 +232,8 @@ def _notes(result: ResultFile, training: Training) -> Iterator[Note]:
     inexact = [a for a in training.arms if a.followed and a.followed_in != _dtype(training)]
     for arm in inexact:
         yield Note(
-            f"{arm.implementation} is not exact, and followed Keras in {arm.followed_in}: what it "
-            "rounds in float32 is the algorithm's own"
+            f"{arm.implementation} is not exact, and followed Keras in {arm.followed_in}: its "
+            "rounding errors in float32 are those of the algorithm"
         )
     for arm in training.arms:
         if arm.took:
@@ -283,8 +283,8 @@ def _trained(arm: ArmTraining) -> str:
     accuracy = ""
     if arm.accuracies:
         per_cent = scale.significant(arm.accuracies[-1] * 100)
-        accuracy = f", and is right on {per_cent} % of the held-out images"
-    loss = f", its loss is {scale.significant(arm.losses[-1])}" if arm.losses else ""
+        accuracy = f", and it is right on {per_cent} % of the held-out images"
+    loss = f"; its loss is {scale.significant(arm.losses[-1])}" if arm.losses else ""
     return f"{arm.implementation} took {scale.counted(arm.steps, 'step')}{loss}{accuracy}."
 
 
