@@ -65,7 +65,7 @@ def test_its_command_runs_and_its_result_is_shown(convbench):
     refused = convbench("show", "out.json", "--layer", "a", code=2)
     assert "out.json is the result of a counting, which has no layers" in refused.stderr
     refused = convbench("run", "--resume", "out.json", code=2)
-    assert "is of a counting, which `run` cannot go on with" in refused.stderr
+    assert "is the result of a counting, which `run` cannot go on with" in refused.stderr
     assert "convbench count --help" in refused.stderr
 
 

@@ -158,7 +158,8 @@ def test_a_floor_of_a_result_file(by_hand, tmp_path, quantity, factor, verdict):
     options = [word for file in files for word in ("--report", file)]
     done = convbench("gate", by_hand, "--rules", given, *options)
     assert done.returncode == CODES[verdict], done.stdout + done.stderr
-    assert f"of 1 rule 1 {verdict} (exit code {CODES[verdict]})" in done.stdout
+    verb = "is " if verdict == "inconclusive" else ""
+    assert f"of 1 rule, 1 {verb}{verdict} (exit code {CODES[verdict]})" in done.stdout
 
     document = json.loads(files[0].read_text())
     (judged,) = document["verdicts"]

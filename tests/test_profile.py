@@ -271,7 +271,7 @@ def test_a_long_call_is_examined_on_a_part(monkeypatch):
     monkeypatch.setattr(experiments, "LONGEST_S", 0.0)
     found = experiments.examine(REGISTRY.get("loop"), LAYER, Pass.FORWARD, 1, 0, lambda file: True)
     assert found.layer.batch_size == 1
-    assert found.note.startswith("examined on ")
+    assert found.note.startswith("Examined on ")
 
 
 @pytest.mark.usefixtures("in_a_hurry")
@@ -468,6 +468,12 @@ def test_a_loop_is_told_from_code_of_products():
     assert (first.file, first.number, first.line) == ("mine.py", 7, "y[i] = np.sum(w * k)")
 
 
+def test_stages_are_named_without_a_line():
+    gather = Work("gather", "copy", ("", 0), "float32", 4, 0, 0, 0.01, layout=0.01)
+    steps, _ = waterfall(Given(0.062, 4e-4, 1e-4, LAYER, examined(work=(gather,))))
+    assert next(step.why for step in steps if step.cause == "layout") == "gather"
+
+
 def test_dtype_and_kernels_of_products():
     product = Work(
         "matmul",
@@ -597,8 +603,8 @@ def staged():
         stages=(stage("gather", 0.02, 4), stage("product", 0.04, 4), stage("other", 0.001, 1)),
         headline=replace(made.headline, ci99=None, ci99_s=None, versus_ci99_s=None, rounds=1,
                          verdict="wrong", reliable=False),
-        advice=(replace(made.advice[0], measured_s=0.012, tried="without those variables"),),
-        notes=("examined on 12x11x4, since a call on the whole layer takes too long",),
+        advice=(replace(made.advice[0], measured_s=0.012, tried="without the variables"),),
+        notes=("Examined on 12x11x4, since a call on the whole layer takes too long.",),
     )  # fmt: skip
 
 
@@ -748,7 +754,7 @@ def test_a_wrong_result_is_told_and_profiled_on_request_only():
     assert "Traceback" not in done.stderr
     anyway = convbench("profile", TINY, "--impl", f"{USERS}:flipped", *options, "--anyway")
     assert anyway.returncode == 0, anyway.stderr
-    assert "is wrong, and is profiled as it is" in anyway.stdout
+    assert "is wrong, and was profiled as it is." in anyway.stdout
 
 
 @pytest.mark.parametrize(
