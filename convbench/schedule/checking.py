@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from convbench.agreement.diagnosis.diagnosis import explained, likeliest
 from convbench.errors import ImplementationError
@@ -80,11 +79,11 @@ class _Started:
 
 @dataclass(frozen=True)
 class _Answered:
-    """`answer` is a Checked, a Memory, or why there is none."""
+    """`answer` is a Checked of a lane that checks, a Memory of one that meters, or why not."""
 
     lane: _Lane
     key: CellKey
-    answer: Any
+    answer: Checked | Memory | Refused | Failure
 
 
 def agree(session: Session, options: Options) -> Iterator[Event]:
@@ -121,16 +120,18 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
             verb = "metering" if step.lane.metering else "checking"
             yield Progress("agreement", f"{verb} {step.key[0]} {step.key[1]} {step.key[2]}")
             continue
-        if isinstance(step.answer, Failure) and step.answer.is_usage:
-            raise ImplementationError(f"{step.key[2]}: {step.answer.reason}", hint=step.answer.hint)
-        if isinstance(step.answer, Refused):
+        answer = step.answer
+        if isinstance(answer, Failure) and answer.is_usage:
+            raise ImplementationError(f"{step.key[2]}: {answer.reason}", hint=answer.hint)
+        if isinstance(answer, Refused):
             if not step.lane.metering:
-                yield CellSettled(_refused(session, step.key, step.answer.unsupported))
-            continue
-        if step.lane.metering:
-            metered[step.key] = step.answer
+                yield CellSettled(_refused(session, step.key, answer.unsupported))
+        elif step.lane.metering:
+            assert not isinstance(answer, Checked)
+            metered[step.key] = answer
         else:
-            checked[step.key] = step.answer
+            assert not isinstance(answer, Memory)
+            checked[step.key] = answer
         if not options.metering:
             metered[step.key] = None
         if step.key in checked and step.key in metered:
@@ -263,10 +264,10 @@ def _each_cell(
     variables = options.environment.metering if lane.metering else options.environment.of
     environment = variables(lane.runtime, session.threads, SLEEPY_BLAS)
     workers, worker = Workers.of(session, options), None
+    answer: Checked | Memory | Refused | Failure
     try:
         for key in lane.keys:
             yield _Started(lane, key)
-            answer: Checked | Memory | Refused | Failure
             with room.taken(_needed_bytes(session, key)):
                 try:
                     worker = worker or workers.start(lane.runtime, environment)
