@@ -295,7 +295,7 @@ def test_another_machine_is_incomparable(result, tmp_path):
     assert "CPU: Z80 then" in done.stdout
     allowed = convbench("gate", result, "--baseline", other, "--allow-different-machine")
     assert allowed.returncode == 0, allowed.stderr
-    assert "10 % (of two machines: a choice, not a measurement)" in allowed.stdout
+    assert "10 % between the two sessions (chosen for two machines, not measured)" in allowed.stdout
     assert "note: CPU: Z80 then" in allowed.stdout
 
 
