@@ -38,6 +38,7 @@ from convbench.cli.options import (
 )
 from convbench.cli.show import print_report
 from convbench.errors import ConvbenchError, ExitCode
+from convbench.report import SUFFIXES
 
 if TYPE_CHECKING:
     from convbench.gate import Terms
@@ -115,8 +116,7 @@ def gate(
     report: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Write the verdicts to a file too: .txt .md .csv .json .xml .svg .html. "
-            "Repeatable.",
+            help=f"Write the verdicts to a file too: {' '.join(SUFFIXES)}. Repeatable.",
             metavar="FILE",
         ),
     ] = None,

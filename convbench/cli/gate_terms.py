@@ -1,4 +1,4 @@
-"""Read what `convbench gate` was asked to hold a run to: percentages, rules, versions."""
+"""Read what `convbench gate` was asked to hold a run to: rules, a baseline, another version."""
 
 from __future__ import annotations
 

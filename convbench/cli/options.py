@@ -19,6 +19,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar, cast, get_type_hints
 import typer
 
 from convbench.errors import ConvbenchError
+from convbench.report import SUFFIXES
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -150,9 +151,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How it is printed.")]
 ReportPath = Annotated[
     Path | None,
-    typer.Option(
-        "--output", "-o", help="A file: .txt .md .csv .json .svg .html .xml; - is stdout."
-    ),
+    typer.Option("--output", "-o", help=f"A file: {' '.join(SUFFIXES)}; - is stdout."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the file that the command writes.")]
 

@@ -39,6 +39,10 @@ FORMATS: dict[str, Format] = {
 }
 
 
+SUFFIXES = tuple(format.suffixes[0] for format in FORMATS.values() if format.suffixes)
+"""Suffixes of files, one for each format that a suffix can ask for."""
+
+
 def render(report: Report, format: str) -> str:
     """Return the report in a format of FORMATS, ending in a newline. Raises ConvbenchError if the
     format is not known."""

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from convbench.agreement.diagnosis.diagnosis import explained, likeliest
+from convbench.agreement.diagnosis.search import likeliest, with_explanation
 from convbench.errors import ImplementationError
 from convbench.implementations.contract import Implementation
 from convbench.machine.description import Caution, available_memory
@@ -184,7 +184,7 @@ def _settle(
     session.call_s[key] = checked.call_s
     agreement = checked.agreement
     if checked.explanations:
-        agreement = explained(agreement, checked.explanations[0])
+        agreement = with_explanation(agreement, checked.explanations[0])
     status = STATUS_OF_VERDICT[agreement.verdict]
     reason = None if status == "ok" else agreement.diagnosis
     if isinstance(metered, Failure) and status == "ok":
@@ -213,7 +213,7 @@ def _explain(session: Session, checked: dict[CellKey, Checked | Failure]) -> Non
         chosen = likeliest([wrong[key].explanations for key in keys])
         for key, explanation in zip(keys, chosen, strict=True):
             if explanation is not None:
-                agreement = explained(wrong[key].agreement, explanation)
+                agreement = with_explanation(wrong[key].agreement, explanation)
                 session.update(key, agreement=agreement, reason=agreement.diagnosis)
 
 

@@ -10,8 +10,8 @@ from statistics import fmean
 
 from convbench.report.views import scale
 from convbench.report.views.agreement_notes import agreement_notes
+from convbench.report.views.ci_checks import checks, points
 from convbench.report.views.resolution_notes import phases_notes, resolution_notes
-from convbench.report.views.run_checks import checks, points
 from convbench.report.views.run_flat import flat_table
 from convbench.report.views.run_notes import caution_note, facts
 from convbench.report.views.run_tables import TONE_OF_STATUS, speedup_value

@@ -8,8 +8,8 @@ from functools import partial
 from convbench.problem.layer import Pass
 from convbench.report.views import scale
 from convbench.report.views.agreement_notes import agreement_notes
+from convbench.report.views.ci_checks import checks
 from convbench.report.views.origin import origin
-from convbench.report.views.run_checks import checks
 from convbench.report.views.run_flat import flat_table
 from convbench.report.views.table import (
     MISSING,

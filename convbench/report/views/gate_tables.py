@@ -8,8 +8,8 @@ from functools import partial
 
 from convbench.gate import ALPHA, Evidence, Judgement, Outcome, Question, Subject, Verdict, fails
 from convbench.report.views import deviation_words, scale
+from convbench.report.views.ci_checks import cell_check
 from convbench.report.views.resolution_notes import resolution_notes, twins_notes
-from convbench.report.views.run_checks import cell_check
 from convbench.report.views.run_notes import facts
 from convbench.report.views.run_tables import PASS_HEADINGS
 from convbench.report.views.table import (

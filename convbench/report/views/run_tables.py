@@ -8,9 +8,9 @@ from functools import partial
 from convbench.problem.layer import Layer, Pass
 from convbench.report.typeset import shorten
 from convbench.report.views import scale
+from convbench.report.views.ci_checks import checks, points
 from convbench.report.views.large_tables import is_large, large_tables
 from convbench.report.views.network_tables import TOP, network_tables
-from convbench.report.views.run_checks import checks, points
 from convbench.report.views.run_flat import flat_table
 from convbench.report.views.run_notes import facts, notes
 from convbench.report.views.scale import figures
