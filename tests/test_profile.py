@@ -258,7 +258,7 @@ def are_shown(stages, report):
     assert math.fsum(row[2] for row in rows) == pytest.approx(1)
     printed = render(report, "text")
     heading, units, *lines = re.search(r"^Stages.+\n((?:.+\n)+)", printed, re.M)[1].splitlines()
-    assert (heading.split(), units.split()) == (["stage", "time", "of", "it", "calls"], ["ms", "%"])
+    assert (heading.split(), units.split()) == (["stage", "time", "share", "calls"], ["ms", "%"])
     for line, (name, seconds, share, calls) in zip(lines, expected, strict=True):
         told, time, per_cent, count = line.split()
         assert (told, count) == (name, calls)
