@@ -21,7 +21,7 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class Progress:
-    """What runs now. `left_s` is the estimated time left in seconds, None as long as none is known."""
+    """What runs now. `left_s` is the estimated time left in seconds, None if none is known yet."""
 
     phase: Phase
     what: str

@@ -225,7 +225,7 @@ class Session(BaseSession[CellKey]):
 
 
 def _retried(cell: Cell) -> Cell:
-    """Return a cell of a resumed file; a right one that was skipped for want of time is due again."""
+    """Return a cell as a resumed session has it: one that lacked only time is due again."""
     agrees = cell.agreement is not None and cell.agreement.verdict == "agrees"
     return replace(cell, status="ok", reason=None) if cell.status == "skipped" and agrees else cell
 
