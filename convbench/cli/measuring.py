@@ -28,7 +28,7 @@ MAX_LISTED = 20
 
 
 class InterruptedRun(Exception):  # noqa: N818 - it is no error: what was measured is saved
-    """Ctrl-C came while a session measured, and the session was saved."""
+    """The news that Ctrl-C ended the measurements of a session."""
 
 
 def watched(

@@ -1,4 +1,4 @@
-"""Confirm figures by plain loops: the same call in a process of its own, with nobody beside it.
+"""Confirm figures by plain loops: the same call in a process of its own, while no other runs.
 
 `convbench run --confirm` is for a reader who doubts figures from short visits. The loops are spread
 over the rounds of a run, so that a slow spell of the host does not meet all of them.

@@ -12,8 +12,8 @@ MIN_ROUNDS = 3
 
 SHORTER = 4
 """Factor by which visits become more numerous and shorter if versions of one code are compared.
-The quickest samples decide such a comparison, and short visits are spread over more time, so that a
-neighbour does not hold a CPU during all of them."""
+The quickest samples decide such a comparison, and a neighbour is less likely to hold a CPU during
+all of many short visits."""
 
 
 @dataclass(frozen=True)

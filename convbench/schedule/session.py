@@ -101,7 +101,7 @@ class BaseSession(Generic[Key]):
         return {run.round for run in self.benchmarks.get(benchmark, ())}
 
     def random_of(self, number: int) -> random.Random:
-        """Return a round's random numbers: others in every round, and equal for equal seeds."""
+        """Return a round's random numbers. They differ between rounds, and repeat with the seed."""
         return random.Random(f"{self.seed} {number}")
 
     def result(self) -> ResultFile:

@@ -17,7 +17,7 @@ from convbench.schedule.session import Session, Unit
 Arms = TypeVar("Arms")
 
 NARROW = 0.03
-"""Half width of a speedup's interval that gets no further visits: 0.03 is 3 %."""
+"""Half width below which a speedup's interval gets no extra visits, as a share of it: 3 %."""
 
 MORE = 2
 """Largest factor by which a (layer, pass) with wide intervals has more sweeps than others."""

@@ -249,7 +249,7 @@ class _Round:
                 worker.kill()
 
     def _same_cpus(self) -> tuple[int, ...]:
-        """Draw as many CPUs as there are threads: the same for all arms, others in every round.
+        """Draw as many CPUs as there are threads: the same for all arms, and new in every round.
 
         On a shared host one CPU can be slower than the next for seconds on end. An arm that the
         system happened to put there would seem slower than the others.

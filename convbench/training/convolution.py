@@ -45,7 +45,7 @@ class ConnectedConv2D(ConnectedLayer):
         self._phases = phases
         self._prepared: dict[tuple[int, Pass], Prepared] = {}
         self._ones = np.ones(0, dtype)
-        self._adds_bias = True  # the implementation, in its forward pass
+        self._adds_bias = True  # whether the implementation's forward pass adds the bias
 
     def forward(self, x: Array) -> Array:
         self._x = x

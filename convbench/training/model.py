@@ -213,7 +213,7 @@ class Model:
 
         def thread(number: int) -> None:
             replica = self.replicas[number]
-            if number:  # the first replica's clock runs since the step began
+            if number:  # the clock of the first replica has run since the step began
                 replica.phases.start()
             for piece in pieces[number]:
                 work(replica, number, piece)
