@@ -88,9 +88,9 @@ def campaign_run(
 
 @dataclass(frozen=True)
 class _Job:
-    """A job of `rules` rules, among them the one in question: on `unit`, slowed by `injected`.
+    """A job with `rules` rules. The one in question is on `unit`, which is slowed by `injected`.
 
-    With more than one rule, the others are on units that are not slowed.
+    If there are more rules, they are on units that are not slowed.
     """
 
     unit: Unit

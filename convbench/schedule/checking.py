@@ -56,7 +56,7 @@ STATUS_OF_VERDICT: dict[str, Status] = {
 """Status of a cell by the verdict on it. A cell whose check proves nothing is not timed."""
 
 LANE_CELLS = 100
-"""Number of cells from which on a further worker of the same runtime pays for its start."""
+"""Smallest number of cells for which a further worker of the same runtime pays for its start."""
 
 SLEEPY_BLAS = {"OPENBLAS_THREAD_TIMEOUT": "4"}
 """Variable that puts idle OpenBLAS threads to sleep at once, which leaves the cores to other

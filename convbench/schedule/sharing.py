@@ -17,7 +17,8 @@ from convbench.schedule.session import Session, Unit
 Arms = TypeVar("Arms")
 
 NARROW = 0.03
-"""Half width below which a speedup's interval gets no extra visits, as a share of it: 3 %."""
+"""Half width of a speedup's interval, as a share of the speedup, below which it gets no extra
+visits: 3 %."""
 
 MORE = 2
 """Largest factor by which a (layer, pass) with wide intervals has more sweeps than others."""

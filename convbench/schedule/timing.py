@@ -121,7 +121,7 @@ MOST_ROUNDS = 200
 
 
 def _missing(session: Session, units: dict[Unit, list[Arm]], number: int) -> dict[Unit, list[Arm]]:
-    """Return the (layer, pass)es in which this round of any arm is missing, with all their arms.
+    """Return the (layer, pass)es in which an arm lacks this round, with all of their arms.
 
     All of their arms are due, because arms are compared within a round.
     """

@@ -23,10 +23,10 @@ from convbench.training.session import TrainingSession
 from convbench.training.workers import TrainingWorkers
 
 FOLLOWED = {"smoke": 10}
-"""Number of steps that are compared with Keras's, for efforts that differ from FOLLOWED_STEPS."""
+"""Number of steps that are compared with Keras's, by effort. Others compare FOLLOWED_STEPS."""
 
 FOLLOWED_STEPS = 100
-"""Number of steps that are compared with Keras's, for all other efforts."""
+"""Number of steps that are compared with Keras's, unless FOLLOWED has another for the effort."""
 
 FOLLOWED_S = 60.0
 """Seconds after which no further step is compared, once LEAST_STEPS are."""

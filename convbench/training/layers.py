@@ -21,9 +21,9 @@ from convbench.training.network import Place, pooling
 Array = NDArray[np.floating[Any]]
 
 ELEMENTS_OF_A_THREAD = 250_000
-"""Number of elements from which on a thread pays for its start; they take some 80 us. (Measured
-with 100,000 instead: a step of 32 images took longer than in one thread, and a step of 128 images
-took 0.8 of the time.)"""
+"""Smallest number of elements for which a thread pays for its start. They take some 80 us.
+(Measured with 100,000 instead: a step of 32 images took longer than in one thread, and a step of
+128 images took 0.8 of the time.)"""
 
 
 class ConnectedLayer(ABC):
