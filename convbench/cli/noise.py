@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from convbench.suites.suite import Suite
 
 DEFAULT_PATH = Path("results/noise.json")
+"""Noise file that is saved if none is named."""
 
 
 @dataclass(frozen=True)

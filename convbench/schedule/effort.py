@@ -56,3 +56,4 @@ EFFORTS = {
         Effort("rigorous", 16, 8, 0.040, 1, 1.0, 3.0),
     )
 }
+"""Efforts by name."""

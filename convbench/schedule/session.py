@@ -41,7 +41,9 @@ from convbench.suites.suite import Suite
 SAVING = 0.05
 """Largest share of a run's time that is spent on saving."""
 
-CellKey = tuple[str, Pass, str]  # layer, pass, implementation
+CellKey = tuple[str, Pass, str]
+"""Name of the layer, pass, and name of the implementation of a cell."""
+
 Unit = tuple[Layer, Pass]
 Key = TypeVar("Key")
 

@@ -24,6 +24,7 @@ PHASES = {
     Pass.INPUT_GRADIENT: Phase.INPUT_GRADIENT,
     Pass.KERNEL_GRADIENT: Phase.KERNEL_GRADIENT,
 }
+"""Phase that the time of a pass belongs to."""
 
 
 class ConnectedConv2D(ConnectedLayer):

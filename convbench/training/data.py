@@ -22,6 +22,8 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 MNIST_SHAPE = (28, 28, 1)
+"""Height, width and channels of an image of MNIST."""
+
 DIGITS = 10
 """Number of classes of MNIST, and of scikit-learn's digits."""
 

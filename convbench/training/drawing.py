@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 CLASSES = 10
+"""Number of glyphs."""
 
 CHUNK = 100
 """Number of images drawn from one generator, always all of them. So the first n images are the same

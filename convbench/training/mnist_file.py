@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from convbench.errors import TrainingError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+"""Names of the arrays in the file: images and labels to train on, and those that are held out."""
 
 MAX_BYTES = 2**31
 """Largest size of a set of images in bytes, as float32. All of them are held in memory."""
@@ -29,6 +30,7 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+"""Errors that reading a damaged or foreign file raises."""
 
 Arrays = dict[str, NDArray[np.integer[Any]]]
 

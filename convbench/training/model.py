@@ -50,6 +50,7 @@ OTHERS: dict[type[Kind], type[ConnectedLayer]] = {
     Flatten: ConnectedFlatten,
     Dense: ConnectedDense,
 }
+"""Classes that compute the layers beside the convolution."""
 
 
 class Replica:

@@ -35,6 +35,8 @@ from convbench.results.model import ArmTraining, Cell, ResultFile, Speedup, Trai
 from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS, LOOP
 
 BARS = "▁▂▃▄▅▆▇█"
+"""Characters of a curve of losses, from the lowest to the highest."""
+
 CURVE_WIDTH = 40
 """Width of a curve of losses, in characters."""
 

@@ -32,7 +32,10 @@ from convbench.suites.suite import shipped
 from convbench.training.network import NAMES, SGD, Adam, Network
 
 OPTIMIZERS: dict[str, type[SGD | Adam]] = {"sgd": SGD, "adam": Adam}
+"""Optimisers by their names in a network's file."""
+
 LAYERS = {name: kind for kind, name in NAMES.items()}
+"""Kinds of layers by their names in a network's file."""
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 UseBias = Annotated[bool, about("Whether a bias is added.")]
