@@ -61,9 +61,9 @@ def test_its_command_runs_and_its_result_is_shown(convbench):
     assert convbench("show", "out.json").stdout == printed
     assert json.loads(convbench("show", "out.json", "--format", "json").stdout) == {"total": 42}
     refused = convbench("show", "out.json", "--layer", "a", code=2)
-    assert "out.json is of a counting, which has no layers" in refused.stderr
+    assert "out.json is the result of a counting, which has no layers" in refused.stderr
     refused = convbench("run", "--resume", "out.json", code=2)
-    assert "is of a counting, which `run` cannot go on with" in refused.stderr
+    assert "is the result of a counting, which `run` cannot go on with" in refused.stderr
     assert "convbench count --help" in refused.stderr
 
 

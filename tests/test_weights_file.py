@@ -154,8 +154,8 @@ def _about(**changes):
         ({"weights__dense_1__bias": np.ones(3, "f4")}, r"found float32 \(3,\)"),
         ({"weights__dense_1__bias": np.ones(10)}, r"found float64 \(10,\), expected float32"),
         ({"weights__dense_1__bias": np.full(10, np.nan, "f4")}, "that are not finite"),
-        ({"optimizer__velocity__dense_1__bias": None}, "not there for every parameter"),
-        ({"optimizer__velocity__other": np.ones(3, "f4")}, "not there for every parameter"),
+        ({"optimizer__velocity__dense_1__bias": None}, "some parameters are missing"),
+        ({"optimizer__velocity__other": np.ones(3, "f4")}, "some parameters are missing"),
         ({"losses": None}, "losses: found nothing"),
     ],
 )
