@@ -33,7 +33,7 @@ def schema(
         typer.Argument(help="Kind of file.", metavar=f"[{'|'.join(documents())}]", callback=_known),
     ] = SUITE,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write.  [default: stdout]")
+        Path | None, typer.Option("--output", "-o", help="File for the schema.  [default: stdout]")
     ] = None,
 ) -> None:
     """Print the JSON Schema of suites, networks or result files.
