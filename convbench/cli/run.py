@@ -198,8 +198,8 @@ def _refuse_to_change(
     if given:
         raise ConvbenchError(
             f"--resume keeps the options that {resume} was started with: {', '.join(given)} "
-            "cannot be given",
-            hint="--effort, --budget, --precision, --confirm, --timeout and --time-wrong can be",
+            "cannot be changed",
+            hint="--effort, --budget, --precision, --confirm, --timeout and --time-wrong can",
         )
 
 
