@@ -471,8 +471,8 @@ def test_an_other_version_that_cannot_be(repository, tmp_path, ref, said):
         (("tiny.yaml", "--against", "main"), "name it with one --impl FILE.py:NAME"),
         (("tiny.yaml", "--impl", "im2col", "--against", "main"), "one --impl FILE.py:NAME"),
         (("tiny.yaml",), "there is nothing to hold tiny to"),
-        (("tiny.yaml", "--pass", "forward", "--baseline", "OTHER"), "has no speedup of anything"),
-        (("RESULT", "--noise", "x.json"), "concern a --baseline"),
+        (("tiny.yaml", "--pass", "forward", "--baseline", "OTHER"), "has no speedup of any cell"),
+        (("RESULT", "--noise", "x.json"), "need a --baseline"),
         (("RESULT", "--baseline", "RESULT", "--report", "/proc/none/x.md"), "cannot be saved in"),
     ],
 )
@@ -499,7 +499,7 @@ def test_floors_of_what_was_not_selected_are_left_out_and_said_so(tmp_path):
         *("-o", tmp_path / "new.json", "--inconclusive", "pass"),
     )
     assert done.returncode == 0, done.stderr
-    assert "1 of 2 floors concern what was not selected" in done.stdout
+    assert "1 of 2 floors concern cells that were not selected" in done.stdout
 
 
 EDITS = {

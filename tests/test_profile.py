@@ -761,7 +761,7 @@ def test_a_wrong_result_is_told_and_profiled_on_request_only():
     ("arguments", "told"),
     [
         ((), "name a suite"),
-        (("mnist", "--impl", "keras"), "cannot be held against itself"),
+        (("mnist", "--impl", "keras"), "cannot be compared with itself"),
         (("mnist", "--layer", "conv*"), "expected one"),
         (("mnist", "--layer", "nothing"), "nothing"),
         (("mnist", "--pass", "sideways"), "there is no pass"),
