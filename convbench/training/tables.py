@@ -170,7 +170,7 @@ def _phases(training: Training) -> Iterator[Table]:
         Column("phase", "phase"),
         *(figures(arm.implementation, Kind.TIME_S, arm.implementation) for arm in arms),
         *(
-            figures(f"{arm.implementation} share", Kind.FRACTION, "of it", optional=1)
+            figures(f"{arm.implementation} share", Kind.FRACTION, "share", optional=1)
             for arm in arms
         ),
     )
