@@ -1,11 +1,11 @@
-"""im2col and 1x1 convolutions against np.matmul of the same sizes, and against square SGEMM.
+"""Compare im2col and 1x1 convolutions with np.matmul of the same sizes, and with square SGEMM.
 
     python benchmarks/blocks.py [--threads 1 2] [--suites resnet50 vgg16] > results/blocks.txt
 
-Forward, without the bias, in one process: all arms of a layer in random order, SAMPLES times. A
-ratio is the other arm's time over the implementation's: of their shortest samples, and the median
-over the rounds of samples. np.matmul allocates its result, as a layer does. Nothing else may run
-on the machine meanwhile; some four minutes.
+All arms of a layer run in one process, forward and without the bias, in random order, VISITS times.
+A ratio is the other arm's time over the implementation's, once for their shortest times and once as
+the median over the visits. np.matmul allocates its result, as a layer does. Nothing else may run on
+the machine meanwhile. The benchmark takes some four minutes.
 """
 
 from __future__ import annotations
@@ -37,21 +37,22 @@ from convbench.suites.file import read_suite
 
 VISITS = 9
 PLAN = Plan(wake_s=0.05, sample_s=0.0025, visit_s=0.02)
-"""How each arm is visited, VISITS times, the arms in random order."""
+"""Plan of each visit. Every arm is visited VISITS times, the arms in random order."""
 
 SPIN_S = 0.15
-"""OpenBLAS's threads spin for 110 ms after a product, and would slow the next arm."""
+"""Seconds to wait after an arm whose BLAS threads spin. OpenBLAS's spin for 110 ms (measured)."""
 
 LEAST_TERMS, LEAST_FILTERS = 256, 64
 OF_PRODUCTS, OF_SQUARE, OF_ONE_BY_ONE = 0.9, 0.8, 0.95
-"""Issue 6: what im2col and 1x1 layers reach at least of np.matmul."""
+"""Smallest ratios to np.matmul's rate: of im2col to its products and to square ones, and of 1x1
+layers (issue 6)."""
 
 Shape = tuple[int, int, int]  # m, k, n
 
 
 @dataclass(frozen=True)
 class Arm:
-    """`spins`: BLAS threads of its own are still busy when it has returned."""
+    """A call to time. With `spins`, its BLAS threads are still busy after it has returned."""
 
     run: Callable[[], object]
     flops: int
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", help="only these")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     options = parser.parse_args()
-    if set(PINS) & set(os.environ):  # BLAS read them when it was loaded
+    if set(PINS) & set(os.environ):  # BLAS has read them while it was loaded
         os.execve(sys.executable, [sys.executable, *sys.argv], without_pins(os.environ))
     for threads in options.threads:
         for suite in options.suites:
@@ -84,7 +85,7 @@ def main() -> None:
 
 
 def is_large(layer: Layer) -> bool:
-    """Whether im2col's products are large enough for BLAS to be near its peak."""
+    """Return whether im2col's products are large enough for BLAS to be near its peak."""
     terms = math.prod(layer.kernel_size) * layer.channels
     return layer.groups == 1 and terms >= LEAST_TERMS and layer.filters >= LEAST_FILTERS
 
@@ -94,8 +95,8 @@ def is_one_by_one(layer: Layer) -> bool:
 
 
 def block_products(layer: Layer, threads: int) -> list[tuple[Shape, int]]:
-    """The products that im2col's forward pass makes of a layer of one group, block by block, and
-    how many there are of each: where it goes by kernel rows, one for each."""
+    """Return the products of im2col's forward pass for a layer of one group, block by block, with
+    the number of each: one or, where im2col goes by kernel rows, one for each row."""
     if is_one_by_one(layer) and layer.strides == (1, 1):
         return [(whole_shape(layer), 1)]
     c = Correlation.of(layer)
@@ -115,7 +116,7 @@ def block_products(layer: Layer, threads: int) -> list[tuple[Shape, int]]:
 
 
 def whole_shape(layer: Layer) -> Shape:
-    """The one product that a 1x1 layer is."""
+    """Return the sizes of the one product that a 1x1 layer is."""
     return layer.batch_size * math.prod(layer.output_size), layer.channels, layer.filters
 
 
@@ -153,22 +154,23 @@ def show(title: str, name: str, layers: Iterable[Layer], threads: int) -> None:
 
 
 def layer_arm(name: str, layer: Layer, threads: int) -> Arm:
-    """The implementation as a worker calls it: BLAS may use that many threads."""
+    """Return the implementation as a worker calls it. BLAS may use `threads` threads."""
     prepared = REGISTRY.get(name).prepare(layer, Pass.FORWARD, threads)
     prepared.load(operands.floats(layer, Pass.FORWARD, seed=0))
     return Arm(prepared.run, layer.flops, threads)
 
 
 def whole_arm(shape: Shape, threads: int) -> Arm:
-    """One np.matmul, in BLAS's own threads."""
+    """Return one np.matmul in BLAS's own threads."""
     m, k, n = shape
     a, b = matrix(m, k), matrix(k, n)
     return Arm(lambda: np.matmul(a, b), 2 * m * k * n, threads)
 
 
 def products_arm(products: list[tuple[Shape, int]], threads: int) -> Arm:
-    """np.matmul of each shape, so many times, into its rows of one result; dealt out to threads
-    with one BLAS thread each. The columns stay where they are, as im2col's buffer does."""
+    """Return an arm that makes each product, as often as given, into its rows of one result. It
+    deals the products out to threads with one BLAS thread each, and reuses the columns as im2col
+    reuses its buffer."""
     ((_, k, n), count), largest = products[0], max(m for (m, _, _), _ in products)
     kernels = [matrix(k, n) for _ in range(count)]
     columns = [matrix(largest, k) for _ in range(threads)]
@@ -194,7 +196,7 @@ def matrix(rows: int, columns: int) -> np.ndarray:
 
 
 def measured(arms: dict[str, Arm]) -> dict[str, list[float]]:
-    """FLOP/s of every arm, one a visit."""
+    """Return the FLOP/s of every arm, one figure for each visit."""
     rates: dict[str, list[float]] = {name: [] for name in arms}
     order = random.Random(0)
     for _ in range(VISITS):
@@ -205,7 +207,7 @@ def measured(arms: dict[str, Arm]) -> dict[str, list[float]]:
 
 
 def limited(arms: dict[str, Arm]) -> Iterator[tuple[str, Arm]]:
-    """The arms in turn, each with its BLAS threads, and quiet before it."""
+    """Yield the arms in turn, each with its number of BLAS threads, and wait while threads spin."""
     for name, arm in arms.items():
         with threadpool_limits(arm.blas_threads, user_api="blas"):
             yield name, arm

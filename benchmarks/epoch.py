@@ -1,9 +1,9 @@
-"""An epoch of MNIST's size in NumPy against Keras's fit, and the targets.
+"""Time an epoch of MNIST's size in NumPy against Keras's fit, and compare it with the targets.
 
     python benchmarks/epoch.py [--effort standard] [-o FOLDER] > results/epoch.txt
     python benchmarks/epoch.py --from FOLDER/epoch-*.json
 
-Each batch size is one `convbench train`, in a process of its own, without the variables that pin
+Each batch size takes one `convbench train` in a process of its own, without the variables that pin
 BLAS kernels. Nothing else may run on the machine meanwhile.
 """
 
@@ -28,13 +28,13 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "results" / "epoch"
 NETWORK = "mnist_cnn"
 TARGETS = {32: 1.2, 128: 1.0}
-"""Time of a fit epoch over ours with auto, at least, by batch size."""
+"""Smallest speedup of an epoch with `auto` over one of Keras's fit, by batch size."""
 
 LOOP_TARGET = (50.0, 200.0)
-"""How many times slower than auto the reference loop is expected to be."""
+"""Expected range of the reference loop's time over that of `auto`."""
 
 FINE = (0, 3, 5)
-"""Unreliable timings and wrong cells are what the tables tell."""
+"""Exit codes to go on with. The tables show unreliable timings (3) and wrong cells (5)."""
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def _measured(size: int, options: argparse.Namespace) -> Path:
 
 
 def verdicts(result: ResultFile) -> list[str]:
-    """A line a target: what is wanted, what was found, with its 99 % interval."""
+    """Return a line for each target: what is wanted, and what was found, with its 99 % interval."""
     assert result.training is not None
     size = result.training.network["batch_size"]
     found = {(s.implementation, s.versus): s for s in result.speedups}

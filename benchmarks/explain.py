@@ -1,14 +1,15 @@
-"""Does `convbench profile` explain? Three kinds of evidence, and the targets.
+"""Test whether `convbench profile` explains: three kinds of evidence, and their targets.
 
     python benchmarks/explain.py [gaps] [slow] [ladder] [-o FOLDER] > results/explain.txt
     python benchmarks/explain.py --from FOLDER > results/explain.txt
 
-`gaps`: loop and naive-im2col against the fastest Keras, every mnist layer and pass: the factors
-without the unexplained one within 1.25 times of the gap. `slow`: implementations that are a fast
-one with exactly one slowness put in: the largest cause is the true one, its factor that of slow
-over fast. `ladder`: what following the advice is predicted to bring, and what the next step takes.
-Each profile is one `convbench profile`, in processes of its own, without the variables that pin
-BLAS kernels. Nothing else may run on the machine meanwhile.
+`gaps` profiles loop and naive-im2col against the fastest Keras, in every mnist layer and pass. The
+product of all factors but the unexplained one should be within 1.25 times of the gap. `slow`
+profiles a fast implementation into which exactly one slowness was put. The largest cause should be
+the true one, and its factor the time of slow over fast. `ladder` compares what following the advice
+is predicted to bring with what the next step takes. Each profile is one `convbench profile`, in
+processes of its own, without the variables that pin BLAS kernels. Nothing else may run on the
+machine meanwhile.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 class Bench:
-    """Runs `convbench profile`, or reads what it saved."""
+    """A source of profiles: it runs `convbench profile`, or reads what that command saved."""
 
     def __init__(self, folder: Path, effort: str, measure: bool) -> None:
         self._folder, self._effort, self._measures = folder, effort, measure
@@ -76,7 +77,7 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
 
     def profile(self, name: str, *arguments: str, **environment: str) -> Document | None:
-        """The saved document; None where the profile could not be made."""
+        """Return the saved document, or None if the profile could not be made."""
         path = self._folder / f"{name}.json"
         if self._measures and not path.exists():
             command = [sys.executable, "-m", "convbench", "profile", *arguments, "-q"]
@@ -166,7 +167,7 @@ def slow(bench: Bench) -> None:
 
 
 def _fast(file: str) -> tuple[str, ...]:
-    """The fast one against NumPy's im2col, for what the environment slows."""
+    """Return options to profile the fast code against `im2col`, for what the environment slows."""
     words = (str(SLOW / "slow.yaml"), "--layer", "point", "--threads", "1")
     return *words, "--impl", f"{file}:Fast", "--versus", "im2col"
 
@@ -186,7 +187,7 @@ def ladder(bench: Bench) -> None:
         measured = found["headline"]["versus_s"]
         causes = {advice["cause"]: advice["predicted_s"] for advice in found["advice"]}
         time_s = found["headline"]["time_s"]
-        # No advice says that nothing is to be gained: the time stays.
+        # Without advice, the profile predicts that the time stays.
         is_silent = following.cause not in causes
         silent += is_silent
         low, high = causes.get(following.cause, (time_s / WITHIN, time_s * WITHIN))

@@ -1,12 +1,13 @@
-"""How fair the harness is: its figures for runtimes of known cost, over the truth.
+"""Test whether the harness is fair: divide its figures for runtimes of known cost by the truth.
 
     python benchmarks/fairness.py [--effort quick] [--threads 1 2] [--wake-s 0.06]
 
-tests/users/synthetic.py has the runtimes: one that nothing disturbs, and some that a pause puts to
-sleep, with a heap that is slow to collect, with a pool of threads. Awake, a call of each takes the
-same time, whatever the harness did before. `--wake-s` takes several times that a sleepy one must be
-called until it is awake: on a virtual machine TensorFlow's threads took 0.1 to 0.2 s. A quick run
-is 20 s for each number of threads and time to wake; nothing else may run on the machine meanwhile.
+The runtimes are in tests/users/synthetic.py. Nothing disturbs the first of them. A pause puts the
+others to sleep; one of those has a heap that is slow to collect, and one has a pool of threads.
+Once awake, each takes the same time for a call, whatever the harness did before. `--wake-s` takes
+one or more times in seconds for which a sleeping runtime must be called until it is awake. On a
+virtual machine, TensorFlow's threads needed 0.1 to 0.2 s. A quick run takes 20 s for each number of
+threads and time to wake. Nothing else may run on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 SUITE = ROOT / "tests" / "suites" / "fairness.yaml"
 WITHIN = 0.03
-"""How far a figure may be from the truth (issue 17, line 6)."""
+"""Largest deviation of a figure from the truth, as a fraction (issue 17, line 6)."""
 
 ROW = "{:8} {:>7} {:>7} {:>9} {:>10} {:>7}  {}"
 
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def measured(threads: int, effort: str, environment: dict[str, str]) -> list[dict[str, Any]]:
-    """The cells of `convbench run` in a process of its own."""
+    """Return the cells of a `convbench run` in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "result.json"
         options = ["--threads", str(threads), "--effort", effort, "--quiet", "-o", str(output)]
@@ -80,7 +81,7 @@ def measured(threads: int, effort: str, environment: dict[str, str]) -> list[dic
 
 
 def half_width(interval: list[float] | None) -> str:
-    """Half of a 99 % interval; empty where the effort claims none."""
+    """Write half of a 99 % interval, or an empty text if the effort claims no interval."""
     if interval is None:
         return ""
     low, high = interval

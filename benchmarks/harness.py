@@ -1,9 +1,9 @@
-"""How fast the harness itself is: prints figures, each beside its target.
+"""Measure how fast the harness itself is, and print each figure beside its target.
 
     python benchmarks/harness.py [--all]
 
-`--all` adds the two whole mnist runs (some four minutes). Nothing here is a test: what the figures
-are on a busy machine says nothing about the code.
+`--all` adds the two whole mnist runs (some four minutes). This is not a test: figures from a busy
+machine say nothing about the code.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def show(what: str, value: float, unit: str, target: float) -> None:
 
 
 def seconds(*arguments: str) -> float:
-    """Median wall time of the command line, in a process of its own each time."""
+    """Return the median wall time of a command in seconds, in a new process each time."""
     times = []
     for _ in range(REPEATS):
         started = time.perf_counter()
@@ -80,10 +80,10 @@ def modules_after_help() -> str:
 
 
 def clock_overhead() -> float:
-    """What the clock's loop and its call add to a kernel of 100 microseconds, as a part of it.
+    """Return what the clock's loop and call add to a kernel of 100 microseconds, as a fraction.
 
-    The loop's own cost is that of a kernel that does nothing; a busy wait of 100 us could not show
-    it, since its own deviation is larger.
+    The cost is measured with a kernel that does nothing. A busy wait of 100 us could not show the
+    cost, since the wait itself deviates by more.
     """
     empty_s = min(clock(lambda: None, 10_000) for _ in range(20))
     return empty_s / 100e-6

@@ -1,4 +1,4 @@
-"""Saved runs of many suites as tables: means over the fastest Keras, worst cells, targets."""
+"""Turn saved runs of suites into tables: means over the fastest Keras, worst cells, targets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WORST_OF = ("auto", "im2col")
 
 
 def report(runs: Sequence[Run], remarks: Iterable[str] = ()) -> Report:
-    """`remarks` are what the campaign itself has to say: what is not installed, what it unset."""
+    """Return the report. The campaign's `remarks` say what is not installed and what it unset."""
     tables = [table for run in runs for table in (_means(run), _worst(run)) if table.rows]
     targets = _targets(list(findings(runs)))
     return Report(
@@ -140,7 +140,7 @@ def _bytes(cell: Cell, size: float | None) -> Value:
 
 
 def _of_sgemm(run: Run, cells: Sequence[Cell]) -> Value:
-    """The rate of all cells together, each layer as often as the network has it, over SGEMM's."""
+    """Return the rate of all cells over SGEMM's, with each layer as often as the network has it."""
     done = at_peak = 0.0
     for cell in cells:
         if cell.work is not None and cell.work.fraction_of_peak:

@@ -1,6 +1,7 @@
-"""What the kernels are held to: speedups over the fastest Keras, and memory, from saved results.
+"""Judge kernels by their targets: speedups over the fastest Keras, and memory, in saved results.
 
-Pure: a run's raw samples in, a figure and a verdict for each target out. Nothing is measured here.
+This module measures nothing. It takes runs with their raw samples, and returns a figure and a
+verdict for each target.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Run:
-    """One suite with one number of threads. `ratios` are those over the fastest Keras."""
+    """A run of one suite on some threads. `ratios` are the speedups over the fastest Keras."""
 
     result: ResultFile
     ratios: Mapping[RatioKey, Ratio]
@@ -56,17 +57,17 @@ class Run:
     def ratios_of(
         self, implementation: str, layers: Iterable[str] | None = None
     ) -> dict[RatioKey, Ratio]:
-        """Of the cells that are right and timed; a wrong one has none."""
+        """Return the speedups of the cells that are right and timed. A wrong cell has none."""
         kept = self.layers if layers is None else set(layers)
         return {k: r for k, r in self.ratios.items() if k[2] == implementation and k[0] in kept}
 
     def mean(self, implementation: str, pass_: Pass | None = None) -> stats.Estimate | None:
-        """Geometric mean over the layers of a pass; over those of all passes without one."""
+        """Return the geometric mean over the layers of a pass or, without a pass, of all passes."""
         ratios = self.ratios_of(implementation).items()
         return summary.mean_over(ratio for key, ratio in ratios if pass_ in (key[1], None))
 
     def beyond_result(self, cell: Cell) -> float | None:
-        """Bytes at the peak of a cell beyond its result, a thread; None if they are not known."""
+        """Return a cell's bytes per thread at the peak, without its result; None if not known."""
         if cell.memory is None:
             return None
         result = self.layers[cell.layer].result_bytes(cell.pass_)
@@ -75,9 +76,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Target:
-    """`mean` is held against the geometric mean of all cells, `lowest` against the lowest one.
+    """Targets of an implementation in some suites: speedups over the fastest Keras, and memory.
 
-    `mean_goal` is what is hoped for beyond `mean`. `beyond_result` are bytes a thread at most.
+    `mean` is the smallest geometric mean of all cells, `mean_goal` the hoped-for mean, `lowest` the
+    smallest speedup of a cell. `beyond_result` is the largest number of bytes per thread.
     """
 
     suites: tuple[str, ...]
@@ -98,14 +100,14 @@ TARGETS = (
     Target(("resnet50",), "im2col", mean=0.75),
     Target((*SMALL, *NETWORKS, "mobilenet"), "im2col", beyond_result=2 * MIB),
 )
-"""Issue 6, `NumPy that beats Keras`. What is held against np.matmul is in blocks.py."""
+"""Targets of issue 6, `NumPy that beats Keras`. Those over np.matmul are in blocks.py."""
 
-Verdict = str  # `met`, `MISSED`, or why neither can be said
+Verdict = str  # `met`, `MISSED`, or the reason why neither can be said
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One target in one run. `figure` and `interval` are ratios, or bytes where `is_bytes`."""
+    """One target in one run. `figure` and `interval` are ratios, or bytes if `is_bytes`."""
 
     what: str
     suite: str
@@ -119,7 +121,7 @@ class Finding:
 
 
 def findings(runs: Sequence[Run], targets: Iterable[Target] = TARGETS) -> Iterator[Finding]:
-    """Every target in every run of its suites."""
+    """Yield what was found for every target, in every run of its suites."""
     for target in targets:
         for suite in target.suites:
             for run in runs:
@@ -200,7 +202,7 @@ def _what(target: Target, what: str) -> str:
 
 
 def _lacking(cells: Sequence[Cell], measured: int) -> str:
-    """Why not every cell counts: `1 wrong, 2 pending`; empty where all do."""
+    """Say which cells do not count: `1 wrong, 2 pending`. The text is empty if all count."""
     statuses = Counter(cell.status for cell in cells if cell.status != "ok")
     left = len(cells) - statuses.total() - measured
     words = [f"{count} {status}" for status, count in statuses.items()]
@@ -208,7 +210,7 @@ def _lacking(cells: Sequence[Cell], measured: int) -> str:
 
 
 def _verdict(met: bool | None, lacking: str, is_reliable: bool = True) -> Verdict:
-    """Agreement is required: a target with a wrong cell is missed, whatever the others are."""
+    """Return the verdict. A target with a wrong cell is missed, whatever the other cells are."""
     if "wrong" in lacking or "failed" in lacking:
         return f"MISSED: {lacking}"
     if met is None:

@@ -1,11 +1,11 @@
-"""Every algorithm on every suite, against the fastest way to run Keras, and the targets.
+"""Compare every algorithm on every suite with the fastest way to run Keras, and with the targets.
 
     python benchmarks/kernels.py [--suites mnist lenet] [-o FOLDER] > results/kernels.txt
     python benchmarks/kernels.py --from results/kernels/*.json
 
-Each suite and number of threads is one `convbench run`, in a process of its own, without the
-variables that pin BLAS kernels; each is one result file in FOLDER. A campaign that was killed goes
-on when it is started again. Nothing else may run on the machine meanwhile.
+Each suite and number of threads takes one `convbench run` in a process of its own, without the
+variables that pin BLAS kernels, and gives one result file in FOLDER. A campaign that was killed
+goes on when it is started again. Nothing else may run on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from convbench.suites.suite import KERAS_WAYS, Suite, shipped_suites
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "results" / "kernels"
 SUITES = (*SMALL, *NETWORKS, "mobilenet")
-"""The suites that have a target; `--suites all` takes the other networks too."""
+"""Suites that have a target. `--suites all` takes the other networks too."""
 
 NO_BENCHMARKS = ("geometry", "ladder", "noise", "smoke")
-"""Shipped suites that are there to check agreement, the gate and the installation."""
+"""Shipped suites that check agreement, the gate or the installation, and are not measured here."""
 
 TOO_SLOW = ("loop",)
 TOO_SLOW_FOR_NETWORKS = ("naive-im2col",)
@@ -49,17 +49,17 @@ OTHERS = {
     "torch": ("PyTorch", "benchmarks/others/torch_conv.py:Torch"),
     "onnxruntime": ("ONNX Runtime", "benchmarks/others/onnxruntime_conv.py:OnnxRuntime"),
 }
-"""Other frameworks by the module that they need: own code, in a process of its own."""
+"""Other frameworks by the module that they need. They run as own code, in their own processes."""
 
 PINS = (*BLAS_PINS, *OTHER_PINS, "OPENBLAS_L2_SIZE", "NVPL_BLAS_DEBUG_CPU_TYPE")
 GUESSED_RATE = 30e9
-"""FLOP/s of one thread, and of what checks a cell, to tell beforehand how long it will take."""
+"""Guessed FLOP/s of one thread, and of the check of a cell, to forecast how long a run takes."""
 
 CHECKED_S = 1.5
-"""Checking and metering one cell, beside what grows with the layer."""
+"""Seconds to check and meter one cell, without what grows with the layer."""
 
 FINE = (0, 3, 5)
-"""Unreliable timings and wrong cells are what the tables tell."""
+"""Exit codes to go on with. The tables show unreliable timings (3) and wrong cells (5)."""
 
 
 def main() -> None:
@@ -89,7 +89,7 @@ def _options() -> argparse.Namespace:
 
 
 def campaign(options: argparse.Namespace) -> Iterator[Path]:
-    """Runs what is not there yet; yields the result files. Exits where a run cannot go on."""
+    """Make the runs that are not there yet, and yield all result files. Exit if a run fails."""
     suites = [read_suite(name) for name in options.suites]
     passes = tuple(Pass(name) for name in options.passes)
     names = {suite.name: implementations(suite.name, options.implementations) for suite in suites}
@@ -98,7 +98,7 @@ def campaign(options: argparse.Namespace) -> Iterator[Path]:
         seconds(suite, names[suite.name], passes, threads, options.effort) / 60
         for suite, threads in planned
     ]
-    _say(f"about {sum(minutes):.0f} minutes in all, but for what is there already")
+    _say(f"about {sum(minutes):.0f} minutes in all, less for what was measured already")
     _say(*remarks([], os.environ))
     options.folder.mkdir(parents=True, exist_ok=True)
     for (suite, threads), expected in zip(planned, minutes, strict=True):
@@ -130,7 +130,7 @@ def campaign(options: argparse.Namespace) -> Iterator[Path]:
 
 
 def implementations(suite: str, asked: Sequence[str] | None) -> tuple[str, ...]:
-    """Those asked for, or all that a suite can be run with; and the three Keras ways."""
+    """Return those asked for, or all that a suite can be run with, and the three Keras ways."""
     slow = TOO_SLOW if suite in SMALL else (*TOO_SLOW, *TOO_SLOW_FOR_NETWORKS)
     known = [name for name in BUILT_IN if name not in slow]
     others = [code for module, (_, code) in OTHERS.items() if find_spec(module)]
@@ -140,14 +140,14 @@ def implementations(suite: str, asked: Sequence[str] | None) -> tuple[str, ...]:
 def seconds(
     suite: Suite, names: Sequence[str], passes: Sequence[Pass], threads: int, effort_name: str
 ) -> float:
-    """A rough forecast of a run: it knows FLOPs, not algorithms."""
+    """Return a rough forecast of a run's seconds, which knows FLOPs and no algorithms."""
     effort = EFFORTS[effort_name]
     imports = TensorFlow.import_s + 2 * NumPy.import_s
     total = effort.rounds * imports
     for layer in suite.layers:
         arm = arm_s(effort, layer.flops / (GUESSED_RATE * threads))
         check = CHECKED_S + effort.rss_s + 3 * layer.flops / GUESSED_RATE
-        # One more arm a pass: the twin.
+        # Each pass has one more arm, its twin.
         total += len(passes) * (effort.rounds * arm * (len(names) + 1) + check * len(names))
     return total
 
@@ -157,7 +157,7 @@ def without_pins(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def remarks(runs: Sequence[Run], environ: Mapping[str, str]) -> list[str]:
-    """What is not installed, and which variables the runs did without, or did not."""
+    """Say what is not installed, and which pins of BLAS kernels were unset or left in place."""
     measured = {name for run in runs for name in run.result.suite.implementations}
     missing = [
         f"{name}: not installed"
@@ -178,7 +178,7 @@ def _pins(environ: Mapping[str, str]) -> str:
 
 
 def _check_same(path: Path, names: Sequence[str], passes: Sequence[Pass], threads: int) -> None:
-    """Raises ConvbenchError for a file that was started with other options."""
+    """Check that a file was started with the same options. Raises ConvbenchError if it was not."""
     result = result_file.load(path).result
     asked = {"implementations": set(names), "passes": set(passes), "threads": threads}
     found = {

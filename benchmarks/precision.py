@@ -1,4 +1,4 @@
-"""Seconds until a speedup is known to 5, 3 and 2 %, with convbench and with other tools.
+"""Measure the seconds until a speedup is known to 5, 3 and 2 %, with convbench and other tools.
 
     python benchmarks/precision.py [--pairs numpy,keras] [-o FILE] > results/precision.txt
     python benchmarks/precision.py --resume FILE [--minutes 60] > results/precision.txt
@@ -107,9 +107,9 @@ def _percents(words: str) -> list[float]:
 
 
 def run(options: argparse.Namespace) -> Campaign:
-    """Asks what has no answer yet, and saves each answer.
+    """Ask the questions that have no answer yet, and save each answer.
 
-    Raises ResultError for a file that cannot go on here, ToolError for a tool that fails.
+    Raises ResultError for a file that cannot go on here, and ToolError for a tool that fails.
     """
     path, campaign = started(options)
     counts = {name: options.repetitions or PAIRS[name].repetitions for name in options.pairs}
@@ -129,8 +129,8 @@ def run(options: argparse.Namespace) -> Campaign:
 
 
 def started(options: argparse.Namespace) -> tuple[Path, Campaign]:
-    """The file to save to, and the campaign so far. Raises ResultError where there is none such, or
-    one where there should be none."""
+    """Return the file to save to, and the campaign so far. Raises ResultError for a file that
+    cannot go on here, and ConvbenchError if the file for a new campaign exists."""
     if options.resume:
         campaign = load(options.resume)
         campaign.check_here()
@@ -145,7 +145,7 @@ def started(options: argparse.Namespace) -> tuple[Path, Campaign]:
 
 
 def ask(question: Question, setting: Setting) -> Answer:
-    """Asks a tool, in a fresh folder and in processes of its own. Raises ToolError."""
+    """Ask a tool, in a fresh folder and in processes of its own. Raises ToolError."""
     pair, tool = PAIRS[question.pair], TOOLS[question.tool]
     began = timestamp()
     with tempfile.TemporaryDirectory(prefix="convbench-precision-") as name:
@@ -167,7 +167,7 @@ def ask(question: Question, setting: Setting) -> Answer:
 
 
 def described(answer: Answer) -> str:
-    """One line on an answer, for who watches."""
+    """Return one line on an answer, for whoever watches the campaign."""
     question, found = answer.question, answer.finding
     precision = f"{question.precision * 100:g} %"
     asked = f"{question.pair} {question.repetition}, {question.tool} to {precision}"

@@ -22,9 +22,9 @@ SCHEMA = "convbench-precision/1"
 
 @dataclass(frozen=True)
 class Pair:
-    """Two functions A and B with the same operands, each a file in benchmarks/pairs.
+    """Two functions A and B with the same operands, each in a file of benchmarks/pairs.
 
-    `ratio` is the true time of A over that of B, None where nobody knows it. A tool may take
+    `ratio` is the true time of A over that of B, or None if nobody knows it. A tool may take
     `ceiling_s` seconds for one answer.
     """
 
@@ -44,20 +44,20 @@ PAIRS = {
         Pair("numpy-keras", "numpy_conv.py", "keras_conv.py", None, 20, 180.0),
     )
 }
-"""The pairs of the campaign, with the repetitions of issue 17. A process that imports TensorFlow
-takes 4 s to start, so that such a pair gets three times as long."""
+"""Pairs of the campaign, with the repetitions of issue 17. A process that imports TensorFlow takes
+4 s to start, so a pair with Keras gets three times as long."""
 
 SAME_WIDTH = 0.002
-"""How far a half width may lie above the precision, as a part of it. A tool may stop by half the
-width of the ratio or of its logarithm, which differ by 0.1 % at a precision of 5 %."""
+"""Fraction of the precision by which a half width may exceed it. A tool may stop by half the width
+of the ratio or of its logarithm, which differ by 0.1 % at a precision of 5 %."""
 
 PRECISIONS = (0.05, 0.03, 0.02)
-"""Half widths of the interval of a speedup, as parts of it (issue 17)."""
+"""Wanted half widths of a speedup's interval, as fractions of the speedup (issue 17)."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One thing that a tool is asked once: the speedup of a pair, to `precision`."""
+    """One question to a tool: the speedup of a pair, to `precision`."""
 
     pair: str
     tool: str
@@ -79,23 +79,23 @@ class Finding:
 
     @classmethod
     def of_logs(cls, log: float, half_width: float, said: str) -> Finding:
-        """The finding of a logarithm and half of its interval."""
+        """Return the finding for a logarithm and half of its interval."""
         bounds = (math.exp(log + half) for half in (0, -half_width, half_width))
         return cls(*bounds, said)
 
     @property
     def half_width(self) -> float:
-        """Half of the width of the logarithm's interval: 0.03 is 3 %."""
+        """Half the width of the logarithm's interval: 0.03 is 3 %."""
         return math.log(self.high / self.low) / 2
 
     def misses(self, ratio: float) -> bool:
-        """Whether the interval leaves out a ratio."""
+        """Return whether the interval leaves out a ratio."""
         return not self.low <= ratio <= self.high
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a tool said, None for nothing, and the wall time of all that it was started for.
+    """A tool's finding, or None without one, and the wall time of all of the tool's processes.
 
     `started` is the local time (ISO 8601), by which phases of the host can be told apart.
     """
@@ -106,7 +106,7 @@ class Answer:
     started: str
 
     def is_there(self, ceiling_s: float) -> bool:
-        """Whether the tool claims the precision that it was asked for, in time."""
+        """Return whether the tool claims, in time, the precision that it was asked for."""
         return (
             self.finding is not None
             and self.finding.half_width <= self.question.precision * (1 + SAME_WIDTH)
@@ -116,7 +116,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all answers of a file have in common; answers of two settings are never mixed.
+    """The conditions that all answers of a file share. Answers of two settings are never mixed.
 
     `ceilings_s` are by pair, `versions` by package.
     """
@@ -131,8 +131,8 @@ class Setting:
 
     @classmethod
     def here(cls, threads: int | None, ceiling_s: float | None = None) -> Setting:
-        """The setting of this machine, with all of its CPUs and each pair's own ceiling unless
-        something else is asked for."""
+        """Return the setting of this machine, with all of its CPUs and each pair's own ceiling
+        unless another number or ceiling is given."""
         found = machine.fingerprint()
         software = machine.software(runtimes.versions())
         versions = {"python": software.python, "convbench": software.convbench, **software.versions}
@@ -148,7 +148,7 @@ class Setting:
         )
 
     def differences(self, other: Setting) -> list[str]:
-        """What is different in another setting, in words."""
+        """Say what is different in another setting."""
         return [
             f"{field.name}: {then} then, {now} now"
             for field in fields(self)
@@ -165,7 +165,7 @@ def _pytest_benchmark() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Campaign:
-    """All answers so far, in the order in which they were given."""
+    """A setting with all answers so far, in the order in which they were given."""
 
     setting: Setting
     answers: tuple[Answer, ...] = ()
@@ -175,12 +175,12 @@ class Campaign:
         return replace(self, answers=(*self.answers, answer))
 
     def open_questions(self, asked: Sequence[Question]) -> list[Question]:
-        """The questions that have no answer yet, in their order."""
+        """Return the questions that have no answer yet, in their order."""
         answered = {answer.question for answer in self.answers}
         return [question for question in asked if question not in answered]
 
     def check_here(self) -> None:
-        """Raises ResultError where this machine or its software is another than the file's."""
+        """Check that the machine and its software are the file's. Raises ResultError if not."""
         now = Setting.here(self.setting.threads)
         differences = self.setting.differences(replace(now, ceilings_s=self.setting.ceilings_s))
         if differences:
@@ -198,9 +198,9 @@ def questions(
     precisions: Sequence[float],
     repetitions: Mapping[str, int],
 ) -> Iterator[Question]:
-    """Every question, repetition by repetition; within one the tools come in random order.
+    """Return every question, repetition by repetition, with the tools of each in random order.
 
-    So a phase of the host meets all tools alike. The order is the same each time.
+    In this way a phase of the host meets all tools alike. The order is the same in every campaign.
     """
     for repetition in range(max(repetitions.values(), default=0)):
         for pair in pairs:
@@ -212,17 +212,17 @@ def questions(
 
 
 def timestamp() -> str:
-    """The local time to the second, as ISO 8601 writes it."""
+    """Return the local time to the second, as ISO 8601 writes it."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def save(path: Path, campaign: Campaign) -> None:
-    """Writes the file atomically. Raises OSError."""
+    """Write the file atomically. Raises OSError."""
     write_atomically(path, _ADAPTER.dump_json(campaign, indent=1).decode() + "\n")
 
 
 def load(path: Path) -> Campaign:
-    """Raises ResultError for what is no campaign's file."""
+    """Return the campaign of a file. Raises ResultError for a file without a campaign."""
     try:
         campaign = _ADAPTER.validate_json(path.read_bytes())
     except OSError as error:

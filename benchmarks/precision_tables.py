@@ -28,30 +28,32 @@ from convbench.report.views.table import (
 from convbench.results import stats
 
 WIDTH = 100
-"""Columns of a line of the text, at most."""
+"""Largest number of columns in a line of the text."""
 
 ALPHA = 0.05
-"""A tool is not right if so many wrong answers as it has, or more, are less probable than this with
-the confidence that it states."""
+"""Smallest probability of a right tool's wrong answers. A tool is not right if its own confidence
+makes as many wrong answers as it has, or more, less probable than this."""
 
 LEAST_JUDGED = 20
-"""Fewest answers by which a tool gets a place. If none of so many is wrong, 14 % still may be."""
+"""Smallest number of answers for which a tool gets a place. If none of them is wrong, 14 % of all
+answers still may be (95 %, Clopper and Pearson)."""
 
 SHARE_WITHIN = 0.9
 """Share of the answers that deviate from the true ratio by no more than the column `off`."""
 
 SUBJECT = "convbench"
-"""The tool whose place is the goal of issue 17."""
+"""Name of the tool whose place is the goal of issue 17."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What all answers of one tool on one pair come to.
+    """Summary of all answers of one tool on one pair.
 
-    `seconds` are medians by precision, inf where half of the answers or more did not get there.
+    `seconds` are medians by precision, inf if at least half of the answers did not get there.
     `wrong` of the `judged` answers have an interval that misses the true ratio. `off` is the
-    largest deviation from it among the nearest SHARE_WITHIN of the answers, `ratio` the median
-    answer. `place` is None for a tool that is not right, never gets there, or has too few answers.
+    largest deviation from the true ratio among the nearest SHARE_WITHIN of the answers, `ratio` the
+    median answer. `place` is None for a tool that is not right, never gets there, or has too few
+    answers.
     """
 
     tool: str
@@ -66,13 +68,13 @@ class Standing:
 
     @property
     def wrong_at_most(self) -> float | None:
-        """The upper bound of the share of wrong answers (95 %, Clopper and Pearson)."""
+        """Upper bound of the share of wrong answers (95 %, Clopper and Pearson)."""
         return stats.proportion_upper(self.wrong, self.judged) if self.judged else None
 
     @property
     def is_right(self) -> bool:
-        """Whether chance explains the wrong answers: whether the lower bound of their share (95 %,
-        Clopper and Pearson) is not above what the tool's own confidence allows."""
+        """Whether chance explains the wrong answers: the lower bound of their share (95 %, Clopper
+        and Pearson) is then no higher than the tool's own confidence allows."""
         if not self.judged:
             return True
         lower = 1 - stats.proportion_upper(self.judged - self.wrong, self.judged, 1 - ALPHA)
@@ -80,20 +82,20 @@ class Standing:
 
     @property
     def has_place(self) -> bool:
-        """Whether it is right, as far as enough answers tell, and gets to some precision."""
+        """Whether the tool has enough answers, is right by them, and reaches some precision."""
         enough = self.judged >= LEAST_JUDGED
         return enough and self.is_right and min(self.seconds.values()) < math.inf
 
     @property
     def order(self) -> tuple[int, float]:
-        """How many precisions it does not get to, and the geometric mean of the others' seconds."""
+        """Number of precisions not reached, and geometric mean of the seconds to the others."""
         reached = [seconds for seconds in self.seconds.values() if seconds < math.inf]
         return len(self.seconds) - len(reached), statistics.geometric_mean(reached or [math.inf])
 
 
 def consensus(answers: Iterable[Answer], without: str) -> float | None:
-    """The ratio that the other tools give in the long run: the median over the tools of the median
-    of each one's answers, so that every tool has one voice. None where no other has answered."""
+    """Return the ratio that the other tools give in the long run, or None if no other tool has
+    answered. It is the median of the tools' median answers, so that every tool has one voice."""
     logs: dict[str, list[float]] = {}
     for answer in answers:
         if answer.finding is not None and answer.question.tool != without:
@@ -104,7 +106,7 @@ def consensus(answers: Iterable[Answer], without: str) -> float | None:
 
 
 def standings(pair: Pair, answers: Sequence[Answer], ceiling_s: float) -> list[Standing]:
-    """Every tool that was asked about a pair: those with a place first, in its order."""
+    """Return every tool that was asked about a pair, those with a place first and in its order."""
     of_pair = [answer for answer in answers if answer.question.pair == pair.name]
     tools = dict.fromkeys(answer.question.tool for answer in of_pair)
     precisions = sorted({answer.question.precision for answer in of_pair}, reverse=True)
@@ -151,7 +153,7 @@ def _standing(
 
 
 def report(campaign: Campaign, remarks: Iterable[str] = ()) -> Report:
-    """`remarks` are what the campaign itself has to say: which tools were left out, and why."""
+    """Return the report. The campaign's own `remarks` say which tools were left out, and why."""
     setting = campaign.setting
     found = {
         name: standings(pair, campaign.answers, setting.ceilings_s[name])
@@ -176,7 +178,7 @@ def report(campaign: Campaign, remarks: Iterable[str] = ()) -> Report:
 
 
 def as_text(report: Report) -> str:
-    """The report with lines of WIDTH columns at most."""
+    """Write the report with lines of at most WIDTH columns."""
     found = ("".join(words for words, _ in line) for line in lines(report, Frame(WIDTH, False)))
     return "".join(f"{line.rstrip()}\n" for line in found)
 
@@ -297,7 +299,7 @@ def _allowed() -> str:
 
 
 def _verdict(pair: str, standings: Sequence[Standing]) -> str:
-    """Whether the goal is met."""
+    """Say whether the goal is met."""
     places = {standing.tool: standing for standing in standings}
     if SUBJECT not in places:
         return f"{pair}: {SUBJECT} was not asked"
@@ -315,7 +317,7 @@ def _verdict(pair: str, standings: Sequence[Standing]) -> str:
 
 
 def _quickest(standings: Sequence[Standing]) -> str:
-    """The quickest of the tools that are right, to each precision."""
+    """Name the quickest of the tools that are right, for each precision."""
     placed = [standing for standing in standings if standing.place is not None]
     if not placed:
         return ""

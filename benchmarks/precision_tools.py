@@ -1,7 +1,8 @@
 """Ask each tool for the speedup of a pair, with more and more effort until it claims the precision.
 
 All of a tool's wall time counts: the start of its processes, imports, warm-up, checks. Each tool is
-asked as its documentation says, and its interval is what it prints, or what follows from that.
+asked as its documentation says. Its interval is the one that it prints, or one that follows from
+what it prints.
 """
 
 from __future__ import annotations
@@ -34,46 +35,47 @@ CONFIDENCE = 0.95
 (pyperf/_utils.py, `is_significant`); the others name none and are given the same."""
 
 LEAST_PROCESSES = 3
-"""Processes of each function that pyperf starts with; one process gives three values."""
+"""Number of processes with which pyperf starts each function. One process gives three values."""
 
 FIRST_MAX_TIME_S = 1.0
-"""Seconds that pytest-benchmark gives a function unless it is told otherwise."""
+"""Seconds that pytest-benchmark gives a function by default."""
 
 SPARE = 1.1
-"""How much more is measured than the last interval says is needed, or half of all would miss."""
+"""Factor of what is measured over what the last interval asks for. Without it, half of all next
+intervals would be too wide."""
 
 LARGEST_STEP = 4.0
-"""How many times as much is measured in all after a step: the first widths are uncertain."""
+"""Largest factor by which a step raises what is measured in all: the first widths are uncertain."""
 
 THREAD_CAPS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
 )
-"""Variables by which NumPy's BLAS and TensorFlow are told their number of threads."""
+"""Variables that tell NumPy's BLAS and TensorFlow their number of threads."""
 
 GRACE = 2.0
-"""A tool that has taken this many times its ceiling is killed."""
+"""Number of times its ceiling after which a tool is killed."""
 
 FINE = (0, 3)
-"""Exit codes of `convbench run` with a result; 3 says that a twin differs from its arm."""
+"""Exit codes of `convbench run` with a result. Code 3 says that a twin differs from its arm."""
 
 SETUP = "from {arm} import conv; from operands import kernel, x; conv(x, kernel)"
 STATEMENT = "conv(x, kernel)"
 
 
 class ToolError(Exception):
-    """A tool that ended with an error; the text says which, and what it printed last."""
+    """A tool ended with an error. The text names the tool, and says what it printed last."""
 
 
 class OutOfTimeError(Exception):
-    """A tool that was killed, for it had run much longer than its ceiling."""
+    """A tool was killed because it had run much longer than its ceiling."""
 
 
 @dataclass(frozen=True)
 class Request:
     """One question to a tool: `a.py` and `b.py` in `folder`, within `ceiling_s` from now.
 
-    `environment` is that of all processes, whole.
+    `environment` is the whole environment of all processes.
     """
 
     folder: Path
@@ -92,9 +94,9 @@ class Request:
         return self.ceiling_s - self.elapsed_s
 
     def python(self, *words: str, fine: Sequence[int] = (0,)) -> str:
-        """Runs Python in the folder; returns its stdout.
+        """Run Python in the folder, and return its stdout.
 
-        Raises ToolError for another exit code, OutOfTimeError when it has to be killed.
+        Raises ToolError for any other exit code, and OutOfTimeError if Python has to be killed.
         """
         process = subprocess.Popen(
             [sys.executable, *words],
@@ -111,7 +113,7 @@ class Request:
         except subprocess.TimeoutExpired:
             _kill(process)
             raise OutOfTimeError from None
-        except BaseException:  # Ctrl-C: it is in a session of its own and does not get it
+        except BaseException:  # a process in a session of its own does not get Ctrl-C itself
             _kill(process)
             raise
         if process.returncode not in fine:
@@ -126,7 +128,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 
 def prepare(pair: Pair, folder: Path) -> None:
-    """Copies the two functions into a folder, as a.py and b.py, and what calls them."""
+    """Copy the two functions into a folder, as a.py and b.py, and the files that call them."""
     for name in SHARED:
         shutil.copy(PAIRS_FOLDER / name, folder)
     shutil.copy(PAIRS_FOLDER / pair.a, folder / "a.py")
@@ -134,7 +136,7 @@ def prepare(pair: Pair, folder: Path) -> None:
 
 
 def environment(environ: Mapping[str, str], threads: int) -> dict[str, str]:
-    """The variables of every tool's processes: no pinned kernels, so many threads, no GPU."""
+    """Return the variables of every tool's processes: kernels not pinned, threads set, no GPU."""
     paths = [str(ROOT), *filter(None, [environ.get("PYTHONPATH")])]
     return {
         **without_pins(environ),
@@ -147,9 +149,9 @@ def environment(environ: Mapping[str, str], threads: int) -> dict[str, str]:
 
 
 def further(done: float, half_width: float, precision: float) -> float:
-    """How much more to measure after `done`, by half widths that fall with the square root.
+    """Return how much more to measure after `done`, as half widths fall with the square root of it.
 
-    0 where the precision is reached.
+    The answer is 0 if the precision is reached.
     """
     if half_width <= precision:
         return 0.0
@@ -159,7 +161,7 @@ def further(done: float, half_width: float, precision: float) -> float:
 def ratio_of(
     ratio: float, errors: Sequence[float], degrees: float, confidence: float, said: str
 ) -> Finding:
-    """A finding from the relative standard errors of both times, by Student's t."""
+    """Return a finding from the relative standard errors of both times, by Student's t."""
     quantile = stats.t_quantile((1 + confidence) / 2, degrees)
     return Finding.of_logs(math.log(ratio), quantile * math.hypot(*errors), said)
 
@@ -174,7 +176,7 @@ def ask_convbench(request: Request) -> Finding | None:
 
 
 def convbench_command(request: Request, result: Path) -> list[str]:
-    """What a user would type, without `python`."""
+    """Return what a user would type, without `python`."""
     return [
         *("-m", "convbench", "run", "pair.yaml", "--quiet"),
         *("--precision", f"{request.precision * 100:g}%"),
@@ -184,7 +186,7 @@ def convbench_command(request: Request, result: Path) -> list[str]:
 
 
 def convbench_finding(document: Mapping[str, object]) -> Finding | None:
-    """The speedup of b.py over a.py in a result file; None where it has no interval.
+    """Return the speedup of b.py over a.py in a result file, or None if it has no interval.
 
     Raises ToolError for a file without that speedup.
     """
@@ -208,7 +210,7 @@ def convbench_finding(document: Mapping[str, object]) -> Finding | None:
 
 
 def ask_pyperf(request: Request) -> Finding | None:
-    """`pyperf timeit` of each function into a file, then more processes with --append."""
+    """Run `pyperf timeit` of each function into a file, then more processes with --append."""
     loops = dict.fromkeys("ab", "0")
     done, step = 0, LEAST_PROCESSES
     while True:
@@ -229,7 +231,7 @@ def ask_pyperf(request: Request) -> Finding | None:
 
 
 def pyperf_command(arm: str, processes: int, loops: str) -> list[str]:
-    """Loops "0" let pyperf calibrate; later processes take what it found."""
+    """Return pyperf's command. Loops of "0" let it calibrate; later processes take its number."""
     return [
         *("-m", "pyperf", "timeit", "--quiet", "--copy-env", "--name", "conv"),
         *("--processes", str(processes), "--loops", loops, "--append", f"{arm}.json"),
@@ -238,7 +240,7 @@ def pyperf_command(arm: str, processes: int, loops: str) -> list[str]:
 
 
 def pyperf_values(path: Path) -> tuple[tuple[float, ...], str]:
-    """Seconds a call of every value in a file, and the loops of its last run."""
+    """Return the seconds a call of every value in a file, and the loops of its last run."""
     import pyperf
 
     benchmark = pyperf.Benchmark.load(str(path))
@@ -246,10 +248,10 @@ def pyperf_values(path: Path) -> tuple[tuple[float, ...], str]:
 
 
 def pyperf_finding(a: Sequence[float], b: Sequence[float]) -> Finding:
-    """The ratio of the means, with the interval that `compare_to`'s t-test implies.
+    """Return the ratio of the means, with the interval that `compare_to`'s t-test implies.
 
-    The test pools all values of all processes. It says "Not significant!" of two equal functions
-    where the interval holds 1.
+    The test pools all values of all processes. It says "Not significant!" of two functions if the
+    interval holds 1.
     """
     errors = [statistics.stdev(of) / math.sqrt(len(of)) / statistics.fmean(of) for of in (a, b)]
     ratio = statistics.fmean(a) / statistics.fmean(b)
@@ -260,7 +262,7 @@ def pyperf_finding(a: Sequence[float], b: Sequence[float]) -> Finding:
 
 
 def ask_pytest_benchmark(request: Request) -> Finding | None:
-    """Both functions in one file, again with a larger --benchmark-max-time where it is needed."""
+    """Run both functions in one file, again with a larger --benchmark-max-time where needed."""
     max_time_s = FIRST_MAX_TIME_S
     while True:
         before_s = request.elapsed_s
@@ -280,10 +282,10 @@ def ask_pytest_benchmark(request: Request) -> Finding | None:
 
 
 def pytest_finding(document: Mapping[str, object], said: str) -> Finding:
-    """The ratio of the medians, with an interval from the standard errors of the means.
+    """Return the ratio of the medians, with an interval from the standard errors of the means.
 
-    The table has medians, means, standard deviations and rounds, and no interval. The standard
-    error stddev / sqrt(rounds) is what its user can work out.
+    The tool's table has medians, means, standard deviations and rounds, and no interval. Its user
+    can work out the standard error stddev / sqrt(rounds).
     """
     of = {entry["name"]: entry["stats"] for entry in document["benchmarks"]}  # type: ignore[attr-defined]
     a, b = of["test_a"], of["test_b"]
@@ -296,7 +298,7 @@ def pytest_finding(document: Mapping[str, object], said: str) -> Finding:
 
 
 def ask_plain_loop(request: Request) -> Finding | None:
-    """One function after the other, each in a process of its own, batches back to back."""
+    """Time one function after the other, each in a process of its own, in batches back to back."""
     wanted = math.log1p(request.precision) / math.sqrt(2)
     a = _loop(request, "a", wanted, request.left_s / 2)
     b = _loop(request, "b", wanted, request.left_s)
@@ -306,7 +308,7 @@ def ask_plain_loop(request: Request) -> Finding | None:
 
 
 def ask_loop_in_turns(request: Request) -> Finding | None:
-    """Both functions in one process, a batch of each in turn."""
+    """Time both functions in one process, a batch of each in turn."""
     found = _loop(request, "turns", math.log1p(request.precision), request.left_s)
     said = f"{found['batches']} batches each"
     return Finding.of_logs(found["log"], found["half_width"], said)
@@ -323,8 +325,8 @@ def _loop(request: Request, what: str, half_width: float, seconds: float) -> dic
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool of the comparison. `claim` says, for the reader of the table, what counts as its
-    interval; `module` is what must be installed."""
+    """A tool of the comparison. `claim` tells the table's readers what counts as its interval. The
+    module `module` must be installed."""
 
     name: str
     ask: Callable[[Request], Finding | None]
@@ -378,7 +380,7 @@ TOOLS = {
 
 
 def missing(names: Sequence[str]) -> dict[str, str]:
-    """Why tools cannot be asked here, by name; nothing for those that can."""
+    """Return the reasons why tools cannot be asked here, by name, without the tools that can."""
     found = {
         name: "not installed (pip install '.[benchmarks]')"
         for name in names

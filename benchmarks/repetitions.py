@@ -1,17 +1,17 @@
-"""Whether an interval survives a repetition: the same run many times, each pair held together.
+"""Test whether intervals survive a repetition: make the same run many times, and compare all pairs.
 
     python benchmarks/repetitions.py [--quick 20] [--standard 8] -o FOLDER
     python benchmarks/repetitions.py --from FOLDER > results/repetitions.txt
 
-Runs `convbench run mnist` again and again; every fourth run has a neighbour that keeps one CPU busy
-in bursts (that of verdicts.py). The runs of each effort have a memory of their own in the folder,
-empty at first, as on a machine where convbench was just installed. Quick and standard runs are
-mixed, so that those of one effort are apart in time. A campaign that was stopped goes on with the
-same folder. Nothing else may run on the machine meanwhile.
+This runs `convbench run mnist` again and again. Beside every fourth run, a neighbour keeps one CPU
+busy in bursts (the one of verdicts.py). The runs of each effort have a memory of their own in the
+folder, which is empty at first, as on a machine where convbench was just installed. Quick and
+standard runs are mixed, so that those of one effort are apart in time. A campaign that was stopped
+goes on with the same folder. Nothing else may run on the machine meanwhile.
 
 Two runs of the same thing differ by nothing but chance: the 99 % interval of the difference should
-hold 0 in 97 % of all pairs at the least. "As told" is what `convbench diff` says: before five runs
-are remembered, it assumes how much runs differ.
+hold 0 in at least 97 % of all pairs. "As told" is what `convbench diff` says. Until five runs are
+remembered, it assumes how much runs differ.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from convbench.results.summary import Ratio, RatioKey, between, speedups
 ROOT = Path(__file__).parents[1]
 SUITE = "mnist"
 WANTED = 0.97
-"""In this part of all pairs the interval of the difference should hold 0 (issue 17, line 4)."""
+"""Smallest share of pairs whose interval of the difference should hold 0 (issue 17, line 4)."""
 
 LOADED_EVERY = 4
 FINE = (0, 3)
@@ -85,7 +85,7 @@ def campaign(folder: Path, asked: dict[str, int], minutes: float) -> None:
 
 
 def mixed(asked: dict[str, int]) -> Iterator[tuple[str, int]]:
-    """The runs of each effort spread evenly over the campaign."""
+    """Return the efforts of all runs, each effort spread evenly over the campaign."""
     places = [
         ((number + 0.5) / count, effort, number)
         for effort, count in asked.items()
@@ -148,7 +148,7 @@ def _of_effort(effort: str, runs: Sequence[Saved]) -> Iterator[str]:
 
 
 def _figures(run: Saved) -> Figures:
-    """The speedups of a run, without those of the fastest Keras over itself."""
+    """Return the speedups of a run, without those of the fastest Keras over itself."""
     found = speedups(run.result, run.benchmarks)
     return {key: ratio for key, ratio in found.items() if key[2] != ratio.chosen}
 
@@ -164,7 +164,7 @@ def _row(
     figures: Sequence[Figures],
     known_to: Callable[[Saved], Deviations],
 ) -> str:
-    """All speedups of these kinds in all pairs of runs: how many agree, and the median width."""
+    """Write how many speedups of these kinds agree in all pairs of runs, and the median width."""
     held, widths = 0, []
     for (_, older), (run, newer) in combinations(zip(runs, figures, strict=True), 2):
         deviation = known_to(run).of_speedup(kinds)

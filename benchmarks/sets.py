@@ -1,10 +1,10 @@
-"""What large sets cost: prints figures, each beside its target.
+"""Measure what large sets cost, and print each figure beside its target.
 
     python benchmarks/sets.py > results/sets.txt
 
-100 small layers in two implementations, forward, at quick effort: how long, and how much memory the
-command itself takes at the start and at the end. A file of 5,000 cells: how long it takes to load
-and to show. Some seven minutes.
+The first set has 100 small layers in two implementations, in the forward pass at quick effort: how
+long does the run take, and how much does the command's own memory grow? The second is a file of
+5,000 cells: how long does it take to load and to show? Both together take some seven minutes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIB = 2**20
 
 
 def layers(count: int) -> tuple[Layer, ...]:
-    """Small layers, the same ones every time."""
+    """Return small layers, the same ones every time."""
     rng = random.Random(1)
     return tuple(
         Layer(
@@ -53,7 +53,8 @@ def show(what: str, value: float, unit: str, target: float) -> None:
 
 
 def run_of_small_layers(folder: Path) -> tuple[float, float]:
-    """Seconds, and by how many MiB the command's own memory grew after the first tenth of it."""
+    """Return a run's seconds, and the MiB by which the command's own memory grew after the first
+    tenth of the run."""
     suite = folder / "small.yaml"
     asked = Suite("small", layers(SMALL), ("im2col", "keras-graph"), (Pass.FORWARD,))
     suite.write_text(write_suite(replace(asked, effort="quick")))
@@ -73,7 +74,7 @@ def run_of_small_layers(folder: Path) -> tuple[float, float]:
 
 
 def large_result(path: Path) -> float:
-    """A file of 5,000 cells, as a run at quick effort leaves it; its size in MB."""
+    """Write a file of 5,000 cells, as a run at quick effort leaves it. Return its size in MB."""
     rng = random.Random(0)
     suite = Suite("large", layers(LARGE), ("loop", "im2col"), (Pass.FORWARD,))
     here, software = machine.fingerprint(), machine.software(runtimes.versions())

@@ -1,11 +1,11 @@
-"""Agreement at scale: every published list in a folder is imported, and every layer of it checked.
+"""Check agreement at scale: import every published list in a folder, and check all of its layers.
 
     python benchmarks/shapes.py FOLDER [--batch-size 1] [--most-gflop 50] > results/shapes.txt
 
 FOLDER holds the lists as their projects publish them (benchdnn, DeepBench, XNNPACK, convSet, ...),
-in folders of their own. im2col and keras are checked in all three passes: exact integers at full
-size, floats within their bound on a cut copy. Layers of more than --most-gflop are left out and
-named. Exit code 1 if any cell is wrong or crashed.
+in folders of their own. im2col and keras are checked in all three passes: integers must be exact at
+full size, and floats lie within their bound on a cut copy. Layers of more than --most-gflop are
+left out and named. The exit code is 1 if any cell is wrong or crashed.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def convbench(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def left_out(file: Path) -> list[str]:
-    """The reasons for which entries are left out, with how many."""
+    """Return the reasons for which entries are left out, with the number of entries."""
     _, reading = importers.read(importers.source(str(file)))
     reasons = Counter(entry.reason.rpartition(": ")[2] for entry in reading.left_out)
     return [f"{count} x {reason}" for reason, count in reasons.items()]
 
 
 def without_largest(file: Path, most: float) -> list[Layer]:
-    """Takes the layers of more FLOPs out of a suite's file; returns them."""
+    """Take the layers of more than `most` FLOPs out of a suite's file, and return them."""
     suite = read_suite(file)
     small = [layer for layer in suite.layers if layer.flops <= most]
     file.write_text(write_suite(replace(suite, layers=tuple(small))))

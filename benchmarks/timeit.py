@@ -3,11 +3,12 @@
     python benchmarks/timeit.py [--suites mnist lenet ...] [--threads 1 2] [-o FILE.json]
     python benchmarks/timeit.py --from FILE.json > results/timeit.txt
 
-In each repetition, every suite is run once by `convbench run`, and each of its cells once by a
-plain loop (timeit_loop.py): the same call in a process of its own, nobody beside it, 0.3 s of calls
-without the clock, then 60 samples of 10 ms back to back. The order is drawn anew each time, so
-that spells of the host do not meet one side alone. A campaign that was stopped goes on when it is
-started with the same file; a file of another CPU is refused. Nothing else may run meanwhile.
+In each repetition, `convbench run` runs every suite once, and a plain loop (timeit_loop.py) runs
+each of its cells once. The loop makes the same call in a process of its own, with nothing beside
+it: 0.3 s of calls without the clock, then 60 samples of 10 ms back to back. The order is drawn anew
+each time, so that slow spells of the host do not meet one side alone. A campaign that was stopped
+goes on when it is started with the same file. A file of another CPU is refused. Nothing else may
+run meanwhile.
 """
 
 from __future__ import annotations
@@ -50,15 +51,15 @@ LAYERS = {
     "vgg16": ("block1_conv1", "block2_conv1", "block3_conv2", "block5_conv1"),
     "mobilenet": ("conv1", "conv_dw_1", "conv_pw_1", "conv_pw_6"),
 }
-"""The suites, and which of their layers: none named, all of them."""
+"""Suites and their layers to measure. An empty tuple stands for all layers of the suite."""
 
 IMPLEMENTATIONS = ("im2col", "auto", *KERAS_WAYS)
 
 WITHIN_MEAN = 0.02
-"""The harness's geometric mean over the plain loop's should be within 2 % of 1."""
+"""Largest wanted distance from 1 of the harness's geometric mean over the plain loop's (2 %)."""
 
 BEYOND_SPREAD = 0.03
-"""A cell should be no further from its plain loops than these are from each other, plus 3 %."""
+"""Allowance for a cell (3 %), beyond the distance of its plain loops from each other."""
 
 PART_OF_CELLS = 0.9
 FINE = (0, 3)
@@ -66,7 +67,7 @@ FINE = (0, 3)
 
 @dataclass(frozen=True)
 class Task:
-    """One step of a repetition: a run of a suite (`cell` None), or the plain loop of a cell."""
+    """One step of a repetition: the plain loop of a cell or, without `cell`, a run of a suite."""
 
     repetition: int
     suite: str
@@ -104,7 +105,7 @@ def _options() -> argparse.Namespace:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """What was measured so far. Exits for a file of another CPU."""
+    """Return what was measured so far. Exit for a file of another CPU."""
     here = machine.fingerprint().cpu
     if not path.exists():
         return {"cpu": here, "harness": {}, "plain": {}}
@@ -131,7 +132,7 @@ def _campaign(options: argparse.Namespace, path: Path, state: dict[str, Any]) ->
 
 
 def _tasks(options: argparse.Namespace) -> Iterator[Task]:
-    """Repetition by repetition, in an order of its own that a restart draws again."""
+    """Yield the steps, repetition by repetition, each in a random order that a restart repeats."""
     for repetition in range(options.repetitions):
         tasks = []
         for name in options.suites:
@@ -152,7 +153,7 @@ def _layers(suite: str) -> tuple[str, ...]:
 
 
 def _harness(task: Task, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Typical and undisturbed seconds a call of every cell, as `convbench run` gives them."""
+    """Return every cell's typical and undisturbed seconds a call, as `convbench run` gives them."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "result.json"
         command = ["run", task.suite, "--threads", str(task.threads), "--effort", options.effort]
@@ -178,7 +179,8 @@ def _harness(task: Task, options: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def _plain(task: Task) -> list[float] | None:
-    """Median, and mean of the quickest eighth, of a plain loop; None for what is not supported."""
+    """Return the median of a plain loop and the mean of its quickest eighth, or None if the cell is
+    not supported."""
     assert task.cell is not None
     environment = {
         **without_pins(os.environ),
@@ -206,8 +208,8 @@ def _plain(task: Task) -> list[float] | None:
 
 @dataclass(frozen=True)
 class Compared:
-    """One cell: log of the harness's time over the plain loop's, and how far plain loops are apart
-    (the largest distance of their logs), of the typical time (0) and the undisturbed one (1)."""
+    """One cell: the log of the harness's time over the plain loop's, and the largest distance
+    between the logs of plain loops. Index 0 is the typical time, index 1 the undisturbed one."""
 
     implementation: str
     threads: int
@@ -217,7 +219,7 @@ class Compared:
 
 
 def compared(state: dict[str, Any]) -> list[Compared]:
-    """Every cell that both sides have."""
+    """Return every cell that both sides have measured."""
     harness: dict[tuple[int, str], list[list[float]]] = {}
     for key, cells in state["harness"].items():
         _, suite, threads = key.split("/")
@@ -248,15 +250,15 @@ def compared(state: dict[str, Any]) -> list[Compared]:
 
 
 def report(state: dict[str, Any]) -> str:
-    """The tables: the harness over the plain loop, for each implementation and number of threads,
-    then the speedups over the fastest Keras by both."""
+    """Write the tables: first the harness over the plain loop, for each implementation and number
+    of threads, then the speedups over the fastest Keras by both."""
     cells = compared(state)
     loops = len({key.split("/")[0] for key in state["plain"]})
     lines = [
         "The harness's time over the plain loop's",
-        f"machine   {state['cpu']}; {loops} plain loops a cell at the most",
+        f"machine   {state['cpu']}; at most {loops} plain loops for each cell",
         f"wanted    mean within {WITHIN_MEAN:.0%} of 1; {PART_OF_CELLS:.0%} of the cells no "
-        f"further from the plain loops than these from each other, plus {BEYOND_SPREAD:.0%}",
+        f"further from their plain loops than these are apart, plus {BEYOND_SPREAD:.0%}",
     ]
     for which, title in enumerate(("typical time (median)", "undisturbed time (quickest eighth)")):
         lines += [
@@ -289,7 +291,7 @@ def _row(threads: int, name: str, cells: list[Compared], which: int) -> str:
 
 
 def _speedups(state: dict[str, Any]) -> Iterator[str]:
-    """Geometric means over the fastest Keras of each cell, by the harness and by plain loops."""
+    """Yield geometric means over each cell's fastest Keras, by the harness and by plain loops."""
     yield "Speedups over the fastest Keras, geometric means over the cells (harness; plain loop)"
     sides: list[dict[tuple[str, str], dict[str, float]]] = [{}, {}]
     for key, cells in state["harness"].items():
@@ -320,7 +322,7 @@ def _speedups(state: dict[str, Any]) -> Iterator[str]:
 def _gather(
     side: dict[tuple[str, str], dict[str, float]], threads: str, name: str, seconds: float
 ) -> None:
-    """Keeps the geometric mean of what was seen so far, by halves: order hardly matters here."""
+    """Keep the geometric mean of the last mean and the new time. The order hardly matters here."""
     unit, _, implementation = name.rpartition("/")
     of_unit = side.setdefault((threads, unit), {})
     before = of_unit.get(implementation)

@@ -1,9 +1,9 @@
-"""A plain loop over one cell's call, in this process alone: prints its samples as JSON.
+"""Time one cell's call in a plain loop, in this process alone, and print the samples as JSON.
 
     python -P benchmarks/timeit_loop.py SUITE LAYER PASS IMPLEMENTATION THREADS
 
-It shares with the harness what is called, and nothing of how it is timed. `-P` keeps this folder,
-whose timeit.py is not the standard library's, off the path of whatever is imported.
+The loop makes the same call as the harness, and shares nothing of how the harness times it. `-P`
+keeps this folder off the import path, since its timeit.py is not the standard library's.
 """
 
 import gc
@@ -16,7 +16,7 @@ SAMPLE_S = 0.01
 SAMPLES = 60
 LEAST = 10
 LONGEST_S = 3.0
-"""Slow calls: fewer samples, so that a loop ends after some seconds, and at least LEAST."""
+"""Seconds after which a loop of slow calls ends with fewer samples, but at least LEAST."""
 
 
 def main(suite: str, layer: str, pass_: str, implementation: str, threads: int) -> None:

@@ -1,11 +1,11 @@
-"""Whether the gate's verdicts can be trusted: false alarms, power, and the time that one takes.
+"""Test whether the gate's verdicts can be trusted: false alarms, power, and seconds to a verdict.
 
     python benchmarks/verdicts.py quiet|many|loaded|time|show [...]
 
 Every step runs the real command line and adds to the noise files in results/, so that a campaign
-can be made in parts; `show` prints what they come to. Nothing else may run on the machine
-meanwhile (`loaded` starts the neighbour that it needs), and no two steps at a time. Where a
-variable pins BLAS kernels, unset it first.
+can be made in parts. `show` prints the results of all files. Nothing else may run on the machine
+meanwhile (`loaded` starts the neighbour that it needs), and only one step at a time. Unset the
+variables that pin BLAS kernels first.
 
     quiet   ten pairs a run: A against A 20 times, then 10 times with 5 % and 10 % injected as well
     many    27 rules in one job, twice, with 5 % and 10 % injected
@@ -75,7 +75,7 @@ def campaign(
 
 
 def verdict_time() -> None:
-    """Wall time of a whole command: one rule, one user function against a copy of it."""
+    """Return a whole command's wall time in seconds: one rule, and a function against its copy."""
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
         example = (ROOT / "examples" / "my_conv.py").read_text()
@@ -141,7 +141,7 @@ def line(words: str, target: bool | None) -> None:
 
 @contextmanager
 def neighbour() -> Iterator[None]:
-    """A process that keeps one core busy in bursts, half of the time."""
+    """Run a process that keeps one core busy in bursts, half of the time."""
     process = Process(target=burn, daemon=True)
     process.start()
     try:
@@ -166,7 +166,7 @@ def convbench(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
     done = subprocess.run(
         [sys.executable, "-m", "convbench", *arguments], capture_output=True, text=True, cwd=cwd
     )
-    if done.returncode not in (0, 1, 3):  # verdicts are what is looked for
+    if done.returncode not in (0, 1, 3):  # all verdicts are welcome here
         sys.exit(f"convbench {' '.join(arguments)}: exit code {done.returncode}\n{done.stderr}")
     return done
 

@@ -1,11 +1,11 @@
-"""Where a harness slows a threaded arm down: one cell, visited in several ways, over a plain loop.
+"""Show where a harness slows a threaded arm down: visit one cell in ways that differ by one thing.
 
     python benchmarks/waking.py [--layer conv2] [--pass forward] [--visits 15] > results/waking.txt
 
-Each way differs from the first by one thing, so that its cost shows alone. Between two visits the
-arm's process is paused for PAUSE_S, while another process multiplies matrices on all threads. The
-figures are ratios to a plain loop of the same session: 0.3 s of calls, then samples back to back,
-nobody beside it. The ways take turns, in an order drawn anew each time.
+Each way differs from the first by one thing, so that this thing's cost shows alone. Between two
+visits the arm's process is paused for PAUSE_S, while another process multiplies matrices on all
+threads. The figures are ratios to a plain loop of the same session: 0.3 s of calls, then samples
+back to back, with nothing beside it. The ways take turns, in an order drawn anew each time.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ IMPLEMENTATIONS = ("im2col", "keras", "keras-graph")
 
 @dataclass(frozen=True)
 class Way:
-    """How an arm is visited: seconds of calls without the clock, samples and their seconds.
+    """A way to visit an arm: `wake_s` of calls without the clock, then `samples` of `sample_s`.
 
-    `collects`: garbage is collected between the last of these calls and the clock. Not `stopped`:
-    the process waits for its next visit instead of being stopped by a signal.
+    With `collects`, garbage is collected between the last of these calls and the clock. Without
+    `stopped`, the process waits for its next visit instead of being stopped by a signal.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Arm:
     """A process that serves one implementation of one cell."""
 
     def __init__(self, *words: str) -> None:
-        from kernels import without_pins  # not on the path of a process that serves
+        from kernels import without_pins  # a process that serves does not have it on its path
 
         ours, theirs = socket.socketpair()
         with theirs:
@@ -77,7 +77,7 @@ class Arm:
         self._connection.recv()
 
     def visit(self, way: Way) -> list[float]:
-        """Seconds a call of each sample."""
+        """Return the seconds a call of each sample."""
         self._signal(signal.SIGCONT)
         self._connection.send(way)
         values: list[float] = self._connection.recv()
@@ -94,7 +94,7 @@ class Arm:
 
 
 def serve(descriptor: int, suite: str, layer: str, pass_: str, implementation: str) -> None:
-    """Answers ways with samples; for the implementation `burn` it multiplies matrices."""
+    """Answer each way with its samples. The implementation `burn` multiplies matrices."""
     import numpy as np
     import threadpoolctl
 
@@ -181,7 +181,7 @@ def _measured(
 
 
 def _figures(visits: list[list[float]]) -> tuple[float, float]:
-    """The median of the visits' medians, and of the means of their quickest eighths."""
+    """Return the median of the visits' medians, and that of the means of their quickest eighths."""
     quickest = [statistics.fmean(sorted(one)[: max(1, len(one) // 8)]) for one in visits]
     return statistics.median(map(statistics.median, visits)), statistics.median(quickest)
 

@@ -22,37 +22,38 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / "results" / "ladder.json"
 
 WORDS = {
-    "loop64": "People write this first, and NumPy's arrays are float64 by default. At every output "
-    "position, a window is multiplied by all kernels into a temporary array, which is then summed.",
-    "loop32": "This is the same loop in single precision. Half the bytes go through the caches, "
-    "and one instruction handles twice as many numbers. Keras computes in float32 too: only now do "
-    "the two do the same work.",
+    "loop64": "People write this loop first, and NumPy's arrays are float64 by default. For each "
+    "output position the loop multiplies a window by all kernels into a temporary array, and sums "
+    "that array.",
+    "loop32": "This step is the same loop in single precision. Half the bytes go through the "
+    "caches, and an instruction takes twice the numbers. Keras computes in float32 too, so that "
+    "only now both do the same work.",
     "window_product": "Multiply-and-sum writes each product to memory and reads it again to add "
-    "it. A matrix product keeps sums in registers and reads each number many times from cache; "
-    "BLAS has spent decades on that. One line changes.",
-    "columns": "The loop makes a few calls of NumPy at each position. Each call costs some "
-    "microseconds of Python, for a product that is too small for BLAS. With all windows in one "
-    "matrix (im2col), one product is enough. This is not always a gain. The matrix must be written "
+    "it. A matrix product keeps its sums in registers and reads each number many times from the "
+    "cache, and BLAS libraries have been tuned for that over decades. One line changes.",
+    "columns": "The loop makes a few calls of NumPy for each position. Each call has some "
+    "microseconds of Python around it, and its product is too small for BLAS. With all windows in "
+    "one matrix (im2col) there is one product. The matrix is not always a gain. It must be written "
     "first, into pages that the system hands out anew, and it is kernel height times kernel width "
-    "as large as the input. With channels first, its elements are gathered one run of a kernel row "
-    "at a time.",
-    "channels_last": "With channels last, a kernel row of a window is one run of kernel width "
-    "times channels numbers. The output of the product is the output of the layer, without a "
+    "as large as the input. With channels first, its elements are gathered one kernel row at a "
+    "time.",
+    "channels_last": "With channels last, a kernel row of a window is one run of memory, of kernel "
+    "width times channels numbers. The output of the product is the output of the layer, without a "
     "transposition.",
-    "workspace": "A new array of megabytes is new pages. The system zeroes each page when it is "
-    "first touched, and takes it back when the array goes. When the array is allocated once and "
-    "written into (`out=`), only the work itself is left.",
+    "workspace": "A new array of megabytes is made of new pages. The system zeroes each page when "
+    "it is first touched, and takes the page back when the array goes. If arrays are allocated "
+    "once and written into again (`out=`), only the work itself is left.",
     "blocks": "A matrix of columns that is larger than the cache is written to memory and read "
-    "again. Blocks of it stay in the cache. By itself, this step can cost more than it gains: each "
-    "block is a call, and BLAS's threads must meet for each small product.",
-    "threads": "NumPy copies with one thread; only its products use BLAS's threads. When blocks "
-    "are dealt to threads of our own, these copy in parallel, and each has one BLAS thread that "
-    "waits for no other.",
+    "again. Blocks of it stay in the cache. Blocks alone can cost more than they gain, because "
+    "each block is a call, and BLAS's threads must meet for each small product.",
+    "threads": "NumPy copies with one thread, and only its products use BLAS's threads. If blocks "
+    "are dealt to threads of our own, they are copied in parallel. Each of our threads multiplies "
+    "with one BLAS thread, which waits for no other.",
     "winograd": "For 3x3 kernels, a tile of 4x4 outputs needs 36 multiplications instead of 144. "
-    "The price is transforms before and after, which are small matrix products here, one image at "
-    "a time on the threads of the step before. They take most of what is saved. convbench's own "
-    "`winograd` keeps tiles in the cache and allocates nothing; it shows how much can be gained "
-    "([algorithms](algorithms.md)).",
+    "The price is transforms before and after. Here they are small matrix products, one image at a "
+    "time, on the threads of the step before. They use up most of the time that is saved. "
+    "convbench's own `winograd`, which keeps tiles in the cache and allocates nothing, shows what "
+    "the algorithm can gain ([algorithms.md](algorithms.md)).",
 }
 
 
@@ -72,9 +73,9 @@ def page(result: ResultFile) -> str:
     blas = result.software.blas[0]
     parts = [
         "# Why is my convolution slow?",
-        "<!-- Written by benchmarks/why.py from results/ladder.json: change these. -->",
-        "Read this page if you wrote a convolution in NumPy the way everybody does at first, and "
-        "wonder what makes others fast.",
+        "<!-- benchmarks/why.py writes this page from results/ladder.json: change those. -->",
+        "Read this page if you wrote a convolution in NumPy as everybody writes it first, and "
+        "wonder what makes other convolutions fast.",
         f"The fastest of the {len(RUNGS)} small steps on this page is "
         f"{significant(_seconds(first) / _seconds(best))} times as fast as the loop that people "
         f"write. Each was measured on one layer ({layer.geometry()}). The fastest way to run "
@@ -84,8 +85,8 @@ def page(result: ResultFile) -> str:
         f"Machine: {result.machine.cpu}, {result.threads} threads, {blas.library} with "
         f"{blas.kernels} kernels, NumPy {result.software.versions['numpy']}, TensorFlow "
         f"{result.software.versions['tensorflow']}; {result.rounds} rounds. Your machine "
-        "differs: `convbench profile --ladder` measures the steps there, and `convbench profile` "
-        "takes your own code apart ([profiling](profiling.md)).",
+        "differs. `convbench profile --ladder` measures the steps on yours, and `convbench "
+        "profile` takes your own code apart ([profiling](profiling.md)).",
         _table(cells, keras),
     ]
     before: Cell | None = None
@@ -106,9 +107,9 @@ def page(result: ResultFile) -> str:
         before = cell
     parts.append(
         "## What is left\n\nKeras runs oneDNN, which packs blocks of channels, convolves without "
-        "columns, and has threads of its own. `auto` ([algorithms.md](algorithms.md)) is as fast "
-        "in NumPy on most layers: it takes each of these steps further, and picks the algorithm "
-        "by the layer."
+        "columns, and uses threads inside. `auto` ([algorithms.md](algorithms.md)) is as fast in "
+        "NumPy on most layers. It takes each of these steps further, and chooses the algorithm by "
+        "the layer."
     )
     return "\n\n".join(parts) + "\n"
 

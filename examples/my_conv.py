@@ -1,4 +1,4 @@
-"""Convolutions as one may write them, to try `--impl` with.
+"""Two convolutions as people write them first, to try `--impl` with.
 
 convbench run mnist --impl examples/my_conv.py:convolve --pass forward
 """
@@ -19,5 +19,5 @@ def convolve(x, kernel):
 
 
 def convolve_flipped(x, kernel):
-    """The same with the kernel flipped, which is a common mistake: layers do not flip it."""
+    """Convolve with the kernel flipped. This is a common mistake: layers do not flip the kernel."""
     return convolve(x, kernel[:, :, ::-1, ::-1])

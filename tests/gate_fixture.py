@@ -98,7 +98,7 @@ def judgement(name: str) -> tuple[Judgement, Saved]:
         case "floors":
             return judged(saved(), Terms(rules=FLOORS), target="results/mnist.json")
         case "not_right":
-            notes = ("1 of 7 floors concern what was not selected",)
+            notes = ("1 of 7 floors concern cells that were not selected",)
             return judged(some_not_right(), Terms(rules=FLOORS), notes=notes, looks=2)
         case "baseline":
             return judged(slower(), Terms(baseline=old))

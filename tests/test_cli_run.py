@@ -21,7 +21,7 @@ def tiny(tmp_path_factory):
     return done, document, output
 
 
-def test_a_run_checks_meters_times_and_saves(tiny):
+def test_a_ci_checks_meters_times_and_saves(tiny):
     done, document, _ = tiny
     assert done.returncode == 0, done.stderr
     assert "saved" in done.stderr

@@ -16,8 +16,8 @@ from convbench.agreement.check.systematic import trend
 from convbench.agreement.diagnosis.behaviour import unsafe_for_threads
 from convbench.agreement.diagnosis.computation import Computation
 from convbench.agreement.diagnosis.diagnosing import Diagnosing
-from convbench.agreement.diagnosis.diagnosis import Search, diagnose, likeliest
 from convbench.agreement.diagnosis.mistakes import mistakes
+from convbench.agreement.diagnosis.search import Search, diagnose, likeliest
 from convbench.agreement.diagnosis.smallest import shrink
 from convbench.implementations.numpy.im2col import Im2col
 from convbench.implementations.registry import REGISTRY

@@ -145,8 +145,8 @@ def test_what_sets_files_apart_stands_on_top_and_is_warned_of() -> None:
         assert words in head
     warnings = [line for line in rest.splitlines() if line.startswith("warning: ")]
     assert "not the same CPU, logical CPUs, BLAS, threads" in warnings[0]
-    assert "not compared: conv2" in warnings[1]
-    assert warnings[2].endswith("conv1 forward keras was ok, is failed")
+    assert "not compared, since the convolutions differ: conv2" in warnings[1]
+    assert warnings[2].endswith("conv1 forward keras was ok and now is failed")
     assert "warning" not in view("typical", "txt")
 
 
@@ -161,12 +161,12 @@ def test_where_no_number_of_rounds_helps_the_gate_is_advised() -> None:
     measured = view("measured", "txt")
     assert "convbench gate --against" not in measured
     assert "~ (5 rounds)" in measured
-    assert "(rounds): as many in both files would show 5 %" in measured
+    assert "(rounds): this many in both files would show 5 %" in measured
 
 
 def test_without_intervals_no_change_is_claimed() -> None:
     shown = view("few", "txt")
-    assert "no interval under 5 rounds" in shown
+    assert "fewer than 5 rounds give no interval" in shown
     assert not re.search(r"faster$|slower$", shown, re.MULTILINE)
     assert "time 20 without interval" in shown
 

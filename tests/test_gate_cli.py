@@ -161,7 +161,8 @@ def test_a_floor_of_a_result_file(by_hand, tmp_path, quantity, factor, verdict):
     options = [word for file in files for word in ("--report", file)]
     done = convbench("gate", by_hand, "--rules", given, *options)
     assert done.returncode == CODES[verdict], done.stdout + done.stderr
-    assert f"of 1 rule 1 {verdict} (exit code {CODES[verdict]})" in done.stdout
+    verb = "is " if verdict == "inconclusive" else ""
+    assert f"of 1 rule, 1 {verb}{verdict} (exit code {CODES[verdict]})" in done.stdout
 
     document = json.loads(files[0].read_text())
     (judged,) = document["verdicts"]
@@ -297,7 +298,7 @@ def test_another_machine_is_incomparable(result, tmp_path):
     assert "CPU: Z80 then" in done.stdout
     allowed = convbench("gate", result, "--baseline", other, "--allow-different-machine")
     assert allowed.returncode == 0, allowed.stderr
-    assert "10 % (of two machines: a choice, not a measurement)" in allowed.stdout
+    assert "10 % between the two sessions (chosen for two machines, not measured)" in allowed.stdout
     assert "note: CPU: Z80 then" in allowed.stdout
 
 
@@ -473,8 +474,8 @@ def test_a_version_that_does_not_exist_is_refused(repository, tmp_path, ref, sai
         (("tiny.yaml", "--against", "main"), "name it with one --impl FILE.py:NAME"),
         (("tiny.yaml", "--impl", "im2col", "--against", "main"), "one --impl FILE.py:NAME"),
         (("tiny.yaml",), "there is nothing to hold tiny to"),
-        (("tiny.yaml", "--pass", "forward", "--baseline", "OTHER"), "has no speedup of anything"),
-        (("RESULT", "--noise", "x.json"), "concern a --baseline"),
+        (("tiny.yaml", "--pass", "forward", "--baseline", "OTHER"), "has no speedup of any cell"),
+        (("RESULT", "--noise", "x.json"), "need a --baseline"),
         (("RESULT", "--baseline", "RESULT", "--report", "/proc/none/x.md"), "cannot be saved in"),
     ],
 )
@@ -501,7 +502,7 @@ def test_floors_of_layers_that_were_not_selected_are_left_out_and_counted(tmp_pa
         *("-o", tmp_path / "new.json", "--inconclusive", "pass"),
     )
     assert done.returncode == 0, done.stderr
-    assert "1 of 2 floors concern what was not selected" in done.stdout
+    assert "1 of 2 floors concern cells that were not selected" in done.stdout
 
 
 EDITS = {

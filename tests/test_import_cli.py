@@ -72,7 +72,7 @@ def test_without_a_file_the_suite_goes_to_stdout(shapes: Path) -> None:
         (["absent"], "error: there is no file absent"),
         (["LIST", "--format", "benchdn"], "hint: did you mean 'benchdnn'?"),
         (["LIST", "--strict"], "1 entries had to be left out, and --strict was given"),
-        (["LIST", "-o", "LIST"], "a suite ends in .yaml"),
+        (["LIST", "-o", "LIST"], "the file of a suite ends in .yaml"),
         (["LIST", "-o", "TAKEN"], "exists already"),
         (["LIST", "--impl", "imcol"], "there is no implementation 'imcol'"),
         (["LIST", "--name", "a\x1b[31m\nb"], "--name: found 'a\\x1b[31m\\nb', expected letters"),

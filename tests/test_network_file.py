@@ -116,11 +116,11 @@ MESSAGES = {
     ],
     "- relu: {x: 1}\n": ["3:10: layers.0.relu.x: found an unknown key, expected none"],
     "- {}\n": [
-        "3:3: layers.0: found an empty mapping, expected one layer; write each as an item of "
+        "3:3: layers.0: found an empty mapping, expected one layer: write each layer as an item of "
         "the list"
     ],
     "- {relu: {}, flatten: {}}\n": [
-        "3:3: layers.0: found relu and flatten, expected one layer; write each as an item of "
+        "3:3: layers.0: found relu and flatten, expected one layer: write each layer as an item of "
         "the list"
     ],
     "- conv2d: {filters: 0, kernelsize: 3, bias: true}\n": [

@@ -258,7 +258,7 @@ def are_shown(stages, report):
     assert math.fsum(row[2] for row in rows) == pytest.approx(1)
     printed = render(report, "text")
     heading, units, *lines = re.search(r"^Stages.+\n((?:.+\n)+)", printed, re.M)[1].splitlines()
-    assert (heading.split(), units.split()) == (["stage", "time", "of", "it", "calls"], ["ms", "%"])
+    assert (heading.split(), units.split()) == (["stage", "time", "share", "calls"], ["ms", "%"])
     for line, (name, seconds, share, calls) in zip(lines, expected, strict=True):
         told, time, per_cent, count = line.split()
         assert (told, count) == (name, calls)
@@ -271,7 +271,7 @@ def test_a_long_call_is_examined_on_a_part_of_the_layer(monkeypatch):
     monkeypatch.setattr(experiments, "LONGEST_S", 0.0)
     found = experiments.examine(REGISTRY.get("loop"), LAYER, Pass.FORWARD, 1, 0, lambda file: True)
     assert found.layer.batch_size == 1
-    assert found.note.startswith("examined on ")
+    assert found.note.startswith("Examined on ")
 
 
 @pytest.mark.usefixtures("in_a_hurry")
@@ -468,6 +468,12 @@ def test_the_waterfall_of_a_loop_blames_element_wise_arithmetic():
     assert (first.file, first.number, first.line) == ("mine.py", 7, "y[i] = np.sum(w * k)")
 
 
+def test_stages_are_named_without_a_line():
+    gather = Work("gather", "copy", ("", 0), "float32", 4, 0, 0, 0.01, layout=0.01)
+    steps, _ = waterfall(Given(0.062, 4e-4, 1e-4, LAYER, examined(work=(gather,))))
+    assert next(step.why for step in steps if step.cause == "layout") == "gather"
+
+
 def test_the_waterfall_of_products_blames_dtype_and_blas_kernels():
     product = Work(
         "matmul",
@@ -597,8 +603,8 @@ def staged():
         stages=(stage("gather", 0.02, 4), stage("product", 0.04, 4), stage("other", 0.001, 1)),
         headline=replace(made.headline, ci99=None, ci99_s=None, versus_ci99_s=None, rounds=1,
                          verdict="wrong", reliable=False),
-        advice=(replace(made.advice[0], measured_s=0.012, tried="without those variables"),),
-        notes=("examined on 12x11x4, since a call on the whole layer takes too long",),
+        advice=(replace(made.advice[0], measured_s=0.012, tried="without the variables"),),
+        notes=("Examined on 12x11x4, since a call on the whole layer takes too long.",),
     )  # fmt: skip
 
 
@@ -748,14 +754,14 @@ def test_wrong_code_is_profiled_on_request_only():
     assert "Traceback" not in done.stderr
     anyway = convbench("profile", TINY, "--impl", f"{USERS}:flipped", *options, "--anyway")
     assert anyway.returncode == 0, anyway.stderr
-    assert "is wrong: profiled as it is" in anyway.stdout
+    assert "is wrong, and was profiled as it is." in anyway.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         ((), "name a suite"),
-        (("mnist", "--impl", "keras"), "cannot be held against itself"),
+        (("mnist", "--impl", "keras"), "cannot be compared with itself"),
         (("mnist", "--layer", "conv*"), "expected one"),
         (("mnist", "--layer", "nothing"), "nothing"),
         (("mnist", "--pass", "sideways"), "there is no pass"),

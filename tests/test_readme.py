@@ -79,7 +79,7 @@ PRINTED = {
     ),
     "convbench diff results/mnist.json results/mnist-conv2.json": ("conv2 forward", "peak memory"),
     "convbench noise --runs 1 --inject 10% --layer middle -o results/noise.json": (
-        "from 5 runs on it is told how sessions differ",
+        "how much sessions differ is told from 5 runs on",
         "Nothing was judged: no round gave a verdict",
     ),
     "convbench profile mnist --layer conv2": ("Where the gap comes from", "predicted:"),

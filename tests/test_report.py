@@ -324,7 +324,7 @@ def test_without_intervals_the_report_shows_none() -> None:
 def test_unreliable_speedups_are_marked_and_their_passes_named() -> None:
     shown = piped(full_run())
     assert "1 of 2 twins agrees" in shown
-    assert "conv2 input-gradient: im2col and its twin differ by 7.4 %, the claim is 5.0 %" in shown
+    assert "conv2 input-gradient: im2col and its twin differ by 7.4 %; the claim is 5.0 %" in shown
     section = shown[shown.index("conv2 input-gradient  ") :].split("\n\n")[0]
     assert section.count("%?") == 4
     assert "%?" not in shown[: shown.index("conv2 input-gradient  ")]
@@ -389,7 +389,7 @@ def test_warnings_give_factor_and_hint() -> None:
     lines = piped(full_run()).splitlines()
     at = next(i for i, line in enumerate(lines) if "OPENBLAS_CORETYPE" in line)
     assert lines[at].startswith("warning: ")
-    assert lines[at].endswith("(1.84 times as fast without)")
+    assert lines[at].endswith("(1.84 times as fast without this)")
     assert "unset OPENBLAS_CORETYPE" in lines[at + 1]
     assert "times as fast without" not in lines[at + 2]
 

@@ -116,7 +116,11 @@ def wide(**changes: object) -> str:
         ({"effort": "rigorous"}, "8 rounds are few", "--precision 3% measures longer"),
         ({"precision": Precision(0.03, 8)}, "8 rounds are few", "a larger --budget measures more"),
         ({"warnings": (CUT,)}, "8 rounds are few", "a larger --budget measures more"),
-        ({"warnings": (BUSY,)}, "other processes kept CPUs busy", "stop them and run again; "),
+        (
+            {"warnings": (BUSY,)},
+            "other processes kept CPUs busy",
+            "stop the other processes and run again; ",
+        ),
         (
             {"phases": replace(CALM, disturbed=41)},
             "a neighbour slowed a CPU during 41 % of the visits",
@@ -148,7 +152,9 @@ def first(result: ResultFile) -> tuple[str, str]:
 def test_without_intervals_the_report_says_how_to_get_them():
     text, details = first(small_run())
     assert text == "Nothing can be told apart yet: 3 rounds give no interval, 5 do."
-    assert details == "--effort quick measures 5 rounds; with --resume FILE, those that are missing"
+    assert (
+        details == "--effort quick measures 5 rounds; --resume FILE measures only the missing ones"
+    )
     short = replace(small_run(), effort="standard", warnings=(CUT,))
     assert first(short)[1].startswith("give a larger --budget")
     assert first(replace(small_run(), effort="standard"))[1].startswith("let the run come to its")
@@ -196,11 +202,13 @@ def test_a_neighbour_is_reported_from_a_few_per_cent_of_the_visits_on():
     result = typical_run()
     assert told(result, 100, 5, 5) == []
     assert told(result, 100, 6, 1) == [
-        "A neighbour slowed a CPU during 6.0 % of the visits (a fixed loop beside each visit "
-        "tells); 1 visit was set aside because the same arm had a calm one in that round."
+        "A neighbour slowed a CPU during 6.0 % of the visits (as a fixed loop beside each "
+        "visit shows); 1 visit was set aside because the same arm had a calm visit in that round."
     ]
     (all_count,) = told(result, 100, 100, 0)
-    assert all_count.endswith("; all of them count, since no arm had a calm one in the same round.")
+    assert all_count.endswith(
+        "; all of them count, since no arm had a calm visit in the same round."
+    )
     assert list(phases_notes(replace(result, phases=None))) == []
 
 
@@ -212,7 +220,7 @@ def test_a_precision_is_reported_only_where_it_was_asked_for():
     assert note.text.startswith("Every speedup is known to 3 % within this run")
     alone = Imprecise("conv1", KERNEL, "im2col", "im2col", 0.041)
     (note,) = precision_notes(replace(asked, speedups=(), imprecise=(alone,)))
-    assert note.text == "warning: 1 time did not get to the 3 % that --precision asked for"
+    assert note.text == "warning: 1 time did not reach the 3 % that --precision asked for"
     assert note.points == ("conv1 kernel-gradient: im2col, ±4.1 %",)
 
 

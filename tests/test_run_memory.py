@@ -360,22 +360,22 @@ def said(**fields):
 
 def test_a_run_says_what_its_intervals_include():
     assert said(deviations=LEARNT, earlier_runs=12) == (
-        "± includes what 12 earlier runs on this machine differed by: speedups by 2.1 % over "
+        "± includes how much 12 earlier runs on this machine differed: speedups by 2.1 % over "
         "Keras, 0.80 % among NumPy and 3.0 % among Keras, times by 4.2 % of Keras and 1.2 % of "
         "NumPy"
     )
     assert said(deviations=LEARNT[2:], earlier_runs=12).endswith(
-        "; but for speedups over Keras, speedups among NumPy it is of this run alone"
+        "; for speedups over Keras, speedups among NumPy, ± covers this run alone"
     )
     assert said(earlier_runs=2) == (
-        "± is of this run alone: convbench does not know yet how much runs differ on this machine "
+        "± covers this run alone: convbench does not know yet how much runs differ on this machine "
         "(2 earlier runs remembered, 5 are needed)"
     )
     assert "(7 earlier runs remembered, 5 with these convolutions are needed)" in said(
         earlier_runs=7
     )
     assert said() == (
-        "± is of this run alone: how much runs differ on this machine was not looked up"
+        "± covers this run alone: how much runs on this machine differ was not looked up"
     )
     assert list(between_runs_notes(few_rounds().result)) == []
 
@@ -452,7 +452,10 @@ def test_a_gate_takes_the_deviations_that_the_newer_result_knew():
         deviations=deviations,
     )
     notes = " ".join(note.text for note in gate_report(judgement, new.result).notes)
-    assert "the two sessions are taken to differ: speedups by 3.0 % over Keras" in notes
+    assert (
+        "the same code is taken to differ in the two sessions: speedups by 3.0 % over Keras"
+        in notes
+    )
     assert "is assumed" not in notes
 
 
@@ -478,7 +481,7 @@ def test_a_run_learns_from_earlier_ones_and_is_remembered(memory, tmp_path):
     options = ("--effort", "quick", "--layer", "a", "--pass", "forward", "--threads", "1")
     done, document = run_tiny(tmp_path / "one.json", *options, "--quiet")
     assert done.returncode in (0, 3), done.stderr
-    assert "± is of this run alone: convbench does not know yet" in done.stdout
+    assert "± covers this run alone: convbench does not know yet" in done.stdout
     assert "(0 earlier runs remembered, 5 are needed)" in done.stdout
     assert document["convbench"]["earlier_runs"] == 0
     assert document["convbench"]["deviations"] == []
@@ -491,7 +494,7 @@ def test_a_run_learns_from_earlier_ones_and_is_remembered(memory, tmp_path):
     _remember_here(5)
     done, document = run_tiny(tmp_path / "two.json", *options, "--quiet")
     assert done.returncode in (0, 3), done.stderr
-    assert "± includes what 5 earlier runs on this machine differed by: speedups by" in done.stdout
+    assert "± includes how much 5 earlier runs on this machine differed: speedups by" in done.stdout
     part = document["convbench"]
     assert part["earlier_runs"] == 6
     assert {one["between"] for one in part["deviations"] if one["of"] == "time"} == {
@@ -524,5 +527,6 @@ def test_the_machine_report_says_that_nothing_is_known_yet():
     assert not any(fact.label == "runs" for fact in machine_report(description).facts)
     (fact,) = (f for f in machine_report(description, {2: Known(2)}).facts if f.label == "runs")
     assert fact.text == (
-        "2 threads, 2 runs remembered: how much runs differ is not known yet, 5 of a suite tell"
+        "2 threads, 2 runs remembered: how much runs differ is not known yet, 5 runs of a suite "
+        "are needed"
     )

@@ -313,5 +313,5 @@ def test_show_narrows_a_result_and_makes_its_means_anew(tmp_path: Path) -> None:
 
 def test_show_names_more_layers_of_a_network() -> None:
     short = convbench("show", "results/mnist.json", "--top", 1)
-    assert "1 of 3 layers are " in short.stdout
+    assert "1 of 3 layers take " in short.stdout
     assert "Most time lost to the fastest Keras" in short.stdout

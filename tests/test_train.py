@@ -265,7 +265,7 @@ def test_an_interrupted_training_goes_on_to_the_same_end(folder):
     ("arguments", "told"),
     [
         (("--versus", "torch"), "Invalid value for '--versus'"),
-        (("--impl", "keras"), "keras is what a training is held against"),
+        (("--impl", "keras"), "keras is what a training is compared with"),
         (("--impl", "im2cool"), "did you mean 'im2col'?"),
         (("--save", "w.txt"), "--save: found w.txt, expected a file that ends in .npz"),
         (("--save", "w.npz", "--impl", "loop", "--impl", "im2col"), "are for one implementation"),

@@ -367,7 +367,7 @@ def test_a_restored_training_ends_like_one_that_was_not_interrupted(digits):
 def test_a_state_of_another_optimiser_is_refused(digits):
     momentum = dataclasses.replace(LEARNING, optimizer=SGD(0.1, 0.9))
     state = Trainer(_model(momentum), digits, seed=0).state
-    with pytest.raises(TrainingError, match="it is another optimiser's"):
+    with pytest.raises(TrainingError, match="is another optimiser's"):
         Trainer(_model(LEARNING), digits, seed=0).restore(state)
 
 
@@ -383,7 +383,7 @@ def test_weights_of_another_network_are_refused():
     with pytest.raises(TrainingError) as caught:
         model.set_weights({**model.parameters, **one})
     expected = "conv2d_1/kernel: found (2, 2, 1, 4), expected (3, 3, 1, 4)"
-    assert caught.value.message == f"weights of another network than small: {expected}"
+    assert caught.value.message == f"these are not weights of small: {expected}"
     with pytest.raises(TrainingError, match="conv2d_2/bias: found none"):
         model.set_weights(one)
 

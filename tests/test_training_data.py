@@ -322,16 +322,18 @@ def test_auto_takes_the_best_data_there_are_and_says_why(keras_home, request):
     assert load("auto", MNIST, 10).note.startswith("MNIST is in Keras's cache; ")
     other = load("auto", (10, 10, 3), 10)
     assert other.name == "digits"
-    assert other.note.startswith("MNIST is 28×28×1, the network reads 10×10×3; ")
+    assert other.note.startswith("MNIST is 28×28×1, but the network reads 10×10×3; ")
     few = load("auto", MNIST, 4, images=9)
     assert few.name == "synthetic"
-    assert few.note.startswith("real digits need 10 outputs, the network has 4; ")
+    assert few.note.startswith("real digits need 10 outputs, but the network has 4; ")
 
     (keras_home / "datasets" / "mnist.npz").unlink()
     request.getfixturevalue("no_sklearn")
     drawn = load("auto", MNIST, 10, images=9)
     assert drawn.name == "synthetic"
-    assert drawn.note.startswith("MNIST is not in Keras's cache, scikit-learn is not installed; ")
+    assert drawn.note.startswith(
+        "MNIST is not in Keras's cache, and scikit-learn is not installed; "
+    )
 
 
 # Files
@@ -465,7 +467,7 @@ def test_all_problems_are_told_at_once(tmp_path):
 def test_a_file_must_have_the_networks_input_shape_and_outputs(tmp_path):
     path = written(tmp_path / "own.npz")
     said = refusal(path, (32, 32, 3))
-    assert "expected uint8 of shape (n, 32, 32, 3), as the network's input_shape is" in said
+    assert "expected uint8 of shape (n, 32, 32, 3), like the network's input_shape" in said
     assert "y_test: found labels 9, expected 0 to 4, the network's outputs" in refusal(
         path, classes=5
     )

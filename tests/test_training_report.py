@@ -140,8 +140,8 @@ def whole():
 
 def wrong():
     why = (
-        "departs from Keras at step 3, in conv2d_2/kernel: off by 0.0012, where rounding "
-        "explains 4e-08"
+        "departs from Keras at step 3, in conv2d_2/kernel: it is off by 0.0012, but rounding "
+        "explains only 4e-08"
     )
     return _result(
         [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convbench.agreement.check.checker import check
-from convbench.agreement.diagnosis.diagnosis import Search, diagnose
+from convbench.agreement.diagnosis.search import Search, diagnose
 from convbench.errors import ImplementationError
 from convbench.implementations.registry import REGISTRY
 from convbench.own_code import description

@@ -42,7 +42,7 @@ NAMES = (
     "bytes_conv.py:conv",
     "half % of peak.py:conv",
     "what takes no time.py:conv",
-    "... and 3 lines more.py:conv",
+    "... and 3 more lines.py:conv",
     "conv2 regressed.py:holds",
 )
 
@@ -81,7 +81,7 @@ def noted(*cells):
     return [note.text for note in agreement_notes(of.result)]
 
 
-@pytest.mark.parametrize("function", ["f takes no g", "bytes", "... and 2 lines more", "f"])
+@pytest.mark.parametrize("function", ["f takes no g", "bytes", "... and 2 more lines", "f"])
 def test_the_note_on_what_code_lacks_comes_from_fields(function):
     lacking = [
         Unsupported(f"{function} takes no {keys}", tuple(keys.split(", ")), function)
@@ -98,10 +98,10 @@ def test_the_note_on_what_code_lacks_comes_from_fields(function):
 
 
 def test_printed_lines_that_look_like_a_count_stay_lines():
-    cell = replace(named(MINE).result.cells[4], said=("... and 7 lines more",), said_left_out=2)
+    cell = replace(named(MINE).result.cells[4], said=("... and 7 more lines",), said_left_out=2)
     of = with_cells(saved(), cell)
     (note,) = [n for n in agreement_notes(of.result) if "said while" in n.text]
-    assert note.verbatim == ("... and 7 lines more", "... and 2 lines more")
+    assert note.verbatim == ("... and 7 more lines", "... and 2 more lines")
 
 
 def test_failures_of_different_places_are_told_apart():

@@ -1,8 +1,8 @@
-"""ONNX Runtime's Conv on the CPU as own code, forward only.
+"""Compute the forward pass with ONNX Runtime's Conv on the CPU, as own code.
 
-`--impl benchmarks/others/onnxruntime_conv.py:OnnxRuntime`. It and `onnx` are imported when an
-object is made. The kernel is an input of the graph and no constant: what depends on its values is
-computed in each call, as for everybody.
+The name is `--impl benchmarks/others/onnxruntime_conv.py:OnnxRuntime`. ONNX Runtime and `onnx` are
+imported when an object is made. The kernel is an input of the graph and not a constant, so that
+what depends on its values is computed in each call, as in all other implementations.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class OnnxRuntime:
 def model(
     strides: Any, padding: Any, dilation_rate: Any, groups: int, use_bias: bool, dtype: str
 ) -> Any:
-    """An ONNX model of one Conv; its inputs are `x`, `kernel` and, `use_bias`, `bias`."""
+    """Return an ONNX model of one Conv. Its inputs are `x`, `kernel` and, if used, `bias`."""
     from onnx import TensorProto, helper
 
     (top, bottom), (left, right) = padding
@@ -60,5 +60,5 @@ def model(
         group=groups,
     )
     graph = helper.make_graph([convolution], "convolution", inputs, [output])
-    # What onnxruntime 1.15 and later read.
+    # onnxruntime 1.15 and later read this version.
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

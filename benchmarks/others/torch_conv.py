@@ -1,6 +1,6 @@
-"""PyTorch's convolution on the CPU as own code: `--impl benchmarks/others/torch_conv.py:Torch`.
+"""Convolve with PyTorch on the CPU, as own code: `--impl benchmarks/others/torch_conv.py:Torch`.
 
-PyTorch is imported when an object is made. Its threads are the run's.
+PyTorch is imported when an object is made, and has the run's number of threads.
 """
 
 from __future__ import annotations
@@ -49,6 +49,6 @@ class Torch:
         return self._torch.nn.grad.conv2d_weight(self._padded(x), shape, error, **self._options)
 
     def _padded(self, x: Any) -> Any:
-        """PyTorch's own pads are the same on both sides; others come before the convolution."""
+        """Pad `x` if its sides need different pads, which PyTorch's convolution cannot have."""
         tensor = self._torch.from_numpy(x)
         return tensor if self._even else self._torch.nn.functional.pad(tensor, self._pads)

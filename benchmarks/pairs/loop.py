@@ -2,9 +2,10 @@
 
     python loop.py a|b|turns HALF_WIDTH SECONDS
 
-`a` and `b` time one function, back to back; `turns` times both in this one process, a batch of each
-in turn, and takes the ratio of the two. HALF_WIDTH is wanted of the logarithm of the median; after
-SECONDS the loop ends in any case. Prints a JSON object: `log`, `half_width` and how many `batches`.
+`a` and `b` time one function, back to back. `turns` times both in this one process, a batch of each
+in turn, and takes the ratio of the two. HALF_WIDTH is the wanted half width for the logarithm of
+the median. After SECONDS the loop ends in any case. The output is a JSON object with `log`,
+`half_width` and the number of `batches`.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ BATCH_S = 0.010
 """Seconds of calls without the clock, and of one batch: the plain loop of issue 17."""
 
 LEAST_BATCHES = 60
-"""Fewest batches of a figure: the plain loop of issue 17 makes as many."""
+"""Smallest number of batches for a figure, as in the plain loop of issue 17."""
 
 CHECKED_EVERY = 20
-"""Batches from one look at the half width to the next."""
+"""Number of batches from one look at the half width to the next."""
 
 NORMAL_QUANTILE = 1.96
 """Quantile of the normal distribution for a two-sided interval of 95 %."""
 
 
 def median_and_half_width(figures: Sequence[float]) -> tuple[float, float]:
-    """The median, and the longer half of its 95 % interval from order statistics.
+    """Return the median, and the longer half of its 95 % interval from order statistics.
 
     The ranks are those of the sign test, by its normal approximation (Conover, *Practical
-    Nonparametric Statistics*, 3rd ed., section 3.2). It takes batches as independent, which they
-    are not on a shared machine. Needs ten figures.
+    Nonparametric Statistics*, 3rd ed., section 3.2). The test takes batches as independent, which
+    they are not on a shared machine. It needs at least ten figures.
     """
     ordered = sorted(figures)
     count = len(ordered)
@@ -47,7 +48,7 @@ def median_and_half_width(figures: Sequence[float]) -> tuple[float, float]:
 
 
 def until_narrow(batch: Callable[[], float], half_width: float, seconds: float) -> list[float]:
-    """Figures of as many batches as it takes."""
+    """Return the figures of as many batches as the half width needs, within `seconds`."""
     ends = time.perf_counter() + seconds
     figures: list[float] = []
     while True:
@@ -60,7 +61,7 @@ def until_narrow(batch: Callable[[], float], half_width: float, seconds: float) 
 
 
 def batch_of(arm: str) -> Callable[[], float]:
-    """A function that times one batch of an arm, warm already: the logarithm of seconds a call."""
+    """Warm an arm up, and return a function that times a batch: the logarithm of seconds a call."""
     conv = import_module(arm).conv
     operands = import_module("operands")
 
@@ -79,7 +80,7 @@ def batch_of(arm: str) -> Callable[[], float]:
 
 
 def in_turns() -> Callable[[], float]:
-    """A function that times a batch of each arm, and gives the logarithm of T_A / T_B.
+    """Return a function that times a batch of each arm, and gives the logarithm of T_A / T_B.
 
     The arm that comes first changes from turn to turn.
     """

@@ -1,4 +1,4 @@
-"""Draw what both functions of a pair are called with: the layer of pair.yaml."""
+"""Draw the operands of both functions of a pair, for the layer of pair.yaml."""
 
 import numpy as np
 

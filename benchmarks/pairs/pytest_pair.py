@@ -4,7 +4,7 @@ import a
 import b
 from operands import kernel, x
 
-# What only a first call does, such as tracing a graph, is no part of what is compared.
+# What only a first call does, such as tracing a graph, is not compared.
 a.conv(x, kernel)
 b.conv(x, kernel)
 

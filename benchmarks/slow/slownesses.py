@@ -1,7 +1,7 @@
-"""A fast convolution, and the same with exactly one slowness put in: what a profile must find.
+"""Convolve fast, and with exactly one slowness put in, which a profile must find.
 
-A 1x1 layer is one matrix product, so that what is put in is all that is slow. Each class is the
-fast one with one thing done worse; CAUSES names the cause and the strength.
+A 1x1 layer is one matrix product, so nothing is slow but what is put in. Each class is the fast one
+with one thing done worse. CAUSES names the cause for each class.
 """
 
 import numpy as np
@@ -29,11 +29,11 @@ CAUSES = {
     "TwiceTheChannels": "algorithm",
     "FourTimesTheChannels": "algorithm",
 }
-"""The one cause of each class, beside `BLAS kernels`, which the environment puts in."""
+"""Cause of each class's slowness. A further cause, `BLAS kernels`, comes from the environment."""
 
 
 class Fast:
-    """One product, into an array that is there."""
+    """One product, written into an array that exists already."""
 
     layout, kernel_layout = "NHWC", "HWIO"
 
@@ -44,7 +44,7 @@ class Fast:
         self.prepare(layer)
 
     def prepare(self, layer):
-        """Workspaces."""
+        """Allocate workspaces; the fast class has none."""
 
     def forward(self, x, kernel):
         self.product(x.reshape(-1, x.shape[3]), kernel[0, 0])
@@ -55,7 +55,7 @@ class Fast:
 
 
 class CallsAnImage(Fast):
-    """A product for every four pixels of the first image, and one for the others."""
+    """One product for every four pixels of the first image, and one for all other images."""
 
     def product(self, pixels, matrix):
         first = self.layer.output_size[0] * self.layer.output_size[1]
@@ -65,7 +65,7 @@ class CallsAnImage(Fast):
 
 
 class CallsARow(Fast):
-    """Views of every pixel are made, of which nothing comes."""
+    """A view of every pixel, which is never used."""
 
     def product(self, pixels, matrix):
         for start in range(len(pixels)):
@@ -74,7 +74,7 @@ class CallsARow(Fast):
 
 
 class CallsAFilter(Fast):
-    """The bias that there is not is added to every filter of a pixel at a time."""
+    """Zero added to the first filter of every second pixel, in a call for each of these pixels."""
 
     def product(self, pixels, matrix):
         np.matmul(pixels, matrix, out=self.flat)
@@ -95,7 +95,7 @@ class _Passes(Fast):
 
 
 class TwoPasses(_Passes):
-    """The input is copied to an array that is there, and on to another."""
+    """Two copies of the input, from one existing array to the next."""
 
 
 class SixPasses(_Passes):
@@ -107,7 +107,7 @@ class TwelvePasses(_Passes):
 
 
 class FreshResult(Fast):
-    """A new array of 64 MiB at each call, whose pages are touched."""
+    """A new array of 64 MiB in each call, every page of which is touched."""
 
     bytes = 64 * 1024**2
 
@@ -122,7 +122,7 @@ class FreshWorkspace(FreshResult):
 
 
 class FourFiltersByElement(Fast):
-    """Some filters are computed by np.einsum, which multiplies and adds, without BLAS."""
+    """Some filters computed by np.einsum, which multiplies and adds without BLAS."""
 
     filters = 4
 
@@ -138,7 +138,7 @@ class SixteenFiltersByElement(FourFiltersByElement):
 
 
 class SumsOfProducts(Fast):
-    """All by np.einsum, as it is without optimize."""
+    """All filters computed by np.einsum without `optimize`."""
 
     def product(self, pixels, matrix):
         np.einsum("pc,cf->pf", pixels, matrix, out=self.flat)
@@ -160,7 +160,7 @@ class _Transposes(Fast):
 
 
 class OneTranspose(_Transposes):
-    """Channels first and back."""
+    """A transposition to channels first, and one back."""
 
 
 class FourTransposes(_Transposes):
@@ -168,7 +168,7 @@ class FourTransposes(_Transposes):
 
 
 class StridedGather(Fast):
-    """Every channel is copied for itself."""
+    """A copy of the input that goes channel by channel."""
 
     def prepare(self, layer):
         size = layer.batch_size * layer.output_size[0] * layer.output_size[1]
@@ -181,7 +181,7 @@ class StridedGather(Fast):
 
 
 class InDouble(Fast):
-    """The product in double precision."""
+    """A product in double precision."""
 
     dtype = np.float64
 
@@ -201,7 +201,7 @@ class InLongDouble(InDouble):
 
 
 class OneThread(Fast):
-    """BLAS is held to one thread."""
+    """A product for which BLAS may use one thread only."""
 
     def prepare(self, layer):
         self.blas = threadpoolctl.ThreadpoolController()
@@ -212,7 +212,7 @@ class OneThread(Fast):
 
 
 class OneThreadForHalf(OneThread):
-    """For half of the pixels."""
+    """Two products, one thread for the first half of the pixels and all threads for the other."""
 
     def product(self, pixels, matrix):
         half = len(pixels) // 2
@@ -222,7 +222,7 @@ class OneThreadForHalf(OneThread):
 
 
 class TwiceTheChannels(Fast):
-    """The product of as many zeros again: more multiplications than the layer has."""
+    """A second product of as many zeros, that is, more multiplications than the layer needs."""
 
     times = 2
 

@@ -1,8 +1,8 @@
 """List the add-ons: what each adds to the commands, the YAML files and the results of the core.
 
-To add one, write a room of its own with its messages, its schedule and its views, and a command in
-`cli/`, and add a line to ADD_ONS. The core imports no add-on: a place is written
-`module:attribute`, and is imported when somebody asks for it.
+To add one, write a room with its messages, its schedule and its views, write a command in `cli/`,
+and add a line to ADD_ONS. The core imports no add-on: it names places as `module:attribute`, and
+imports a place when somebody asks for it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AddOn:
-    """What an add-on adds: places of a command, of kinds of YAML files, and of what shows results.
+    """One add-on: the places of its command, of its kinds of YAML files, and of its report.
 
-    `kinds` are `suites.file.document.Kind`s by name. `result` says in one word what the add-on
-    saves, and is the key in the part `convbench` that none but its result files have. `show` is a
-    function from the path of such a file to a `report.views.table.Report`.
+    `kinds` are the places of `suites.file.document.Kind`s, by name. `result` says in one word what
+    the add-on saves. It is a key in the part `convbench` that only this add-on's result files have.
+    `show` is the place of a function from the path of such a file to a `report.views.table.Report`.
     """
 
     command: str
@@ -43,12 +43,12 @@ ADD_ONS = {
 
 
 def kinds() -> dict[str, str]:
-    """Places of the kinds of YAML files that the add-ons read, by name."""
+    """Return the places of all kinds of YAML files that the add-ons read, by name."""
     return {name: place for each in ADD_ONS.values() for name, place in each.kinds.items()}
 
 
 def writer(document: Mapping[str, Any]) -> str | None:
-    """Name of the add-on that wrote a result file; None for a file of the core, or of nobody."""
+    """Return the name of the add-on that wrote a result file, or None if no add-on did."""
     part = document.get("convbench")
     keys = {key for key, value in part.items() if value} if isinstance(part, dict) else set()
     return next((name for name, each in ADD_ONS.items() if each.result in keys), None)

@@ -1,4 +1,4 @@
-"""Run `convbench check`: is it right, in every pass? If it is not, what is the mistake?"""
+"""Run `convbench check`: is code right, in every pass? If it is not, what is the mistake?"""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def check(
     target: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Your code: FILE.py, FILE.py:NAME or package.module:NAME; and a suite, if it "
-            f"shall not be the built-in layers ({BUILT_IN}).",
+            help="Your code: FILE.py, FILE.py:NAME or package.module:NAME. Name a suite to check "
+            f"other layers than the built-in ones ({BUILT_IN}).",
             metavar="[CODE]... [SUITE]",
         ),
     ] = None,
@@ -59,15 +59,15 @@ def check(
     conditions: Conditions,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Save the result file.", metavar="FILE.json"),
+        typer.Option("--output", "-o", help="Result file to save.", metavar="FILE.json"),
     ] = None,
     force: Force = False,
     shown: Shown,
 ) -> None:
-    """Check that implementations compute the convolution, in every pass; nothing is timed.
+    """Check that implementations are right, in every pass. Nothing is timed.
 
-    The mistake of wrong code is named where convbench can tell it. Exit code 0, or 5 when a cell is
-    wrong or crashed.
+    If code is wrong, convbench names the mistake as far as it can tell. The exit code is 0, or 5 if
+    a cell is wrong or crashed.
     """
     from convbench.results import file as result_file
     from convbench.schedule import check as check_schedule
@@ -91,7 +91,7 @@ def check(
     result = session.result()
     print_result(result, shown.format_)
     if interrupted:
-        complain("interrupted: what is pending was not checked")
+        complain("interrupted: pending cells were not checked")
         raise SystemExit(ExitCode.INTERRUPTED)
     raise SystemExit(ExitCode.WRONG if any_wrong(result) else ExitCode.FINE)
 

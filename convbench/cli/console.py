@@ -23,17 +23,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PLAIN_INTERVAL_S = 10.0
-"""Off a terminal a line of progress at most this often, so that a CI log stays short."""
+"""Seconds between two lines of progress off a terminal, so that the log of a CI stays short."""
 
 
 class Traceback:
-    """Whether --traceback was given."""
+    """The state of the option --traceback: `wanted` is whether it was given."""
 
     wanted = False
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
-    """The command, with our errors shown as a person reads them, and Ctrl-C as exit code 130."""
+    """Return a command that shows our errors as messages, and ends with code 130 on Ctrl-C."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -42,7 +42,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except ConvbenchError as error:
             if Traceback.wanted:
                 raise
-            if isinstance(error, SuiteError):  # file:line:column, as editors and CI expect it
+            if isinstance(error, SuiteError):  # editors and CI expect file:line:column first
                 print(error.message, file=sys.stderr)
             else:
                 for line in error.message.splitlines():
@@ -58,11 +58,15 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def complain(line: str) -> None:
+    """Print a line on stderr, after the program's name."""
     print(f"convbench: {line}", file=sys.stderr)
 
 
 def write(text: str, output: Path | None) -> None:
-    """To stdout, or to the file named with -o (`-` is stdout)."""
+    """Write text to stdout, or to the file that -o names (`-` is stdout).
+
+    Raises ConvbenchError if that fails.
+    """
     if output is None or str(output) == "-":
         _write_to_stdout(text)
         return
@@ -77,23 +81,24 @@ def write(text: str, output: Path | None) -> None:
 
 
 def _write_to_stdout(text: str) -> None:
-    """What stdout's encoding lacks becomes `?`. Raises ConvbenchError where it cannot be written.
+    """Write text to stdout. Characters that its encoding lacks become `?`.
 
-    A reader that has seen enough, as `head` has, is no error: the command goes on to its exit code.
+    Raises ConvbenchError if stdout cannot be written. A reader that has seen enough, such as
+    `head`, is no error: the command goes on to its exit code.
     """
     encoding = sys.stdout.encoding or "utf-8"
     try:
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
     except OSError as error:
-        # Python flushes once more when it ends: what is left over goes nowhere, without a word.
+        # Python flushes once more at its end. What is left over must not raise a second error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise ConvbenchError(f"stdout cannot be written: {error.strerror}") from None
 
 
 class Watcher:
-    """Shows events on stderr: a live bar on a terminal, else now and then a line."""
+    """A display of events on stderr: a live bar on a terminal, and a line now and then off it."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
@@ -130,6 +135,7 @@ class Watcher:
             self._live.stop()
 
     def show(self, event: Event) -> None:
+        """Show an event, unless the watcher is quiet."""
         from convbench.schedule.events import PhaseStarted, Progress
 
         if self._quiet:

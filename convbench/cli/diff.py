@@ -16,9 +16,9 @@ from convbench.cli.show import print_report, refuse_checks
 def diff(
     old: Annotated[
         Path,
-        typer.Argument(metavar="OLD.json", help="The result file that others are held against."),
+        typer.Argument(metavar="OLD.json", help="Result file to compare the others with."),
     ],
-    new: Annotated[Path, typer.Argument(metavar="NEW.json", help="A newer result file.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW.json", help="Newer result file.")],
     more: Annotated[
         list[Path] | None, typer.Argument(metavar="[MORE.json]...", help="Further result files.")
     ] = None,
@@ -26,7 +26,7 @@ def diff(
     format_: FormatOption = Format.TABLE,
     output: ReportPath = None,
 ) -> None:
-    """Compare saved result files; always exit code 0 when they can be read."""
+    """Compare saved result files. The exit code is 0 if all of them can be read."""
     from convbench.compare import diff as compare
     from convbench.compare import learnt_by
     from convbench.noise.file import deviations_of

@@ -24,20 +24,24 @@ class Tool(StrEnum):
 @grouped
 def export(
     *,
-    tool: Annotated[Tool, typer.Argument(help="Whose format.")],
+    tool: Annotated[Tool, typer.Argument(help="Tool to write for.")],
     suite: Annotated[
-        str, typer.Argument(help="A suite: a YAML file, or a shipped one.", metavar="SUITE")
+        str,
+        typer.Argument(
+            help="The suite: a YAML file, or the name of a shipped suite.", metavar="SUITE"
+        ),
     ],
     part: Part,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file.  [default: stdout]", metavar="FILE"),
+        typer.Option("--output", "-o", help="File to write.  [default: stdout]", metavar="FILE"),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Write a suite's layers for another tool: benchdnn's problem descriptors, dilation converted.
+    """Write a suite's layers for another tool.
 
-    Layers that the tool cannot run are left out, and named.
+    For benchdnn they become problem descriptors, with dilation converted. Layers that the tool
+    cannot run are left out, and named.
     """
     from convbench.importers import benchdnn
     from convbench.suites.file import read_suite

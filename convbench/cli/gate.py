@@ -38,6 +38,7 @@ from convbench.cli.options import (
 )
 from convbench.cli.show import print_report
 from convbench.errors import ConvbenchError, ExitCode
+from convbench.report import SUFFIXES
 
 if TYPE_CHECKING:
     from convbench.gate import Terms
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 
 class OnInconclusive(StrEnum):
-    """What a verdict that cannot be reached does to the exit code."""
+    """The effect on the exit code of a verdict that cannot be reached."""
 
     FAIL = "fail"
     PASS = "pass"
@@ -57,20 +58,22 @@ class OnInconclusive(StrEnum):
 
 @dataclass(frozen=True)
 class HeldTo:
-    """The options that say what a run or a result is held to."""
+    """The options that say by what a run or a result is judged."""
 
     rules: Annotated[
         Path | None,
-        typer.Option(help="A YAML file with the floors (key `gate`), in place of the suite's."),
+        typer.Option(help="YAML file with floors (key `gate`), which replace the suite's."),
     ] = None
     baseline: Annotated[
         Path | None,
-        typer.Option(help="A saved result: has any speedup fallen since?", metavar="OLD.json"),
+        typer.Option(
+            help="Saved result to compare with: has any speedup fallen since?", metavar="OLD.json"
+        ),
     ] = None
     against: Annotated[
         str | None,
         typer.Option(
-            help="Another version of the one --impl FILE.py:NAME, run in turn with it: a file, a "
+            help="Other version of the one --impl FILE.py:NAME, to run beside it: a file, a "
             "folder or a git ref.",
             metavar="PATH_OR_GIT_REF",
         ),
@@ -78,9 +81,8 @@ class HeldTo:
     tolerance: Annotated[
         str | None,
         typer.Option(
-            help="A slowdown that is none.  [default: 1% against a baseline or version, 0% for "
-            "floors]",
-            metavar="PER CENT",
+            help="Slowdown to accept.  [default: 1% against a baseline or version, 0% for floors]",
+            metavar="PERCENT",
         ),
     ] = None
     noise: NoiseOption = None
@@ -93,16 +95,14 @@ def gate(
     *,
     target: Annotated[
         str,
-        typer.Argument(
-            help="A suite, which is run and judged, or a result file (.json), which is judged."
-        ),
+        typer.Argument(help="A suite to run and judge, or a result file (.json) to judge."),
     ],
     held_to: HeldTo,
     inconclusive: Annotated[
         OnInconclusive | None,
         typer.Option(
-            help="What a verdict that cannot be reached does.  [default: pass against a baseline "
-            "or version, fail for floors]"
+            help="How to count a verdict that cannot be reached.  [default: pass against a "
+            "baseline or version, fail for floors]"
         ),
     ] = None,
     impl: Impls = None,
@@ -115,22 +115,22 @@ def gate(
     report: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Write the verdicts to a file too: .txt .md .csv .json .xml .svg .html. "
-            "Repeatable.",
+            help=f"Also write the verdicts to this file: {' '.join(SUFFIXES)}. Repeatable.",
             metavar="FILE",
         ),
     ] = None,
     shown: Shown,
 ) -> None:
-    """Hold a suite or a result to floors, to an earlier result, or to another version of the code.
+    """Judge a suite or a result by floors, or by an earlier version.
 
-    Exit code 0 when everything holds, 1 when something regressed, 3 when it cannot be told or the
-    timings cannot be trusted, 4 when the baseline cannot be compared, 5 when a cell is wrong.
+    The earlier version is a saved result (--baseline) or other code (--against). The exit code is 0
+    if everything holds, 1 if something regressed, 3 if a verdict cannot be reached or the timings
+    cannot be trusted, 4 if the baseline cannot be compared, and 5 if a cell is wrong.
     """
     from convbench import report as formats
     from convbench.results.file import reserve
 
-    for path in report or ():  # raises before anything is measured
+    for path in report or ():  # a path that cannot be used must fail before anything is measured
         formats.format_of(path)
         reserve(path, force=True)
     chosen = Selection(impl, layouts, part)
@@ -149,7 +149,7 @@ def gate(
 
 
 class _Measuring(NamedTuple):
-    """The options of a run that is then judged."""
+    """The options of a run that is judged afterwards."""
 
     conditions: Conditions
     effort: EffortName | None
@@ -169,13 +169,13 @@ class _Held(NamedTuple):
 
 
 def _terms(held_to: HeldTo) -> Terms:
-    """Read what the options hold a result to, but for the rules and the deviations."""
+    """Read the terms that the options set, except for the rules and the deviations."""
     from convbench.gate import Terms
     from convbench.results.file import load
 
     if held_to.baseline is None and (held_to.noise or held_to.allow_different_machine):
         raise ConvbenchError(
-            "--noise and --allow-different-machine concern a --baseline, and none was given"
+            "--noise and --allow-different-machine need a --baseline, and none was given"
         )
     tolerance = held_to.tolerance
     return Terms(
@@ -186,7 +186,7 @@ def _terms(held_to: HeldTo) -> Terms:
 
 
 def _rules(held_to: HeldTo) -> tuple[Rule, ...] | None:
-    """Read the floors of `--rules`; None leaves the suite its own."""
+    """Read the floors of `--rules`. Return None if it is not given: the suite's floors hold."""
     from convbench.suites.file import read_rules
 
     return None if held_to.rules is None else read_rules(held_to.rules)
@@ -227,7 +227,7 @@ def _run_held_to(target: str, held_to: HeldTo, chosen: Selection, measuring: _Me
                 events = run_and_judge(session, options, terms.verdicts)
                 judged = watched(session, events, watcher)
         except InterruptedRun:
-            complain(f"interrupted: nothing was judged; what was measured is in {session.path}")
+            complain(f"interrupted: nothing was judged; the samples so far are in {session.path}")
             raise SystemExit(ExitCode.INTERRUPTED) from None
     complain(f"saved {session.path}")
     saved = session.saved()
@@ -247,7 +247,7 @@ def _with_deviations(terms: Terms, noise: Path | None, machine: Machine, threads
 def _told(
     target: str, held: _Held, baseline: Path | None, inconclusive: OnInconclusive | None
 ) -> tuple[Report, ExitCode]:
-    """Return the report on what was judged, and the exit code."""
+    """Return the report on the verdicts, and the exit code."""
     from convbench.gate import Judgement, exit_code
     from convbench.report.views.gate_tables import report
 
@@ -274,7 +274,7 @@ def _told(
 
 
 def _refuse_to_run(target: str, held_to: HeldTo, chosen: Selection, measuring: _Measuring) -> None:
-    """Raise ConvbenchError for options of a run, where a result file is judged."""
+    """Raise ConvbenchError if options of a run were given with a result file."""
     conditions = measuring.conditions
     options = {
         "--against": held_to.against,

@@ -1,4 +1,4 @@
-"""Read what `convbench gate` was asked to hold a run to: percentages, rules, versions."""
+"""Read what `convbench gate` was asked to hold a run to: rules, a baseline, another version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """What the options choose of a suite."""
+    """The options that choose a part of a suite."""
 
     impl: list[str] | None
     layouts: Layouts
@@ -35,7 +35,7 @@ def to_run(
     against: str | None,
     chosen: Selection,
 ) -> tuple[Suite, Terms, tuple[str, ...]]:
-    """Return the suite as selected, what its run is held to, and notes on what was left out.
+    """Return the selected suite, the terms of its run, and notes on rules that were left out.
 
     `stack` keeps the files of another version until it is closed.
     """
@@ -107,17 +107,17 @@ def with_rules(
     kept = tuple(rule for rule in rules if why_not_of(rule, suite) is None)
     notes = []
     if left := len(rules) - len(kept):
-        notes.append(f"{left} of {len(rules)} floors concern what was not selected")
+        notes.append(f"{left} of {len(rules)} floors concern cells that were not selected")
     terms = replace(terms, rules=kept)
     if terms.baseline is not None:
         shared = in_common(terms.baseline, suite)
         if not shared:
             raise ConvbenchError(
-                f"the baseline has no speedup of anything that {suite.name} has as selected",
-                hint="a speedup needs loop or a Keras way in both; see convbench show",
+                f"the baseline has no speedup of any cell that {suite.name} has as selected",
+                hint="a speedup needs loop or a Keras way in both: see `convbench show`",
             )
         if left := len(in_common(terms.baseline, terms.baseline.result.suite)) - len(shared):
-            notes.append(f"{left} speedups of the baseline are not of this run, and not judged")
+            notes.append(f"{left} speedups of the baseline are not in this run, and not judged")
     if not kept and terms.baseline is None and terms.versions is None:
         raise ConvbenchError(
             f"there is nothing to hold {suite.name} to" + (f": {notes[0]}" if notes else ""),

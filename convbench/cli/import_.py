@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convbench.suites.suite import Suite
 
 MAX_TOLD = 20
-"""Number of left-out entries that are told on a terminal. The suite names all of them."""
+"""Number of left-out entries that are printed. The suite names all of them."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Origin:
         str | None,
         typer.Option(
             "--format",
-            help="What SOURCE is, where it does not tell: keras, onnx, benchdnn, deepbench, "
+            help="Format of SOURCE, if convbench cannot tell: keras, onnx, benchdnn, deepbench, "
             "xnnpack, convset, libxsmm, convnet-benchmarks or csv.",
         ),
     ] = None
@@ -44,7 +44,7 @@ class Origin:
     ] = None
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", help="Images in every layer's batch.", min=1),
+        typer.Option("--batch-size", help="Number of images in every layer's batch.", min=1),
     ] = None
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing if anything has to be left out.")
@@ -53,17 +53,18 @@ class Origin:
 
 @dataclass(frozen=True)
 class Made:
-    """The options that say what is written into the suite beside its layers."""
+    """The options for the parts of a suite that stand beside its layers."""
 
     name: Annotated[
-        str | None, typer.Option(help="The suite's name.  [default: that of the source]")
+        str | None, typer.Option(help="Name of the suite.  [default: that of the source]")
     ] = None
-    description: Annotated[str, typer.Option(help="What the suite is for, in a line.")] = ""
+    description: Annotated[str, typer.Option(help="Purpose of the suite, in a line.")] = ""
     impl: Annotated[
         list[str] | None,
         typer.Option(
             "--impl",
-            help="What the suite shall run; repeatable.  [default: im2col, keras, keras-graph]",
+            help="Implementation that the suite runs. Repeatable.  "
+            "[default: im2col, keras, keras-graph]",
         ),
     ] = None
     effort: EffortOption = None
@@ -76,8 +77,8 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help="A list of layers or a model: a file, keras:NAME of keras.applications, or "
-            "package.module:FUNCTION that returns a Keras model.",
+            help="List of layers, or model: a file, keras:NAME of keras.applications, or "
+            "package.module:FUNCTION, which returns a Keras model.",
             metavar="SOURCE",
         ),
     ],
@@ -86,14 +87,15 @@ def import_(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The suite's file.  [default: stdout]", metavar="FILE.yaml"
+            "--output", "-o", help="Suite file to write.  [default: stdout]", metavar="FILE.yaml"
         ),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Read the convolutions of another tool's list, or of a model, into a suite.
+    """Make a suite of another tool's list of layers, or of a model.
 
-    Equal ones are merged and counted. What is left out is told with its place and the reason.
+    Equal convolutions are merged and counted. Those that are left out are named, with their place
+    and the reason.
     """
     from convbench.importers.merging import suite_name
 
@@ -137,14 +139,15 @@ def _read(source: str, origin: Origin, made: Made) -> tuple[str, str]:
     if len(suite.layers) > MAX_LAYERS or len(text) > MAX_BYTES:
         raise ConvbenchError(
             f"{source}: {len(suite.layers)} different layers are more than a suite can have",
-            hint=f"split the list: {MAX_LAYERS} layers, {MAX_BYTES // 10**6} MB",
+            hint=f"split the list: a suite has at most {MAX_LAYERS} layers and "
+            f"{MAX_BYTES // 10**6} MB",
         )
     return text, _summary(suite, reading)
 
 
 def _check_path(output: Path, force: bool) -> None:
     if output.suffix not in (".yaml", ".yml"):
-        raise ConvbenchError(f"{output}: a suite ends in .yaml")
+        raise ConvbenchError(f"{output}: the file of a suite ends in .yaml")
     if output.exists() and not force:
         raise ConvbenchError(f"{output} exists already", hint="--force overwrites it")
 

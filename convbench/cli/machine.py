@@ -9,7 +9,7 @@ from convbench.cli.options import ReportPath, Shown, grouped
 from convbench.cli.show import print_report
 
 CALIBRATION_S = 3.0
-"""Seconds that the peaks are measured for."""
+"""Seconds that measuring the peaks takes, about."""
 
 
 @guarded
@@ -19,7 +19,11 @@ def machine(
     output: ReportPath = None,
     shown: Shown,
 ) -> None:
-    """Show CPU, caches, BLAS, versions, and measured peaks: SGEMM, DGEMM, copies, calls, pages."""
+    """Show this machine's CPU, caches, BLAS, versions and peaks.
+
+    The peaks are those of matrix products in float32 and float64, of copies, of calls and of fresh
+    pages.
+    """
     from convbench.machine.affinity import usable_cpus
     from convbench.measure.environment import Environment
     from convbench.report.views.machine_tables import report

@@ -1,4 +1,4 @@
-"""Share what the commands that measure have in common: the suite, the session, watching it."""
+"""Share what all commands that measure need: the suite, the session, watching it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Outcome = TypeVar("Outcome")
 
 
 MAX_LISTED = 20
-"""Number of layers that a message names."""
+"""Largest number of layers that a message names."""
 
 
 class InterruptedRun(Exception):  # noqa: N818 - it is no error: what was measured is saved
-    """Ctrl-C came while a session measured, and the session was saved."""
+    """The news that Ctrl-C ended the measurements of a session."""
 
 
 def watched(
@@ -51,7 +51,9 @@ def watched(
             watcher.show(event)
             if isinstance(event, Saved) and event.path != asked_for:
                 asked_for = event.path
-                complain(f"warning: results now go to {event.path}: the folder failed")
+                complain(
+                    f"warning: results now go to {event.path}, because the first folder failed"
+                )
     except KeyboardInterrupt:
         events.close()
         if save:
@@ -87,6 +89,7 @@ def options_of(
     comparing: bool = False,
     confirm: bool = False,
 ) -> Options:
+    """Return the options of a session, from those of the command line."""
     from convbench.measure.environment import Environment
     from convbench.schedule import Options
 
@@ -101,7 +104,10 @@ def options_of(
 
 
 def any_wrong(result: ResultFile, but_for: str | None = None) -> bool:
-    """Whether a cell is wrong or crashed. `but_for` may be: an old version that is mended now."""
+    """Return whether a cell is wrong or crashed.
+
+    `but_for` names an implementation that may be wrong: an old version that is mended now.
+    """
     return any(
         cell.status in ("wrong", "failed") and cell.implementation != but_for
         for cell in result.cells
@@ -149,7 +155,7 @@ def with_implementations(
             described[name] = OwnCode(name, name, layouts.layout or "", layouts.kernel_layout or "")
     suite = replace(suite, implementations=names, own=tuple(described.values()))
     registry = REGISTRY.knowing(*suite.own)
-    for name in names:  # raises for a name that is not known, a file that is not there
+    for name in names:  # an unknown name, or a file that is not there, must fail at once
         registry.get(name)
     return suite
 
@@ -240,9 +246,9 @@ def new_session(
 
 
 def refuse_to_mix(problem: str, compared: Iterable[tuple[str, object, object]], hint: str) -> None:
-    """Raise ResultError, with exit code 4, if what a file was made with is not what is here now.
+    """Raise ResultError, with exit code 4, if a file was made under other conditions than today's.
 
-    `compared` has the name of each thing, what it was then, and what it is now.
+    `compared` has the name of each condition, its value in the file, and its value now.
     """
     from convbench.errors import ExitCode, ResultError
 
@@ -254,7 +260,7 @@ def refuse_to_mix(problem: str, compared: Iterable[tuple[str, object, object]], 
 
 
 def recall_runs(session: Session) -> None:
-    """Tell the session how much earlier runs on this machine differed from one another."""
+    """Tell the session how much earlier runs on this machine differed from each other."""
     from convbench.results.run_memory_file import recall
 
     if session.state == "warm":
@@ -264,7 +270,7 @@ def recall_runs(session: Session) -> None:
 
 
 def remember_run(saved: Saved, subject: str | None = None) -> None:
-    """Keep the figures of a finished run for later runs; see run_memory.run_of for `subject`."""
+    """Keep the figures of a finished run for later runs. See run_memory.run_of for `subject`."""
     from convbench.results.run_memory import run_of
     from convbench.results.run_memory_file import remember
 
@@ -274,6 +280,7 @@ def remember_run(saved: Saved, subject: str | None = None) -> None:
 
 
 def thread_count(asked: str | int) -> int:
+    """Return the number of threads that was asked for. Raises ConvbenchError if there is none."""
     from convbench.machine.affinity import usable_cpus
 
     usable = len(usable_cpus())

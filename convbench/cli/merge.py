@@ -20,16 +20,17 @@ def merge(
         typer.Argument(metavar="FILE.json...", help="Result files of parts of one suite."),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The result file of the whole.", metavar="FILE")
+        Path,
+        typer.Option("--output", "-o", help="Result file of the whole to save.", metavar="FILE"),
     ],
     allow_different_machine: AnotherMachine = False,
     format_: FormatOption = Format.TABLE,
     top: Top = None,
     force: Force = False,
 ) -> None:
-    """Join result files whose layers are parts of one suite; print the tables of the whole.
+    """Join the result files of parts of one suite.
 
-    Exit code 0, or 4 where machines or versions differ.
+    The tables of the whole are printed. The exit code is 0, or 4 if machines or versions differ.
     """
     from convbench.compare.joining import join
     from convbench.results.file import load, save

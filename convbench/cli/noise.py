@@ -44,27 +44,28 @@ if TYPE_CHECKING:
     from convbench.suites.suite import Suite
 
 DEFAULT_PATH = Path("results/noise.json")
+"""Noise file that is saved if none is named."""
 
 
 @dataclass(frozen=True)
 class Trials:
-    """The options that say what is run against what, and how often."""
+    """The options that say which arms are compared, and how often."""
 
-    runs: Annotated[int, typer.Option(help="How many runs of the gate.", min=1)] = 5
+    runs: Annotated[int, typer.Option(help="Number of runs of the gate.", min=1)] = 5
     inject: Annotated[
         str,
-        typer.Option(help="Slowdowns to put into further arms; '' for none.", metavar="2%,5%,..."),
+        typer.Option(help="Slowdowns of further arms; '' for none.", metavar="2%,5%,..."),
     ] = "2%,5%,10%"
     each: Annotated[
         bool,
-        typer.Option("--each", help="Each pair is a job of its own only; not all together too."),
+        typer.Option("--each", help="Judge each pair alone, and skip the jobs of all pairs."),
     ] = False
     impl: Annotated[
         str | None,
         typer.Option(
             "--impl",
-            help="What is run against itself.  [default: the suite's first that is neither loop "
-            "nor Keras]",
+            help="Implementation to compare with itself.  [default: the suite's first that is "
+            "neither loop nor Keras]",
         ),
     ] = None
 
@@ -74,7 +75,8 @@ class Trials:
 def noise(
     *,
     target: Annotated[
-        str, typer.Argument(help="A suite; `noise` is one without TensorFlow.", metavar="SUITE")
+        str,
+        typer.Argument(help="The suite; `noise` runs without TensorFlow.", metavar="SUITE"),
     ] = "noise",
     trials: Trials,
     part: Part,
@@ -84,17 +86,19 @@ def noise(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="The noise file; one of the same machine and suite is added to."
+            "--output",
+            "-o",
+            help="Noise file to save. Runs are added to one of the same machine and suite.",
         ),
     ] = DEFAULT_PATH,
     force: Force = False,
     shown: Shown,
 ) -> None:
-    """Try the gate on arms whose difference is known: false alarms, power, what it can detect.
+    """Try the gate on known differences, to see what it can detect.
 
-    Runs an implementation against itself and against itself slowed by known delays, through the
-    gate's own code, and saves what it found for `convbench gate --noise`. Exit code 0; 5 when a
-    cell is wrong or crashed.
+    An implementation runs against itself, and against itself slowed by known delays. The gate's own
+    code judges each pair. The findings are saved for `convbench gate --noise`. The exit code is 0,
+    or 5 if a cell is wrong or crashed.
     """
     from convbench.implementations.registry import REGISTRY
     from convbench.schedule import Pairs
@@ -134,7 +138,7 @@ class _End(StrEnum):
 def _saved(
     path: Path, file: NoiseFile, runs: Iterable[tuple[Session, NoiseRun]]
 ) -> tuple[NoiseFile, _End]:
-    """Add each run to the file as soon as it is made."""
+    """Add each run to the file as soon as it is made. Return the file, and how the runs ended."""
     from convbench.noise.file import save
 
     end = _End.FINE
@@ -160,7 +164,7 @@ def _tell(file: NoiseFile, path: Path, end: _End, shown: Shown) -> None:
         complain(f"saved {path}")
     if end is _End.INTERRUPTED:
         made = counted(len(file.runs), "run")
-        complain(f"interrupted after {made}; the next command goes on with the file")
+        complain(f"interrupted after {made}: the next command adds further runs to the file")
         raise SystemExit(ExitCode.INTERRUPTED)
     if end is _End.WRONG:
         raise SystemExit(ExitCode.WRONG)
@@ -218,7 +222,7 @@ def _begun(path: Path, force: bool, session: Session, subject: str) -> NoiseFile
             ("threads", old.threads, new.threads),
             ("effort", old.effort, new.effort),
         ),
-        hint="--force begins it anew, -o names another file",
+        hint="start the file again with --force, or name another one with -o",
     )
     return old
 
@@ -252,14 +256,14 @@ def _runs(
 
 
 def _again(first: Session, run: int) -> Session:
-    """Return the same session without samples, whose arms come in another order."""
+    """Return the same session without samples, and with another order of its arms."""
     return replace(first, benchmarks={}, seed=first.seed + run - 1, cells=dict(first.cells))
 
 
 def _labelled(
     events: Generator[Event, None, NoiseRun], run: int, number: int
 ) -> Generator[Event, None, NoiseRun]:
-    """Yield the events. Those of progress name the run."""
+    """Yield the events. Events of progress name the run."""
     from convbench.schedule.events import Progress
 
     while True:

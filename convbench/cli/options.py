@@ -1,8 +1,8 @@
 """Declare the options that several commands share, each once, and gather them in groups.
 
-A command takes a group as one parameter: `grouped` shows Typer the fields of a group in its place,
-and hands the command the group made of what was given. An option that only one command has is
-declared in that command's file.
+A command takes a group as one parameter. `grouped` shows Typer the fields of the group in its
+place, and makes the group of the values that were given. An option of a single command is declared
+in that command's file.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar, cast, get_type_hints
 import typer
 
 from convbench.errors import ConvbenchError
+from convbench.report import SUFFIXES
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,7 +75,7 @@ def percentage(text: str, option: str) -> float:
 
 
 class Format(StrEnum):
-    """How a report is printed."""
+    """A format in which a report is printed."""
 
     TABLE = "table"
     MARKDOWN = "markdown"
@@ -86,7 +87,7 @@ class Format(StrEnum):
 
 
 class EffortName(StrEnum):
-    """How much a command measures."""
+    """The name of an effort: how much a command measures."""
 
     SMOKE = "smoke"
     QUICK = "quick"
@@ -96,62 +97,68 @@ class EffortName(StrEnum):
 
 SuiteName = Annotated[
     str | None,
-    typer.Argument(help="A suite: a YAML file, or a shipped one by name (mnist).", metavar="SUITE"),
+    typer.Argument(
+        help="The suite: a YAML file, or the name of a shipped suite (mnist).", metavar="SUITE"
+    ),
 ]
 Impls = Annotated[
     list[str] | None,
     typer.Option(
         "--impl",
-        help="Only these implementations; FILE.py:NAME or package.module:NAME adds your own. "
-        "Repeatable.",
+        help="Use only this implementation; FILE.py:NAME or package.module:NAME adds your own "
+        "code. Repeatable.",
     ),
 ]
 EffortOption = Annotated[
     EffortName | None,
-    typer.Option("--effort", help="How much is measured.  [default: the suite's, or standard]"),
+    typer.Option("--effort", help="How much to measure.  [default: the suite's, or standard]"),
 ]
 BudgetOption = Annotated[
     float | None,
     typer.Option(
-        "--budget", help="Seconds for the whole run: fewer rounds, then fewer arms.", min=1
+        "--budget",
+        help="Seconds for the whole run. Rounds are left out first, then the slowest arms.",
+        min=1,
     ),
 ]
 ShardOption = Annotated[
     str | None,
     typer.Option(
         "--shard",
-        help="Only one part of the suite's layers, such as 2/8; `merge` joins the results.",
+        help="Use one part of the suite's layers, such as 2/8; `merge` joins the results.",
         metavar="I/N",
     ),
 ]
 TimeWrong = Annotated[
-    bool, typer.Option("--time-wrong", help="Time what is wrong too; it is not ranked.")
+    bool, typer.Option("--time-wrong", help="Time wrong implementations, too. They are not ranked.")
 ]
 AnotherMachine = Annotated[
     bool,
     typer.Option(
         "--allow-different-machine",
-        help="Accept files of another machine, BLAS, version or thread count.",
+        help="Accept files from another machine, BLAS, version or thread count.",
     ),
 ]
 NoiseOption = Annotated[
     Path | None,
     typer.Option(
-        "--noise", help="What `convbench noise` saved about this machine.", metavar="FILE"
+        "--noise", help="File that `convbench noise` saved on this machine.", metavar="FILE"
     ),
 ]
 Top = Annotated[
     int | None,
     typer.Option(
-        "--top", help="How many layers of a network are named.  [default: 3]", metavar="N", min=1
+        "--top", help="Number of a network's layers to name.  [default: 3]", metavar="N", min=1
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-FormatOption = Annotated[Format, typer.Option("--format", help="How it is printed.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Format of the printed report.")]
 ReportPath = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="A file: .txt .md .csv .json .svg .html .xml; - is stdout."
+        "--output",
+        "-o",
+        help=f"Write the report to this file: {' '.join(SUFFIXES)}; - is stdout.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the file that the command writes.")]
@@ -159,68 +166,79 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite the file that th
 
 @dataclass(frozen=True)
 class Layouts:
-    """How the axes of the user's own code are ordered."""
+    """The options that say in which order the axes of own code come."""
 
     layout: Annotated[
         str | None,
-        typer.Option("--layout", help="Axes of your own code's input, e.g. NHWC.  [default: NCHW]"),
+        typer.Option(
+            "--layout", help="Axes of your own code's input, such as NHWC.  [default: NCHW]"
+        ),
     ] = None
     kernel_layout: Annotated[
         str | None,
         typer.Option(
-            "--kernel-layout", help="Axes of your own code's kernel, e.g. HWIO.  [default: OIHW]"
+            "--kernel-layout",
+            help="Axes of your own code's kernel, such as HWIO.  [default: OIHW]",
         ),
     ] = None
 
 
 @dataclass(frozen=True)
 class Part:
-    """The passes and layers of a suite that a command is about."""
+    """The options that choose passes and layers of a suite."""
 
     pass_: Annotated[
-        list[str] | None, typer.Option("--pass", help="Only these passes. Repeatable.")
+        list[str] | None, typer.Option("--pass", help="Use only this pass. Repeatable.")
     ] = None
     layer: Annotated[
         list[str] | None,
-        typer.Option("--layer", help="Only layers whose name matches, e.g. 'conv*'. Repeatable."),
+        typer.Option(
+            "--layer", help="Use only layers whose name matches, such as 'conv*'. Repeatable."
+        ),
     ] = None
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What every implementation that a command measures or checks has alike."""
+    """The options for conditions that all implementations of a command share."""
 
     threads: Annotated[
-        str | None, typer.Option(help="Threads for every implementation: 'all' or a number.")
+        str | None, typer.Option(help="Number of threads of every implementation, or 'all'.")
     ] = None
     seed: Annotated[
         int | None,
-        typer.Option("--seed", help="Seed of operands and of the order.  [default: 0]", min=0),
+        typer.Option(
+            "--seed", help="Seed of the operands and of the random order.  [default: 0]", min=0
+        ),
     ] = None
     no_tune: Annotated[
         bool,
-        typer.Option("--no-tune", help="`auto` chooses by its cost model alone, without trials."),
+        typer.Option(
+            "--no-tune", help="Let `auto` choose by its cost model alone, without trials."
+        ),
     ] = False
     timeout: Annotated[
         float,
-        typer.Option(help="Seconds after which a cell that does not answer is given up.", min=1),
+        typer.Option(help="Seconds to wait for an answer before a cell is given up.", min=1),
     ] = 300.0
 
 
 @dataclass(frozen=True)
 class ResultTarget:
-    """The result file that a command saves."""
+    """The options for the result file that a command saves."""
 
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The result file.  [default: results/SUITE-TIME.json]"),
+        typer.Option(
+            "--output", "-o", help="Result file to save.  [default: results/SUITE-TIME.json]"
+        ),
     ] = None
     force: Force = False
 
 
 @dataclass(frozen=True)
 class Shown:
-    """How a command shows its progress and prints its tables."""
+    """The options for a command's progress and the report that it prints."""
 
     format_: FormatOption = Format.TABLE
     quiet: Quiet = False

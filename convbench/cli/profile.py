@@ -1,4 +1,4 @@
-"""Run `convbench profile`: why is it slower, and what would help?"""
+"""Run `convbench profile`: why is an implementation slower, and what would help?"""
 
 from __future__ import annotations
 
@@ -44,34 +44,35 @@ LADDER = "ladder"
 """The shipped suite that the ladder is measured on."""
 
 HEAVY = 0.5
-"""The first layer with this part of the heaviest one's FLOPs is the one to look at."""
+"""Share of the heaviest layer's FLOPs. The first layer with so many is profiled by default."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The options that say what is profiled, and what it is held against."""
+    """The options that say what is profiled, and what it is compared with."""
 
     impl: Annotated[
         str | None,
         typer.Option(
             "--impl",
-            help="What is profiled; FILE.py:NAME is your own.  [default: the suite's first]",
+            help="Implementation to profile; FILE.py:NAME is your own code.  [default: the "
+            "suite's first]",
         ),
     ] = None
     versus: Annotated[
-        str, typer.Option(help="What it is held against: fastest-keras, or an implementation.")
+        str, typer.Option(help="Implementation to compare it with, or fastest-keras.")
     ] = FASTEST_KERAS
     layer: Annotated[
-        str | None, typer.Option(help="The layer.  [default: the first heavy one]")
+        str | None, typer.Option(help="Layer to profile.  [default: the first heavy one]")
     ] = None
-    pass_: Annotated[str, typer.Option("--pass", help="The pass.")] = "forward"
+    pass_: Annotated[str, typer.Option("--pass", help="Pass to profile.")] = "forward"
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Profile code whose result is wrong.")
+        bool, typer.Option("--anyway", help="Profile code even if its result is wrong.")
     ] = False
 
 
 class _Measuring(NamedTuple):
-    """The options of what is measured."""
+    """The options that say how much is measured, and under which conditions."""
 
     conditions: Conditions
     effort: EffortName | None
@@ -91,15 +92,17 @@ def profile(
         bool,
         typer.Option(
             "--ladder",
-            help="What each step from the loop to what is fast is worth here.  [SUITE: ladder]",
+            help="Show what each step from the plain loop to fast code gains here.  "
+            "[default SUITE: ladder]",
         ),
     ] = False,
     output: ReportPath = None,
     shown: Shown,
 ) -> None:
-    """Take one cell apart: where its time goes, why the gap, and what would help how much.
+    """Take one cell apart: where does its time go, and what would help?
 
-    Exit code 0, or 5 where the code is wrong or crashes: `check` tells what is wrong.
+    A cell is one implementation of one pass of one layer. The exit code is 0, or 5 if the code is
+    wrong or crashes: `convbench check` tells what is wrong.
     """
     from convbench.profile.tables import report
     from convbench.report import format_of
@@ -110,7 +113,9 @@ def profile(
     measuring = _Measuring(conditions, effort, shown.quiet)
     if ladder:
         if subject.impl or subject.versus != FASTEST_KERAS:
-            raise ConvbenchError("--ladder has its own steps: --impl and --versus are not for it")
+            raise ConvbenchError(
+                "--ladder has its own steps: --impl and --versus cannot be given with it"
+            )
         _climb(target or LADDER, subject.layer, measuring, output, shown.format_)
     elif target is None:
         raise ConvbenchError("name a suite", hint="convbench profile mnist, or --ladder")
@@ -134,7 +139,7 @@ def _taken_apart(target: str, subject: Subject, layouts: Layouts, measuring: _Me
             request = Request(name, subject.versus, subject.anyway)
             return watched(session, take_apart(session, request, options), watcher)
         except InterruptedRun:
-            complain("interrupted: a profile is of one piece, nothing was saved")
+            complain("interrupted: an unfinished profile is not saved")
             raise SystemExit(ExitCode.INTERRUPTED) from None
 
 
@@ -146,7 +151,9 @@ def _one_cell(target: str, subject: Subject, layouts: Layouts) -> tuple[Suite, s
     name = subject.impl or next(n for n in suite.implementations if n not in KERAS_WAYS)
     against_keras = subject.versus == FASTEST_KERAS
     if name == subject.versus or (against_keras and name in KERAS_WAYS):
-        raise ConvbenchError(f"{name} cannot be held against itself", hint="--impl, --versus")
+        raise ConvbenchError(
+            f"{name} cannot be compared with itself", hint="give another --impl or --versus"
+        )
     others = list(KERAS_WAYS) if against_keras else [subject.versus]
     suite = with_implementations(suite, [name, *others], layouts, only_own=True)
     layer = subject.layer or _first_heavy(suite).name
@@ -158,7 +165,7 @@ def _one_cell(target: str, subject: Subject, layouts: Layouts) -> tuple[Suite, s
 
 
 def _show(report: Report, format_: Format, output: Path | None) -> None:
-    """Write the report to the file that was named, and print it in any case."""
+    """Print the report, and also write it to `output` if a file is named."""
     if output is not None and str(output) != "-":
         print_report(report, format_, output)
         complain(f"saved {output}")
@@ -172,7 +179,7 @@ def _climb(
     output: Path | None,
     format_: Format,
 ) -> None:
-    """Measure the ladder as any run, and show it."""
+    """Measure the ladder like any run, and show it."""
     import tempfile
     from dataclasses import replace
 
@@ -188,7 +195,7 @@ def _climb(
         try:
             watched(session, run_schedule(session, options), watcher)
         except InterruptedRun:
-            complain("interrupted: what was measured until then is shown")
+            complain("interrupted: the report shows the measurements so far")
             _show(ladder_tables.report(session.result()), format_, None)
             raise SystemExit(ExitCode.INTERRUPTED) from None
         result = session.result()
@@ -199,7 +206,7 @@ def _climb(
 
 
 def _with_rungs(target: str, layer: str | None) -> Suite:
-    """Return one layer of the suite, forward, with the steps of the ladder and Keras."""
+    """Return the suite with one layer, its forward pass, the steps of the ladder, and Keras."""
     from dataclasses import replace
 
     from convbench.profile.ladder import RUNGS

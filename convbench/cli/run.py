@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 class StateName(StrEnum):
-    """The state of the machine in which a call is timed."""
+    """A state of the threads in which a call is timed."""
 
     WARM = "warm"
     COLD_THREADS = "cold-threads"
@@ -61,7 +61,7 @@ class StateName(StrEnum):
 
 @dataclass(frozen=True)
 class Chosen:
-    """The options that say what is run. A resumed run keeps those that it was started with."""
+    """The options that say what is run. A resumed run keeps those that it began with."""
 
     impl: Impls = None
     shard: ShardOption = None
@@ -69,7 +69,7 @@ class Chosen:
         StateName | None,
         typer.Option(
             "--state",
-            help="What is timed: calls in a tight loop, or the first call after a pause, whose "
+            help="What to time: calls in a tight loop, or the first call after a pause, when "
             "threads sleep.  [default: warm]",
         ),
     ] = None
@@ -90,34 +90,35 @@ def run(
         str | None,
         typer.Option(
             "--precision",
-            help="Go on until every speedup's interval is this narrow, or the budget ends.",
+            help="Measure until every speedup's interval is this narrow, or the budget ends.",
             metavar="PERCENT",
         ),
     ] = None,
     confirm: Annotated[
         bool,
         typer.Option(
-            "--confirm", help="Time each cell by a plain loop in a process of its own, too."
+            "--confirm", help="Also time each cell by a plain loop in a process of its own."
         ),
     ] = False,
     time_wrong: TimeWrong = False,
     result_file: ResultTarget,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with this result file.", metavar="FILE")
+        Path | None, typer.Option(help="Go on with the run of this result file.", metavar="FILE")
     ] = None,
     top: Top = None,
     shown: Shown,
 ) -> None:
-    """Check, time and meter a suite; print the tables; save one result file.
+    """Check a suite, and measure its times and memory.
 
-    Exit code 0 when all is well, 3 when a duplicate arm shows that the timings cannot be trusted,
-    5 when a cell is wrong or crashed.
+    The tables are printed, and one result file is saved. The exit code is 0 if all is well, 3 if
+    the timings cannot be trusted because equal code was timed as different, and 5 if a cell is
+    wrong or crashed.
     """
     from convbench.schedule import run as run_schedule
 
     if (target is None) == (resume is None):
         raise ConvbenchError(
-            "name a suite, or a result file to --resume; one of the two",
+            "name either a suite, or a result file to --resume",
             hint="convbench run configs/mnist.yaml",
         )
     if resume is not None:
@@ -144,7 +145,7 @@ def run(
     complain(f"saved {session.path}")
     if interrupted:
         done = counted(result.rounds, "round")
-        complain(f"interrupted after {done}: convbench run --resume {session.path}")
+        complain(f"interrupted after {done}: go on with convbench run --resume {session.path}")
         raise SystemExit(ExitCode.INTERRUPTED)
     raise SystemExit(exit_code(result))
 
@@ -196,7 +197,7 @@ def _refuse_to_change(
     given = [option for option, value in fixed.items() if value is not None]
     if given:
         raise ConvbenchError(
-            f"--resume goes on with what {resume} was started with: {', '.join(given)} "
+            f"--resume keeps the options that {resume} was started with: {', '.join(given)} "
             "cannot be changed",
             hint="--effort, --budget, --precision, --confirm, --timeout and --time-wrong can",
         )
@@ -246,7 +247,7 @@ def _resumed(path: Path, effort: EffortName | None) -> Session:
         what = addons.ADD_ONS[name].result
         raise ResultError(
             f"{path} is the result of a {what}, which `run` cannot go on with",
-            hint=f"`convbench {name} --help` says what that command goes on with",
+            hint=f"`convbench {name} --help` tells what that command can go on with",
         )
     session = Session.resume(result_file.parsed(path, document), path)
     here, there = machine.fingerprint(), session.machine

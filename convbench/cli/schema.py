@@ -15,7 +15,7 @@ SUITE, RESULT = "suite", "result"
 
 
 def documents() -> list[str]:
-    """What has a schema: suites, the files that add-ons read, and result files."""
+    """Return the kinds of files with a schema: suites, those that add-ons read, and results."""
     return [SUITE, *addons.kinds(), RESULT]
 
 
@@ -30,15 +30,16 @@ def _known(document: str) -> str:
 def schema(
     document: Annotated[
         str,
-        typer.Argument(
-            help="Which file's schema.", metavar=f"[{'|'.join(documents())}]", callback=_known
-        ),
+        typer.Argument(help="Kind of file.", metavar=f"[{'|'.join(documents())}]", callback=_known),
     ] = SUITE,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file instead of stdout.")
+        Path | None, typer.Option("--output", "-o", help="File for the schema.  [default: stdout]")
     ] = None,
 ) -> None:
-    """Print the JSON Schema of a suite or a network, or of the key `convbench` in a result file."""
+    """Print the JSON Schema of suites, networks or result files.
+
+    That of a result file describes its key `convbench`.
+    """
     if document == RESULT:
         from convbench.results.file import json_schema as schema_of
     elif document == SUITE:

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 @grouped
 def show(
     *,
-    file: Annotated[Path, typer.Argument(help="A result file that `convbench run` saved.")],
+    file: Annotated[Path, typer.Argument(help="Result file that a command saved.")],
     format_: FormatOption = Format.TABLE,
     output: ReportPath = None,
     part: Part,
     top: Top = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every cell, where a large run would be summed up.")
+        bool, typer.Option("--all", help="Show every cell, even if the run is large.")
     ] = False,
 ) -> None:
-    """Print the tables of a result file; always exit code 0 when it can be read."""
+    """Print the tables of a result file. The exit code is 0 if it can be read."""
     from convbench.results.file import parsed, read_json
 
     document = read_json(file)
@@ -52,7 +52,7 @@ def show(
 
 
 def _narrowed(saved: Saved, part: Part) -> ResultFile:
-    """Return the result of some passes and layers, with the means and totals of these."""
+    """Return the result of some passes and layers, with means and totals over them alone."""
     from dataclasses import replace
 
     from convbench.results.summary import summarise
@@ -83,7 +83,7 @@ def print_result(
 
 
 def refuse_checks(format_: Format, command: str) -> None:
-    """Raise ConvbenchError for a format of checks or points, if a command has neither."""
+    """Raise ConvbenchError for a format of checks or points, which this command has none of."""
     if format_ in (Format.JUNIT, Format.SMALLER):
         raise ConvbenchError(
             f"--format {format_.value}: {command} checks nothing, so there is nothing to write",
@@ -116,7 +116,7 @@ def _print_for_github(report: Report) -> None:
 
     file = os.environ.get("GITHUB_STEP_SUMMARY")
     if os.environ.get("GITHUB_ACTIONS") != "true" or not file:
-        complain("this is not a step of GitHub Actions: its summary goes to stdout too")
+        complain("this is not a step of GitHub Actions, so the summary goes to stdout, too")
     elif _appended(report, Path(file)):
         write(github.annotations(report), None)
         return
@@ -124,7 +124,7 @@ def _print_for_github(report: Report) -> None:
 
 
 def _appended(report: Report, file: Path) -> bool:
-    """Append to the step's summary, and return whether that could be done."""
+    """Append a report to the summary of the step, and return whether that worked."""
     from convbench.report.formats import github
 
     try:

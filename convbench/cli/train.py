@@ -48,7 +48,7 @@ DEFAULT = "auto"
 
 
 class Versus(StrEnum):
-    """What a training is held against."""
+    """What a training is compared with."""
 
     KERAS = "keras"
     NONE = "none"
@@ -59,24 +59,25 @@ class Training:
     """The options that say what a training is: its length and its data."""
 
     epochs: Annotated[
-        int | None, typer.Option(help="Epochs of a training.  [default: the network's]", min=1)
+        int | None, typer.Option(help="Number of epochs.  [default: the network's]", min=1)
     ] = None
-    steps: Annotated[int | None, typer.Option(help="Only so many steps of a training.", min=1)] = (
-        None
-    )
+    steps: Annotated[
+        int | None, typer.Option(help="Number of steps, instead of whole epochs.", min=1)
+    ] = None
     batch_size: Annotated[
-        int | None, typer.Option(help="Images in a batch.  [default: the network's]", min=1)
+        int | None,
+        typer.Option(help="Number of images in a batch.  [default: the network's]", min=1),
     ] = None
     data: Annotated[
         str,
         typer.Option(
-            help="mnist, digits, synthetic, or a file like mnist.npz.  [default: the first of "
-            "these that is there]",
+            help="Images to train on: mnist, digits, synthetic, or a file like mnist.npz.  "
+            "[default: the first of these that needs no download]",
             show_default=False,
         ),
     ] = "auto"
     images: Annotated[
-        int | None, typer.Option(help="Train on so many images at the most.", min=1)
+        int | None, typer.Option(help="Largest number of images to train on.", min=1)
     ] = None
 
 
@@ -91,12 +92,12 @@ class WeightFiles:
     save: Annotated[
         Path | None, typer.Option(help="Save the weights after the last training, as .npz.")
     ] = None
-    export_keras: Annotated[Path | None, typer.Option(help="Save them as a .keras model too.")] = (
-        None
-    )
+    export_keras: Annotated[
+        Path | None, typer.Option(help="Also save the weights as a .keras model.")
+    ] = None
     resume: Annotated[
         Path | None,
-        typer.Option(help="Go on with a training that was saved; implies --versus none."),
+        typer.Option(help="Go on with the training that was saved here; implies --versus none."),
     ] = None
 
 
@@ -107,20 +108,21 @@ def train(
     target: Annotated[
         str,
         typer.Argument(
-            help="A network: a YAML file, or a shipped one by name (mnist_cnn).", metavar="NETWORK"
+            help="The network: a YAML file, or the name of a shipped one (mnist_cnn).",
+            metavar="NETWORK",
         ),
     ],
     impl: Annotated[
         list[str] | None,
         typer.Option(
             "--impl",
-            help="What computes the convolutions; FILE.py:NAME is your own. Repeatable.  "
+            help="Implementation of the convolutions; FILE.py:NAME is your own code. Repeatable.  "
             "[default: auto]",
         ),
     ] = None,
     layouts: Layouts,
     versus: Annotated[
-        Versus, typer.Option(help="What it is held against; with none nothing is compared.")
+        Versus, typer.Option(help="What to compare the training with, if anything.")
     ] = Versus.KERAS,
     training: Training,
     conditions: Conditions,
@@ -130,10 +132,10 @@ def train(
     result_file: ResultTarget,
     shown: Shown,
 ) -> None:
-    """Train a network: check that it follows Keras step by step, time an epoch, save the result.
+    """Train a network, and compare its steps and speed with Keras's.
 
-    Exit code 0 when all is well, 3 when the timings cannot be trusted, 5 when an implementation
-    does not follow Keras, or crashed.
+    The result is saved. The exit code is 0 if all is well, 3 if the timings cannot be trusted, and
+    5 if an implementation does not follow Keras, or crashed.
     """
     from convbench.training import tables, weights_file
     from convbench.training.arms import KERAS
@@ -166,13 +168,13 @@ def train(
     saved_at = _keep(session, weights.save or weights.resume, weights.export_keras)
     if interrupted:
         if saved_at:
-            complain(f"interrupted: {_going_on(sys.argv[1:])} goes on")
+            complain(f"interrupted: go on with {_going_on(sys.argv[1:])}")
         raise SystemExit(ExitCode.INTERRUPTED)
     raise SystemExit(exit_code(result))
 
 
 def _going_on(given: list[str]) -> str:
-    """Return the command that goes on with a training: as it was given, but --resume for --save."""
+    """Return the command that goes on with a training: the one given, with --resume for --save."""
     resuming = ("--resume" + word.removeprefix("--save") for word in given)
     words = [
         new if word == "--save" or word.startswith("--save=") else word
@@ -200,8 +202,8 @@ def _suite(network: Network, impl: list[str] | None, layouts: Layouts) -> Suite:
     keras = [name for name in suite.implementations if name in KERAS_WAYS]
     if keras:
         raise ConvbenchError(
-            f"--impl: {keras[0]} is what a training is held against",
-            hint="name NumPy's or your own; --versus keras runs Keras's fit",
+            f"--impl: {keras[0]} is what a training is compared with",
+            hint="name an implementation in NumPy or your own; --versus keras runs Keras's `fit`",
         )
     return suite
 
@@ -209,7 +211,7 @@ def _suite(network: Network, impl: list[str] | None, layouts: Layouts) -> Suite:
 def _refuse_weights(names: Sequence[str], weights: WeightFiles) -> None:
     """Raise ConvbenchError for files that do not fit together, or whose suffix is wrong."""
     if weights.resume and weights.load:
-        raise ConvbenchError("--resume has its weights: --load cannot be given with it")
+        raise ConvbenchError("--resume brings its own weights: --load cannot be given with it")
     if (weights.save or weights.resume) and len(names) > 1:
         raise ConvbenchError(
             f"--save and --resume are for one implementation, found {', '.join(names)}"
@@ -283,7 +285,10 @@ def _session(
 
 
 def _keep(session: TrainingSession, save: Path | None, export_keras: Path | None) -> Path | None:
-    """Write the weights of the last training to the files that were asked for."""
+    """Write the weights of the last training to the files that were asked for.
+
+    Returns the path of the saved weights, or None if there are none.
+    """
     from convbench.training import weights_file
 
     state: State | None = session.state

@@ -217,7 +217,7 @@ def deviations_between(
         return deviations
     learnt = (deviations.of_speedup(one.between)[0] for one in deviations.learnt)
     wider = max(deviations.speedup, OTHER_MACHINE, *learnt)
-    source = "of two machines: a choice, not a measurement"
+    source = "chosen for two machines, not measured"
     return Deviations(speedup=wider, time=max(deviations.time, wider), source=source)
 
 

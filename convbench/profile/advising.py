@@ -11,27 +11,30 @@ from convbench.profile.ladder import file_of
 from convbench.profile.waterfall import Given, uses_products
 
 MOST = 3
+"""Largest number of changes that are advised."""
+
 WORTH = 1.05
-"""Nothing that gains less is advised."""
+"""Smallest gain for which a change is advised: the time before over the time after."""
 
 UNSURE = 1.25
-"""A prediction is the time so many times up and down."""
+"""Factor by which a prediction may be off: its range is the time divided and multiplied by it."""
 
 CHANGES = {
     "python calls": "make fewer and larger calls: loop over kernel positions or blocks, not pixels",
-    "temporaries": "write into an array that is there (out=), or do two passes over it in one",
-    "fresh pages": "allocate the arrays once and reuse them: out=, or a workspace of the object's",
-    "element-wise arithmetic": "exchange multiply-and-sum for a matrix product: gather the windows "
-    "into the rows of a matrix (im2col), then one np.matmul",
+    "temporaries": "write into an existing array (out=), or do two passes over an array in one",
+    "fresh pages": "allocate the arrays once and reuse them: use out=, or keep a workspace",
+    "element-wise arithmetic": "replace multiply-and-sum with a matrix product: gather the windows "
+    "into the rows of a matrix (im2col), then call np.matmul once",
     "layout": "copy long runs: keep channels last, or gather whole kernel rows at a time",
-    "dtype": "compute in float32: cast the operands once, outside",
-    "threads": "let products use all threads; deal blocks of images to threads of your own",
+    "dtype": "compute in float32, and cast the operands once, before the computation",
+    "threads": "let products use all threads, and deal blocks of images to threads of your own",
     "BLAS kernels": "unset the variable that pins BLAS to another CPU's kernels",
-    "algorithm": "take an algorithm with fewer multiplications: Winograd's, on tiles of images",
+    "algorithm": "use an algorithm with fewer multiplications: Winograd's, on tiles of images",
 }
+"""Change that is advised for each cause. The sentence is printed after the cause and a colon."""
 
 MANY_CALLS = 100
-"""At this many calls a line, assume that a Python loop makes them."""
+"""Number of NumPy calls above which a Python loop is assumed to make them."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,14 @@ class _Gain:
 
 
 def advice(given: Given, steps: tuple[Step, ...], lines: tuple[Line, ...]) -> tuple[Advice, ...]:
-    """What following each piece of advice alone would leave of the time."""
+    """Return at most MOST changes, ordered by the time that each alone would leave, least first."""
     found = []
     explained_s = steps[0].left_s * steps[0].factor
     for step in steps:
         if step.cause == "algorithm":
             left = _winograd_s(given)
         elif step.cause in CHANGES:
-            # What is unexplained is taken to be spread over all that was found.
+            # The unexplained time is taken to be spread evenly over all that was found.
             saved = _saved(given, step) * given.time_s / explained_s
             left = max(given.time_s - saved, given.time_s / 1e6)
         else:
@@ -60,7 +63,7 @@ def advice(given: Given, steps: tuple[Step, ...], lines: tuple[Line, ...]) -> tu
 
 
 def _saved(given: Given, step: Step) -> float:
-    """Seconds that the change saves: what the cause takes, less what the change itself costs."""
+    """Return the seconds that a change saves: the time of its cause, less what the change costs."""
     found = given.found
     scale = given.time_s / found.call_s
     has_products = uses_products(found)
@@ -68,12 +71,12 @@ def _saved(given: Given, step: Step) -> float:
     saved = step.left_s * (step.factor - 1)
     copied = sum(one.bytes for one in found.work if one.kind == "copy")
     is_gathered = copied >= found.layer.columns_bytes
-    gather_s = 0.0 if is_gathered else found.gather_s * scale  # windows that were views
+    gather_s = 0.0 if is_gathered else found.gather_s * scale  # the windows were only views
     if step.cause == "python calls" and has_products and found.calls > MANY_CALLS:
         return saved - gather_s
     if step.cause == "element-wise arithmetic" and not has_products:
-        # A product keeps its sums in registers: the temporaries go with the arithmetic.
-        # BLAS deals it to all threads by itself.
+        # A product keeps its sums in registers, so that the temporaries go with the arithmetic.
+        # BLAS deals the product to all threads by itself.
         traffic = sum(one.traffic for one in found.work if one.kind == "arithmetic")
         seconds, many = found.products.seconds, found.products.threads
         on_all = seconds[found.dtype, 1] - seconds[found.dtype, many]
@@ -87,7 +90,10 @@ def _saved(given: Given, step: Step) -> float:
 
 
 def _winograd_s(given: Given) -> float:
-    """Of code whose time is its products'; as much longer as its own time was in the run."""
+    """Return the seconds of Winograd's algorithm; code that is not mostly products keeps its time.
+
+    The time is scaled by how much longer the code took in the run than in the experiments.
+    """
     found = given.found
     products = sum(one.rest for one in found.work if one.kind == "product")
     if given.winograd_s is None or products < found.call_s / 2:
@@ -111,7 +117,7 @@ def _advice(gain: _Gain, found: Examination, lines: tuple[Line, ...]) -> Advice:
 
 
 def _line(found: Examination, cause: str, lines: tuple[Line, ...]) -> Line | None:
-    """The line that has most of the cause."""
+    """Return the line that has most of the cause, or None if no line can be named."""
     by_place = {(line.file, line.number): line for line in lines}
     if cause == "python calls":
         loops = [line for line in lines if line.calls]

@@ -23,18 +23,21 @@ from convbench.schedule.events import Event, Progress
 from convbench.schedule.workers import Workers
 
 EXAMINED_S = 25.0
-"""Seconds for which the experiments on the code may be repeated, once for each round."""
+"""Seconds within which the experiments on the code are repeated, at most once for each round."""
 
 PINS = (*BLAS_PINS, *OTHER_PINS)
-"""Variables that keep a BLAS from its fastest kernels."""
+"""Environment variables that keep a BLAS from its fastest kernels."""
 
 WINOGRAD = OwnCode("winograd step", RUNGS[-1].own_code.code)
+"""The ladder's Winograd step, as code that a worker can time."""
 
 
 @dataclass
 class Asking:
-    """Asks about `mine` and the `other` that it is held against. What cannot be had is None, and
-    the profile says so."""
+    """The questions that a profile asks workers, about `mine` and the `other` implementation.
+
+    An answer that cannot be had is None.
+    """
 
     workers: Workers
     layer: Layer
@@ -44,7 +47,10 @@ class Asking:
     _crew: dict[tuple[Runtime, int], Worker] = field(default_factory=dict, init=False)
 
     def examinations(self, most: int) -> list[Examination]:
-        """Each in a fresh process, since what one does to its memory is not undone."""
+        """Examine `mine` up to `most` times, as long as another one would fit into EXAMINED_S.
+
+        Each examination has a fresh process, since its changes to malloc are not wholly undone.
+        """
         request = Examine(self.layer, self.pass_, self.mine)
         found: list[Examination] = []
         began = time.monotonic()
@@ -56,10 +62,11 @@ class Asking:
         return found
 
     def call_s(self, name: str, layer: Layer, threads: int | None = None) -> float:
+        """Return the seconds of a call of an implementation on a layer."""
         return self._ask(name, TimeCall(layer, self.pass_, name), threads)
 
     def native(self, dtype: str) -> Products | None:
-        """The products by native kernels; None where nothing in the environment pins them."""
+        """Time the products by native kernels; None if the environment pins none."""
         numpy = NumPy()
         variables = self.workers.environment.of(numpy, self.workers.threads)
         if not any(variables.get(name) for name in PINS):
@@ -68,7 +75,7 @@ class Asking:
         return self._without_pins.ask_once(numpy, request)
 
     def counters(self) -> tuple[tuple[Counter, ...], str]:
-        """Of both, and what is to be said of events that could not be counted."""
+        """Count events of both implementations, and say in a sentence which were not counted."""
         mine, its = (
             self._ask(name, Count(self.layer, self.pass_, name)) for name in (self.mine, self.other)
         )
@@ -78,10 +85,13 @@ class Asking:
         if not missing:
             return tuple(found), ""
         reasons = "; ".join(dict.fromkeys(missing.values()))
-        return tuple(found), f"not counted: {', '.join(missing)} ({reasons})"
+        return tuple(found), f"Events that were not counted: {', '.join(missing)} ({reasons})."
 
     def winograd_s(self) -> float | None:
-        """Of the ladder's step, which computes 3x3 kernels that meet every position."""
+        """Time the ladder's Winograd step in seconds, or return None if it cannot compute the cell.
+
+        The step computes 3x3 kernels without strides, dilation or groups.
+        """
         equal = _as_forward(self.layer, self.pass_)
         if equal is None or equal.kernel_size != (3, 3) or equal.groups > 1:
             return None
@@ -95,11 +105,14 @@ class Asking:
             return None
 
     def sweeps(self, floor_s: float) -> Generator[Event, None, Sweeps]:
-        """Time against batch and threads; a slow call is not made on more than the layer has."""
+        """Time both against batch and threads.
+
+        No batch is larger than the layer's own, since a call may be slow.
+        """
         name, other = self.mine, self.other
         batch = []
         for images in _images(self.layer.batch_size):
-            yield Progress("experiments", f"{images} images in a batch")
+            yield Progress("experiments", f"batch of {images}")
             smaller = replace(self.layer, batch_size=images)
             mine, its = self._maybe_s(name, smaller), self._maybe_s(other, smaller)
             if mine is not None:
@@ -107,7 +120,7 @@ class Asking:
         line = fit_line([p.x for p in batch], [p.time_s for p in batch]) if batch else None
         threads = []
         for count in sorted({1, self.workers.threads}):
-            yield Progress("experiments", f"{count} threads")
+            yield Progress("experiments", f"threads: {count}")
             mine = self._maybe_s(name, self.layer, count)
             its = self._maybe_s(other, self.layer, count)
             if mine is not None:
@@ -123,14 +136,14 @@ class Asking:
         )
 
     def tried(self, one: Advice, is_pinned: bool, winograd_s: float | None) -> Advice:
-        """The advice with the time that was measured, where it can be followed from outside."""
+        """Return the advice, with a measured time if it can be tried without editing the code."""
         if one.cause == "BLAS kernels" and is_pinned:
             request = TimeCall(self.layer, self.pass_, self.mine)
             try:
                 seconds = self._without_pins.ask_once(self._runtime_of(self.mine), request)
             except UnansweredError:
                 return one
-            return replace(one, measured_s=seconds, tried="without those variables")
+            return replace(one, measured_s=seconds, tried="without the variables")
         if one.cause == "algorithm":
             return replace(one, measured_s=winograd_s, tried=f"{one.read} on this layer")
         if one.cause == "dtype" and self.layer.dtype == "float64":
@@ -163,7 +176,7 @@ class Asking:
 
 
 def _images(batch: int) -> Iterator[int]:
-    """1, 2, 4 and so on up to the layer's batch."""
+    """Yield 1, 2, 4 and so on, and last the layer's batch."""
     images = 1
     while images < batch:
         yield images
@@ -172,7 +185,7 @@ def _images(batch: int) -> Iterator[int]:
 
 
 def one_element(layer: Layer) -> Layer:
-    """The smallest layer of that geometry: one window, one channel and filter of each group."""
+    """Return the smallest layer of a geometry: one window, one channel and filter a group."""
     height, width = layer.effective_kernel_size
     return replace(
         layer,
@@ -184,7 +197,7 @@ def one_element(layer: Layer) -> Layer:
 
 
 def _as_forward(layer: Layer, pass_: Pass) -> Layer | None:
-    """A layer without pads whose forward pass has the same sums; None for kernel gradients."""
+    """Return a layer without pads whose forward pass has the same sums, or None if none has."""
     if pass_ is Pass.KERNEL_GRADIENT:
         return None
     valid = replace(layer, padding="valid", use_bias=False, dtype="float32")

@@ -1,4 +1,4 @@
-"""Compute a cell's limits on this machine: arithmetic, memory, and the product that it comes to."""
+"""Compute a cell's limits on this machine: arithmetic, memory, and the product of its sizes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ def bounds(
     machine: Machine,
     threads: int,
 ) -> Bounds:
-    """`roofline` is the larger of peak arithmetic and memory (Williams, Waterman and Patterson,
-    "Roofline", 2009); `matrix product` is np.matmul of the same sizes, as it runs here."""
+    """Return the limits, in seconds of a call on the whole layer.
+
+    `arithmetic` and `memory` are the two sides of the roofline (Williams, Waterman and Patterson,
+    "Roofline", 2009), which a machine without measured peaks lacks. `matrix product` is np.matmul
+    of the same sizes, as it runs here.
+    """
     moved = sum(
         layer.itemsize * elements
         for elements in (
@@ -35,7 +39,7 @@ def bounds(
             "matrix product",
             found.products.many * scale,
             headline,
-            "np.matmul of the same sizes, float32, contiguous, into an array that is there",
+            "np.matmul of the same sizes in float32, on contiguous arrays, into an existing one",
         )
     ]
     ridge = 0.0
@@ -45,8 +49,8 @@ def bounds(
         copied = calibration.copy_bytes_per_s
         ridge = rate / copied
         limits += [
-            _bound("arithmetic", layer.flops / rate, headline, "at the measured SGEMM peak"),
-            _bound("memory", moved / copied, headline, "operands and result once, as a copy moves"),
+            _bound("arithmetic", layer.flops / rate, headline, "FLOPs at the measured SGEMM peak"),
+            _bound("memory", moved / copied, headline, "operands and result at copy bandwidth"),
         ]
     return Bounds(layer.flops, moved, layer.flops / moved, ridge, tuple(limits))
 

@@ -1,4 +1,4 @@
-"""Count what the CPU and the kernel count during a call; what cannot be counted is told."""
+"""Count events of the CPU and the kernel during a call, and say which cannot be counted."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from convbench.machine.events import EVENTS, counters
 from convbench.profile.findings import Counted
 
 SECONDS = 0.1
-"""Seconds for which the counted calls are made; one call at least."""
+"""Seconds for which the counted calls are repeated. At least one call is made."""
 
 
 def counted(run: Callable[[], object], call_s: float) -> Counted:
-    """Counts a call, and by event what the system said where it has none."""
+    """Count the events of a call of about `call_s` seconds, or say why an event was not counted."""
     calls = max(1, round(SECONDS / max(call_s, 1e-7)))
     counts: dict[str, float] = {}
     missing: dict[str, str] = {}

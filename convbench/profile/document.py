@@ -31,7 +31,11 @@ CAUSES = (
 
 @dataclass(frozen=True)
 class Headline:
-    """X takes so much, Y so much. `versus` is what was asked for, `chosen` which way that is."""
+    """Times of the implementation and of the other one, in seconds, with 99 % intervals.
+
+    `versus` is what was asked for, and `chosen` the implementation that it stands for, such as the
+    fastest way to run Keras. `ratio` is `time_s` over `versus_s`.
+    """
 
     layer: str
     pass_: str
@@ -51,9 +55,10 @@ class Headline:
 
 @dataclass(frozen=True)
 class Step:
-    """One cause: with it taken out as well, the time is `left_s`; `factor` is what it was worth.
+    """One cause of the gap. Once it is taken out too, `left_s` seconds are left.
 
-    A factor below 1 works the other way. `why` is what was counted or measured, in a sentence.
+    `factor` is the time before over the time after; below 1, the cause favours the implementation.
+    `why` says what was counted or measured.
     """
 
     cause: str
@@ -66,7 +71,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Bound:
-    """A limit, the seconds that it allows, and the part of it that the implementation reaches."""
+    """A limit: the seconds that it allows, and the part of it that each implementation reaches."""
 
     name: str
     seconds: float
@@ -77,8 +82,11 @@ class Bound:
 
 @dataclass(frozen=True)
 class Bounds:
-    """`intensity` is FLOP per byte of operands and result, `ridge` where this machine's memory and
-    its arithmetic take equally long."""
+    """The limits of a cell. `intensity` is FLOP per byte of operands and result.
+
+    `ridge` is the intensity at which this machine's memory and arithmetic take equally long, or 0
+    if its peaks are not known.
+    """
 
     flops: int
     bytes: int
@@ -89,7 +97,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Point:
-    """`x` images in a batch, or threads; seconds a call of the implementation and the other."""
+    """Seconds of a call of the implementation and of the other one, with `x` images or threads."""
 
     x: int
     time_s: float
@@ -98,7 +106,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Sweeps:
-    """`floor_s` and `slope_s`: a call takes floor + slope times images, by least squares."""
+    """Times against batch and threads, and times on a layer of one element, in seconds.
+
+    A line through the times against batch, by least squares, says that a call takes `floor_s` plus
+    `slope_s` for each image.
+    """
 
     batch: tuple[Point, ...] = ()
     threads: tuple[Point, ...] = ()
@@ -110,7 +122,7 @@ class Sweeps:
 
 @dataclass(frozen=True)
 class Counter:
-    """An event of the CPU or the kernel, a call; None where it could not be counted."""
+    """How often an event of the CPU or the kernel happens in a call; None if it was not counted."""
 
     event: str
     count: float | None
@@ -119,10 +131,11 @@ class Counter:
 
 @dataclass(frozen=True)
 class Advice:
-    """What to change: `cause` is the waterfall's, `line` the user's own, if one can be named.
+    """A change to make, its `cause` in the waterfall, and the user's own `line` if one is known.
 
-    `predicted_s` are bounds of the time that a call would take. `measured_s` where the change could
-    be tried here, `tried` says how. `read` is the file of the ladder that shows it.
+    `predicted_s` bounds the seconds that a call would take. If the change was tried, `measured_s`
+    is the time that a call took, and `tried` says how. `read` is the step of the ladder that shows
+    the change.
     """
 
     cause: str
@@ -138,7 +151,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Overhead:
-    """What the profiler itself adds to a call: nothing of it is in the waterfall."""
+    """Time that tracing and timing lines add to a call, as a part of it. No cause contains any."""
 
     traced: float
     lines: float | None
@@ -146,6 +159,8 @@ class Overhead:
 
 @dataclass(frozen=True)
 class Profile:
+    """Everything that a profile of one cell found, as it is saved."""
+
     schema: str
     headline: Headline
     layer: Layer

@@ -1,10 +1,10 @@
-"""Make the experiments on one cell, in a worker: trace it, make it small, replay its pieces.
+"""Make the experiments on one cell, in a worker: trace it, shrink it, replay its pieces.
 
 The calls of NumPy are traced at full size, and on the smallest layer on which the code makes the
-very same calls. What a call takes longer at full size it spends on elements; what the small layer
-takes is the price of making the calls. Calls that spend much are made again in other conditions:
-into memory that is there, on contiguous arrays, in float32, with one thread. After the first timing
-the process keeps its memory: what a call then takes less is the price of fresh pages.
+very same calls. The time on the small layer is the price of making the calls; the time that a call
+takes beyond it at full size is spent on elements. Calls that spend much are made again under other
+conditions: into existing memory, on contiguous arrays, in float32, with one thread. After the first
+timing the process keeps its memory, and the time that this saves is the price of fresh pages.
 """
 
 from __future__ import annotations
@@ -32,28 +32,30 @@ from convbench.profile.stages import declared_stages, timed_stages
 from convbench.profile.tracing import TooManyCallsError, Trace, address, give_traced, trace
 
 TRACES = 3
-"""A call's time is the least of so many traces."""
+"""Number of traces. The time of a call is the least of them."""
 
 LONGEST_S = 1.0
-"""Longest call in seconds that is traced. A layer on which a call takes longer is cut."""
+"""Longest call, in seconds, that is traced. A layer on which a call takes longer is cut."""
 
 CLOCKED_S = 0.1
 """Seconds that the samples of one timing take together."""
 
 MANY_CALLS_S = 0.1
-"""A shorter call cannot make MAX_CALLS calls of NumPy."""
+"""Seconds below which a call cannot make MAX_CALLS calls of NumPy."""
 
-CUT = "examined on {}, since a call on the whole layer takes too long"
+CUT = "Examined on {}, since a call on the whole layer takes too long."
 
 MOST_COLUMNS = 64 * 1024**2
+"""Largest number of bytes of columns that are gathered for a timing, unless one image has more."""
 
 WORTH = 0.005
-"""Calls that are alike are replayed where they take this part of the whole."""
+"""Smallest part of the whole time for which calls that are alike are replayed."""
 
 SAMPLES = 7
+"""Number of samples of one timing. Their median counts."""
 
 FEWER = 4
-"""A layer that makes so many times fewer calls still tells what the calls cost."""
+"""How many times fewer calls a smaller layer may make and still tell what the calls cost."""
 
 
 def examine(
@@ -64,7 +66,7 @@ def examine(
     seed: int,
     is_theirs: Callable[[str], bool],
 ) -> Examination:
-    """Takes the implementation apart. Its result is taken to be right: check it first."""
+    """Take the implementation apart. Its result is assumed to be right, so check it first."""
     bench = _Bench(implementation, pass_, threads, seed, is_theirs)
     cut, prepared = bench.cut(layer)
     call_s = seconds_of(prepared.run)
@@ -104,7 +106,7 @@ def examine(
 
 
 class _Bench:
-    """Prepares, calls and traces an implementation on one layer or another."""
+    """A bench on which one implementation is prepared, called and traced, on any layer."""
 
     def __init__(
         self,
@@ -124,12 +126,14 @@ class _Bench:
         return prepared
 
     def call_s(self, layer: Layer) -> float:
-        """The median of some calls, after one that is not counted."""
+        """Return the seconds of a call on a layer: the median of some samples."""
         return seconds_of(self.loaded(layer).run)
 
     def traced(self, prepared: Prepared) -> tuple[Trace, float]:
-        """Every call's least time of some traces, and the seconds of a traced call. From then on
-        what was prepared holds Traced arrays."""
+        """Return a trace with the least time of each call, and the least seconds of a traced run.
+
+        From then on the prepared object holds Traced arrays.
+        """
         prepared.run()
         give_traced(prepared)
         found, took = [], []
@@ -146,10 +150,10 @@ class _Bench:
         return kept, min(took)
 
     def cut(self, layer: Layer) -> tuple[Layer, Prepared]:
-        """The layer, or one of fewer images, rows, filters that takes no longer than LONGEST_S.
+        """Return the layer, or a part of it whose call fits LONGEST_S, and its prepared object.
 
-        It comes prepared: all of it is done on the same memory, since where the pages of an array
-        are, and how large, can be a fifth of a call's time.
+        A part has fewer images, filters or rows. All experiments use this object, and so the same
+        memory: the place and size of an array's pages can make up a fifth of a call's time.
         """
         cut = layer
         while True:
@@ -173,10 +177,10 @@ class _Bench:
         return False
 
     def smallest(self, layer: Layer, full: Trace) -> tuple[Layer, Trace]:
-        """The smallest layer on which the same lines make the same calls, and their trace.
+        """Return the smallest layer on which the same lines make the same calls, and its trace.
 
-        Then a smaller one yet on which they make fewer, up to FEWER times: blocks of so many bytes
-        are fewer where a row has fewer.
+        From there the search goes on to layers with up to FEWER times fewer calls, since code that
+        works in blocks of a certain size needs fewer blocks for smaller rows.
         """
         small, found = layer, full
         for fewer in (1, FEWER):
@@ -188,7 +192,7 @@ class _Bench:
                     continue
                 try:
                     its_trace, _ = self.traced(self.loaded(tried))
-                except Exception:  # noqa: BLE001 - code may not like so small a layer
+                except Exception:  # noqa: BLE001 - code may fail on so small a layer
                     continue
                 if _are_alike(its_trace, full, fewer):
                     small, found = tried, its_trace
@@ -196,10 +200,10 @@ class _Bench:
 
 
 def seconds_of(run: Callable[[], object], seconds: float | None = None) -> float:
-    """The median of some samples, taken as a run's visits take them; a long call is made twice.
+    """Return the seconds of a call: the median of some samples, taken as a visit of a run does.
 
-    The samples take `seconds` together, CLOCKED_S unless told. Threads that slept are woken up by
-    WAKE_S of calls, and the garbage collector is off.
+    The samples take `seconds` together, CLOCKED_S by default. A call that is longer is sampled
+    twice. First, calls for WAKE_S wake up threads that sleep. The garbage collector is off.
     """
     seconds = CLOCKED_S if seconds is None else seconds
     gc.collect()
@@ -230,7 +234,7 @@ in nine of ten cells (docs/measuring.md)."""
 
 
 def _has_new_pages(run: Callable[[], object], calls: int = 5) -> bool:
-    """Whether a call touches pages for the first time; True where nobody counts them."""
+    """Tell whether a call touches new pages; True if the system does not count them."""
     before = page_faults()
     for _ in range(calls):
         run()
@@ -239,7 +243,7 @@ def _has_new_pages(run: Callable[[], object], calls: int = 5) -> bool:
 
 
 def _is_channels_first(prepared: Prepared) -> bool:
-    """As the implementation takes its input."""
+    """Tell whether the implementation takes its input with channels first."""
     if not isinstance(prepared, Lending):
         return False
     axes = prepared.letters["input"]
@@ -269,7 +273,7 @@ def _halved(layer: Layer) -> Layer | None:
 
 
 def _smaller(layer: Layer) -> Iterator[Callable[[Layer], Layer | None]]:
-    """Ways to make a layer smaller, the ones that most code does not loop over first."""
+    """Yield ways to make a layer smaller, first in dimensions that most code does not loop over."""
     groups = layer.groups
 
     def image(of: Layer) -> Layer:
@@ -290,7 +294,7 @@ def _smaller(layer: Layer) -> Iterator[Callable[[Layer], Layer | None]]:
 def _staged(
     stages: tuple[StageTime, ...], kinds: Mapping[str, StageKind], layer: Layer, seconds: float
 ) -> tuple[Work, ...]:
-    """The stages of an implementation that has some, as shares of the seconds of a call."""
+    """Return the work of the stages, which share the `seconds` that a call spends on elements."""
     total = sum(stage.seconds for stage in stages)
     products_s = sum(stage.seconds for stage in stages if kinds.get(stage.name) == "product")
     found = []
@@ -309,7 +313,7 @@ def _staged(
 
 
 def _work(full: Trace, small: Trace, threads: int) -> Iterator[Work]:
-    """By operation, the largest first."""
+    """Yield the work of each operation, the one that takes longest first."""
     spent = np.zeros(len(full.operations))
     calls = np.zeros(len(full.operations), int)
     prices: dict[Any, list[float]] = {}
@@ -341,14 +345,14 @@ def _work(full: Trace, small: Trace, threads: int) -> Iterator[Work]:
 
 
 def _final_writes(full: Trace) -> int | None:
-    """The operation that wrote the result last."""
+    """Return the index of the operation that wrote the result last, if it is known."""
     if not isinstance(full.result, np.ndarray):
         return None
     return full.last_written.get(address(full.result))
 
 
 def _is_fed_by_strides(full: Trace, index: int) -> bool:
-    """Whether a strided copy was the last to write one of its operands."""
+    """Tell whether a strided copy was the last to write an operand of an operation."""
     writers = (
         full.last_written.get(address(array))
         for array in full.examples[index].arguments
@@ -362,10 +366,10 @@ def _is_fed_by_strides(full: Trace, index: int) -> bool:
 
 
 def _dtype(work: tuple[Work, ...], layer: Layer) -> str:
-    """In which most of the arithmetic is done."""
+    """Return the dtype in which most of the arithmetic is done."""
     spent: dict[str, float] = {}
     for one in work:
-        # A comparison is no arithmetic, however long it was held up.
+        # A comparison does not count as arithmetic, however long it took.
         is_counted = one.dtype not in ("", "bool")
         if one.kind in ("arithmetic", "product") and is_counted:
             spent[one.dtype] = spent.get(one.dtype, 0.0) + one.seconds
@@ -373,7 +377,7 @@ def _dtype(work: tuple[Work, ...], layer: Layer) -> str:
 
 
 def _gather_s(layer: Layer, pass_: Pass, is_channels_first: bool) -> float:
-    """The columns of as many images as fit, copied once, for the whole batch."""
+    """Return the seconds to copy the columns of the whole batch, timed on as many images as fit."""
     if pass_ is Pass.INPUT_GRADIENT or layer.kernel_size == (1, 1):
         return 0.0
     images = max(

@@ -9,10 +9,11 @@ from convbench.problem.layer import Layer
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the code. `seconds` are of the profiled call, `numpy_s` of it inside of NumPy.
+    """A line of the code, in one call.
 
-    `hits` is how often it ran, `calls` its calls of NumPy on arrays, `allocated` the bytes of the
-    arrays that those returned anew.
+    `seconds` come from a call whose lines were timed; `numpy_s` from a traced one, inside NumPy.
+    `hits` is how often the line ran, `calls` how many calls of NumPy on arrays it made, and
+    `allocated` the bytes of the new arrays that those calls returned.
     """
 
     file: str
@@ -27,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True)
 class StageTime:
-    """A named part of an implementation: seconds of a call, summed over its threads."""
+    """A named part of an implementation, with its seconds in one call, summed over the threads."""
 
     name: str
     seconds: float
@@ -36,12 +37,12 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Work:
-    """What calls that are alike spend on their elements, in seconds a call of the code.
+    """Time that calls of one operation spend on their elements, in one call of the code.
 
-    `seconds` is all of it but for new pages. Its parts: `traffic` (bytes at the bandwidth of
-    copies), `layout` (what contiguous arrays would save), `cast` (copies into another dtype).
-    `rest` is what remains. Of a product `dtype_factor` and `threads_factor` say how much less
-    float32, and all threads, would take.
+    `seconds` is all of this time but that of new pages. Its parts are `traffic` (bytes at the
+    bandwidth of copies), `layout` (what contiguous arrays would save) and `cast` (copies into
+    another dtype); `rest` is what remains. `dtype_factor` says how many times as fast the calls
+    would be in float32, and `threads_factor` how many times as fast a product on all threads.
     """
 
     name: str
@@ -65,8 +66,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Products:
-    """Seconds of np.matmul of the sizes of a pass, contiguous and into an array that is there, by
-    dtype and threads. `single` and `many` are float32, of one thread and of all."""
+    """Seconds of np.matmul of a pass's own sizes, on contiguous arrays and into an existing one.
+
+    `seconds` has them by dtype and number of threads. `single` and `many` are those of float32, on
+    one thread and on all.
+    """
 
     threads: int
     seconds: dict[tuple[str, int], float]
@@ -82,7 +86,7 @@ class Products:
 
 @dataclass(frozen=True)
 class Counted:
-    """Counts of a call, by event; `missing` says why there is none."""
+    """Counts of events in a call. `missing` says for every other event why it has no count."""
 
     counts: dict[str, float]
     missing: dict[str, str]
@@ -92,12 +96,12 @@ class Counted:
 class Examination:
     """One implementation on one layer, taken apart.
 
-    `call_s` is a call as the worker timed it, `fresh_pages_s` what it takes less where the process
-    keeps its memory, `traced_s` one that was traced, `lines_s` one whose lines were timed. `layer`
-    is what was examined, cut where the whole takes too long; `small_layer` makes as many calls of
-    NumPy on as few elements as can be, in `small_s`. `gather_s` is what it takes to write the
-    windows into the rows of a matrix, from operands as the code has them; `own_threads` is how many
-    threads called NumPy.
+    All times are seconds of one call: `call_s` as the worker timed it, `traced_s` when traced, and
+    `lines_s` when its lines were timed. `fresh_pages_s` is what a call saves if the process keeps
+    its memory. `layer` is the layer that was examined, cut if a call on the whole takes too long.
+    On `small_layer` the code makes the same calls of NumPy on as few elements as possible, and
+    they take `small_s`. `gather_s` is the time to write the windows into the rows of a matrix, from
+    operands in the code's own layout. `own_threads` is the number of threads that called NumPy.
     """
 
     layer: Layer

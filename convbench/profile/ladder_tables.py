@@ -28,6 +28,7 @@ from convbench.suites.suite import KERAS_WAYS
 
 
 def report(result: ResultFile) -> Report:
+    """Return the report of a ladder. The result has one layer, and a cell for each step."""
     (layer,) = result.suite.layers
     cells = {cell.implementation: cell for cell in result.cells}
     return Report(
@@ -42,6 +43,7 @@ def report(result: ResultFile) -> Report:
 
 
 def fastest_keras(cells: dict[str, Cell]) -> Cell | None:
+    """Return the cell of the fastest way to run Keras, or None if none was timed."""
     timed = [cells[name] for name in KERAS_WAYS if name in cells and cells[name].time]
     return min(timed, key=lambda cell: cell.time.time_s if cell.time else 0.0, default=None)
 
@@ -49,7 +51,7 @@ def fastest_keras(cells: dict[str, Cell]) -> Cell | None:
 def _table(cells: dict[str, Cell]) -> Table:
     columns = (
         Column("step", "step"),
-        Column("change", "what it changes", fit="shorten"),
+        Column("change", "change", fit="shorten"),
         figures("time", Kind.TIME_S, "time"),
         figures("gain", Kind.RATIO, "× the step before"),
         figures("whole", Kind.RATIO, "× the first", optional=1),
@@ -98,7 +100,7 @@ def _table(cells: dict[str, Cell]) -> Table:
 
 
 def _over(keras: Cell | None, seconds: float) -> Value:
-    """How many times as fast as the fastest Keras."""
+    """Return the speed of a step, over that of the fastest way to run Keras."""
     if keras is None or keras.time is None:
         return MISSING
     ratio = keras.time.time_s / seconds
@@ -125,7 +127,7 @@ def _chart(cells: dict[str, Cell]) -> Chart:
 
 
 def _notes(result: ResultFile, cells: dict[str, Cell]) -> list[Note]:
-    found = [Note("The steps are files to read and copy: convbench/profile/ladder/.")]
+    found = [Note("Each step is a file to read and to copy, in convbench/profile/ladder/.")]
     found += [run_notes.caution_note(caution) for caution in result.warnings]
     timed = [cell for rung in RUNGS if (cell := cells[rung.name]).time is not None]
     keras = fastest_keras(cells)
@@ -137,8 +139,8 @@ def _notes(result: ResultFile, cells: dict[str, Cell]) -> list[Note]:
         versus = keras.time.time_s / best.time.time_s
         found.append(
             Note(
-                f"From {timed[0].implementation} to {best.implementation}: "
-                f"{significant(whole)} times as fast, {significant(versus)} times as fast as "
+                f"The fastest step, {best.implementation}, is {significant(whole)} times as fast "
+                f"as {timed[0].implementation} and {significant(versus)} times as fast as "
                 f"{keras.implementation}.",
                 "strong",
             )

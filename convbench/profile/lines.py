@@ -1,4 +1,4 @@
-"""Time the user's code by line, with line_profiler's clock and what NumPy did from the trace."""
+"""Time the user's code line by line with line_profiler, and tell from the trace what NumPy did."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from convbench.profile.findings import Line
 from convbench.profile.tracing import Trace
 
 MAX_LINES = 40
+"""Largest number of lines that are kept. They are the slowest ones."""
 
 
 def timed_lines(
     run: Callable[[], object], trace: Trace, is_theirs: Callable[[str], bool]
 ) -> tuple[tuple[Line, ...], float | None]:
-    """Lines that ran, and the seconds of the call that was timed, overhead and all.
+    """Return the slowest lines in their order, and the seconds of the timed call with its overhead.
 
-    None where no function of theirs was called.
+    `is_theirs` tells the code's own files. If the call reaches none of their functions, there are
+    no lines, and the seconds are None.
     """
     from line_profiler import LineProfiler
 
@@ -68,7 +70,7 @@ def timed_lines(
 def _functions(
     run: Callable[[], object], is_theirs: Callable[[str], bool]
 ) -> list[Callable[..., object]]:
-    """The Python functions in their files that a call comes by."""
+    """Return the Python functions of the code's own files that a call of `run` reaches."""
     import gc
     import sys
     from types import FrameType, FunctionType
@@ -87,7 +89,7 @@ def _functions(
     finally:
         sys.setprofile(before)
     is_frozen = gc.get_freeze_count() > 0
-    gc.unfreeze()  # what is frozen is no object that the collector knows
+    gc.unfreeze()  # the collector does not list frozen objects
     found: list[Callable[..., object]] = [
         f for f in gc.get_objects() if isinstance(f, FunctionType) and f.__code__ in met
     ]

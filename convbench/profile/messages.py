@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellRequest(Request[Answer]):
-    """Ask something about one cell; a subclass says what."""
+    """Ask something about one cell. A subclass says what is asked."""
 
     layer: Layer
     pass_: Pass
@@ -30,7 +30,7 @@ class CellRequest(Request[Answer]):
 
 @dataclass(frozen=True)
 class Examine(CellRequest[Examination]):
-    """Take a cell apart: trace it, make it small, replay it piece by piece."""
+    """Take a cell apart: trace it, shrink it, and replay it piece by piece."""
 
     def answer(self, bench: Bench) -> Examination:
         from convbench.own_code.saying import is_theirs
@@ -49,7 +49,7 @@ class Examine(CellRequest[Examination]):
 
 @dataclass(frozen=True)
 class TimeCall(CellRequest[float]):
-    """Time a call on any layer, roughly: in seconds, the median of some in a row."""
+    """Time a call on any layer roughly: the answer is the median of several samples, in seconds."""
 
     def answer(self, bench: Bench) -> float:
         from convbench.profile.experiments import seconds_of
@@ -59,7 +59,7 @@ class TimeCall(CellRequest[float]):
 
 @dataclass(frozen=True)
 class Count(CellRequest[Counted]):
-    """Count hardware and software events of a call that is warm."""
+    """Count the hardware and software events of a warm call."""
 
     def answer(self, bench: Bench) -> Counted:
         from convbench.profile.counters import counted
@@ -71,7 +71,7 @@ class Count(CellRequest[Counted]):
 
 @dataclass(frozen=True)
 class TimeProducts(Request[Products]):
-    """Time the matrix product that a pass comes to."""
+    """Time the matrix product that a pass amounts to."""
 
     layer: Layer
     pass_: Pass
@@ -84,5 +84,5 @@ class TimeProducts(Request[Products]):
 
 
 def _is_ours(file: str) -> bool:
-    """Whether a file is one of the built-in implementations'."""
+    """Tell whether a file belongs to the built-in implementations."""
     return file.startswith(str(Path(contract.__file__).parent))

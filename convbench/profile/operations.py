@@ -23,10 +23,14 @@ LEAVES = (
     "take",
     "where",
 )
-"""Python functions of NumPy that are one call to whoever made it; others are looked into."""
+"""Python functions of NumPy that a trace takes as one call. It looks into all others."""
 
 PRODUCTS = ("tensordot", "matmul", "dot", "vdot", "inner", "vecdot", "matvec", "vecmat")
+"""Functions that are matrix products."""
+
 VIEWS = ("getitem", "reshape", "ravel")
+"""Functions that return a view of their array where they can, and otherwise a copy."""
+
 COPIES = (
     "setitem",
     "copy",
@@ -39,7 +43,7 @@ COPIES = (
     "asarray",
     "ascontiguousarray",
 )
-
+"""Functions that copy elements and compute nothing."""
 
 INTO_FIRST = ("setitem", "copyto", "fill")
 """Functions that write into their first argument."""
@@ -47,7 +51,7 @@ INTO_FIRST = ("setitem", "copyto", "fill")
 
 @dataclass(frozen=True)
 class Example:
-    """A call once more: `function(*arguments, **keywords)`, and the array that it wrote into."""
+    """A call to make again, `function(*arguments, **keywords)`, and the array that it wrote."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -56,17 +60,17 @@ class Example:
 
     @property
     def is_strided(self) -> bool:
-        """Whether any of its arrays is not one run of memory."""
+        """Whether any array of the call is not one contiguous run of memory."""
         arrays = [a for a in (*self.arguments, self.result) if isinstance(a, np.ndarray)]
         return not all(array.flags.c_contiguous for array in arrays)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """Calls that are alike: the same function on arrays of the same shapes, dtypes and order.
+    """Calls that are alike: the same function on arrays of the same shapes, dtypes and strides.
 
-    `line` is (file, number) of the code that made it. `read` and `written` are bytes, `fresh` those
-    of a new array. `flops` are of a product or an einsum.
+    `line` is (file, number) of the code that makes them. One call reads and writes `read` and
+    `written` bytes, `fresh` of them into a new array, and does `flops` if it is a product.
     """
 
     name: str
@@ -83,6 +87,7 @@ class Operation:
 def operation_of(
     name: str, line: tuple[str, int], given: list[Any], out: list[Any], result: Any, target: Any
 ) -> Operation:
+    """Classify a call that was given arrays and an `out`, returned `result` and wrote `target`."""
     is_new = (
         isinstance(result, np.ndarray)
         and not out
@@ -118,10 +123,10 @@ def operation_of(
 
 
 def _flops(name: str, given: list[Any], target: Any) -> int:
-    """Of a product: twice the elements of the result times the length of the sums."""
+    """Return a product's FLOPs: twice the elements of the result times the length of the sums."""
     if name not in PRODUCTS or len(given) < 2:
         return 0
     size = target.size if isinstance(target, np.ndarray) else 1
-    if name == "tensordot":  # what is summed over is in both factors, and not in the result
+    if name == "tensordot":  # both factors have the axes of the sums, the result has none
         return int(2 * size * round(math.sqrt(given[0].size * given[1].size / max(size, 1))))
     return 2 * size * (given[0].shape[-1] if given[0].ndim else 1)

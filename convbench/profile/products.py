@@ -1,4 +1,4 @@
-"""Time the matrix product that a pass comes to, the bound that any code is held against."""
+"""Time the matrix product that a pass amounts to, the bound that any code is held against."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from convbench.profile.findings import Products
 from convbench.profile.replaying import least_s
 
 MAX_BYTES = 64 * 1024**2
-"""Largest factor in bytes that is multiplied as a whole. Of a larger one a part is multiplied, and
-the time is scaled up."""
+"""Largest factor, in bytes, that is multiplied as a whole. For a larger one, a part is multiplied
+and the time is scaled up."""
 
 SECONDS = 0.15
+"""Seconds for which a product is repeated. The least time counts."""
 
 
 def sizes(layer: Layer, pass_: Pass) -> tuple[int, int, int]:
-    """(M, N, K) of one group's product."""
+    """Return (M, N, K) of the matrix product of one group."""
     taps = math.prod(layer.kernel_size)
     positions = layer.batch_size * math.prod(layer.output_size)
     channels, filters = layer.channels // layer.groups, layer.filters // layer.groups
@@ -33,7 +34,10 @@ def sizes(layer: Layer, pass_: Pass) -> tuple[int, int, int]:
 
 
 def products(layer: Layer, pass_: Pass, threads: int, dtypes: list[str]) -> Products:
-    """np.matmul of contiguous factors into an array that is there, of all groups."""
+    """Time np.matmul of contiguous factors into an existing array, all groups together.
+
+    The times are in seconds, for each dtype, on one thread and on `threads`.
+    """
     m, n, k = sizes(layer, pass_)
     itemsize = max(np.dtype(dtype).itemsize for dtype in dtypes)
     long = k if pass_ is Pass.KERNEL_GRADIENT else m
@@ -47,7 +51,7 @@ def products(layer: Layer, pass_: Pass, threads: int, dtypes: list[str]) -> Prod
     found: dict[tuple[str, int], float] = {}
     for dtype in dtypes:
         left: Any = np.ones((m, k), dtype)
-        if pass_ is Pass.KERNEL_GRADIENT:  # columns as they are gathered, transposed
+        if pass_ is Pass.KERNEL_GRADIENT:  # the pass multiplies the transpose of its columns
             left = np.ones((k, m), dtype).T
         right, out = np.ones((k, n), dtype), np.empty((m, n), dtype)
         multiply = partial(np.matmul, left, right, out=out)

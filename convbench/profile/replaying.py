@@ -16,19 +16,23 @@ from convbench.profile.findings import Work
 from convbench.profile.operations import Example, Operation
 
 SECONDS = 0.03
-"""Seconds of a replay. The time of a call is the least of as many as fill them, two at least."""
+"""Seconds of a replay. The time of a call is the least of all calls that fit, at least two."""
 
 TURN_S = 1e-3
+"""Seconds of one turn. A turn makes a short call several times."""
 
 
 def least_s(call: Callable[[], object], seconds: float = SECONDS) -> float:
+    """Return the least time of a call, in seconds."""
     return least_each(call, seconds=seconds)[0]
 
 
 def least_each(*calls: Callable[[], object], seconds: float = SECONDS) -> list[float]:
-    """The least time of each, made in turns: who takes the CPU away slows all of them.
+    """Return the least time of each call, in seconds.
 
-    A turn of short calls has several: the first finds caches and vector units as others left them.
+    The calls take turns, so that a process that takes the CPU away slows all of them. A turn makes
+    a short call several times, since the first one finds caches and vector units as other calls
+    left them.
     """
     least = [math.inf] * len(calls)
     end = time.perf_counter() + seconds * len(calls)
@@ -51,7 +55,7 @@ def least_each(*calls: Callable[[], object], seconds: float = SECONDS) -> list[f
 
 @functools.cache
 def copy_s(nbytes: int) -> float:
-    """So many bytes copied from one array to another, contiguous, memory that is there."""
+    """Return the seconds to copy bytes between existing arrays, less the price of the call."""
     if nbytes < 1024:
         return 0.0
     source, target = np.ones(nbytes, np.uint8), np.ones(nbytes, np.uint8)
@@ -62,8 +66,11 @@ def copy_s(nbytes: int) -> float:
 def parted(
     work: Work, operation: Operation, example: Example, once: int, threads: int, is_fed: bool
 ) -> Work:
-    """The work with its parts. `once` bytes of what it writes are the result's own; `is_fed` says
-    that a strided copy wrote what it reads."""
+    """Return the work with its parts filled in.
+
+    `once` is the number of written bytes that are the result's own, and `is_fed` says that a
+    strided copy wrote an operand.
+    """
     left = work.seconds
     if operation.kind == "product":
         return _parted_product(work, operation, example, threads, is_fed)
@@ -83,7 +90,7 @@ def parted(
 
 
 def _in_single(example: Example) -> float:
-    """How many times as fast a call is on arrays of float32."""
+    """Return how many times as fast a call is on arrays of float32."""
     if "out" in example.keywords:
         return 1.0
     singles = [
@@ -95,13 +102,13 @@ def _in_single(example: Example) -> float:
             lambda: example.function(*example.arguments, **example.keywords),
             lambda: example.function(*singles, **example.keywords),
         )
-    except Exception:  # noqa: BLE001 - what cannot be replayed is not known to gain
+    except Exception:  # noqa: BLE001 - a call that cannot be replayed gains nothing
         return 1.0
     return max(double_s / single_s, 1.0)
 
 
 def _single(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The same numbers as float32, as far apart in elements: a view of a copy of its memory."""
+    """Return an array as float32 with the same strides in elements: a view of copied memory."""
     base = array
     while isinstance(base.base, np.ndarray):
         base = base.base
@@ -117,7 +124,7 @@ def _single(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _parted_product(
     work: Work, operation: Operation, example: Example, threads: int, is_fed: bool
 ) -> Work:
-    """Of a product: hidden copies, dtype and threads, by products that lack them."""
+    """Fill in a product's hidden copies, dtype and threads, by timing products without them."""
     left = work.seconds
     factors = [a for a in example.arguments if isinstance(a, np.ndarray)][:2]
     if len(factors) < 2 or left <= 0:
@@ -140,7 +147,7 @@ def _parted_product(
         plain_out = None if out is None else np.empty(out.shape, out.dtype)
         ours = product(contiguous, plain_out)
         as_it_is, plain = timed(threads, product(factors, out), ours)
-        # A transposed operand costs BLAS nothing: what it saves may not count as layout.
+        # A transposed operand costs BLAS nothing, so that small savings do not count as layout.
         layout = left * max(1 - plain / as_it_is, 0.0) if as_it_is > 1.1 * plain else 0.0
         left -= layout
         dtype_factor = 1.0
@@ -153,12 +160,12 @@ def _parted_product(
         if threads > 1:
             (alone,) = timed(1, ours)
             in_place = left / work.calls
-            # In its place it took as long as one thread takes: something holds BLAS back there.
+            # In the code it took as long as on one thread, so that something holds BLAS back.
             if alone > 1.25 * plain and in_place > (alone * plain) ** 0.5:
                 threads_factor = alone / plain
-        if is_fed:  # the copy leaves its target in a worse state of the caches than it found it
+        if is_fed:  # a strided copy leaves the caches in a worse state for the product
             alone_s = (plain if layout else as_it_is) * threads_factor
             layout += max(left - alone_s * work.calls, 0.0)
-    except Exception:  # noqa: BLE001 - what cannot be replayed has no parts
+    except Exception:  # noqa: BLE001 - a call that cannot be replayed has no parts
         return work
     return replace(work, layout=layout, dtype_factor=dtype_factor, threads_factor=threads_factor)

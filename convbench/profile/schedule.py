@@ -31,14 +31,18 @@ from convbench.schedule.workers import Workers
 from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS
 
 ROUNDS = {"smoke": 1, "quick": 3, "standard": 5, "rigorous": 10}
-"""A profile times few arms on one cell, and wants to be done within a minute."""
+"""Rounds at each effort. They are few, because a profile is to be done within a minute."""
 
 EXPERIMENTS = 14
+"""Number of experiments that progress counts up to. A large batch makes more."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """`implementation` against `versus` (FASTEST_KERAS, or another) in the session's one cell."""
+    """Request to hold `implementation` against `versus` in the session's one cell.
+
+    `versus` is FASTEST_KERAS or an implementation. With `anyway` a wrong result is profiled too.
+    """
 
     implementation: str
     versus: str
@@ -48,8 +52,10 @@ class Request:
 def profile(
     session: Session, request: Request, options: Options
 ) -> Generator[Event, None, Profile]:
-    """The profile. Raises ConvbenchError where there is nothing to profile: what is wrong, or
-    crashed, or cannot compute the layer."""
+    """Profile the session's cell, and return what was found.
+
+    Raises ConvbenchError if the code is wrong, crashes, or cannot compute the layer.
+    """
     rounds = ROUNDS[session.effort]
     options = replace(options, rounds=rounds, time_wrong=request.anyway, metering=False)
     yield from run(session, options)
@@ -64,7 +70,7 @@ def profile(
         found = sorted(each, key=lambda one: one.call_s)[len(each) // 2]
         yield Progress("experiments", f"{headline.chosen}: one element")
         floor_s = asking.call_s(headline.chosen, one_element(layer))
-        yield Progress("experiments", "products without the environment's pins")
+        yield Progress("experiments", "products without the variables that pin BLAS")
         native = asking.native(found.dtype)
         sweeps = yield from asking.sweeps(floor_s)
         steps, unexplained = over_rounds(
@@ -73,11 +79,11 @@ def profile(
                 for times, one in zip(_by_round(session, headline), cycle(each), strict=False)
             ]
         )
-        if len(each) < rounds:  # no interval from experiments that stand for several rounds
+        if len(each) < rounds:  # experiments that stand for several rounds give no interval
             steps = tuple(replace(step, ci99=None) for step in steps)
         yield Progress("experiments", "counters")
         counters, uncounted = asking.counters()
-        yield Progress("experiments", "Winograd's algorithm, if it can be had")
+        yield Progress("experiments", "Winograd's algorithm, if it applies")
         winograd_s = asking.winograd_s()
         given = Given(headline.time_s, headline.versus_s, floor_s, layer, found, native, winograd_s)
         counsel = advice(given, steps, found.lines)
@@ -88,7 +94,8 @@ def profile(
     except UnansweredError as error:
         raise ConvbenchError(
             f"{request.implementation} was checked and timed, but cannot be taken apart: {error}",
-            hint="its arrays are a subclass of ndarray meanwhile; convbench run times it as it is",
+            hint="a profile hands it a subclass of ndarray, which it may not accept; "
+            "convbench run times it with plain arrays",
         ) from error
     finally:
         kill_all()
@@ -124,17 +131,20 @@ def profile(
 
 
 def _notes(found: Examination, uncounted: str) -> Iterator[str]:
-    """What limits the experiments: a layer that was cut, memory, events that were not counted."""
+    """Yield what limits the experiments: a layer that was cut, memory, events without a count."""
     if found.note:
         yield found.note
     if not found.is_memory_kept:
-        yield "fresh pages are within the causes that touch them: malloc has no mallopt here"
+        yield "Fresh pages count in the causes that touch them, since malloc has no mallopt here."
     if uncounted:
         yield uncounted
 
 
 def _headline(session: Session, request: Request) -> Headline:
-    """Raises ConvbenchError with exit code 5 for a cell without a time."""
+    """Return both times and their ratio.
+
+    Raises ConvbenchError if a cell has no time, with exit code 5 if it is wrong or failed.
+    """
     result = session.result()
     cells = {cell.implementation: cell for cell in result.cells}
     mine = _timed(cells[request.implementation])
@@ -151,7 +161,7 @@ def _headline(session: Session, request: Request) -> Headline:
         ways = [cells[name] for name in KERAS_WAYS if name in cells and cells[name].time]
         if not ways:
             raise ConvbenchError(
-                "no Keras way could be timed: " + "; ".join(_why(cells[n]) for n in KERAS_WAYS)
+                "no way to run Keras was timed: " + "; ".join(_why(cells[n]) for n in KERAS_WAYS)
             )
         chosen = min(ways, key=lambda cell: cell.time.time_s if cell.time else 0).implementation
         chosen = speedup.chosen if speedup else chosen
@@ -177,7 +187,7 @@ def _headline(session: Session, request: Request) -> Headline:
 
 
 def _by_round(session: Session, headline: Headline) -> Iterator[tuple[float, float]]:
-    """The two times of each round, in seconds."""
+    """Yield the two times of each round, in seconds."""
     cells = {cell.implementation: cell for cell in session.result().cells}
     arms = by_round(session.benchmarks)
 
@@ -209,13 +219,14 @@ def _timed(cell: Cell) -> Cell:
 
 def _why(cell: Cell) -> str:
     reason = f": {cell.reason}" if cell.reason else ""
-    return f"{cell.implementation} is {cell.status} in {cell.layer} {cell.pass_}{reason}"
+    state = "failed" if cell.status == "failed" else f"is {cell.status}"
+    return f"{cell.implementation} {state} in {cell.layer} {cell.pass_}{reason}"
 
 
 def _hint(cell: Cell) -> str:
     if cell.status == "wrong":
         return (
             f"convbench check {cell.implementation} shows the smallest layer that fails; "
-            "--anyway profiles it as it is"
+            "--anyway profiles the code as it is"
         )
     return "profile another --layer or --pass"

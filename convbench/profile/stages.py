@@ -1,8 +1,9 @@
 """Time the stages that an implementation declares, while it is profiled.
 
-For the time of a call each owner of a stage has an attribute of its own that times the method; no
-class and no module changes, and afterwards the owners are as before. Time in a stage that another
-one calls is the other's. Each thread has its own clock; stages are summed over the threads.
+During a timed call, each owner of a stage has an attribute of its own in place of the method, which
+times it. No class or module changes, and afterwards the owners are as before. If one stage calls
+another, the time counts for the inner one. Each thread has its own clock, and the times of a stage
+are summed over the threads.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from convbench.implementations.contract import Prepared, Stage, Staged
 from convbench.profile.findings import StageTime
 
 OTHER = "other"
-"""Name of the time that no stage covers: dealing out blocks, starting threads, the Python in
+"""Name of the time that no stage covers: dealing out blocks, starting threads, and the Python in
 between."""
 
 
 class _Clock(threading.local):
-    """The seconds that stages have taken inside each stage that one thread is in."""
+    """One thread's open stages: for each, the seconds that other stages took inside it."""
 
     def __init__(self) -> None:
         self.inner: list[float] = []
@@ -56,12 +57,12 @@ class _Timers:
 
 
 def declared_stages(prepared: Prepared) -> tuple[Stage, ...]:
-    """What was prepared says of its stages; empty for what names none."""
+    """Return the stages that a prepared object declares: none if it has no `stages`."""
     return tuple(prepared.stages()) if isinstance(prepared, Staged) else ()
 
 
 def timed_stages(prepared: Prepared, calls: int = 5) -> tuple[StageTime, ...]:
-    """Seconds of a call by stage, the median call's; empty for what names no stages."""
+    """Return the seconds of each stage in one call, the median of `calls`. Empty without stages."""
     declared = declared_stages(prepared)
     if not declared:
         return ()
@@ -88,7 +89,7 @@ def _timed(stages: Iterable[Stage], timers: _Timers) -> Iterator[None]:
     undo: list[Callable[[], object]] = []
     try:
         for stage in stages:
-            # Not setattr: an owner may be a frozen dataclass.
+            # An owner may be a frozen dataclass, which refuses setattr.
             attributes, method = vars(stage.owner), stage.method
             undo.append(_restoring(attributes, method))
             attributes[method] = timers.wrapped(stage.name, getattr(stage.owner, method))
@@ -99,7 +100,7 @@ def _timed(stages: Iterable[Stage], timers: _Timers) -> Iterator[None]:
 
 
 def _restoring(attributes: dict[str, Any], name: str) -> Callable[[], object]:
-    """What makes an attribute again as it is now: another value, or none."""
+    """Return a function that gives an attribute its present value again, or removes it."""
     if name not in attributes:
         return lambda: attributes.pop(name, None)
     value = attributes[name]

@@ -29,11 +29,14 @@ from convbench.report.views.table import (
 )
 
 BAR_WIDTH = 24
+"""Width, in characters, of a bar that spans the whole waterfall."""
+
 WORTH = 1.02
-"""A factor nearer to 1 is shown dimmed."""
+"""Factor below which, and above whose inverse, a cause is dimmed and left out of the chart."""
 
 
 def report(profile: Profile) -> Report:
+    """Return the report of a profile, with a chart of its waterfall."""
     headline = profile.headline
     tables = [
         _waterfall(profile),
@@ -103,7 +106,7 @@ def _waterfall(profile: Profile) -> Table:
 
 
 def _unexplained(profile: Profile, left: float) -> Step:
-    why = "the call that was timed, against the sum of what was found in it"
+    why = "the time that was measured, over the sum of what the experiments found in it"
     return Step("unexplained", profile.unexplained, left, "measured", why=why)
 
 
@@ -123,7 +126,7 @@ def _row(step: Step, before: float, profile: Profile) -> Row:
 
 
 def _bar(before: float, after: float, profile: Profile) -> str:
-    """From the time after to the time before, on the logarithmic scale of the whole waterfall."""
+    """Draw a bar from the time after to the time before, on the waterfall's logarithmic scale."""
     times = [step.left_s for step in profile.waterfall]
     low = min([*times, profile.headline.versus_s])
     high = max([*times, profile.headline.time_s])
@@ -187,7 +190,7 @@ def _stages(profile: Profile) -> Iterator[Table]:
     columns = (
         Column("stage", "stage"),
         figures("time", Kind.TIME_S, "time"),
-        figures("share", Kind.FRACTION, "of it"),
+        figures("share", Kind.FRACTION, "share"),
         Column("calls", "calls", align="right", optional=1),
     )
     rows = tuple(
@@ -232,7 +235,7 @@ def _lines(profile: Profile) -> Iterator[Table]:
             if line.file == file
         )
         sections.append(Section(rows, heading=PurePath(file).name))
-    yield Table("By line", columns, tuple(sections))
+    yield Table("Time by line", columns, tuple(sections))
 
 
 # Bounds and sweeps
@@ -264,9 +267,10 @@ def _bounds(profile: Profile) -> Table:
         f"{significant(bounds.intensity)} FLOP a byte"
     )
     if bounds.ridge:
-        side = "arithmetic" if bounds.intensity > bounds.ridge else "memory"
-        details += f", beyond {significant(bounds.ridge)} arithmetic is the limit: {side}"
-    return Table("How near to what bounds it", columns, (Section(rows, "", details),))
+        is_above = bounds.intensity > bounds.ridge
+        where, limit = ("above", "arithmetic") if is_above else ("below", "memory")
+        details += f", {where} {significant(bounds.ridge)}, so that {limit} is the limit"
+    return Table("How near each comes to its bounds", columns, (Section(rows, "", details),))
 
 
 def _counters(profile: Profile) -> Iterator[Table]:
@@ -274,7 +278,7 @@ def _counters(profile: Profile) -> Iterator[Table]:
         return
     headline = profile.headline
     columns = (
-        Column("event", "counted in a call"),
+        Column("event", "events in a call"),
         figures("mine", Kind.NUMBER, headline.implementation),
         figures("other", Kind.NUMBER, headline.chosen),
     )
@@ -337,32 +341,35 @@ def _notes(profile: Profile) -> Iterator[Note]:
     if headline.ci99:
         interval = f", 99 % interval {scale.bounds(headline.ci99)}"
     yield Note(
-        f"{headline.implementation} takes {_milliseconds(headline.time_s)}, {headline.chosen} "
-        f"{_milliseconds(headline.versus_s)}: {significant(headline.ratio)} times{interval}.",
+        f"{headline.implementation} takes {_milliseconds(headline.time_s)}, and {headline.chosen} "
+        f"{_milliseconds(headline.versus_s)}: {significant(headline.ratio)} times as long"
+        f"{interval}.",
         "strong",
     )
     if headline.verdict != "ok":
-        yield Note(f"{headline.implementation} is {headline.verdict}: profiled as it is", "bad")
+        wrong = f"{headline.implementation} is {headline.verdict}, and was profiled as it is."
+        yield Note(wrong, "bad")
     for number, advice in enumerate(profile.advice, 1):
         yield _advised(number, advice, headline.time_s)
     if not profile.advice:
-        yield Note("Nothing that was found here would gain 5 % or more.")
+        yield Note("No change that is known here would gain 5 % or more.")
     for note in profile.notes:
         yield Note(note, "warning")
     if not headline.reliable:
-        yield Note("The timings cannot be trusted: a twin differs", "warning")
+        doubt = "The timings cannot be trusted: a copy of the same code took another time."
+        yield Note(doubt, "warning")
     sweeps = profile.sweeps
     if sweeps.slope_s and sweeps.floor_s is not None:
         yield Note(
-            f"An image takes {_milliseconds(sweeps.slope_s)}, a call "
-            f"{_milliseconds(max(sweeps.floor_s, 0.0))} beside its images.",
+            f"Each image takes {_milliseconds(sweeps.slope_s)}, and each call "
+            f"{_milliseconds(max(sweeps.floor_s, 0.0))} on top of its images.",
             "dim",
         )
     lines = profile.overhead.lines
-    timed = "" if lines is None else f", one whose lines are timed {_more(lines)}"
+    timed = "" if lines is None else f", and a call whose lines are timed {_more(lines)}"
     yield Note(
-        f"The profiler's own time is in none of these figures but those of lines: a call that is "
-        f"traced takes {_more(profile.overhead.traced)}{timed}.",
+        f"Only the times by line include the profiler's own time. A traced call takes "
+        f"{_more(profile.overhead.traced)}{timed}.",
         "dim",
     )
     for caution in profile.warnings:

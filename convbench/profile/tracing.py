@@ -1,10 +1,10 @@
 """Trace what code does to arrays: every call of NumPy, its time, its memory, and its line.
 
-The operands go in as `Traced`, a subclass of ndarray that NumPy hands every ufunc and function to
-(NEP 13 and NEP 18); what comes out is traced again. So code that nobody has seen before is followed
-as it runs. Each call is timed for itself, where it stands, with its caches as they are; what the
-tracing costs lies between the calls. Compiled code that takes the memory of an array (Numba, C) is
-not seen.
+The operands go in as `Traced`, a subclass of ndarray. NumPy hands every ufunc and function on such
+arrays to the subclass (NEP 13 and NEP 18), and the results are traced in turn, so that a trace
+follows code that nobody has seen before. Each call is timed in its place, with the caches as the
+code left them; the cost of tracing lies between the calls. A trace does not see compiled code that
+takes the memory of an array (Numba, C).
 """
 
 from __future__ import annotations
@@ -26,19 +26,22 @@ import numpy as np
 from convbench.profile.operations import INTO_FIRST, LEAVES, Example, Operation, operation_of
 
 MAX_CALLS = 200_000
-"""A trace stops after so many calls of NumPy."""
+"""Number of NumPy calls at which a trace stops."""
 
 CREATORS = ("zeros", "empty", "ones", "full", "array", "asarray", "ascontiguousarray")
-"""Functions that NumPy hands to nobody, since their arguments are no arrays or lose their class."""
+"""Functions that NumPy hands to no subclass: their arguments are not arrays or lose their class."""
 
 
 class TooManyCallsError(BaseException):
-    """MAX_CALLS were made. Not an Exception, so that nobody's `except` keeps it."""
+    """A trace has MAX_CALLS calls. An `except Exception` in the code does not catch this error."""
 
 
 class Call(NamedTuple):
-    """`operation` is an index into a trace's operations. Calls that ran at the same time, in
-    threads, have equal shares of it: their `seconds` add up to what passed."""
+    """A call of NumPy; `operation` is an index into the operations of its trace.
+
+    Calls that ran at the same time, in several threads, share that time equally, so that the
+    `seconds` of all calls add up to the time that passed.
+    """
 
     operation: int
     seconds: float
@@ -53,8 +56,11 @@ class _Made(NamedTuple):
 
 @dataclass
 class Trace:
-    """Calls, in their order where one thread made them; `examples` are the first of each
-    operation."""
+    """The calls of NumPy in one run of the code, in their order if one thread made them.
+
+    `examples` has the first call of each operation, unless the trace `keeps` none. `last_written`
+    has, by the address of an array's memory, the operation that wrote there last.
+    """
 
     operations: list[Operation] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -66,13 +72,13 @@ class Trace:
 
     @property
     def names(self) -> list[tuple[str, tuple[str, int]]]:
-        """What was called and by which line, in order: the same for a layer of another size."""
+        """Name and line of each call, in order, by which traces of two layers are compared."""
         made = (self.operations[call.operation] for call in self.calls)
         return [(operation.name, operation.line) for operation in made]
 
 
 class _Recorder:
-    """Notes calls from every thread; what a call of NumPy calls itself is not theirs."""
+    """A recorder of the calls of every thread, but not of the calls that NumPy itself makes."""
 
     def __init__(self) -> None:
         self.trace: Trace | None = None
@@ -93,7 +99,7 @@ class _Recorder:
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
     ) -> Any:
-        """Calls it on plain arrays, and notes it; what it returns is traced."""
+        """Make the call on plain arrays, record it, and return its result as traced arrays."""
         arguments, keywords = _plain(arguments), _plain(keywords)
         trace = self.trace if self.listens else None
         if trace is None:
@@ -155,7 +161,7 @@ _recorder = _Recorder()
 
 
 class Traced(np.ndarray):
-    """An array whose use is noted."""
+    """An array that records what is done to it."""
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = ufunc.__name__ + ("" if method == "__call__" else f".{method}")
@@ -203,10 +209,11 @@ class Traced(np.ndarray):
 
 
 def trace(run: Callable[[], object], is_theirs: Callable[[str], bool], keep: bool = True) -> Trace:
-    """What one call of `run` does to arrays that are Traced. `is_theirs` tells their lines' files.
+    """Return what one call of `run` does to arrays that are Traced.
 
-    Unless they are to be kept, examples are dropped at once: arrays that live on change where the
-    next ones come from. Raises TooManyCallsError.
+    `is_theirs` tells whether a file holds the code whose lines are recorded. The trace holds
+    examples and the result only with `keep`, because arrays that live on change which memory later
+    arrays get. Raises TooManyCallsError.
     """
     found = Trace(keeps=keep)
     _recorder.keys.clear()
@@ -225,7 +232,10 @@ def trace(run: Callable[[], object], is_theirs: Callable[[str], bool], keep: boo
 
 
 def _calls(made: list[_Made], operations: list[Operation]) -> list[Call]:
-    """In their order; of several threads, whose order is chance, by name and line."""
+    """Return the calls in their order, or by name and line if several threads made them.
+
+    The order of calls in several threads is chance.
+    """
     calls = [Call(one.operation, s) for one, s in zip(made, _shares(made), strict=True)]
     if len({one.thread for one in made}) > 1:
         calls.sort(key=lambda c: (operations[c.operation].name, operations[c.operation].line))
@@ -233,18 +243,18 @@ def _calls(made: list[_Made], operations: list[Operation]) -> list[Call]:
 
 
 WAITS_S = 1e-4
-"""A thread that makes no call for so long waits for others; for less, it is on its way to the next
-call, and the tracing is what holds it up."""
+"""Seconds without a call after which a thread is taken to wait for other threads. A thread that
+makes its next call sooner is at work, held up only by the tracing."""
 
 
 def _shares(made: list[_Made]) -> list[float]:
-    """Of each call, the time while it ran, divided by how many threads were at work then."""
+    """Return the seconds of each call, divided at each moment by the number of threads at work."""
     if len({one.thread for one in made}) <= 1:
         return [one.end - one.start for one in made]
     by_thread: dict[int, list[int]] = {}
     for index, one in enumerate(made):
         by_thread.setdefault(one.thread, []).append(index)
-    moments: list[tuple[float, int, int, int]] = []  # when, threads more, calls more, which
+    moments: list[tuple[float, int, int, int]] = []  # when, change in threads and calls, index
     for calls in by_thread.values():
         for index, following in zip_longest(calls, calls[1:]):
             one = made[index]
@@ -267,7 +277,7 @@ def _shares(made: list[_Made]) -> list[float]:
 
 
 def give_traced(prepared: Any) -> None:
-    """The arrays that something prepared holds, and those of the user's object in it, as Traced."""
+    """Turn the arrays of a prepared object, and of the user's object in it, into Traced ones."""
     seen: set[int] = set()
 
     def walk(value: Any, depth: int) -> Any:
@@ -291,7 +301,7 @@ def give_traced(prepared: Any) -> None:
                 for name, each in list(vars(value).items()):
                     changed = walk(each, depth - 1)
                     if changed is not each:
-                        with suppress(AttributeError):  # what is frozen is no code's own
+                        with suppress(AttributeError):  # frozen objects are ours, not the code's
                             setattr(value, name, changed)
         elif (owner := getattr(value, "__self__", None)) is not None:
             walk(owner, depth)
@@ -302,7 +312,7 @@ def give_traced(prepared: Any) -> None:
 
 @contextmanager
 def _creators_traced() -> Iterator[None]:
-    """NumPy's creators return traced arrays, under every name that a module knows them by."""
+    """Make NumPy's creators return traced arrays, under every name that a module has for them."""
     creators = {id(getattr(np, name)): _creator(name, getattr(np, name)) for name in CREATORS}
     strided = np.lib.stride_tricks.as_strided
     viewer = _viewer(strided)
@@ -343,7 +353,7 @@ def _viewer(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The same with plain arrays in it."""
+    """Return the value with its traced arrays made plain."""
     if isinstance(value, Traced):
         return value.view(np.ndarray)
     if type(value) in (tuple, list):
@@ -370,6 +380,7 @@ def _arrays(value: Any) -> Iterator[np.ndarray[Any, Any]]:
 
 
 def address(array: np.ndarray[Any, Any]) -> int:
+    """Return the address of the memory that an array is, or is a view of."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return int(array.__array_interface__["data"][0])

@@ -1,7 +1,7 @@
-"""Turn the gap into factors: what is left as one cause after the other is taken out of it.
+"""Turn the gap into factors, by taking one cause after the other out of the time.
 
-The factors and the unexplained one multiply to the whole gap. What is unexplained is the gap
-between the time that was measured and the sum of what the experiments found in it.
+The factors and the unexplained one multiply to the whole gap. The unexplained factor is the time
+that was measured over the sum of what the experiments found in it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from convbench.profile.findings import Examination, Products, Work
 from convbench.results.stats import Estimate, estimate
 
 MANY_PRODUCTS = 32
-"""At this many products in a call, assume that they are too small."""
+"""Number of products in a call at which they are assumed to be too small."""
 
 OWN_PRODUCTS = 0.5
-"""Code that does this part of the layer's FLOPs by matrix products is one of products; of other
-code its element-wise arithmetic is exchanged for the one product that it comes to."""
+"""Part of the layer's FLOPs that matrix products must do for the code to count as using them. In
+other code, one product replaces the element-wise arithmetic."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a waterfall is made from: two times of a round, and the experiments.
+    """The times of one round, in seconds, and the experiments that a waterfall is made from.
 
-    `native` are the products without the variables that pin BLAS kernels, None where none does.
-    `floor_s` is the other one's time on one element, `winograd_s` that of the ladder's step on this
-    layer, None where it has other kernels than 3x3.
+    `native` are the products without the variables that pin BLAS kernels, or None if no variable
+    does. `floor_s` is the other implementation's time on one element, and `winograd_s` that of the
+    ladder's Winograd step on this layer, or None if the step cannot compute it.
     """
 
     time_s: float
@@ -45,7 +45,7 @@ Waterfall = tuple[tuple[Step, ...], float]
 
 
 def over_rounds(each: Sequence[Waterfall]) -> Waterfall:
-    """Geometric means of the waterfalls of all rounds; intervals where there are enough."""
+    """Return the geometric means over all rounds, with intervals if there are enough rounds."""
     unexplained = estimate([math.log(factor) for _, factor in each]).value
     means = [_mean(alike) for alike in zip(*(steps for steps, _ in each), strict=True)]
     return tuple(means), unexplained
@@ -58,12 +58,12 @@ def _mean(steps: tuple[Step, ...]) -> Step:
 
 
 def waterfall(given: Given) -> Waterfall:
-    """The steps in the order of CAUSES, and the unexplained factor."""
+    """Return the steps in the order of CAUSES, and the unexplained factor."""
     found = given.found
     work = sum(one.seconds for one in found.work)
     modelled = found.small_s + found.fresh_pages_s + work
     unexplained = found.call_s / modelled
-    # What was examined may be a part of the layer.
+    # The experiments may have examined only a part of the layer.
     scale = given.time_s / found.call_s
     chain = _Chain(given.time_s / unexplained, given.versus_s / 1e6)
     calls_s = found.small_s + _small_products_s(found)
@@ -80,16 +80,15 @@ def waterfall(given: Given) -> Waterfall:
         "algorithm",
         given.versus_s - floor_s,
         "measured",
-        "what it takes beside its floor, against the matrix product of the same sizes",
+        "what the other one takes above its floor, against a matrix product of the same sizes",
     )
-    chain.become(
-        "framework floor", given.versus_s, "measured", "its call on a layer of one element"
-    )
+    floor = "the other one's call on a layer of one element"
+    chain.become("framework floor", given.versus_s, "measured", floor)
     return tuple(chain.steps), unexplained
 
 
 class _Chain:
-    """Times that become less, step by step; each is kept above the least that can be left."""
+    """A time that shrinks step by step, but never below the least that may be left."""
 
     def __init__(self, seconds: float, least: float) -> None:
         self.left = seconds
@@ -105,7 +104,7 @@ class _Chain:
 
 
 def _small_products_s(found: Examination) -> float:
-    """What many small products take longer than the one that they come to."""
+    """Return by how many seconds many small products take longer than one large product."""
     own = [one for one in found.work if one.kind == "product"]
     if not uses_products(found) or sum(one.calls for one in own) < MANY_PRODUCTS:
         return 0.0
@@ -114,23 +113,24 @@ def _small_products_s(found: Examination) -> float:
 
 
 def uses_products(found: Examination) -> bool:
+    """Tell whether the code does its work by matrix products."""
     flops = sum(one.flops for one in found.work if one.kind == "product")
     return flops >= OWN_PRODUCTS * found.layer.flops
 
 
 def _arithmetic(chain: _Chain, given: Given, scale: float) -> None:
-    """Element-wise work goes, and in code without products the one product comes in its place."""
+    """Take the element-wise work out. In code without products, one product takes its place."""
     found = given.found
     rest = sum(one.rest for one in found.work if one.kind not in ("product", "copy"))
     why = _named([one for one in found.work if one.kind == "arithmetic"])
     if not uses_products(found):
         rest -= found.products.seconds[found.dtype, 1]
-        why += "; a matrix product of the same sizes, on one thread, instead"
+        why += "; replaced with a matrix product of the same sizes, on one thread"
     chain.take("element-wise arithmetic", rest * scale, "measured", why.lstrip("; "))
 
 
 def _products(chain: _Chain, given: Given, scale: float) -> None:
-    """What is left are products: as float32, on all threads, by native kernels."""
+    """Take the remaining products to float32, then to all threads, then to native kernels."""
     found = given.found
     products = found.products
     if uses_products(found):
@@ -138,26 +138,26 @@ def _products(chain: _Chain, given: Given, scale: float) -> None:
         total = sum(one.rest for one in own)
         as_float32 = sum(one.rest / one.dtype_factor for one in own)
         on_all = sum(one.rest / one.dtype_factor / one.threads_factor for one in own)
-        # A call may take no longer than one on the small layer: nothing is left to products.
+        # Products have no time left if a call takes no longer than one on the small layer.
         dtype, threads = (total / as_float32, as_float32 / on_all) if total > 0 else (1.0, 1.0)
     else:
         dtype = products.seconds[found.dtype, 1] / products.single
         threads = products.single / products.many
-    used = f"it computes in {found.dtype}" if found.dtype != "float32" else ""
+    used = f"the code computes in {found.dtype}" if found.dtype != "float32" else ""
     cast = sum(one.cast for one in found.work) * scale
     chain.become("dtype", max(chain.left - cast, 0.0) / dtype, "measured", used)
-    one_thread = f"one thread of {products.threads}" if threads > 1.05 else ""
+    one_thread = f"one of {products.threads} threads is used" if threads > 1.05 else ""
     chain.become("threads", chain.left / threads, "measured", one_thread)
     kernels = products.many / given.native.many if given.native else 1.0
-    pinned = "the environment pins BLAS kernels below the CPU's" if given.native else ""
+    pinned = "the environment pins the kernels of BLAS" if given.native else ""
     chain.become("BLAS kernels", chain.left / kernels, "measured", pinned)
 
 
 def _calls(found: Examination) -> str:
     small = found.small_layer
     return (
-        f"{found.calls} calls of NumPy, and the Python around them, as they are priced by a layer "
-        f"of few elements, {small.geometry()}"
+        f"{found.calls} calls of NumPy and the Python around them, timed on a layer of few "
+        f"elements ({small.geometry()})"
     )
 
 
@@ -169,7 +169,7 @@ def _traffic(found: Examination) -> str:
 def _pages(found: Examination) -> str:
     if not found.fresh_pages_s:
         return ""
-    return f"{found.allocated / 2**20:.1f} MiB allocated a call"
+    return f"{found.allocated / 2**20:.1f} MiB allocated in each call"
 
 
 def _layout(found: Examination) -> str:
@@ -177,6 +177,10 @@ def _layout(found: Examination) -> str:
 
 
 def _named(work: list[Work], part: str = "rest") -> str:
-    """The two heaviest operations, by name and line."""
+    """Name the two heaviest operations and their lines. Stages have no line."""
     heaviest = sorted(work, key=lambda one: -getattr(one, part))[:2]
-    return ", ".join(f"{one.name} in line {one.line[1]}" for one in heaviest if one.seconds)
+    return ", ".join(
+        f"{one.name} in line {one.line[1]}" if one.line[1] else one.name
+        for one in heaviest
+        if one.seconds
+    )

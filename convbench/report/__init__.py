@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Format(NamedTuple):
-    """`renderer` is `module:function`, imported when first used; `suffixes` may be none."""
+    """A report format. `renderer` is `module:function`, imported at first use."""
 
     renderer: str
     suffixes: tuple[str, ...]
@@ -39,8 +39,13 @@ FORMATS: dict[str, Format] = {
 }
 
 
+SUFFIXES = tuple(format.suffixes[0] for format in FORMATS.values() if format.suffixes)
+"""Suffixes of files, one for each format that a suffix can ask for."""
+
+
 def render(report: Report, format: str) -> str:
-    """The report in a format of FORMATS, ending in a newline. Raises ConvbenchError otherwise."""
+    """Return the report in a format of FORMATS, ending in a newline. Raises ConvbenchError if the
+    format is not known."""
     if format not in FORMATS:
         raise ConvbenchError(
             f"there is no report format {format!r}", hint=f"known formats: {', '.join(FORMATS)}"
@@ -51,11 +56,13 @@ def render(report: Report, format: str) -> str:
 
 
 def format_of(path: str | PurePath) -> str:
-    """The format that the suffix of `path` asks for. Raises ConvbenchError when none does."""
+    """Return the format that the suffix of `path` asks for. Raises ConvbenchError if none does."""
     suffix = PurePath(path).suffix.lower()
     for name, format in FORMATS.items():
         if suffix in format.suffixes:
             return name
     known = ", ".join(suffix for format in FORMATS.values() for suffix in format.suffixes)
-    found = f"{suffix!r} is not the suffix of a report format" if suffix else "it has no suffix"
+    found = (
+        f"{suffix!r} is not the suffix of a report format" if suffix else "the name has no suffix"
+    )
     raise ConvbenchError(f"{path}: {found}", hint=f"known suffixes: {known}")

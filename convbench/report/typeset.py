@@ -14,23 +14,23 @@ _GLUED = re.compile(
 _GLUE = "\x00"
 
 
-# A colour or a cursor movement, as a worker's last words on stderr may hold them (ECMA-48, 5.4).
+# Colours and cursor movements (ECMA-48, 5.4), which a worker's last words on stderr may hold.
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 def clean(words: str) -> str:
-    """One line without control characters: a name or a reason must not move the cursor."""
+    """Return one line without control characters: a name or a reason must not move the cursor."""
     return " ".join(printable(words).split())
 
 
 def printable(words: str) -> str:
-    """The same with its spaces."""
+    """Return the text without control characters, but with all of its spaces."""
     words = _CONTROL_SEQUENCE.sub("", words)
     return "".join(c if c.isprintable() else " " for c in words)
 
 
 def width(words: str) -> int:
-    """Columns that a text takes on a terminal: East Asian characters two, combining ones none."""
+    """Return a text's width on a terminal: 2 for East Asian characters, 0 for combining ones."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in words
@@ -46,7 +46,7 @@ def right(words: str, columns: int) -> str:
 
 
 def wrap(words: str, columns: int | None) -> list[str]:
-    """Lines of at most so many columns (None: one line); a word is broken only if it must be."""
+    """Return lines of at most `columns` (None: one line). A word is broken only if it must be."""
     words = clean(words)
     if columns is None or width(words) <= columns:
         return [words]
@@ -65,7 +65,7 @@ def wrap(words: str, columns: int | None) -> list[str]:
 
 
 def shorten(words: str, columns: int) -> str:
-    """The end of a text that is too long, since paths tell apart by their end: `…conv.py:fast`."""
+    """Cut the beginning of a text that is too long: `…conv.py:fast`. Paths differ at their ends."""
     if width(words) <= columns:
         return words
     kept = ""
@@ -77,7 +77,7 @@ def shorten(words: str, columns: int) -> str:
 
 
 def _fitting(words: str, columns: int) -> int:
-    """How many characters fit, at least one."""
+    """Return how many characters fit, at least one."""
     count = 1
     while count < len(words) and width(words[: count + 1]) <= columns:
         count += 1

@@ -1,7 +1,7 @@
 """Decide what runs when: calibrate, check and meter, then time in rounds. Print nothing.
 
-`run` drives worker processes and yields events. Agreement comes before timing: a wrong cell is
-never ranked. While cells are checked and metered the runtimes work side by side; in the timing
+`run` drives worker processes and yields events. Agreement comes before timing, because a wrong cell
+is never ranked. The runtimes work side by side while cells are checked and metered. In the timing
 phase exactly one arm runs at a time, and every other worker is stopped.
 """
 

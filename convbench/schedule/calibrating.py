@@ -21,10 +21,11 @@ from convbench.schedule.session import BaseSession, Key
 from convbench.schedule.workers import Workers
 
 TIMEOUT_S = 120.0
+"""Seconds that the calibration may take before its worker is given up."""
 
 
 def describe_once(session: BaseSession[Key], options: Options) -> Iterator[Event]:
-    """Describes the machine to a session, unless it goes on with a file that has it."""
+    """Describe the machine to a session, unless the file that it resumes already does."""
     if session.machine.calibration is None:
         seconds = EFFORTS[session.effort].calibration_s
         found = yield from describe(options.environment, session.threads, seconds)
@@ -35,9 +36,10 @@ def describe_once(session: BaseSession[Key], options: Options) -> Iterator[Event
 def describe(
     environment: Environment, threads: int, seconds: float
 ) -> Generator[Event, None, MachineDescription]:
-    """The machine with its measured peaks, the BLAS that a worker gets, and what holds it back.
+    """Return the machine with its measured peaks, the BLAS of its workers, and what slows it down.
 
-    `environment` is the workers', `seconds` about how long the peaks take.
+    `environment` is the one that workers get. Measuring the peaks takes about `seconds` seconds.
+    Raises ConvbenchError if no worker can measure them.
     """
     yield PhaseStarted("machine", 2)
     yield Progress("machine", "load of other processes")
@@ -54,8 +56,8 @@ def describe(
     except UnansweredError as error:
         raise ConvbenchError(
             f"no worker can calibrate this machine: {error}",
-            hint="the suite's `environment`, or a variable of yours, may keep Python or NumPy "
-            "from starting",
+            hint="the suite's `environment`, or an environment variable of yours, may keep Python "
+            "or NumPy from starting",
         ) from None
     machine = replace(machine, calibration=calibration)
     variables = environment.of_all(threads)

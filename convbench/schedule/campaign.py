@@ -1,8 +1,8 @@
 """Run the gate on pairs of arms whose difference is known, for `convbench noise`.
 
-Every (layer, pass) of a suite has an implementation, the same once more, and the same slowed by
-known parts of its own time, each in a process of its own. The verdicts come from `gate`, by way of
-the looks that a gate's run has.
+In every (layer, pass) of a suite, an implementation runs beside itself: once unchanged, and once
+slowed by each of some known parts of its own time. Each arm has a process of its own. The verdicts
+come from `gate`, after the same looks as in a gate's run.
 """
 
 from __future__ import annotations
@@ -31,24 +31,32 @@ from convbench.suites.suite import Suite
 
 @dataclass(frozen=True)
 class Pairs:
-    """`subject` against `slowed`: by the part that it was slowed, 0 for A against A."""
+    """The implementation `subject`, and its copies whose slowdown is known.
+
+    `slowed` names the copies by the part of its own time by which each is slowed: 0.02 is 2 %
+    slower, and 0 is the copy that is as fast as `subject`.
+    """
 
     subject: str
     slowed: dict[float, str]
 
     @classmethod
     def of(cls, subject: str, injected: Sequence[float]) -> Pairs:
+        """Return the pairs of `subject` with an equal copy, and one for each slowdown."""
         names = {0.0: f"{subject} again"}
         names |= {part: f"{subject} +{part * 100:g}%" for part in injected}
         return cls(subject, names)
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """The slowed ones, for a registry."""
+        """The copies of the subject, for a registry."""
         return tuple(Variant(name, self.subject, part) for part, name in self.slowed.items())
 
     def suite(self, suite: Suite) -> Suite:
-        """The suite with the pairs; what else it has is kept, to see how sessions differ."""
+        """Return the suite with the pairs added to its implementations.
+
+        Its other implementations stay, because their figures show how sessions differ.
+        """
         names = (self.subject, *self.slowed.values(), *suite.implementations)
         return replace(suite, implementations=tuple(dict.fromkeys(names)))
 
@@ -56,9 +64,10 @@ class Pairs:
 def campaign_run(
     session: Session, options: Options, pairs: Pairs, together: bool = True
 ) -> Generator[Event, None, NoiseRun]:
-    """One run, first to last round, and what the gate said of each pair.
+    """Measure the pairs from the first round to the last, and return the verdict on each.
 
-    Each pair is a job of one rule; `together` judges all of them as one job, too.
+    Each pair is a job with one rule. With `together`, jobs that judge all layers at once are tried
+    as well.
     """
     started, date = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     load = neighbour_load().share
@@ -79,7 +88,10 @@ def campaign_run(
 
 @dataclass(frozen=True)
 class _Job:
-    """The rule on `unit`, whose arm is slowed by `injected`, alone or among all clean ones."""
+    """A job with `rules` rules. The one in question is on `unit`, which is slowed by `injected`.
+
+    If there are more rules, they are on units that are not slowed.
+    """
 
     unit: Unit
     injected: float
@@ -88,7 +100,7 @@ class _Job:
 
 @dataclass
 class _Jury:
-    """Judges every job at every look; a job that was decided at the first has no second."""
+    """The judge of every job at every look. A job that the first look decides has no second."""
 
     session: Session
     pairs: Pairs
@@ -97,6 +109,7 @@ class _Jury:
     times: list[float] = field(default_factory=list)
 
     def judge(self, saved: Saved, alpha: float) -> list[Verdict]:
+        """Return the verdicts of all jobs at this look, and keep them with its time."""
         self.times.append(time.monotonic())
         found = {**self._alone(saved, alpha), **self._together(saved, alpha)}
         self.looks.append(found)
@@ -104,7 +117,7 @@ class _Jury:
 
     @property
     def _units(self) -> list[Unit]:
-        """Every (layer, pass) that the subject can compute: each gives one question a pair."""
+        """Every (layer, pass) that the subject can compute. Each has one question for each pair."""
         cells = self.session.cells
         return [
             unit
@@ -113,7 +126,7 @@ class _Jury:
         ]
 
     def _alone(self, saved: Saved, alpha: float) -> dict[_Job, list[Verdict]]:
-        """Each pair as if nothing else had been run."""
+        """Judge each pair as if nothing else had been run."""
         return {
             _Job(unit, part, 1): Terms(versions=(name, self.pairs.subject)).verdicts(
                 _only(saved, unit), alpha
@@ -123,8 +136,11 @@ class _Jury:
         }
 
     def _together(self, saved: Saved, alpha: float) -> dict[_Job, list[Verdict]]:
-        """All pairs in one job, all clean or one of them slowed. The verdict in question is first;
-        with all clean every verdict is one in question, and the job is listed under each."""
+        """Judge all units in one job, in which either none is slowed or one of them is.
+
+        The verdict in question comes first. If no unit is slowed, every verdict is in question, and
+        the job is listed under each unit.
+        """
         units = self._units
         if len(units) <= 1 or not self.together:
             return {}
@@ -141,6 +157,7 @@ class _Jury:
         return jobs
 
     def trials(self, saved: Saved) -> list[Trial]:
+        """Return one trial for each job, with the verdict of the last look at it."""
         return [self._trial(job, saved) for job in self.looks[0]]
 
     def _trial(self, job: _Job, saved: Saved) -> Trial:
@@ -170,15 +187,18 @@ class _Jury:
 
 
 def _only(saved: Saved, unit: Unit) -> Saved:
-    """The result as it would be of this (layer, pass) alone."""
+    """Return the result as if the run had measured this (layer, pass) alone."""
     layer, pass_ = unit
     cells = tuple(c for c in saved.result.cells if (c.layer, c.pass_) == (layer.name, pass_))
     return replace(saved, result=replace(saved.result, cells=cells))
 
 
 def _speedups(saved: Saved, pairs: Pairs) -> list[Level]:
-    """Of the subject, over whatever else the suite has; else of each of its cells over the next:
-    a ratio of two different computations, too, which sessions disturb in the same way."""
+    """Return how much faster the subject is than the other implementations of the suite.
+
+    In a suite without others, the ratio of each of its cells to the next takes their place. It
+    compares two different computations, too, and sessions disturb it in the same way.
+    """
     found = {
         "/".join(key): ratio
         for key, ratio in summary.speedups(saved.result, saved.benchmarks).items()

@@ -1,6 +1,6 @@
 """Run the agreement phase: check every cell, then meter it, each runtime in its own processes.
 
-Nothing is timed here for a result, so that the runtimes work side by side.
+The runtimes work side by side, because no time that is taken here goes into the result.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from convbench.agreement.diagnosis.diagnosis import explained, likeliest
+from convbench.agreement.diagnosis.search import likeliest, with_explanation
 from convbench.errors import ImplementationError
 from convbench.implementations.contract import Implementation
 from convbench.machine.description import Caution, available_memory
@@ -41,10 +40,12 @@ from convbench.suites.suite import KERAS_WAYS
 GIB = 2**30
 
 OPERAND_COPIES, RESULT_COPIES, STATED_COPIES = 6, 20, 8
-"""What a check holds: operands drawn twice, loaded, and in float64; results of three calls, what is
-expected of two draws and how far off they may be, in float64, and as many errors; and what an
-implementation states of its errors (measured on 1 GiB: 5.3 and 19.9 times, 7 where it states)."""
+"""How many copies of the operands and of the result a check holds in memory, at most.
 
+Operands are drawn twice, loaded, and kept in float64. Results are those of three calls; two draws
+each add, in float64, what is expected, how far off it may be, and the errors. An implementation
+that states a bound on its own errors adds STATED_COPIES of the result. Measured on 1 GiB: 5.3, 19.9
+and 7 copies."""
 
 STATUS_OF_VERDICT: dict[str, Status] = {
     "agrees": "ok",
@@ -53,17 +54,17 @@ STATUS_OF_VERDICT: dict[str, Status] = {
 }
 """Status of a cell by the verdict on it. A cell whose check proves nothing is not timed."""
 
-
 LANE_CELLS = 100
-"""Fewest cells for which another worker of the same runtime pays for its start."""
+"""Smallest number of cells for which a further worker of the same runtime pays for its start."""
 
 SLEEPY_BLAS = {"OPENBLAS_THREAD_TIMEOUT": "4"}
-"""Nothing is timed here, so that idle BLAS threads may as well leave the cores to other workers."""
+"""Variable that puts idle OpenBLAS threads to sleep at once, which leaves the cores to other
+workers. No result is timed here, so the time to wake the threads up does not matter."""
 
 
 @dataclass(frozen=True)
 class _Lane:
-    """What one worker process does after the other: the checks, or the metering, of a runtime."""
+    """Cells of one runtime that one worker process checks, or meters, one after the other."""
 
     runtime: Runtime
     metering: bool
@@ -72,7 +73,7 @@ class _Lane:
 
 @dataclass(frozen=True)
 class _Started:
-    """A lane begins a cell."""
+    """The news that a lane begins a cell."""
 
     lane: _Lane
     key: CellKey
@@ -80,15 +81,18 @@ class _Started:
 
 @dataclass(frozen=True)
 class _Answered:
-    """`answer` is a Checked, a Memory, or why there is none."""
+    """The answer to a cell of a lane: a Checked or a Memory, or else a Refused or a Failure."""
 
     lane: _Lane
     key: CellKey
-    answer: Any
+    answer: Checked | Memory | Refused | Failure
 
 
 def agree(session: Session, options: Options) -> Iterator[Event]:
-    """Checks and meters every pending cell, each runtime in processes of its own."""
+    """Check and meter every pending cell, each runtime in processes of its own.
+
+    Raises ImplementationError if somebody's own code cannot be used at all.
+    """
     pending = [key for key, cell in session.cells.items() if cell.status == "pending"]
     phases = (False, True) if options.metering else (False,)
     yield PhaseStarted("agreement", len(phases) * len(pending))
@@ -121,16 +125,18 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
             verb = "metering" if step.lane.metering else "checking"
             yield Progress("agreement", f"{verb} {step.key[0]} {step.key[1]} {step.key[2]}")
             continue
-        if isinstance(step.answer, Failure) and step.answer.is_usage:
-            raise ImplementationError(f"{step.key[2]}: {step.answer.reason}", hint=step.answer.hint)
-        if isinstance(step.answer, Refused):
+        answer = step.answer
+        if isinstance(answer, Failure) and answer.is_usage:
+            raise ImplementationError(f"{step.key[2]}: {answer.reason}", hint=answer.hint)
+        if isinstance(answer, Refused):
             if not step.lane.metering:
-                yield CellSettled(_refused(session, step.key, step.answer.unsupported))
-            continue
-        if step.lane.metering:
-            metered[step.key] = step.answer
+                yield CellSettled(_refused(session, step.key, answer.unsupported))
+        elif step.lane.metering:
+            assert not isinstance(answer, Checked)
+            metered[step.key] = answer
         else:
-            checked[step.key] = step.answer
+            assert not isinstance(answer, Memory)
+            checked[step.key] = answer
         if not options.metering:
             metered[step.key] = None
         if step.key in checked and step.key in metered:
@@ -139,28 +145,34 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
 
 
 def _why_not(implementation: Implementation, layer: Layer, pass_: Pass) -> Unsupported | None:
-    """Why it cannot compute a cell, as far as that is known without running somebody's file."""
+    """Return why an implementation cannot compute a cell, or None if no reason is known yet.
+
+    Own code is not asked here: only a worker runs somebody's file.
+    """
     if missing := implementation.runtime.missing():
         return Unsupported(f"{missing.what} is not installed: {missing.install}", ("runtime",))
     return None if implementation.is_own else implementation.unsupported(layer, pass_)
 
 
 def _parts(keys: list[CellKey], lanes: int) -> list[tuple[CellKey, ...]]:
-    """The cells of a runtime in so many lanes, or in fewer, so that a worker's start pays."""
+    """Divide the cells of a runtime among `lanes` lanes, or among fewer if they are few.
+
+    Each lane must have enough cells to pay for the start of its worker.
+    """
     count = max(min(lanes, len(keys) // LANE_CELLS), 1)
     return [tuple(keys[start::count]) for start in range(count)]
 
 
 def _depthwise_cautions(session: Session) -> list[Caution]:
-    """What a Keras user must know who writes such a layer as Conv2D with groups."""
+    """Warn users of Keras who write depthwise layers as Conv2D with groups."""
     names = [layer.name for layer in session.suite.layers if layer.is_depthwise]
     if not names or not set(KERAS_WAYS) & set(session.suite.implementations):
         return []
     return [
         Caution(
             f"{', '.join(names)}: Keras is run as DepthwiseConv2D, not as Conv2D with groups",
-            "on the CPU Conv2D with groups=channels computes the same tens of times slower: write "
-            "DepthwiseConv2D in your model",
+            "on the CPU, Conv2D with groups=channels computes the same result tens of times more "
+            "slowly: write DepthwiseConv2D in your model",
         )
     ]
 
@@ -183,7 +195,7 @@ def _settle(
     session.call_s[key] = checked.call_s
     agreement = checked.agreement
     if checked.explanations:
-        agreement = explained(agreement, checked.explanations[0])
+        agreement = with_explanation(agreement, checked.explanations[0])
     status = STATUS_OF_VERDICT[agreement.verdict]
     reason = None if status == "ok" else agreement.diagnosis
     if isinstance(metered, Failure) and status == "ok":
@@ -201,7 +213,7 @@ def _settle(
 
 
 def _explain(session: Session, checked: dict[CellKey, Checked | Failure]) -> None:
-    """Chooses among the explanations of each pass's wrong layers, so that few explain all."""
+    """Explain the wrong layers of each (pass, implementation) by as few mistakes as possible."""
     wrong = {
         key: answer
         for key, answer in checked.items()
@@ -212,16 +224,17 @@ def _explain(session: Session, checked: dict[CellKey, Checked | Failure]) -> Non
         chosen = likeliest([wrong[key].explanations for key in keys])
         for key, explanation in zip(keys, chosen, strict=True):
             if explanation is not None:
-                agreement = explained(wrong[key].agreement, explanation)
+                agreement = with_explanation(wrong[key].agreement, explanation)
                 session.update(key, agreement=agreement, reason=agreement.diagnosis)
 
 
 def _side_by_side(
     session: Session, options: Options, lanes: list[_Lane], room: _Room
 ) -> Iterator[_Started | _Answered]:
-    """What the lanes report, as it comes; as many lanes at a time as there are CPUs, or two.
+    """Run the lanes, and yield what they report as it comes.
 
-    Closing the iterator stops the lanes: what they have not answered stays as it was.
+    As many lanes run at a time as there are CPUs, and at least two. Closing the iterator stops the
+    lanes, and cells without an answer stay pending.
     """
     steps: queue.SimpleQueue[_Started | _Answered | None] = queue.SimpleQueue()
     stop = threading.Event()
@@ -249,7 +262,7 @@ def _side_by_side(
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             while not all(future.done() for future in futures):
-                kill_all()  # those who wait for a worker hear that it is gone
+                kill_all()  # a lane that waits for its worker learns that the worker is gone
                 time.sleep(0.02)
         for future in futures:
             future.result()
@@ -258,15 +271,17 @@ def _side_by_side(
 def _each_cell(
     session: Session, options: Options, lane: _Lane, room: _Room
 ) -> Iterator[_Started | _Answered]:
-    """Each cell's start, then its answer. A worker that is lost costs its cell; the next cell gets
-    a new one."""
+    """Yield the start of each cell, then its answer.
+
+    A cell whose worker is lost fails, and the next cell gets a new worker.
+    """
     variables = options.environment.metering if lane.metering else options.environment.of
     environment = variables(lane.runtime, session.threads, SLEEPY_BLAS)
     workers, worker = Workers.of(session, options), None
+    answer: Checked | Memory | Refused | Failure
     try:
         for key in lane.keys:
             yield _Started(lane, key)
-            answer: Checked | Memory | Refused | Failure
             with room.taken(_needed_bytes(session, key)):
                 try:
                     worker = worker or workers.start(lane.runtime, environment)
@@ -289,7 +304,7 @@ def _request(session: Session, lane: _Lane, key: CellKey, timed: bool) -> Check 
 
 
 class _Room:
-    """The memory that is free when the phase starts, shared by the lanes."""
+    """Bytes of memory that were free when the phase started, shared by the lanes."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -298,7 +313,7 @@ class _Room:
 
     @contextmanager
     def taken(self, nbytes: int) -> Iterator[None]:
-        """Waits until so many bytes are free, and has them inside the `with`."""
+        """Wait until `nbytes` bytes are free, and reserve them for the `with` block."""
         with self._changed:
             self._changed.wait_for(lambda: nbytes <= self._free)
             self._free -= nbytes
@@ -330,7 +345,7 @@ def _does_not_fit(session: Session, key: CellKey, free: int) -> str:
     layer, pass_ = session.layer(key[0]), key[1]
     operands, result = layer.operand_bytes(pass_), layer.result_bytes(pass_)
     return (
-        f"needs about {_needed_bytes(session, key) / GIB:.1f} GiB while checked "
-        f"({operands / GIB:.1f} GiB of operands and {result / GIB:.1f} GiB of result, several "
-        f"times, and workspace), {free / GIB:.1f} GiB are free"
+        f"its check needs about {_needed_bytes(session, key) / GIB:.1f} GiB (several copies of "
+        f"{operands / GIB:.1f} GiB of operands and {result / GIB:.1f} GiB of result, and "
+        f"workspace), but {free / GIB:.1f} GiB are free"
     )

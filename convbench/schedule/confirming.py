@@ -1,7 +1,7 @@
-"""Confirm figures by plain loops: the same call in a process of its own, with nobody beside it.
+"""Confirm figures by plain loops: the same call in a process of its own, while no other runs.
 
-`convbench run --confirm` is for a reader who doubts the visits. The loops are spread over the
-rounds of a run, so that a spell of the host does not meet all of them.
+`convbench run --confirm` is for a reader who doubts figures from short visits. The loops are spread
+over the rounds of a run, so that a slow spell of the host does not meet all of them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from convbench.schedule.session import CellKey, Session, round_samples
 from convbench.schedule.workers import Workers
 
 LOOP_PLAN = Plan(wake_s=0.3, sample_s=0.01, visit_s=0.6, least=3)
-"""A plain loop: 0.3 s of calls without the clock, then 60 samples of 10 ms back to back."""
+"""Plan of a plain loop: 0.3 s of calls without the clock, then 60 samples of 10 ms."""
 
 
 def confirm(session: Session, options: Options, number: int, rounds: int) -> Iterator[Event]:
-    """Runs the plain loops that are due after round `number` of `rounds`."""
+    """Run the plain loops that are due after round `number` of `rounds`."""
     timed = [key for key in session.cells if session.rounds_of(benchmark_name(*key))]
     due = [
         key
@@ -41,7 +41,10 @@ def confirm(session: Session, options: Options, number: int, rounds: int) -> Ite
 
 
 def _plain(session: Session, options: Options, key: CellKey) -> Sampled | None:
-    """One loop in a fresh process; None where it failed, which a round tells with its reason."""
+    """Run one loop in a fresh process, and return its samples.
+
+    Returns None if the loop fails: a cell that keeps failing is reported by its rounds.
+    """
     request = Visit(session.layer(key[0]), key[1], key[2], LOOP_PLAN)
     try:
         return Workers.of(session, options).ask_once(session.runtime_of(key[2]), request)

@@ -8,22 +8,23 @@ from convbench.measure.clock import Plan
 from convbench.results.model import State
 
 MIN_ROUNDS = 3
-"""A budget never brings the rounds under this; then the slowest arms are skipped instead."""
+"""Smallest number of rounds that a budget leaves. A smaller budget skips the slowest arms."""
 
 SHORTER = 4
-"""How many times as many visits are made, each as many times shorter, where versions of one code
-are compared. The quickest samples decide there, and a neighbour should not hold a CPU during all of
-them."""
+"""Factor by which visits become more numerous and shorter if versions of one code are compared.
+The quickest samples decide such a comparison, and a neighbour is less likely to hold a CPU during
+all of many short visits."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """`rounds` of fresh processes, in each `visits` to every arm, in as many sweeps.
+    """How much is measured: `rounds` rounds of fresh processes, with `visits` sweeps in each.
 
-    Visits are short and many, so that the arms of a sweep meet the host in the same state: a
-    neighbour comes and goes within 0.2 to 2 s. A visit wakes the arm up for `wake_s` at most, and
-    takes samples of `sample_s` for `visit_s`; from an arm whose call is slow at least
-    `slow_samples`, of one call each.
+    A sweep visits every arm once. Visits are short and many, so that the arms of a sweep meet the
+    host in the same state: a neighbour comes and goes within 0.2 to 2 s. A visit wakes the arm up
+    for at most `wake_s` seconds, and then takes samples of `sample_s` seconds for `visit_s`
+    seconds. An arm with slow calls gives at least `slow_samples` samples, of one call each. Memory
+    is metered for `rss_s` seconds a cell, and the machine's peaks for `calibration_s` in all.
     """
 
     name: str
@@ -38,11 +39,11 @@ class Effort:
 
     @property
     def in_short_visits(self) -> Effort:
-        """The same time in more and shorter visits."""
+        """The effort that takes the same time, in more and shorter visits."""
         return replace(self, visits=SHORTER * self.visits, visit_s=self.visit_s / SHORTER)
 
     def plan(self, wake_s: float, state: State) -> Plan:
-        """A visit to an arm that needs `wake_s` to wake up."""
+        """Return the plan of a visit to an arm that needs `wake_s` seconds to wake up."""
         return Plan(wake_s, self.sample_s, self.visit_s, self.slow_samples, state)
 
 
@@ -55,3 +56,4 @@ EFFORTS = {
         Effort("rigorous", 16, 8, 0.040, 1, 1.0, 3.0),
     )
 }
+"""Efforts by name."""

@@ -13,7 +13,7 @@ Phase = Literal["machine", "agreement", "timing", "training", "experiments"]
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """`steps` is how many Progress events the phase will yield at the most."""
+    """The news that a phase starts. It will yield at most `steps` Progress events."""
 
     phase: Phase
     steps: int
@@ -21,7 +21,7 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class Progress:
-    """What runs now; `left_s` is the estimated time left, None where nothing is known yet."""
+    """What runs now. `left_s` is the estimated time left in seconds, None if none is known yet."""
 
     phase: Phase
     what: str
@@ -30,14 +30,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class CellSettled:
-    """A cell is known to be right, wrong, unsupported, failed or skipped."""
+    """A cell that is now known to be right, wrong, unsupported, failed or skipped."""
 
     cell: Cell
 
 
 @dataclass(frozen=True)
 class Saved:
-    """The result file was written; `path` differs from the one asked for when that failed."""
+    """The path of the result file that was just written.
+
+    It differs from the path that was asked for if that one could not be written.
+    """
 
     path: Path
 

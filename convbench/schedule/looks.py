@@ -1,7 +1,7 @@
 """Run and judge: one look at the rounds and, where that leaves something open, a second.
 
-The looks share the false alarms that a job may have (gate.look_alpha). More is measured because a
-verdict is open, never because one is close to what somebody hopes for.
+The looks share the false alarms that a job may have (gate.look_alpha). A second look is taken only
+because a verdict is open, never because one is close to what somebody hopes for.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ from convbench.schedule.running import run
 from convbench.schedule.session import Session
 
 Judge = Callable[[Saved, float], list[Verdict]]
-"""Verdicts on a result at a level of false alarms; the same questions in the same order."""
+"""Function from a result and a level of false alarms to the verdicts on that result.
+
+It answers the same questions in the same order each time."""
 
 
 @dataclass(frozen=True)
 class Judged:
+    """The final verdicts, and the number of looks that they took."""
+
     verdicts: tuple[Verdict, ...]
     looks: int
 
@@ -32,9 +36,9 @@ class Judged:
 def run_and_judge(
     session: Session, options: Options, judge: Judge
 ) -> Generator[Event, None, Judged]:
-    """Measures, judges and, where that is worth it, measures on and judges anew.
+    """Measure and judge; if a verdict is open and time is left, measure more and judge again.
 
-    `options.budget_s` is for both looks.
+    `options.budget_s`, in seconds, covers both looks.
     """
     started = time.monotonic()
     yield from run(session, options)

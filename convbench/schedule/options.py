@@ -10,15 +10,16 @@ from convbench.results.model import Status
 
 @dataclass(frozen=True)
 class Options:
-    """`environment` is the workers'. `budget_s` is for everything, `timeout_s` for one
-    answer of a worker. `time_wrong` times wrong cells too; they are never ranked. `rounds` is how
-    many there shall be in the end, None as many as the effort has.
+    """How a session is run.
 
-    `comparing` is for telling versions of one code apart: the same time in more and shorter
-    visits, all arms on the same CPUs, and the suite's first implementation as the twin everywhere.
-    `confirm` adds a plain loop of each cell in a process of its own.
+    Workers start with `environment`. `budget_s` limits the whole run and `timeout_s` one answer of
+    a worker, both in seconds. `time_wrong` also times wrong cells, which are never ranked. `rounds`
+    is the number of rounds that the session shall have in the end; None leaves it to the effort.
 
-    Not `metering`: cells are only checked.
+    `comparing` tells versions of one code apart: the same time is spent in more and shorter visits,
+    all arms run on the same CPUs, and the suite's first implementation has the twin everywhere.
+    `confirm` adds a plain loop of each cell in a process of its own. Without `metering`, cells are
+    only checked.
     """
 
     environment: Environment

@@ -16,7 +16,7 @@ from convbench.schedule.timing import measure_rounds
 
 
 def check(session: Session, options: Options) -> Generator[Event, None, None]:
-    """Only checks every cell of the session. Nothing is saved."""
+    """Check every cell of the session, and do nothing else. Nothing is saved."""
     try:
         yield from agree(session, replace(options, metering=False))
     finally:
@@ -24,10 +24,10 @@ def check(session: Session, options: Options) -> Generator[Event, None, None]:
 
 
 def run(session: Session, options: Options) -> Generator[Event, None, None]:
-    """Brings the session as far as its effort and the budget allow.
+    """Bring the session as far as its effort and the budget allow.
 
-    Saves after the agreement phase and after every (round, layer, pass). Close the generator to
-    stop early: workers are killed, and what was saved stays.
+    The result file is saved after the agreement phase and after every (round, layer, pass). Close
+    the generator to stop early: its workers are killed, and the saved file stays.
     """
     started = time.monotonic()
     try:

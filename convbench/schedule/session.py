@@ -1,6 +1,7 @@
 """Keep what a session knows so far: every cell's state, every raw sample, and where it is saved.
 
-`BaseSession` has what the sessions of add-ons have too; `Session` is one of layers and passes.
+`BaseSession` has what all sessions share, those of add-ons included. `Session` measures the layers
+and passes of a suite.
 """
 
 from __future__ import annotations
@@ -38,18 +39,20 @@ from convbench.runtimes.contract import Runtime
 from convbench.suites.suite import Suite
 
 SAVING = 0.05
-"""The part of a run's time that may go into saving."""
+"""Largest share of a run's time that is spent on saving."""
 
-CellKey = tuple[str, Pass, str]  # layer, pass, implementation
+CellKey = tuple[str, Pass, str]
+"""Name of the layer, pass, and name of the implementation of a cell."""
+
 Unit = tuple[Layer, Pass]
 Key = TypeVar("Key")
 
 
 @dataclass
 class BaseSession(Generic[Key]):
-    """The one place that changes while a session goes on. Everything it holds is saved.
+    """The state of a session, the one place that changes while it runs. All of it is saved.
 
-    Cells are kept by a key that a subclass chooses.
+    Cells are kept by a key, whose type a subclass chooses.
     """
 
     suite: Suite
@@ -73,35 +76,42 @@ class BaseSession(Generic[Key]):
         self.registry = self.registry.knowing(*self.suite.own)
 
     def runtime_of(self, implementation: str) -> Runtime:
+        """Return the runtime of the implementation with this name."""
         return self.registry.get(implementation).runtime
 
     def update(self, key: Key, **changes: object) -> Cell:
+        """Change fields of a cell, and return the cell that now stands in its place."""
         self.cells[key] = replace(self.cells[key], **changes)  # type: ignore[arg-type]
         return self.cells[key]
 
     def caution(self, *cautions: Caution) -> None:
-        """Notes what a reader must know, once."""
+        """Add cautions for the reader, each of them once."""
         new = [caution for caution in cautions if caution not in self.cautions]
         self.cautions = (*self.cautions, *new)
 
     def add(self, name: str, samples: RoundSamples) -> None:
-        """Keeps a benchmark's samples of a round; a round that is measured again replaces itself,
-        since its arms belong together."""
+        """Keep a benchmark's samples of a round.
+
+        A round that is measured again replaces its earlier samples, since the arms of a round are
+        compared with each other.
+        """
         others = [run for run in self.benchmarks.get(name, ()) if run.round != samples.round]
         self.benchmarks[name] = tuple(sorted([*others, samples], key=lambda run: run.round))
 
     def rounds_of(self, benchmark: str) -> set[int]:
+        """Return the numbers of the rounds that a benchmark has samples of."""
         return {run.round for run in self.benchmarks.get(benchmark, ())}
 
     def random_of(self, number: int) -> random.Random:
-        """The randomness of a round: other in every round, the same for the same seed."""
+        """Return a round's random numbers. They differ between rounds, and repeat with the seed."""
         return random.Random(f"{self.seed} {number}")
 
     def result(self) -> ResultFile:
+        """Return the result of the samples so far."""
         return summarise(self._bare(), self.benchmarks)
 
     def _bare(self) -> ResultFile:
-        """The result without what is derived from samples."""
+        """Return the result without the figures that are derived from samples."""
         return ResultFile(
             schema_=SCHEMA,
             suite=self.suite,
@@ -118,11 +128,11 @@ class BaseSession(Generic[Key]):
         )
 
     def saved(self) -> result_file.Saved:
-        """What the result file has."""
+        """Return the content of the result file."""
         return result_file.Saved(self.result(), self.benchmarks, self.metadata)
 
     def save(self) -> Path:
-        """Writes the result file; returns where it went (see result_file.save)."""
+        """Write the result file, and return the path that it went to (see result_file.save)."""
         started = time.monotonic()
         self.path = result_file.save(self.path, self.saved())
         self._saved_at = time.monotonic()
@@ -130,8 +140,11 @@ class BaseSession(Generic[Key]):
         return self.path
 
     def keep(self) -> Path | None:
-        """Saves, unless that would take more than SAVING of the time: files of thousands of cells
-        take seconds to write, and others are written whenever there is something new."""
+        """Save, unless more than the share SAVING of the time would go into saving.
+
+        Files of thousands of cells take seconds to write. Smaller ones are written whenever
+        something is new. Returns the path, or None if nothing was written.
+        """
         if time.monotonic() - self._saved_at < self._save_s / SAVING:
             return None
         return self.save()
@@ -160,7 +173,7 @@ class Session(BaseSession[CellKey]):
 
     @classmethod
     def resume(cls, saved: result_file.Saved, path: Path) -> Session:
-        """The session that wrote a result file, ready to go on."""
+        """Return the session that wrote a result file, ready to go on."""
         result = saved.result
         cells = {(c.layer, Pass(c.pass_), c.implementation): _retried(c) for c in result.cells}
         session = cls(
@@ -194,10 +207,11 @@ class Session(BaseSession[CellKey]):
         return list(product(self.suite.layers, self.suite.passes))
 
     def layer(self, name: str) -> Layer:
+        """Return the layer with this name."""
         return self._layers[name]
 
     def keys_of(self, unit: Unit) -> list[CellKey]:
-        """The cells of a (layer, pass)."""
+        """Return the keys of the cells of a (layer, pass), in the suite's order."""
         layer, pass_ = unit
         return [(layer.name, pass_, name) for name in self.suite.implementations]
 
@@ -213,7 +227,7 @@ class Session(BaseSession[CellKey]):
 
 
 def _retried(cell: Cell) -> Cell:
-    """A cell of a resumed file: one that is right, and was skipped for want of time, is due."""
+    """Return a cell as a resumed session has it: one that lacked only time is due again."""
     agrees = cell.agreement is not None and cell.agreement.verdict == "agrees"
     return replace(cell, status="ok", reason=None) if cell.status == "skipped" and agrees else cell
 
@@ -224,7 +238,10 @@ def round_samples(
     order: tuple[int, ...],
     seen: Mapping[str, float] = MappingProxyType({}),
 ) -> RoundSamples:
-    """The visits to one arm in a round, as the result file keeps them."""
+    """Collect the visits to one arm in a round, as the result file keeps them.
+
+    `order` has the arm's place in each sweep, and `seen` further figures of the round.
+    """
     return RoundSamples(
         round=number,
         order=order,
@@ -238,7 +255,7 @@ def round_samples(
 
 
 def circumstances() -> dict[str, str | int | float]:
-    """What is recorded of the moment in which samples were taken."""
+    """Return the date and the load of the machine, which are recorded with samples."""
     return {
         "date": datetime.now().isoformat(" "),
         LOAD: round(usage.load(), 2),

@@ -1,7 +1,7 @@
 """Share a run's time out: further visits and rounds go where intervals are widest.
 
-What is decided here rests on deviations alone and never on a mean, so that it moves no figure and
-intervals stay valid (stats.estimate).
+These decisions rest on deviations alone and never on a mean. They move no figure, and the intervals
+stay valid (stats.estimate).
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from convbench.schedule.session import Session, Unit
 Arms = TypeVar("Arms")
 
 NARROW = 0.03
-"""Half width of a speedup's interval from which on no further visits are spent on it: 3 %."""
+"""Half width of a speedup's interval, as a share of the speedup, below which it gets no extra
+visits: 3 %."""
 
 MORE = 2
-"""A wide (layer, pass) has this many times the sweeps of others at the most."""
+"""Largest factor by which a (layer, pass) with wide intervals has more sweeps than others."""
 
 SPARE = 0.25
-"""Share of a round's visits that may be spent on wide intervals, beside those that are due."""
+"""Largest number of extra visits for wide intervals, as a share of the visits due in a round."""
 
 LARGE = 100
-"""A suite of more (layer, pass)es than this is not looked at after each round: that takes long."""
+"""Largest number of (layer, pass)es whose deviations are computed after each round. More of them
+would take too long."""
 
 
 def sweeps_of(
     session: Session, units: Mapping[Unit, Arms], effort: Effort, number: int
 ) -> dict[Unit, int]:
-    """How often each (layer, pass) is visited in this round; the widest ones get more."""
+    """Return how many sweeps each (layer, pass) gets in a round; wide intervals get more."""
     sweeps = dict.fromkeys(units, effort.visits)
     if not MIN_ROUNDS < number <= effort.rounds or len(units) > LARGE:
         return sweeps
@@ -54,7 +56,7 @@ def sweeps_of(
 
 
 def still_wide(session: Session, units: dict[Unit, Arms]) -> dict[Unit, Arms]:
-    """The (layer, pass)es with an interval wider than `--precision` asks for."""
+    """Return the (layer, pass)es that have an interval wider than `--precision` asks for."""
     assert session.precision is not None
     wide = summary.wider_than(session.result(), session.benchmarks, session.precision.target)
     names = {key[:2] for key in wide}
@@ -62,7 +64,10 @@ def still_wide(session: Session, units: dict[Unit, Arms]) -> dict[Unit, Arms]:
 
 
 def _deviations(session: Session) -> dict[Unit, float]:
-    """The largest round-to-round deviation (of logs) of the speedups of each (layer, pass)."""
+    """Return how much the speedups of each (layer, pass) vary from round to round.
+
+    The figure is the largest standard deviation of their logarithms.
+    """
     result: ResultFile = session.result()
     units = {(unit[0].name, unit[1]): unit for unit in session.units}
     found: dict[Unit, float] = {}

@@ -1,8 +1,8 @@
 """Run the timing phase: rounds of fresh workers, visits in random order, one arm at a time.
 
-A round starts a worker for each runtime and one for the twin; all import before any of them gets
-the token. Then for each (layer, pass) every arm is visited once or several times, in a random
-order: a visit wakes the arm up and takes all of its samples. Results are saved after each
+A round starts a worker for each runtime and one for the twin, and all of them import before the
+first one gets the token. Then every arm of each (layer, pass) is visited once or several times, in
+a random order. A visit wakes the arm up and takes its samples. Results are saved after each
 (layer, pass).
 """
 
@@ -40,7 +40,7 @@ from convbench.suites.suite import KERAS_WAYS
 
 @dataclass(frozen=True)
 class Arm:
-    """One benchmark: a cell, or the twin of one. Arms of equal `runtime` share a worker."""
+    """One benchmark: a cell, or the twin of a cell. Arms of equal `runtime` share a worker."""
 
     key: CellKey
     runtime: Runtime
@@ -48,23 +48,24 @@ class Arm:
 
     @property
     def name(self) -> str:
+        """Name of the benchmark in the result file."""
         return benchmark_name(*self.key) + (TWIN if self.twin else "")
 
 
 @dataclass
 class _Taken:
-    """What an arm gave in this round of a (layer, pass): each visit, and its place in the sweep."""
+    """The samples of an arm in one round: those of each visit, and its place in the sweep."""
 
     visits: list[Sampled] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
 
 
 Visits = dict[Arm, list[Visited]]
-"""Every visit to each arm so far, in this run of the command: what it needs to wake up."""
+"""Every visit to each arm so far in this run. They tell how long the arm takes to wake up."""
 
 
 def measure_rounds(session: Session, options: Options, started: float) -> Iterator[Event]:
-    """As many rounds as are asked for and the budget allows."""
+    """Measure as many rounds as are asked for, as long as the budget allows."""
     effort = EFFORTS[session.effort]
     if options.comparing:
         effort = effort.in_short_visits
@@ -112,15 +113,18 @@ def measure_rounds(session: Session, options: Options, started: float) -> Iterat
 
 
 SLOW_CALL_S, SLOW_TIMES = 0.02, 10.0
-"""An arm whose call takes longer than both, in seconds and in times of the quickest arm's call, is
-visited in every other sweep: nobody looks at its ratio to the others for a few per cent."""
+"""Call time in seconds, and as a multiple of the quickest arm's. An arm above both is visited in
+every other sweep only: its ratio to the others need not be known to a few per cent."""
 
 MOST_ROUNDS = 200
-"""`--precision` makes no more rounds than this, with or without a budget."""
+"""Largest number of rounds that `--precision` makes, with or without a budget."""
 
 
 def _missing(session: Session, units: dict[Unit, list[Arm]], number: int) -> dict[Unit, list[Arm]]:
-    """The (layer, pass)es that lack an arm of this round: all their arms are due, together."""
+    """Return the (layer, pass)es in which an arm lacks this round, with all of their arms.
+
+    All of their arms are due, because arms are compared within a round.
+    """
     return {
         unit: arms
         for unit, arms in units.items()
@@ -129,7 +133,7 @@ def _missing(session: Session, units: dict[Unit, list[Arm]], number: int) -> dic
 
 
 def _arms(session: Session, unit: Unit, options: Options) -> list[Arm]:
-    """The cells of a (layer, pass) that are to be timed, and the twin of one of them."""
+    """Return the cells of a (layer, pass) that are to be timed, and the twin of one of them."""
     keys = [key for key in session.keys_of(unit) if session.cells[key].status in options.timed]
     runtimes = {key: session.runtime_of(key[2]) for key in keys}
     arms = [Arm(key, runtimes[key]) for key in keys]
@@ -142,11 +146,11 @@ def _arms(session: Session, unit: Unit, options: Options) -> list[Arm]:
 
 
 def _twin_key(session: Session, keys: list[CellKey], options: Options) -> CellKey:
-    """The fastest arm that is not Keras; without one the fastest of all.
+    """Choose the cell that gets a twin: the fastest that is not Keras, or else the fastest of all.
 
-    A resumed session keeps its own. Where versions are compared it is the same implementation
-    everywhere: what a process computed before leaves its mark on the allocator, and a twin that
-    served other cells than its arm can be steadily faster or slower (1 % measured).
+    A resumed session keeps its choice. If versions are compared, the same implementation has the
+    twin everywhere. Earlier computations leave their mark on the allocator of a process, so a twin
+    whose process served other cells than its arm's can be steadily faster or slower (1 % measured).
     """
     for key in keys:
         if session.rounds_of(benchmark_name(*key) + TWIN):
@@ -158,6 +162,7 @@ def _twin_key(session: Session, keys: list[CellKey], options: Options) -> CellKe
 
 
 def _round_s(session: Session, units: dict[Unit, list[Arm]], effort: Effort) -> float:
+    """Predict how many seconds a round takes, imports included."""
     arms = [arm for arms in units.values() for arm in arms]
     imports = sum(runtime.import_s for runtime in {arm.runtime for arm in arms})
     return imports + sum(arm_s(effort, session.call_s.get(arm.key, 0.0)) for arm in arms)
@@ -166,7 +171,7 @@ def _round_s(session: Session, units: dict[Unit, list[Arm]], effort: Effort) -> 
 def _drop_slowest(
     session: Session, units: dict[Unit, list[Arm]], effort: Effort, budget: Budget, rounds: int
 ) -> Iterator[Event]:
-    """Skips the slowest arms until so many rounds fit the budget; one arm always stays."""
+    """Skip the slowest arms until `rounds` rounds fit the budget. One arm always stays."""
     round_s = _round_s(session, units, effort)
     unit_of = {arm: unit for unit, arms in units.items() for arm in arms}
     served = Counter(arm.runtime for arm in unit_of)
@@ -189,8 +194,8 @@ def _drop_slowest(
         if not units[unit]:
             del units[unit]
         reason = (
-            f"the budget of {budget.seconds:g} s does not allow the least of "
-            f"{rounds} rounds with it ({call_s * 1e3:.3g} ms a call)"
+            f"the budget of {budget.seconds:g} s does not allow at least "
+            f"{rounds} rounds with this cell ({call_s * 1e3:.3g} ms a call)"
         )
         yield CellSettled(session.update(slowest.key, status="skipped", reason=reason))
 
@@ -198,13 +203,13 @@ def _drop_slowest(
 def _shortened(rounds: int, asked: int) -> Caution:
     return Caution(
         f"the budget allowed {rounds} of {asked} rounds",
-        "intervals are wider than they could be; give a larger --budget, or --resume the file",
+        "intervals are wider than they could be: give a larger --budget, or --resume the file",
         kind="budget",
     )
 
 
 class _Round:
-    """One round: its workers, and what they are asked."""
+    """One round: it starts its workers, and visits every arm."""
 
     def __init__(
         self,
@@ -228,6 +233,7 @@ class _Round:
         self._crew: dict[Runtime, Worker] = {}
 
     def run(self) -> Iterator[Event]:
+        """Measure the round, and save the result after each (layer, pass)."""
         yield Progress("timing", f"round {self._number}: starting workers")
         try:
             arms_of = self._units.values()
@@ -243,15 +249,15 @@ class _Round:
                 worker.kill()
 
     def _same_cpus(self) -> tuple[int, ...]:
-        """As many CPUs as there are threads, the same for all arms, others in every round.
+        """Draw as many CPUs as there are threads: the same for all arms, and new in every round.
 
-        On a shared host one CPU can be slower than the next for seconds on end; an arm that the
-        system happened to put there would seem slower than the other.
+        On a shared host one CPU can be slower than the next for seconds on end. An arm that the
+        system happened to put there would seem slower than the others.
         """
         return tuple(sorted(self._random.sample(usable_cpus(), self._session.threads)))
 
     def _unit(self, unit: Unit, arms: list[Arm]) -> Iterator[Event]:
-        """Visits every arm of a (layer, pass) in sweeps."""
+        """Visit every arm of a (layer, pass) in sweeps, and keep the samples."""
         taken = {arm: _Taken() for arm in arms}
         seldom = self._seldom(arms)
         for sweep in range(self._sweeps[unit]):
@@ -264,13 +270,13 @@ class _Round:
                 self._session.call_s[arm.key] = of_arm.visits[-1].visited.call_s
 
     def _seldom(self, arms: list[Arm]) -> set[Arm]:
-        """The arms that take part in every other sweep: far slower than the quickest one."""
+        """Return the arms that are far slower than the quickest; they join every other sweep."""
         call_s = {arm: self._session.call_s.get(arm.key, 0.0) for arm in arms}
         limit = max(SLOW_CALL_S, SLOW_TIMES * min(call_s.values()))
         return {arm for arm in arms if call_s[arm] > limit}
 
     def _sweep(self, unit: Unit, arms: list[Arm], taken: dict[Arm, _Taken]) -> Iterator[Event]:
-        """One visit to each of the arms, in a random order. An arm that fails leaves `taken`."""
+        """Visit each of the arms once, in a random order. An arm that fails leaves `taken`."""
         layer, pass_ = unit
         for place, arm in enumerate(self._random.sample(arms, len(arms))):
             yield Progress("timing", f"round {self._number}: {layer.name} {pass_} {arm.key[2]}")
@@ -284,9 +290,9 @@ class _Round:
                 yield from self._fail(arm, answer)
 
     def _visit(self, unit: Unit, arm: Arm) -> Sampled | str:
-        """What a visit gave, while the arm's worker alone runs; or why there is none.
+        """Visit an arm while its worker alone runs. Return the samples, or why there are none.
 
-        A worker that died is replaced; the new one prepares what it is asked for anew.
+        A worker that died is replaced, and the new one prepares its arms again.
         """
         layer, pass_ = unit
         waking_s = wake_s(self._effort.wake_s, self._visits.get(arm, []))
@@ -302,20 +308,25 @@ class _Round:
             return str(lost)
 
     def _fail(self, arm: Arm, reason: str) -> Iterator[Event]:
-        """Settles the arm's cell; the arms of later rounds leave it out."""
+        """Settle an arm as failed, and leave it and its twin out of later rounds.
+
+        If the twin alone fails, the cell stays.
+        """
         for arms in self._units.values():
             arms[:] = [a for a in arms if a.key != arm.key or (arm.twin and not a.twin)]
         if not arm.twin:
             yield CellSettled(self._session.update(arm.key, status="failed", reason=reason))
 
     def _release(self, worker: Worker) -> Released | None:
+        """Let a worker forget its prepared arms. Return its peak memory, or None if it died."""
         try:
             with worker.token():
                 return self._workers.ask(worker, Release())
         except UnansweredError:
-            return None  # dead already: the next request finds out and replaces it
+            return None  # the worker is dead: the next request finds out and replaces it
 
     def _run_of(self, arm: Arm, taken: _Taken, released: Released | None) -> RoundSamples:
+        """Return the samples of an arm in this round, as the result file keeps them."""
         seen: dict[str, float] = {}
         if released is not None:
             seen["mem_max_rss"] = released.max_rss

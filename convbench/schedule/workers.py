@@ -18,10 +18,11 @@ from convbench.schedule.session import BaseSession, Key
 
 @dataclass(frozen=True)
 class Workers:
-    """What the workers of a session have in common; `timeout_s` is for one answer of any.
+    """The settings that all workers of a session share, and the ways to start and ask workers.
 
-    `replace` makes those that differ in something. Every worker gets its runtime, the seed and the
-    registry in a `Start`, so that it knows the implementations that requests name.
+    `timeout_s` is the number of seconds that one answer may take. Use `dataclasses.replace` for
+    workers that differ. Every worker gets its runtime, the seed and the registry in a `Start`, so
+    that it knows the implementations that requests name.
     """
 
     environment: Environment
@@ -34,6 +35,7 @@ class Workers:
 
     @classmethod
     def of(cls, session: BaseSession[Key], options: Options) -> Self:
+        """Return the workers of a session that is run with these options."""
         return cls(
             options.environment,
             session.threads,
@@ -44,14 +46,17 @@ class Workers:
         )
 
     def start(self, runtime: Runtime, variables: Mapping[str, str] | None = None) -> Worker:
-        """A worker that begins to import its runtime, with its own `variables` if there are any."""
+        """Start a worker, which begins to import its runtime.
+
+        `variables` replace those that the environment has for this runtime.
+        """
         start = Start(runtime, self.threads, self.seed, self.registry, self.cpus, self.tune)
         return Worker(start, variables or self.environment.of(runtime, self.threads))
 
     def start_all(self, runtimes: Mapping[Key, Runtime]) -> dict[Key, Worker]:
-        """Workers that import side by side, and are then stopped until each gets the token.
+        """Start workers that import side by side, and stop each until it gets the token.
 
-        One that is lost at that shows when it is asked, with its reason.
+        A worker that is lost meanwhile raises its reason when it is asked.
         """
         workers = {key: self.start(runtime) for key, runtime in runtimes.items()}
         for worker in workers.values():
@@ -62,7 +67,7 @@ class Workers:
 
     @contextlib.contextmanager
     def one(self, runtime: Runtime) -> Iterator[Worker]:
-        """A worker that is ready, and is killed at the end of the `with`."""
+        """Start a worker, wait until it is ready, and kill it at the end of the `with` block."""
         worker = self.start(runtime)
         try:
             worker.wait_ready()
@@ -71,11 +76,11 @@ class Workers:
             worker.kill()
 
     def ask(self, worker: Worker, request: Request[Answer]) -> Answer:
-        """The answer of a worker, once it is ready. Raises UnansweredError."""
+        """Return a worker's answer to a request, once it is ready. Raises UnansweredError."""
         worker.wait_ready()
         return worker.ask(request, self.timeout_s)
 
     def ask_once(self, runtime: Runtime, request: Request[Answer]) -> Answer:
-        """The answer of a process of its own. Raises UnansweredError."""
+        """Return the answer to a request from a fresh process. Raises UnansweredError."""
         with self.one(runtime) as worker:
             return self.ask(worker, request)

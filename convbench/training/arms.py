@@ -23,16 +23,20 @@ from convbench.training.trainer import State, Trainer
 Array = NDArray[np.floating[Any]]
 
 KERAS = {"keras": False, "keras-xla": True}
-"""The ways to run Keras `fit`, and whether they are compiled by XLA."""
+"""Ways to run Keras `fit`, and whether XLA compiles them."""
 
 WARM_UP_STEPS = 20
+"""Largest number of full batches that warm Keras up."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What is trained. `data` is a name or a path (`training.data.load`), `images` how many of them
-    at most. `weights` are where it starts, None: drawn from `seed`. `shuffle` is which order of the
-    images our network sees; Keras's `fit` draws its own every time."""
+    """What is trained, on which images, and from which weights.
+
+    `data` is a name or a path (see `training.data.load`), and `images` limits how many of its
+    images are used. `weights` are the initial ones; None draws them from `seed`. `shuffle` numbers
+    the order in which our network sees the images; Keras's `fit` draws its own order every time.
+    """
 
     network: Network
     data: str
@@ -42,13 +46,16 @@ class Setup:
     shuffle: int = 0
 
     def initial_weights(self) -> dict[str, Array]:
+        """Return the weights that the training starts from, by parameter."""
         return self.weights or initial_weights(self.network, self.seed)
 
 
 @dataclass(frozen=True)
 class Connected:
-    """What the data is, and whether the implementation only sums products where it is used, as own
-    code is taken to do."""
+    """The data of a connected network, and whether its implementation is `exact`.
+
+    An exact one only sums products in the layers where it is used. Own code is taken to be exact.
+    """
 
     data: str
     note: str
@@ -60,7 +67,7 @@ class Connected:
 
 @dataclass(frozen=True)
 class Trained:
-    """Steps that were taken, their time, and the loss of each where it is known."""
+    """The number of steps that were taken, their time, and their losses, if these are known."""
 
     steps: int
     seconds: float
@@ -69,47 +76,59 @@ class Trained:
 
 @dataclass(frozen=True)
 class Summary:
-    """Seconds a phase of all timed steps, None for Keras; by layer and pass what `auto` took."""
+    """Where the time of all timed steps went, and what `auto` chose.
+
+    `phases` has the seconds of each phase, and is None for Keras. `took` has the implementation
+    that was chosen, by layer and pass.
+    """
 
     phases: dict[str, float] | None
     took: dict[str, str]
 
 
 class Arm(Protocol):
-    """One training. `follow` and `train` go on from wherever it is."""
+    """One training in a worker. `follow` and `train` go on from where it stands."""
 
     connected: Connected
 
     def follow(self, state: State | None = None) -> tuple[float, dict[str, Array]]:
-        """The next step of the seeded batches: the loss before it and the weights after it.
+        """Take the next step of the seeded batches. Return the loss before it, the weights after.
 
-        With `state` it is a step from there, of the same batch.
+        With `state`, the step starts from that state, with the same batch.
         """
         ...
 
     def train(self, steps: int, seconds: float) -> Trained:
-        """So many steps, or fewer if `seconds` have passed where that can be told."""
+        """Take `steps` steps, or fewer if `seconds` pass. Keras cannot be stopped in between."""
         ...
 
     def warm_up(self) -> None:
-        """Whatever the first steps cost: allocation, trials, tracing, compilation."""
+        """Pay what only the first steps cost: allocation, trials, tracing, compilation."""
         ...
 
     def restart(self) -> None:
-        """From the initial weights again; what was compiled and allocated stays."""
+        """Go back to the initial weights. Compiled functions and allocated memory stay."""
         ...
 
-    def resume(self, state: State) -> None: ...
+    def resume(self, state: State) -> None:
+        """Go on from a saved state. Keras cannot: it raises TypeError."""
+        ...
 
-    def accuracy(self) -> float: ...
+    def accuracy(self) -> float:
+        """Return the fraction of the held-out images that is classified right."""
+        ...
 
-    def summary(self) -> Summary: ...
+    def summary(self) -> Summary:
+        """Return where the time of the steps went, and what was chosen."""
+        ...
 
-    def state(self) -> State | None: ...
+    def state(self) -> State | None:
+        """Return where the training stands, or None for Keras, which keeps its own state."""
+        ...
 
 
 def connect(setup: Setup, implementation: str, threads: int, registry: Registry) -> Arm:
-    """Loads the data and connects the network. Raises TrainingError where that cannot be."""
+    """Load the data and connect the network. Raises TrainingError if one of them fails."""
     network = setup.network
     data = _loaded(setup.data, network.input_shape, network.classes, setup.seed, setup.images)
     if implementation in KERAS:
@@ -118,11 +137,11 @@ def connect(setup: Setup, implementation: str, threads: int, registry: Registry)
 
 
 _loaded = functools.lru_cache(maxsize=1)(load)
-"""A worker that connects another network of the same images has them already."""
+"""Function like `load` that keeps the last dataset, for the next network of the same images."""
 
 
 class NumpyArm:
-    """Our network, with that implementation's convolutions."""
+    """Our network, whose convolutions one implementation computes."""
 
     def __init__(
         self,
@@ -158,7 +177,7 @@ class NumpyArm:
         return Trained(len(trainer.losses) - first, seconds, tuple(trainer.losses[first:]))
 
     def warm_up(self) -> None:
-        """Also with the last batch of an epoch, if it is smaller."""
+        """Take a step of a full batch, and one of an epoch's last batch, if that is smaller."""
         size, images = self._trainer.model.network.batch_size, self._trainer.data.images
         for count in {size, len(images) % size or size}:
             self._trainer.model.step(
@@ -191,7 +210,7 @@ class NumpyArm:
 
 
 class KerasArm:
-    """`fit` as people call it: on arrays, shuffled, without a word."""
+    """Keras's `fit` as people call it: on arrays, shuffled, and silent."""
 
     def __init__(self, setup: Setup, data: Dataset, way: str, threads: int) -> None:
         network = setup.network
@@ -211,7 +230,7 @@ class KerasArm:
         return loss, self._model.parameters
 
     def train(self, steps: int, seconds: float) -> Trained:
-        """Whole epochs, or part of one; it cannot be stopped in between."""
+        """Train for whole epochs and the rest of `steps`. `fit` cannot be stopped in between."""
         size, epoch = self._model.network.batch_size, self.connected.steps_an_epoch
         started = time.perf_counter()
         for _ in range(steps // epoch):
@@ -221,7 +240,7 @@ class KerasArm:
         return Trained(steps, time.perf_counter() - started)
 
     def warm_up(self) -> None:
-        """Traces and compiles, also for the last batch of an epoch, if it is smaller."""
+        """Trace and compile for a full batch, and for an epoch's last batch, if that is smaller."""
         size, count = self._model.network.batch_size, len(self._data.images)
         some = min(count, WARM_UP_STEPS * size) // size * size + count % size
         self._model.fit(self._data.images[:some], self._data.labels[:some])
@@ -257,7 +276,7 @@ def _connected(data: Dataset, network: Network, exact: bool) -> Connected:
 
 
 def _endless(data: Dataset, network: Network, seed: int) -> Iterator[NDArray[np.int64]]:
-    """The batches that a Trainer takes, epoch after epoch."""
+    """Yield the batches that a Trainer takes, epoch after epoch."""
     epoch = 0
     while True:
         yield from batches(len(data.images), network.batch_size, epoch, seed)
@@ -265,6 +284,7 @@ def _endless(data: Dataset, network: Network, seed: int) -> Iterator[NDArray[np.
 
 
 def in_float64(setup: Setup) -> Setup:
+    """Return the same training in float64, from the same initial weights."""
     weights = setup.initial_weights()
     return replace(
         setup,
@@ -274,7 +294,7 @@ def in_float64(setup: Setup) -> Setup:
 
 
 def thinned(losses: Sequence[float], most: int) -> tuple[float, ...]:
-    """Means of as many equal parts as `most`."""
+    """Return at most `most` losses. If there are more, each is the mean of an equal part."""
     values = np.asarray(losses, np.float64)
     if len(values) <= most:
         return tuple(map(float, values))

@@ -1,7 +1,7 @@
 """Run the agreement phase of a training: each implementation follows Keras, step by step.
 
-This is apart from schedule.checking, whose cells are checked each for itself: here Keras is the
-oracle, and its workers take every step beside the implementation's.
+schedule.checking is another module because it checks each cell for itself. Here Keras is the
+oracle, and its workers take every step beside the worker of the implementation.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ from convbench.training.session import TrainingSession
 from convbench.training.workers import TrainingWorkers
 
 FOLLOWED = {"smoke": 10}
-"""Steps that are compared with Keras's, by effort; else FOLLOWED_STEPS."""
+"""Number of steps that are compared with Keras's, by effort. Others compare FOLLOWED_STEPS."""
 
 FOLLOWED_STEPS = 100
+"""Number of steps that are compared with Keras's, unless FOLLOWED has another for the effort."""
+
 FOLLOWED_S = 60.0
-"""Seconds for which steps are followed at the most, but LEAST_STEPS in any case."""
+"""Seconds after which no further step is compared, once LEAST_STEPS are."""
 
 LEAST_STEPS = 3
+"""Smallest number of steps that are compared, and that an arm trains for in a round."""
 
 
 def follow_all(session: TrainingSession, options: Options) -> Iterator[Event]:
+    """Compare every implementation with Keras, if Keras is among the arms."""
     names = [name for name in session.arms if name not in KERAS]
     steps = FOLLOWED.get(session.effort, FOLLOWED_STEPS)
     versus = any(name in KERAS for name in session.arms)
@@ -47,7 +51,7 @@ def follow_all(session: TrainingSession, options: Options) -> Iterator[Event]:
             yield from _follow(session, workers, led, name, steps)
         except UnansweredError as error:
             session.fail(name, error.failure)
-            led.end()  # whichever worker it was, the next implementation finds none that is lost
+            led.end()  # one of Keras's workers may be lost: the next implementation starts new ones
         yield CellSettled(session.cells[name])
     led.end()
     for name in session.arms:
@@ -56,9 +60,9 @@ def follow_all(session: TrainingSession, options: Options) -> Iterator[Event]:
 
 
 class _Led:
-    """The workers whose Keras is followed, each started when it is first needed.
+    """The workers of the Keras models to compare with, each started when it is first needed.
 
-    They serve one implementation after the other, since importing TensorFlow takes seconds.
+    They serve one implementation after the other, because importing TensorFlow takes seconds.
     """
 
     def __init__(self, workers: TrainingWorkers, keras: Runtime) -> None:
@@ -66,7 +70,7 @@ class _Led:
         self._crew: dict[str, Worker] = {}
 
     def connect(self, dtype: str, setup: Setup) -> Worker:
-        """Keras in that precision, at the initial weights of `setup`."""
+        """Return the worker for `dtype`, whose Keras model stands at the initial weights."""
         if dtype not in self._crew:
             self._crew[dtype] = self._workers.start(self._keras)
         try:
@@ -77,6 +81,7 @@ class _Led:
         return self._crew[dtype]
 
     def end(self) -> None:
+        """Kill all of the workers."""
         for worker in self._crew.values():
             worker.kill()
         self._crew.clear()
@@ -85,9 +90,10 @@ class _Led:
 def _follow(
     session: TrainingSession, workers: TrainingWorkers, led: _Led, name: str, steps: int
 ) -> Iterator[Event]:
-    """An implementation that is not exact follows in float64: see training.following.
+    """Compare one implementation with Keras, and settle its cell.
 
-    So does own code that departs in float32, since it may be of that kind.
+    An implementation that is not exact is compared in float64: see training.following. Own code
+    that departs in float32 is compared once more in float64, since it may not be exact either.
     """
     yield Progress("agreement", f"{name}: connecting")
     with workers.one(session.runtime_of(name)) as ours:
@@ -122,7 +128,7 @@ def _follow(
 def _compared(
     workers: TrainingWorkers, led: _Led, name: str, ours: Worker, setup: Setup, steps: int
 ) -> Generator[Event, None, Following]:
-    """From the initial weights: as many steps as there is time for, or up to a departure."""
+    """Compare up to `steps` steps from the initial weights, until a departure or FOLLOWED_S."""
     ask = workers.ask
     ask(ours, Connect(setup, name))
     exact = led.connect("float64", in_float64(setup))
@@ -145,6 +151,6 @@ def _compared(
 
 def _departure(departed: Departure) -> str:
     return (
-        f"departs from Keras at step {departed.step}, in {departed.parameter}: off by "
-        f"{departed.error:.2g}, where rounding explains {departed.bound:.2g}"
+        f"departs from Keras at step {departed.step}, in {departed.parameter}: it is off by "
+        f"{departed.error:.2g}, but rounding explains only {departed.bound:.2g}"
     )

@@ -24,10 +24,11 @@ PHASES = {
     Pass.INPUT_GRADIENT: Phase.INPUT_GRADIENT,
     Pass.KERNEL_GRADIENT: Phase.KERNEL_GRADIENT,
 }
+"""Phase that the time of a pass belongs to."""
 
 
 class ConnectedConv2D(ConnectedLayer):
-    """Before a batch of another size it must be prepared for that."""
+    """A convolution at its place. It must be prepared for each batch size that it shall compute."""
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class ConnectedConv2D(ConnectedLayer):
         self._phases = phases
         self._prepared: dict[tuple[int, Pass], Prepared] = {}
         self._ones = np.ones(0, dtype)
-        self._adds_bias = True  # the implementation, in its forward pass
+        self._adds_bias = True  # whether the implementation's forward pass adds the bias
 
     def forward(self, x: Array) -> Array:
         self._x = x
@@ -70,7 +71,7 @@ class ConnectedConv2D(ConnectedLayer):
 
     @property
     def took(self) -> dict[Pass, str]:
-        """The implementation that one which chooses took, by pass, for full batches."""
+        """Name of the implementation that was chosen, by pass. Empty if none chooses."""
         return {
             pass_: prepared.ledger.took
             for (_, pass_), prepared in self._prepared.items()
@@ -78,13 +79,19 @@ class ConnectedConv2D(ConnectedLayer):
         }
 
     def prepare(self, batch: int, training: bool, to_input: bool) -> None:
-        """For batches of that size: the passes that are needed, if they are not there already."""
+        """Prepare the passes that are needed for this batch size, unless they are prepared already.
+
+        Raises TrainingError if the implementation does not support one of them.
+        """
         for pass_ in _passes(training, to_input):
             if (batch, pass_) not in self._prepared:
                 self._prepared[batch, pass_] = self._prepare(pass_, batch)
 
     def is_exact(self, batch: int, to_input: bool) -> bool:
-        """Whether its passes only sum products, as far as the one that would be chosen knows."""
+        """Return whether its passes only sum products.
+
+        A pass of which that is unknown is taken to do so.
+        """
         layer = convolution(self.place, batch, self._dtype)
         return all(
             self._implementation.chosen(layer, pass_, self._threads).exact(layer, pass_)
@@ -115,15 +122,15 @@ class ConnectedConv2D(ConnectedLayer):
             raise TrainingError(
                 f"{self._implementation.name} cannot train this network: {self.place.name} "
                 f"{pass_} ({layer.geometry()}): {reason}",
-                hint="training needs all three passes; convbench check says more of each",
+                hint="training needs all three passes; `convbench check` tells more about each",
             )
         return self._implementation.prepare(layer, pass_, self._threads)
 
     def _sum(self, rows: Array, out: Array) -> None:
-        """The sum of the rows, by BLAS: NumPy's takes longer where rows are as short as these."""
+        """Sum the rows into `out` by BLAS. NumPy's sum takes longer if rows are this short."""
         if len(self._ones) < len(rows):
             self._ones = np.ones(len(rows), rows.dtype)
-        with one_blas_thread():  # another would spin on the CPU of the next layer's threads
+        with one_blas_thread():  # a second one would spin on a CPU that the next layer needs
             np.matmul(self._ones[: len(rows)], rows, out=out)
 
 

@@ -22,17 +22,26 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 MNIST_SHAPE = (28, 28, 1)
-DIGITS = 10  # the classes of MNIST and of scikit-learn's digits
-DIGITS_HELD_OUT = 30  # of each class: 300 of 1,797
-DOWNLOAD_S = 240.0  # 11 MB, less than a worker is waited for
-SYNTHETIC, SYNTHETIC_HELD_OUT = 60_000, 10_000  # as many as MNIST has
+"""Height, width and channels of an image of MNIST."""
+
+DIGITS = 10
+"""Number of classes of MNIST, and of scikit-learn's digits."""
+
+DIGITS_HELD_OUT = 30
+"""Number of scikit-learn's digits that are held out of each class: 300 of 1,797 in all."""
+
+DOWNLOAD_S = 240.0
+"""Seconds that the download of MNIST (11 MB) may take. An answer of a worker may take longer."""
+
+SYNTHETIC, SYNTHETIC_HELD_OUT = 60_000, 10_000
+"""Numbers of synthetic images to train on, and held out: those of MNIST."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images float32 (n, height, width, channels) in [0, 1], and their labels int64 (n,).
+    """Images, float32 (n, height, width, channels) in [0, 1], and their labels, int64 (n,).
 
-    `note` says in a sentence what the images are, where from, and how many.
+    `note` tells in a sentence what the images are, where they come from, and how many they are.
     """
 
     name: str
@@ -44,17 +53,18 @@ class Dataset:
 
     @property
     def classes(self) -> int:
+        """Number of classes: the largest label and one more."""
         return int(max(self.labels.max(), self.held_out_labels.max())) + 1
 
 
 def load(
     which: str, input_shape: Shape, classes: int, seed: int = 0, images: int | None = None
 ) -> Dataset:
-    """The data `which`: auto, mnist, digits, synthetic, or a path to a file like mnist.npz.
+    """Return the data `which`: auto, mnist, digits, synthetic, or a path to a file like mnist.npz.
 
-    `images` is how many are wanted for training at most; what is held out is always whole. `seed`
-    draws the synthetic ones. Raises TrainingError for data that cannot be had, or does not fit a
-    network of that `input_shape` (height, width, channels) and that many `classes`.
+    At most `images` images are used to train on; all that are held out are used. `seed` draws the
+    synthetic ones. Raises TrainingError if the data cannot be had, or does not fit a network with
+    this `input_shape` (height, width, channels) and this many `classes`.
     """
     if images is not None and images < 1:
         raise TrainingError(f"images: found {images}, expected 1 or more")
@@ -77,9 +87,9 @@ def load(
 def batches(
     count: int, batch_size: int, epoch: int, seed: int, shuffle: int = 0
 ) -> Iterator[Integers]:
-    """Indices (batch_size,) of one epoch's batches of `count` images; the last may be smaller.
+    """Yield the indices (batch_size,) of one epoch's batches of `count` images.
 
-    Each `shuffle` is another order of the same images.
+    The last batch may be smaller. Each `shuffle` gives another order of the same images.
     """
     order = np.random.default_rng([seed, epoch, shuffle]).permutation(count)
     for start in range(0, count, batch_size):
@@ -87,18 +97,18 @@ def batches(
 
 
 def _choice(input_shape: Shape, classes: int) -> tuple[str, str]:
-    """What is there without a download, real digits first; and why that."""
+    """Choose data that need no download, real digits first. Return its name and the reason."""
     if classes < DIGITS:
-        return "synthetic", f"real digits need {DIGITS} outputs, the network has {classes}"
+        return "synthetic", f"real digits need {DIGITS} outputs, but the network has {classes}"
     if input_shape != MNIST_SHAPE:
-        why = f"MNIST is {_size(MNIST_SHAPE)}, the network reads {_size(input_shape)}"
+        why = f"MNIST is {_size(MNIST_SHAPE)}, but the network reads {_size(input_shape)}"
     elif _cached_mnist().is_file():
         return "mnist", "MNIST is in Keras's cache"
     else:
         why = "MNIST is not in Keras's cache"
     if find_spec("sklearn"):
         return "digits", why
-    return "synthetic", f"{why}, scikit-learn is not installed"
+    return "synthetic", f"{why}, and scikit-learn is not installed"
 
 
 def _synthetic(input_shape: Shape, classes: int, seed: int, images: int | None) -> Dataset:
@@ -118,7 +128,10 @@ def _synthetic(input_shape: Shape, classes: int, seed: int, images: int | None) 
 
 
 def _digits(input_shape: Shape, classes: int, images: int | None) -> Dataset:
-    """Split and order are the same for every seed, so that seeds can be compared."""
+    """Return scikit-learn's digits, split and ordered alike for all seeds.
+
+    Trainings with different seeds can thus be compared.
+    """
     if classes < DIGITS:
         raise TrainingError(
             f"digits: found a network of {classes} outputs, expected {DIGITS} or more",
@@ -170,9 +183,9 @@ def _dataset(
 
 
 def _resized(images: NDArray[np.float64], shape: Shape) -> Floats:
-    """Images (n, h, w) as (n, *shape) by bilinear interpolation, once for each channel.
+    """Resize images (n, h, w) to (n, *shape) by bilinear interpolation, with equal channels.
 
-    Pixels are areas, as in OpenCV and Keras: the image's corners stay its corners.
+    Pixels are areas, as in OpenCV and Keras: the corners of an image stay its corners.
     """
     rows, columns = (_hats(*sizes) for sizes in zip(images.shape[1:], shape[:2], strict=True))
     resized = (rows @ images @ columns.T).astype(np.float32)
@@ -180,7 +193,7 @@ def _resized(images: NDArray[np.float64], shape: Shape) -> Floats:
 
 
 def _hats(old: int, new: int) -> NDArray[np.float64]:
-    """Weights (new, old) of linear interpolation; the outermost samples go on to the edges."""
+    """Return weights (new, old) of linear interpolation. The outermost samples reach the edges."""
     places = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     weights: NDArray[np.float64] = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(old)))
     return weights
@@ -194,11 +207,11 @@ def _refuse_large(name: str, count: int, input_shape: Shape) -> None:
 
 
 def _download(path: Path) -> None:
-    """Has Keras's loader put MNIST into its cache, in a process of its own."""
+    """Let Keras's loader put MNIST into its cache, in a process of its own."""
     command = [sys.executable, "-c", "import keras; keras.datasets.mnist.load_data()"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_S)
-        said = done.stderr.strip().rpartition("\n")[2] if done.returncode else "it is not there"
+        said = done.stderr.strip().rpartition("\n")[2] if done.returncode else "it left no file"
     except subprocess.TimeoutExpired:
         said = f"no answer in {DOWNLOAD_S:.0f} s"
     if not path.is_file():
@@ -211,7 +224,7 @@ def _download(path: Path) -> None:
 
 
 def _cached_mnist() -> Path:
-    """As Keras finds it, which we do not import for that."""
+    """Return the path of MNIST in Keras's cache, without importing Keras."""
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "datasets" / "mnist.npz"
 

@@ -1,8 +1,8 @@
 """Draw synthetic digits: ten glyphs of strokes, each image a random affine map of its glyph.
 
 A glyph is kept as a field of distances to its strokes. An image maps its pixels back into the
-glyph's frame, reads the distances there, and inks what is nearer than half its stroke's width.
-Frames are [-0.5, 0.5] squared, x to the right and y down.
+glyph's frame, reads the distances there, and inks the pixels that are nearer than half the width
+of its strokes. A frame is the square [-0.5, 0.5]², with x to the right and y down.
 """
 
 from __future__ import annotations
@@ -15,29 +15,50 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 CLASSES = 10
+"""Number of glyphs."""
 
 CHUNK = 100
-"""Images drawn from one generator: the first n are the same however many are asked for."""
+"""Number of images drawn from one generator, always all of them. So the first n images are the same
+however many are asked for."""
 
-RESOLUTION = 96  # the sides of a field: three samples a pixel of 28×28
+RESOLUTION = 96
+"""Number of samples along a side of a field: three or more for each pixel of 28×28."""
 
-ROTATION = np.deg2rad(15.0)  # this and the next two: from minus this to this
+# Each image draws its own values from the ranges below.
+
+ROTATION = np.deg2rad(15.0)
+"""Largest angle by which a glyph is turned to either side, in radians."""
+
 SHEAR = 0.3
-SHIFT = 0.06  # of the frame: 1.7 pixels of 28
+"""Largest shear to either side: the shift in x for each unit of y."""
+
+SHIFT = 0.06
+"""Largest shift in either direction, in sides of the frame: 1.7 pixels of 28."""
+
 SCALE = (0.85, 1.2)
-WIDTH = (0.05, 0.11)  # of strokes, before the map: 1.4 to 3.1 pixels of 28
+"""Smallest and largest scale."""
+
+WIDTH = (0.05, 0.11)
+"""Smallest and largest width of strokes before the map, in frames: 1.4 to 3.1 pixels of 28."""
+
 INTENSITY = (0.6, 1.0)
+"""Smallest and largest value of inked pixels."""
+
 NOISE = 0.2
+"""Largest value that noise adds to a pixel, or takes from it."""
 
 
 def _arc(x: float, y: float, rx: float, ry: float, start: float, end: float) -> NDArray[np.float64]:
-    """Points (n, 2) of an ellipse around (x, y); degrees, clockwise from its right end."""
+    """Return points (n, 2) on an ellipse around (x, y).
+
+    `start` and `end` are degrees, clockwise from the ellipse's right end.
+    """
     angle = np.deg2rad(np.linspace(start, end, 25))
     return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], axis=1)
 
 
 def _glyphs() -> tuple[list[NDArray[np.float64]], ...]:
-    """The strokes of 0 to 9, each a polyline (n, 2)."""
+    """Return the strokes of each digit from 0 to 9. A stroke is a polyline (n, 2)."""
     two = [*_arc(0, -0.12, 0.16, 0.17, 190, 400), (-0.17, 0.28), (0.18, 0.28)]
     five = [(0.16, -0.28), (-0.1, -0.28), *_arc(0, 0.1, 0.17, 0.18, 225, 500)]
     return (
@@ -59,9 +80,9 @@ def _glyphs() -> tuple[list[NDArray[np.float64]], ...]:
 
 @cache
 def _corners() -> tuple[Floats, Floats, Floats, Floats]:
-    """Of each cell between four samples of the fields: f, f_x, f_y and f_xy, flat.
+    """Return f, f_x, f_y and f_xy of each cell between four samples of the fields, all flat.
 
-    At fractions (s, t) of the cell the bilinear interpolation is f + s f_x + t f_y + s t f_xy.
+    At the fractions (s, t) of a cell, the interpolated distance is f + s f_x + t f_y + s t f_xy.
     """
     side = np.linspace(-0.5, 0.5, RESOLUTION)
     points = np.stack(np.meshgrid(side, side), axis=-1)[..., None, :]  # (y, x, 1, 2)
@@ -80,9 +101,10 @@ def _corners() -> tuple[Floats, Floats, Floats, Floats]:
 def draw(
     count: int, shape: tuple[int, int, int], classes: int, key: tuple[int, int]
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """Images (count, height, width, channels) in [0, 1], the channels equal, and labels (count,).
+    """Draw images (count, height, width, channels) in [0, 1], and their labels (count,).
 
-    `key` seeds the generators; a CHUNK has equally many of each class, to within one.
+    The channels of an image are equal. `key` seeds the generators. The numbers of images of two
+    classes in a CHUNK differ by at most one.
     """
     images = np.empty((count, *shape), np.float32)
     labels = np.empty(count, np.int64)
@@ -98,20 +120,20 @@ def draw(
 def _chunk(
     rng: np.random.Generator, height: int, width: int, classes: int
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """CHUNK images (CHUNK, height, width) and their labels."""
+    """Draw images (CHUNK, height, width), and their labels (CHUNK,)."""
     labels = rng.permutation(CHUNK) % classes
     to_glyph, shift = _inverse_maps(rng)
     stroke = rng.uniform(*WIDTH, (CHUNK, 1, 1)).astype(np.float32)
     intensity = rng.uniform(*INTENSITY, (CHUNK, 1, 1)).astype(np.float32)
 
-    # An affine map is a sum of what depends on the column and what depends on the row.
+    # An affine map is the sum of a part that depends on the column and one that depends on the row.
     x = ((np.arange(width) + 0.5) / width - 0.5 - shift[:, :1])[:, None, None, :]
     y = ((np.arange(height) + 0.5) / height - 0.5 - shift[:, 1:])[:, None, :, None]
     columns = (to_glyph[:, :, 0, None, None] * x).astype(np.float32)
     rows = (to_glyph[:, :, 1, None, None] * y).astype(np.float32)
     distance = _distances(columns[:, 0] + rows[:, 0], columns[:, 1] + rows[:, 1], labels)
 
-    # An edge is a pixel wide: half a pixel inside it all is ink, half a pixel outside nothing.
+    # An edge is one pixel wide: ink is full half a pixel inside it, and ends half a pixel outside.
     pixels = np.subtract(stroke / 2, distance, out=distance)
     pixels *= min(height, width)
     pixels += 0.5
@@ -125,7 +147,10 @@ def _chunk(
 
 
 def _inverse_maps(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Matrices (CHUNK, 2, 2) and shifts (CHUNK, 2): a pixel p shows the glyph at M (p - shift)."""
+    """Draw matrices M (CHUNK, 2, 2) and shifts (CHUNK, 2) of the maps from images to glyphs.
+
+    The pixel at p shows the glyph at M (p - shift).
+    """
     angle, shear = (rng.uniform(-limit, limit, CHUNK) for limit in (ROTATION, SHEAR))
     scale = rng.uniform(*SCALE, (CHUNK, 2))
     shift = rng.uniform(-SHIFT, SHIFT, (CHUNK, 2))
@@ -136,9 +161,9 @@ def _inverse_maps(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArra
 
 
 def _distances(x: Floats, y: Floats, labels: NDArray[np.int64]) -> Floats:
-    """Distances to the strokes of each image's glyph at (x, y), all (CHUNK, height, width).
+    """Return the distances from (x, y) to the strokes of each image's glyph.
 
-    Overwrites x and y.
+    All arrays are (CHUNK, height, width). x and y are overwritten.
     """
     cells = RESOLUTION - 1
     for coordinate in (x, y):

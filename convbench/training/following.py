@@ -1,18 +1,21 @@
 """Tell whether a training follows Keras: every parameter, step by step.
 
-In float64 (`compare`) ours and Keras's go their own ways from equal weights with equal batches, and
-after any number of steps a parameter may differ by CLOSE times its largest element.
+In float64 (`compare`), our training and Keras's start from equal weights, take equal batches, and
+each goes its own way. After any number of steps, a parameter may differ by CLOSE times its largest
+element.
 
-In float32 two right trainings part ways: sooner or later a ReLU's input has one sign in one and the
-other in the other, and Keras's own float32 and float64 runs come to differ by a tenth of what they
-have learnt (measured: mnist_cnn, 100 steps, Adam). So each step is held against Keras's step from
-our weights and our optimiser's state (`compare_step`): in float64, what is right; and in float32,
-what rounding does. Ours may be FACTOR times as far from the first as any second one was so far, and
-off by SIDE of the step, for an element that is on the other side of a ReLU or of a maximum.
+In float32 two right trainings part ways: sooner or later an input of a ReLU has different signs in
+the two. Even Keras's own float32 and float64 runs come to differ by a tenth of what they have
+learnt (measured: mnist_cnn, 100 steps, Adam). So `compare_step` compares single steps. Keras takes
+each step from our weights and our optimiser's state: in float64, which shows the right result, and
+in float32, which shows what rounding does. Our step may be FACTOR times as far from the right
+result as any of Keras's float32 steps so far. An element may also be off by SIDE of the step, since
+it may be on the other side of a ReLU or of a maximum.
 
-An algorithm that is not exact rounds more than Keras does, and Adam, which divides by the size of a
-gradient, turns even the least of it into steps of full size where a gradient is zero. What it may
-err by a priori is no help: it is larger than a step. In float64 it follows as closely as any.
+An algorithm that is not exact rounds more than Keras does. Adam divides by the size of a gradient:
+where a gradient is zero, it turns the smallest rounding into a step of full size. A bound on the
+errors of such an algorithm does not help, because it is larger than a step. In float64 such an
+algorithm follows Keras as closely as any other.
 """
 
 from __future__ import annotations
@@ -28,26 +31,29 @@ Array = NDArray[np.floating[Any]]
 Weights = Mapping[str, Array]
 
 CLOSE = 1e-9
-"""Largest part of the largest element by which float64 may be off: some 10^7 roundings of that
-size."""
+"""Largest error in float64, as a share of a parameter's largest element. It is the size of some
+10^7 roundings."""
 
 FACTOR = 8.0
-"""Two draws of the same rounding differ."""
+"""Factor by which our float32 error may exceed Keras's, since two draws of the same rounding
+differ."""
 
 SIDE = 0.01
-"""Part of the largest change of a parameter's elements in a step by which an element may be off.
-One element in a batch of images has a far smaller share in it, and a mistake in a gradient a far
-larger one."""
+"""Error that is allowed beside rounding, as a share of a parameter's largest change in the step.
+One activation of a batch has a far smaller share in that change, and a mistake in a gradient has a
+far larger one."""
 
 LEAST = 4.0
-"""Units in the last place of the largest element that are no departure at any step: Keras's float32
-run may come out equal by chance while little has been rounded."""
+"""Error that is allowed at any step, in units in the last place of the largest element. As long as
+little has been rounded, Keras's float32 run may come out equal by chance."""
 
 
 @dataclass(frozen=True)
 class Departure:
-    """The first step (from 1) and the parameter at which a training is beyond the bound, or, as
-    `worst`, where it was closest to it. `error` and `bound` are of the largest element there."""
+    """The difference of one parameter from Keras's after one step, counted from 1.
+
+    `error` is the largest difference of an element, and `bound` is the largest that is allowed.
+    """
 
     step: int
     parameter: str
@@ -56,11 +62,15 @@ class Departure:
 
     @property
     def over_bound(self) -> float:
+        """The error as a multiple of the bound."""
         return self.error / self.bound if self.bound else (np.inf if self.error else 0.0)
 
 
 class Following:
-    """Compares one training with Keras's as steps come in."""
+    """The comparison of one training with Keras's, step by step.
+
+    `worst` is the difference that was largest for its bound, `departed` the first that exceeded it.
+    """
 
     def __init__(self) -> None:
         self.steps = 0
@@ -69,7 +79,7 @@ class Following:
         self._rounding: dict[str, float] = {}
 
     def compare(self, ours: Weights, exact: Weights) -> None:
-        """Weights after a step in float64, ours and Keras's."""
+        """Compare the weights after a step in float64: ours with Keras's, which are `exact`."""
         self.steps += 1
         for name, reference in exact.items():
             bound = CLOSE * float(np.abs(reference).max())
@@ -78,8 +88,11 @@ class Following:
     def compare_step(
         self, before: Weights, ours: Weights, exact: Weights, rounded: Weights
     ) -> None:
-        """Weights after a step in float32 from those `before`: ours, and Keras's in float64 and in
-        float32."""
+        """Compare our weights after a step in float32 with Keras's after the same step.
+
+        The step starts from the weights `before`. Keras took it in float64, which gave `exact`, and
+        in float32, which gave `rounded`.
+        """
         self.steps += 1
         for name, reference in exact.items():
             seen = max(self._rounding.get(name, 0.0), _distance(rounded[name], reference))
@@ -97,6 +110,6 @@ class Following:
 
 
 def _distance(one: Array, other: Array) -> float:
-    """The largest difference of their elements; infinite where one is no number."""
+    """Return the largest difference of two arrays' elements, infinite if one is not finite."""
     largest = float(np.abs(one.astype(np.float64) - other).max())
     return largest if np.isfinite(largest) else float(np.inf)

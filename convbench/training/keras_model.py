@@ -1,6 +1,6 @@
 """Build the same network in Keras: compile it, fit it, carry weights to ours and back.
 
-TensorFlow is imported inside functions.
+TensorFlow is imported inside functions, so that importing this module is quick.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class KerasModel:
         start(threads)
         import keras
 
-        keras.config.set_floatx(network.dtype)  # the learning rate has this type too
+        keras.config.set_floatx(network.dtype)  # Keras gives this type to the learning rate, too
         self.network = network
         self.keras = sequential(network)
         self.keras.compile(
@@ -54,24 +54,26 @@ class KerasModel:
         self.set_weights(weights)
 
     def step(self, images: Array, labels: Labels) -> float:
-        """One update; returns the loss before it."""
+        """Take one step, and return the loss before it."""
         self.keras.reset_metrics()
         return float(self.keras.train_on_batch(images, labels))
 
     def fit(self, images: Array, labels: Labels) -> None:
-        """One epoch, shuffled by Keras."""
+        """Train for one epoch, in an order that Keras shuffles."""
         self.keras.fit(images, labels, batch_size=self.network.batch_size, verbose=0)
 
     def logits(self, images: Array) -> Array:
+        """Return the outputs of the last layer, (batch, classes)."""
         return np.asarray(self.keras.predict_on_batch(images))
 
     @property
     def parameters(self) -> dict[str, Array]:
+        """The weights, by the names of `network.parameters`."""
         return dict(zip(self.network.parameters, self.keras.get_weights(), strict=True))
 
     @property
     def optimizer_state(self) -> list[Array]:
-        """What the optimiser remembers, the learning rate and the number of steps included."""
+        """The optimiser's variables, among them the learning rate and the number of steps."""
         self.keras.optimizer.build(self.keras.trainable_variables)
         return [np.array(variable) for variable in self.keras.optimizer.variables]
 
@@ -81,7 +83,7 @@ class KerasModel:
             variable.assign(value)
 
     def go_on_from(self, state: State) -> None:
-        """The weights, the optimiser's vectors and the number of steps of another training."""
+        """Take over the weights, optimiser's vectors and number of steps of another training."""
         self.set_weights(state.weights)
         optimizer = self.keras.optimizer
         optimizer.build(self.keras.trainable_variables)
@@ -92,11 +94,12 @@ class KerasModel:
                 variable.assign(vectors[name])
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """Set the weights, given by parameter."""
         self.keras.set_weights([weights[name] for name in self.network.parameters])
 
 
 def sequential(network: Network) -> keras.Sequential:
-    """The keras.Sequential of a network, of its dtype, not compiled."""
+    """Return the keras.Sequential of a network, in the network's dtype, not compiled."""
     import keras
 
     layers = [keras.layers.Input(network.input_shape)]
@@ -106,19 +109,25 @@ def sequential(network: Network) -> keras.Sequential:
 
 
 def weights_of(model: Any, network: Network) -> dict[str, Array]:
-    """The weights of a Keras model of this network's shape. Raises TrainingError for another's."""
+    """Return the weights of a Keras model by parameter.
+
+    Raises TrainingError if their shapes are not those of the network.
+    """
     found = [tuple(array.shape) for array in model.weights]
     expected = list(network.parameters.values())
     if found != expected:
         raise TrainingError(
-            f"the Keras model is not of the shape of {network.name}: its weights are {found}, "
+            f"the Keras model is not of the shape of {network.name}: found weights of {found}, "
             f"expected {expected}"
         )
     return dict(zip(network.parameters, model.get_weights(), strict=True))
 
 
 def load(path: Path, network: Network) -> dict[str, Array]:
-    """The weights of a `.keras` file. Raises TrainingError for what is none of this network's."""
+    """Return the weights in a `.keras` file, by parameter.
+
+    Raises TrainingError if the file cannot be loaded, or is another network's.
+    """
     start(1)
     import keras
 
@@ -134,7 +143,7 @@ def load(path: Path, network: Network) -> dict[str, Array]:
 
 
 def save(network: Network, weights: Mapping[str, Array], path: Path) -> None:
-    """As a `.keras` file, bit for bit."""
+    """Save the network and its weights as a `.keras` file. No bit of the weights changes."""
     start(1)
     import keras
 
@@ -186,5 +195,5 @@ def _optimizer(network: Network) -> Any:
 
 
 def _identifier(name: str) -> str:
-    """What Keras takes as a name: letters, digits and _."""
+    """Return a name that Keras accepts: every character that is no letter or digit becomes _."""
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in name) or "network"

@@ -1,7 +1,7 @@
 """Compute the layers beside the convolution in NumPy, forward and backward.
 
-Activations are (batch, height, width, channels) or (batch, features), C-contiguous. What a layer
-returns is its own memory, written into again at its next call.
+Activations are (batch, height, width, channels) or (batch, features), C-contiguous. A layer returns
+memory of its own, and overwrites it at its next call.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from convbench.training.network import Place, pooling
 Array = NDArray[np.floating[Any]]
 
 ELEMENTS_OF_A_THREAD = 250_000
-"""A thread is worth its start from so many elements on, which take some 80 us (measured: with
-100,000 a step of 32 images took longer, of 128 it took 0.8 of the time of one thread)."""
+"""Smallest number of elements for which a thread pays for its start. They take some 80 us.
+(Measured with 100,000 instead: a step of 32 images took longer than in one thread, and a step of
+128 images took 0.8 of the time.)"""
 
 
 class ConnectedLayer(ABC):
-    """A layer at its place. `parameters` and `gradients` are views of the model's by name: `kernel`
-    and `bias`; `backward` writes the latter, means over the batch as the loss is."""
+    """A layer at its place in a network, ready to compute.
+
+    `parameters` and `gradients` are views of the model's vectors, named `kernel` and `bias`.
+    `backward` writes the gradients, which are means over the batch, like the loss.
+    """
 
     def __init__(
         self,
@@ -44,17 +48,19 @@ class ConnectedLayer(ABC):
         self._scratch = Scratch(dtype)
 
     @abstractmethod
-    def forward(self, x: Array) -> Array: ...
+    def forward(self, x: Array) -> Array:
+        """Return the activations of the layer for its input `x`."""
 
     @abstractmethod
     def backward(self, gradient: Array, to_input: bool) -> Array | None:
-        """The gradient to the input of the last `forward`, given that to its output.
+        """Write the gradients of the parameters, and return the gradient of the input.
 
-        None where not `to_input`: nothing before it has parameters.
+        `gradient` is that of the output of the last `forward`. Without `to_input`, no layer before
+        this one has parameters, and None is returned.
         """
 
     def _in_parts(self, work: Callable[[slice], object], rows: int, elements: int) -> None:
-        """Calls `work` with slices that make up all rows, in threads if the elements are many."""
+        """Call `work` with slices that make up all rows, in threads if the elements are many."""
         threads = max(1, min(self._threads, rows, elements // ELEMENTS_OF_A_THREAD))
 
         def part(index: int) -> object:
@@ -64,10 +70,11 @@ class ConnectedLayer(ABC):
 
 
 class ConnectedReLU(ConnectedLayer):
-    """max(x, 0); the gradient at 0 is 0, as TensorFlow has it.
+    """The layer max(x, 0), whose gradient at 0 is 0, as in TensorFlow.
 
-    np.maximum against an array of zeros takes a third of its time against the number 0, which has
-    no vector loop (NumPy 2.4, measured: 12.7 instead of 44.5 us for 16 images of 24x24x16).
+    np.maximum with an array of zeros takes a third of the time that it takes with the number 0,
+    for which NumPy 2.4 has no vector loop (measured: 12.7 instead of 44.5 us for 16 images of
+    24x24x16).
     """
 
     def __init__(self, *given: Any) -> None:
@@ -91,8 +98,11 @@ class ConnectedReLU(ConnectedLayer):
 
 
 class ConnectedMaxPooling2D(ConnectedLayer):
-    """The largest of each window; its gradient goes to the first of several, row by row, as in
-    TensorFlow. What `same` adds is smaller than anything."""
+    """The layer that returns the largest element of each window.
+
+    If several elements are largest, the gradient goes to the first of them, row by row, as in
+    TensorFlow. Padding is -inf, which is never the largest.
+    """
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -124,7 +134,7 @@ class ConnectedMaxPooling2D(ConnectedLayer):
         return np.ascontiguousarray(whole[:, top : top + height, left : left + width])
 
     def _positions(self, x: Array) -> list[Array]:
-        """Of each window the element at one place in it, for every place, row by row."""
+        """Return an array for each place in a window, row by row: that element of all windows."""
         (kh, kw), (sh, sw) = self._windows.kernel_size, self._windows.strides
         out_h, out_w = self._windows.output_size
         return [
@@ -144,7 +154,7 @@ class ConnectedMaxPooling2D(ConnectedLayer):
 
 
 class ConnectedFlatten(ConnectedLayer):
-    """Views: nothing is copied."""
+    """The layer that makes an image a row of features. It returns views and copies nothing."""
 
     def forward(self, x: Array) -> Array:
         return x.reshape(len(x), -1)
@@ -154,7 +164,7 @@ class ConnectedFlatten(ConnectedLayer):
 
 
 class ConnectedDense(ConnectedLayer):
-    """x @ kernel + bias, of `x` (batch, features)."""
+    """The layer x @ kernel + bias, for inputs `x` (batch, features)."""
 
     def forward(self, x: Array) -> Array:
         self._x = x

@@ -13,10 +13,10 @@ Array = NDArray[np.floating[Any]]
 def softmax_cross_entropy(
     logits: Array, labels: NDArray[np.int64], batch: int
 ) -> tuple[float, Array]:
-    """The share of `logits` (images, classes) in the loss of a `batch` of so many images, and its
-    gradient to them, of their shape.
+    """Return what some images add to the loss of a batch, and its gradient to their `logits`.
 
-    log softmax is taken of logits less their largest, so that nothing overflows.
+    `logits` are (images, classes), and so is the gradient. `batch` is the number of images in the
+    whole batch. The softmax is taken of logits minus their largest, so that nothing overflows.
     """
     rows = np.arange(len(labels))
     shifted = logits - logits.max(axis=1, keepdims=True)

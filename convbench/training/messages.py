@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from convbench.training.trainer import State
 
 _ARM = "training"
-"""The key under which a bench keeps the network that was connected last."""
+"""Key under which a bench keeps the training that was connected last."""
 
 
 def _arm(bench: Bench) -> Arm:
@@ -26,9 +26,10 @@ def _arm(bench: Bench) -> Arm:
 
 @dataclass(frozen=True)
 class Connect(Request["Connected"]):
-    """Connect a network, so as to train it; the requests below are about that one.
+    """Connect a network for training. The other requests are about the last one connected.
 
-    With `warm`, it also takes the steps that only cost time once: allocation, trials, compilation.
+    With `warm`, the worker also pays what only the first steps cost: allocation, trials and
+    compilation.
     """
 
     setup: Setup
@@ -49,7 +50,7 @@ class Connect(Request["Connected"]):
 
 @dataclass(frozen=True)
 class Follow(Request["tuple[float, dict[str, NDArray[np.floating[Any]]]]"]):
-    """Take one step, from `state` if there is one; the answer is its loss and the weights after."""
+    """Take one step, from `state` if it is given. Answer with its loss and the weights after it."""
 
     state: State | None = None
 
@@ -70,7 +71,7 @@ class Train(Request["Trained"]):
 
 @dataclass(frozen=True)
 class GoOn(Request[None]):
-    """Take up a training at a state that was saved."""
+    """Go on with a training from a saved state."""
 
     state: State
 
@@ -80,7 +81,7 @@ class GoOn(Request[None]):
 
 @dataclass(frozen=True)
 class Restart(Request[None]):
-    """Go back to the initial weights; what was compiled and allocated stays."""
+    """Go back to the initial weights. Compiled functions and allocated memory stay."""
 
     def answer(self, bench: Bench) -> None:
         _arm(bench).restart()
@@ -88,7 +89,7 @@ class Restart(Request[None]):
 
 @dataclass(frozen=True)
 class Accuracy(Request[float]):
-    """Tell which part of the held-out images is classified right."""
+    """Tell which fraction of the held-out images is classified right."""
 
     def answer(self, bench: Bench) -> float:
         return _arm(bench).accuracy()
@@ -96,7 +97,7 @@ class Accuracy(Request[float]):
 
 @dataclass(frozen=True)
 class Summarise(Request["Summary"]):
-    """Tell where the time of all steps went, and what `auto` took."""
+    """Tell where the time of all steps went, and which implementations `auto` chose."""
 
     def answer(self, bench: Bench) -> Summary:
         return _arm(bench).summary()
@@ -104,7 +105,7 @@ class Summarise(Request["Summary"]):
 
 @dataclass(frozen=True)
 class GetState(Request["State | None"]):
-    """Tell where the training stands; None for Keras, which keeps its own state."""
+    """Tell where the training stands. The answer is None for Keras, which keeps its own state."""
 
     def answer(self, bench: Bench) -> State | None:
         return _arm(bench).state()

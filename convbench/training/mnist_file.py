@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from convbench.errors import TrainingError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+"""Names of the arrays in the file: images and labels to train on, and those that are held out."""
 
 MAX_BYTES = 2**31
-"""Largest set of images in bytes, as float32. All are held in memory."""
+"""Largest size of a set of images in bytes, as float32. All of them are held in memory."""
 
 UNREADABLE = (
     OSError,
@@ -29,15 +30,17 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+"""Errors that reading a damaged or foreign file raises."""
 
 Arrays = dict[str, NDArray[np.integer[Any]]]
 
 
 def read(path: Path, input_shape: tuple[int, int, int], classes: int) -> Arrays:
-    """The arrays of KEYS: images uint8 (n, height, width[, channels]), labels (n,).
+    """Return the arrays of KEYS: images, uint8 (n, height, width[, channels]), and labels (n,).
 
-    Raises TrainingError, with all that is wrong, for a file that cannot be read, or whose arrays
-    do not fit a network of that input shape (height, width, channels) and number of classes.
+    Raises TrainingError, with everything that is wrong, if the file cannot be read, or if its
+    arrays do not fit a network with this `input_shape` (height, width, channels) and number of
+    `classes`.
     """
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no file"
@@ -47,7 +50,7 @@ def read(path: Path, input_shape: tuple[int, int, int], classes: int) -> Arrays:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            # By the headers alone, before anything is allocated.
+            # The headers alone tell whether the arrays fit, before any memory is allocated.
             _refuse(path, _misfits(archive, input_shape))
             arrays = {key: _array(archive, key) for key in KEYS}
     except PermissionError as error:
@@ -57,14 +60,14 @@ def read(path: Path, input_shape: tuple[int, int, int], classes: int) -> Arrays:
     except UNREADABLE as error:
         raise TrainingError(
             f"{path}: cannot be read: {error or type(error).__name__}; expected a whole .npz file",
-            hint="it is cut short, damaged, or something else; delete it and get it again",
+            hint="the file is cut short, damaged, or of another kind: delete it and get it again",
         ) from None
     _refuse(path, [_strangers(key, arrays[key], classes) for key in ("y_train", "y_test")])
     return arrays
 
 
 def too_large(count: int, input_shape: tuple[int, int, int]) -> str:
-    """What is wrong with that many images of that shape, or nothing."""
+    """Return what is wrong with `count` images of this shape, or "" if they fit into memory."""
     needed = 4 * count * math.prod(input_shape)
     if needed <= MAX_BYTES:
         return ""
@@ -98,14 +101,14 @@ def _misfits(archive: zipfile.ZipFile, input_shape: tuple[int, int, int]) -> lis
             expected = str(("n", *image_shapes[-1])).replace("'", "")
             problems.append(
                 f"{x}: found {dtype} of shape {shape}, expected uint8 of shape {expected}, "
-                "as the network's input_shape is"
+                "like the network's input_shape"
             )
         elif large := too_large(count, input_shape):
             problems.append(f"{x}: {large}")
         if label_dtype.kind not in "iu" or label_shape != (count,):
             problems.append(
                 f"{y}: found {label_dtype} of shape {label_shape}, expected integers of shape "
-                f"({count},), a label for each image of {x}"
+                f"({count},): a label for each image of {x}"
             )
     return problems
 

@@ -42,7 +42,7 @@ Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
 
 PIECE = 64
-"""Images that a thread takes through the network at a time."""
+"""Largest number of images that a thread takes through the network at a time."""
 
 OTHERS: dict[type[Kind], type[ConnectedLayer]] = {
     ReLU: ConnectedReLU,
@@ -50,12 +50,14 @@ OTHERS: dict[type[Kind], type[ConnectedLayer]] = {
     Flatten: ConnectedFlatten,
     Dense: ConnectedDense,
 }
+"""Classes that compute the layers beside the convolution."""
 
 
 class Replica:
-    """The layers of a network with memory of their own: one thread's, for a part of a batch.
+    """The layers of a network with memory of their own, for one thread's part of a batch.
 
-    `parameters` are the model's, `gradients` its own, of the part that was last computed.
+    `parameters` are shared with the model. `gradients` belong to the replica, and are those of the
+    part that it computed last.
     """
 
     def __init__(
@@ -92,13 +94,16 @@ class Replica:
         return OTHERS[type(place.kind)](*given)
 
     def prepare(self, images: int, training: bool) -> None:
-        """For parts of so many images: not in several threads at once, for trials time."""
+        """Prepare the convolutions for parts of `images` images.
+
+        Replicas are prepared one after the other, because trials of algorithms are timed.
+        """
         for index, layer in enumerate(self.layers):
             if isinstance(layer, ConnectedConv2D):
                 layer.prepare(images, training, to_input=index > self.first)
 
     def forward(self, images: Array) -> Array:
-        """What the last layer gives: (images, classes)."""
+        """Return the outputs of the last layer, (images, classes)."""
         x = images
         for layer in self.layers:
             x = layer.forward(x)
@@ -106,7 +111,7 @@ class Replica:
         return x
 
     def add(self, images: Array, labels: Labels, batch: int) -> float:
-        """Adds the part's gradient to `sum`; returns its share in the loss of the batch."""
+        """Add the gradient of some images to `sum`. Return what they add to the batch's loss."""
         loss, gradient = softmax_cross_entropy(self.forward(images), labels, batch)
         for index in range(len(self.layers) - 1, self.first - 1, -1):
             back = self.layers[index].backward(gradient, to_input=index > self.first)
@@ -118,15 +123,15 @@ class Replica:
 
 
 class Model:
-    """A network whose convolutions an implementation computes, with that many threads.
+    """A network whose convolutions one implementation computes, in `threads` threads.
 
-    Weights, gradients and the optimiser's state are each one vector; parameters are views of it, in
-    the order of `network.parameters`.
+    The weights, the gradients and each of the optimiser's states are one vector. Parameters are
+    views of it, in the order of `network.parameters`.
 
-    Where the implementation is convbench's own for several threads, each thread takes its part of
-    the batch through the whole network, in pieces of at most PIECE images, so that what one layer
-    writes is in its core's cache when the next reads it, and nothing waits in between. Any other
-    gets the whole batch, as whoever wrote it expects.
+    If the implementation is one of convbench's own, each thread takes its part of the batch through
+    the whole network, in pieces of at most PIECE images. The output of one layer is then in the
+    core's cache when the next layer reads it, and no thread waits in between. Other implementations
+    get the whole batch, as their authors expect.
     """
 
     def __init__(
@@ -148,12 +153,12 @@ class Model:
 
     @property
     def gradients(self) -> dict[str, Array]:
-        """Of the last step, by parameter."""
+        """The gradients of the last step, by parameter."""
         return self.by_parameter(self.replicas[0].sum)
 
     @property
     def is_exact(self) -> bool:
-        """Whether every convolution only sums products, by what the implementation chooses."""
+        """Whether every convolution only sums products, in the algorithms that are chosen."""
         piece = self._pieces(self.network.batch_size)[0][0]
         return all(
             layer.is_exact(piece.stop - piece.start, to_input=index > self.replicas[0].first)
@@ -163,11 +168,14 @@ class Model:
 
     @property
     def phases(self) -> Phases:
-        """Those of the first thread, and what it waits for the others."""
+        """The phases of the first thread, with the time that it waits for the others."""
         return self.replicas[0].phases
 
     def step(self, images: Array, labels: Labels) -> float:
-        """One update; returns the loss before it. `images` are (batch, height, width, channels)."""
+        """Take one step, and return the loss before it.
+
+        `images` are (batch, height, width, channels), and `labels` are (batch,).
+        """
         losses = [0.0] * len(self.replicas)
 
         def work(replica: Replica, thread: int, piece: slice) -> None:
@@ -183,7 +191,7 @@ class Model:
         return sum(losses)
 
     def logits(self, images: Array) -> Array:
-        """What the last layer gives: (batch, classes)."""
+        """Return the outputs of the last layer, (batch, classes)."""
         found = np.empty((len(images), self.network.classes), self.network.dtype)
 
         def work(replica: Replica, thread: int, piece: slice) -> None:
@@ -195,7 +203,7 @@ class Model:
     def _in_pieces(
         self, work: Callable[[Replica, int, slice], None], images: int, training: bool
     ) -> None:
-        """Calls `work` with a replica, its number, and the images that it shall compute."""
+        """Call `work` with a replica, its number, and a slice of the images, for all images."""
         pieces = self._pieces(images)
         for size in {piece.stop - piece.start for of_thread in pieces for piece in of_thread}:
             if (size, training) not in self._ready:
@@ -206,7 +214,7 @@ class Model:
 
         def thread(number: int) -> None:
             replica = self.replicas[number]
-            if number:  # the first is timed already
+            if number:  # the clock of the first replica has run since the step began
                 replica.phases.start()
             for piece in pieces[number]:
                 work(replica, number, piece)
@@ -218,7 +226,7 @@ class Model:
         self.phases.lap(Phase.WAITING)
 
     def _pieces(self, images: int) -> list[list[slice]]:
-        """For each thread that has any, the parts of a batch of so many images."""
+        """Return the pieces of a batch of `images` images, for each thread that gets any."""
         if not self._splits:
             return [[slice(0, images)]]
         threads = min(len(self.replicas), images)
@@ -230,11 +238,11 @@ class Model:
         return parts
 
     def by_parameter(self, vector: Array) -> dict[str, Array]:
-        """Views of a vector of the weights' size."""
+        """Return the views of each parameter into a vector of the weights' size."""
         return _views(vector, self.network.parameters)
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
-        """Raises TrainingError for arrays that are not this network's."""
+        """Copy weights in. Raises TrainingError if their names or shapes are another network's."""
         expected = self.network.parameters
         found = {name: array.shape for name, array in weights.items()}
         if found != expected:
@@ -245,15 +253,17 @@ class Model:
                 f"{name}: found {found.get(name, 'none')}, expected {expected.get(name, 'none')}"
                 for name in wrong
             )
-            raise TrainingError(f"weights of another network than {self.network.name}: {told}")
+            raise TrainingError(f"these are not weights of {self.network.name}: {told}")
         for name, array in weights.items():
             np.copyto(self.parameters[name], array)
 
 
 def initial_weights(network: Network, seed: int) -> dict[str, Array]:
-    """Keras's defaults: kernels by Glorot and Bengio (Understanding the difficulty of training deep
-    feedforward neural networks, 2010, equation 16), uniform; biases 0. float32 values in any dtype,
-    so that networks of both start equal.
+    """Draw weights as Keras does by default: kernels after Glorot and Bengio, and biases of 0.
+
+    Kernels are uniform in the limits of equation 16 of Glorot and Bengio, Understanding the
+    difficulty of training deep feedforward neural networks (2010). The values are those of float32
+    in any dtype, so that a float64 network starts equal to a float32 one.
     """
     weights: dict[str, Array] = {}
     parameters = [

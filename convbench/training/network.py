@@ -1,8 +1,8 @@
 """Describe a network as its YAML file does: its layers, their shapes, its optimiser. No NumPy.
 
 Names, defaults and definitions are those of Keras. Shapes are those of one image: (height, width,
-channels), or (features,) behind a Flatten. The loss is the mean over the batch of the softmax
-cross-entropy of the last layer's outputs (logits) and the labels.
+channels), or (features,) after a Flatten. The loss is the softmax cross-entropy of the last layer's
+outputs (logits) and the labels, as the mean over the batch.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Conv2D:
+    """A convolution, with the arguments of Keras's Conv2D."""
+
     filters: int
     kernel_size: Pair
     strides: Pair = (1, 1)
@@ -30,12 +32,12 @@ class Conv2D:
 
 @dataclass(frozen=True)
 class ReLU:
-    pass
+    """The function max(x, 0) of each element."""
 
 
 @dataclass(frozen=True)
 class MaxPooling2D:
-    """`strides` None are those of `pool_size`."""
+    """The largest element of each window. `strides` of None are equal to `pool_size`."""
 
     pool_size: Pair = (2, 2)
     strides: Pair | None = None
@@ -44,11 +46,13 @@ class MaxPooling2D:
 
 @dataclass(frozen=True)
 class Flatten:
-    pass
+    """An image as one row of features."""
 
 
 @dataclass(frozen=True)
 class Dense:
+    """A matrix product of the features with a kernel (features, units)."""
+
     units: int
     use_bias: bool = True
 
@@ -67,9 +71,10 @@ NAMES: dict[type[Kind], str] = {
 
 @dataclass(frozen=True)
 class SGD:
-    """w -= learning_rate * g; with momentum v = momentum * v - learning_rate * g, w += v.
+    """Gradient descent: w -= learning_rate * g.
 
-    `nesterov`: w += momentum * v - learning_rate * g, with the new v.
+    With momentum, v = momentum * v - learning_rate * g and w += v. With `nesterov`, the new v goes
+    into w += momentum * v - learning_rate * g.
     """
 
     learning_rate: float = 0.01
@@ -79,7 +84,8 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """Kingma and Ba, Adam: a method for stochastic optimization (2015), section 2's last form.
+    """Adam, as Kingma and Ba give it at the end of section 2 of Adam: a method for stochastic
+    optimization (2015).
 
     At step t: m += (1 - beta_1) (g - m), v += (1 - beta_2) (g^2 - v),
     w -= learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon).
@@ -96,7 +102,7 @@ Optimizer = SGD | Adam
 
 @dataclass(frozen=True)
 class Place:
-    """A layer in its network: what it is called there, what it reads and what it gives."""
+    """A layer at its place in a network: its name there, and the shapes of its input and output."""
 
     name: str
     kind: Kind
@@ -105,7 +111,7 @@ class Place:
 
     @property
     def parameters(self) -> dict[str, Shape]:
-        """The shapes of its kernel and bias, as Keras stores them."""
+        """Shapes of the layer's kernel and bias, as Keras stores them."""
         if isinstance(self.kind, Conv2D):
             layer = convolution(self, batch_size=1)
             return _with_bias(layer.kernel_shape, self.kind.filters, self.kind.use_bias)
@@ -117,7 +123,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Network:
-    """Raises NetworkError on creation for layers that do not follow on each other."""
+    """A network: its layers, and how it is trained.
+
+    Creating one raises NetworkError if a layer does not fit the output of the layer before it, or
+    if the last layer is not dense.
+    """
 
     name: str
     input_shape: tuple[int, int, int]
@@ -158,11 +168,12 @@ class Network:
 
     @property
     def classes(self) -> int:
+        """Number of outputs of the last layer."""
         return self.places[-1].output_shape[0]
 
     @property
     def parameters(self) -> dict[str, Shape]:
-        """Shapes by name, `conv2d_1/kernel`, in the order of Keras's `get_weights`."""
+        """Shapes by name (`conv2d_1/kernel`), in the order of Keras's `get_weights`."""
         return {
             f"{place.name}/{name}": shape
             for place in self.places
@@ -171,11 +182,12 @@ class Network:
 
     @property
     def parameter_count(self) -> int:
+        """Number of elements of all parameters."""
         return sum(math.prod(shape) for shape in self.parameters.values())
 
 
 def convolution(place: Place, batch_size: int, dtype: Dtype = "float32") -> Layer:
-    """The convolution of a Conv2D at its place."""
+    """Return the layer of `convbench.problem` that a Conv2D at its place computes."""
     kind = place.kind
     if not isinstance(kind, Conv2D):
         raise TypeError(f"{place.name} is no convolution")
@@ -195,7 +207,7 @@ def convolution(place: Place, batch_size: int, dtype: Dtype = "float32") -> Laye
 
 
 def pooling(place: Place) -> Layer:
-    """The windows of a MaxPooling2D: those of a convolution of the same sizes."""
+    """Return a convolution whose windows are those of a MaxPooling2D at its place."""
     kind = place.kind
     if not isinstance(kind, MaxPooling2D):
         raise TypeError(f"{place.name} is no pooling")
@@ -205,7 +217,7 @@ def pooling(place: Place) -> Layer:
 
 
 def _output_shape(place: Place) -> Shape:
-    """Raises LayerError or ValueError for what cannot stand there."""
+    """Return the shape of a layer's output. Raises LayerError or ValueError if it does not fit."""
     kind = place.kind
     if isinstance(kind, Conv2D):
         return convolution(place, batch_size=1).output_shape
@@ -233,7 +245,7 @@ def _output_shape(place: Place) -> Shape:
 def _image(place: Place) -> tuple[int, int, int]:
     if len(place.input_shape) != 3:
         raise ValueError(
-            f"found {NAMES[type(place.kind)]} behind flatten or dense, expected it before"
+            f"found {NAMES[type(place.kind)]} behind flatten or dense, expected it before them"
         )
     height, width, channels = place.input_shape
     return height, width, channels

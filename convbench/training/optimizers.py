@@ -1,7 +1,7 @@
 """Change the weights in a step, by Keras's definitions, on one vector of all of them.
 
-Scalars are rounded to the weights' dtype where Keras rounds them: 1 - beta_2 ** t loses digits in
-float32, and so it does there.
+Scalars are rounded to the weights' dtype where Keras rounds them: in float32, 1 - beta_2 ** t loses
+digits in Keras, and so it does here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ Array = NDArray[np.floating[Any]]
 
 
 class Update(ABC):
-    """`state` are its vectors by name, of the weights' shape; `steps` how many were taken."""
+    """An optimiser at work on a vector of weights.
+
+    `state` has the optimiser's vectors by name, of the weights' shape. `steps` counts the steps
+    that were taken.
+    """
 
     def __init__(self, weights: Array, names: tuple[str, ...]) -> None:
         self.steps = 0
@@ -28,7 +32,7 @@ class Update(ABC):
         self._another = np.empty_like(weights)
 
     def step(self, gradients: Array) -> None:
-        """Changes the weights in place."""
+        """Change the weights in place by one step."""
         self.steps += 1
         self._step(gradients)
 
@@ -37,6 +41,8 @@ class Update(ABC):
 
 
 class SGDUpdate(Update):
+    """Gradient descent, as `network.SGD` defines it."""
+
     def __init__(self, weights: Array, optimizer: SGD) -> None:
         super().__init__(weights, ("momentum",) if optimizer.momentum else ())
         self._optimizer = optimizer
@@ -57,6 +63,8 @@ class SGDUpdate(Update):
 
 
 class AdamUpdate(Update):
+    """Adam, as `network.Adam` defines it."""
+
     def __init__(self, weights: Array, optimizer: Adam) -> None:
         super().__init__(weights, ("momentum", "velocity"))
         self._optimizer = optimizer
@@ -86,11 +94,12 @@ class AdamUpdate(Update):
 
 
 def _by_way_of_float32(value: float) -> float:
-    """What Keras makes of a setting that it casts, whatever the weights' dtype."""
+    """Round a setting as Keras does for some settings, whatever the dtype of the weights."""
     return float(np.float32(value))
 
 
 def update_of(optimizer: Optimizer, weights: Array) -> Update:
+    """Return an optimiser that changes these weights."""
     if isinstance(optimizer, SGD):
         return SGDUpdate(weights, optimizer)
     return AdamUpdate(weights, optimizer)

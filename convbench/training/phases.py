@@ -7,8 +7,11 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """The parts of a step. `LAYOUT` is what an implementation's own layout costs on the way in and
-    out; the bias gradient is among the other layers. `WAITING` is one thread for the others."""
+    """A part of a step.
+
+    `LAYOUT` is the time to convert arrays to an implementation's own layout and back. The gradient
+    of the bias is part of `OTHER_LAYERS`. `WAITING` is the time that a thread waits for the others.
+    """
 
     DATA = "data"
     FORWARD = "conv forward"
@@ -21,18 +24,22 @@ class Phase(StrEnum):
 
 
 class Phases:
-    """Seconds by phase. A lap ends now and goes to the phase that it is called with, so that all
-    time from `start` on is somewhere; a lap costs one reading of the clock."""
+    """A stopwatch that adds up the seconds of each phase.
+
+    `lap` ends a lap and names its phase, so that all time since `start` belongs to a phase. A lap
+    costs one reading of the clock.
+    """
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(Phase, 0.0)
         self.start()
 
     def start(self) -> None:
-        """What passed since the last lap is nobody's."""
+        """Begin a lap. The time since the last one belongs to no phase."""
         self._last = time.perf_counter()
 
     def lap(self, phase: Phase) -> None:
+        """End the lap, add its time to `phase`, and begin the next one."""
         now = time.perf_counter()
         self.seconds[phase] += now - self._last
         self._last = now

@@ -1,12 +1,12 @@
 """Measure trainings: each implementation follows Keras first, then rounds of whole trainings.
 
-A round starts a fresh worker for every arm, in random order one at a time: each connects, warms up
-and trains from the initial weights, in the round's order of the images. A round gives one figure an
-arm, seconds a step, and one accuracy.
+A round starts a fresh worker for every arm. The arms take turns in a random order: each connects,
+warms up and trains from the initial weights, in the round's order of the images. For each arm, a
+round gives its seconds a step and its accuracy.
 
-How workers are started, described and ordered is the same as in schedule.timing. What happens in a
-round is not: an arm has a worker of its own and is visited once, for as many steps as a training
-has; so nothing is replaced when a worker is lost, and there are no sweeps and no budget.
+Workers are started, described and ordered as in schedule.timing. A round is different: an arm has a
+worker of its own and is visited once, for all steps of a training. So a lost worker is not
+replaced, and there are no sweeps and no budget.
 """
 
 from __future__ import annotations
@@ -41,17 +41,21 @@ from convbench.training.trainer import State
 from convbench.training.workers import TrainingWorkers
 
 ARM_S = {"smoke": 1.0, "quick": 3.0, "standard": 20.0, "rigorous": 60.0}
-"""An arm that would train for longer in a round trains for so long, and is extrapolated."""
+"""Seconds that an arm trains for in a round, by effort. Longer trainings stop there, and the time
+of an epoch is extrapolated."""
 
 PROBED_STEPS = 10
-"""Steps that tell how many fit."""
+"""Number of steps that are tried to tell how many fit into ARM_S."""
 
 CHUNK_S = 0.5
-"""Progress is told so often."""
+"""Seconds between two reports of progress."""
 
 
 def train(session: TrainingSession, options: Options) -> Generator[Event, None, None]:
-    """Follows Keras, then trains in rounds. Saves after every round. Close it to stop early."""
+    """Compare all arms with Keras, then train them in rounds.
+
+    The result file is saved after every round. Close the generator to stop early.
+    """
     try:
         yield from describe_once(session, options)
         yield from follow_all(session, options)
@@ -73,6 +77,8 @@ def train(session: TrainingSession, options: Options) -> Generator[Event, None, 
 
 @dataclass
 class _Round:
+    """One round of trainings: every arm trains once, and the subject once more as its twin."""
+
     session: TrainingSession
     options: Options
     workers: TrainingWorkers
@@ -143,7 +149,10 @@ class _Round:
     def _steps(
         self, worker: Worker, name: str, whole: int, where: str
     ) -> Generator[Event, None, int]:
-        """All of them, or as many as fit ARM_S; in later rounds as many as in the first."""
+        """Return the number of steps that an arm trains for: `whole`, or those that fit ARM_S.
+
+        Later rounds take as many steps as the first.
+        """
         session, ask = self.session, self.workers.ask
         before = session.trained.get(name)
         if before:
@@ -161,9 +170,10 @@ class _Round:
 def train_once(
     session: TrainingSession, options: Options, resumed: State | None
 ) -> Generator[Event, None, None]:
-    """Trains the first arm to the end, without comparison; `session.state` is where it is.
+    """Train the subject to the end, without comparison, and leave its state in `session.state`.
 
-    Close it to stop early: the state of the last chunk of steps is fetched first.
+    Close the generator to stop early: the state after the last chunk of steps is fetched first.
+    Raises ConvbenchError if `resumed` is the state of a training with other batches.
     """
     name = session.subject
     assert name is not None
@@ -201,10 +211,11 @@ def train_once(
 
 
 def _refuse_another(resumed: State, steps: int) -> None:
-    """What was interrupted goes on with the batches that it had. Raises ConvbenchError."""
+    """Raise ConvbenchError if a saved training had epochs of other than `steps` batches."""
     if resumed.batch > steps or len(resumed.losses) != resumed.epoch * steps + resumed.batch:
         raise ConvbenchError(
-            f"the weights are those of {len(resumed.losses)} steps, {resumed.epoch} epochs and "
-            f"{resumed.batch} batches; expected epochs of {steps} batches, as these images make",
-            hint="--resume wants the options that the training had: --data, --images, --batch-size",
+            f"the saved training cannot go on: found {len(resumed.losses)} steps as "
+            f"{resumed.epoch} epochs and {resumed.batch} batches, expected epochs of {steps} "
+            "batches, as these images make",
+            hint="with --resume, give the --data, --images and --batch-size of that training",
         )

@@ -13,15 +13,16 @@ from convbench.training.trainer import State
 from convbench.training.weights_file import described
 
 MOST_LOSSES = 200
-"""Number of losses that are kept of a training. Each is the mean of its part."""
+"""Largest number of losses that are kept of a training. Each is the mean over a part of it."""
 
 
 @dataclass(kw_only=True)
 class TrainingSession(BaseSession[str]):
-    """What is known of a training so far. Its suite has no layers; it names the arms.
+    """The state of a training so far. Its suite has no layers, and names the arms.
 
     It is not resumed from its result file, as other sessions are, but from the weights that
-    `--save` wrote: a training goes on at a step, and not at a round.
+    `--save` wrote, because a training goes on at a step and not at a round. `state` is that of the
+    subject after its last training.
     """
 
     setup: Setup
@@ -32,7 +33,7 @@ class TrainingSession(BaseSession[str]):
     accuracies: dict[str, list[float]] = field(default_factory=dict)
     summaries: dict[str, list[Summary]] = field(default_factory=dict)
     connected: Connected | None = None
-    state: State | None = None  # of the first arm that is not Keras, after its last training
+    state: State | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,14 +42,16 @@ class TrainingSession(BaseSession[str]):
 
     @property
     def arms(self) -> tuple[str, ...]:
+        """Names of the implementations that are trained, Keras included."""
         return self.suite.implementations
 
     @property
     def subject(self) -> str | None:
-        """The first arm that is not Keras."""
+        """Name of the first arm that is not Keras, or None."""
         return next((name for name in self.arms if name not in KERAS), None)
 
     def fail(self, name: str, failure: Failure) -> Cell:
+        """Settle an arm as failed, and return its cell."""
         return self.update(name, status="failed", reason=failure.reason, said=failure.said)
 
     def _bare(self) -> ResultFile:

@@ -10,8 +10,8 @@ from statistics import fmean
 
 from convbench.report.views import scale
 from convbench.report.views.agreement_notes import agreement_notes
+from convbench.report.views.ci_checks import checks, points
 from convbench.report.views.resolution_notes import phases_notes, resolution_notes
-from convbench.report.views.run_checks import checks, points
 from convbench.report.views.run_flat import flat_table
 from convbench.report.views.run_notes import caution_note, facts
 from convbench.report.views.run_tables import TONE_OF_STATUS, speedup_value
@@ -35,17 +35,22 @@ from convbench.results.model import ArmTraining, Cell, ResultFile, Speedup, Trai
 from convbench.suites.suite import FASTEST_KERAS, KERAS_WAYS, LOOP
 
 BARS = "▁▂▃▄▅▆▇█"
+"""Characters of a curve of losses, from the lowest to the highest."""
+
 CURVE_WIDTH = 40
+"""Width of a curve of losses, in characters."""
 
 WAYS = {"keras": "Keras fit", "keras-xla": "Keras fit, jit_compile"}
+"""Names of the ways to run Keras, as reports show them."""
 
 
 def show(path: Path) -> Report:
-    """The report of a saved training. Raises ResultError where the file cannot be read."""
+    """Return the report of a saved training. Raises ResultError if the file cannot be read."""
     return report(result_file.load(path).result)
 
 
 def report(result: ResultFile) -> Report:
+    """Return the report of a training: its facts, tables and notes."""
     training = result.training
     assert training is not None
     tables = [_arms(result, training), *_phases(training), *_losses(training)]
@@ -75,7 +80,7 @@ def _facts(training: Training) -> Iterator[Fact]:
 
 
 def _layer(layer: dict[str, dict[str, object]]) -> str:
-    """`conv2d 8 3x3`."""
+    """Return a layer's name and sizes, such as `conv2d 8 3x3`."""
     ((name, values),) = layer.items()
     size = values.get("kernel_size") or values.get("pool_size")
     words = [name, values.get("filters") or values.get("units")]
@@ -165,7 +170,7 @@ def _phases(training: Training) -> Iterator[Table]:
         Column("phase", "phase"),
         *(figures(arm.implementation, Kind.TIME_S, arm.implementation) for arm in arms),
         *(
-            figures(f"{arm.implementation} share", Kind.FRACTION, "of it", optional=1)
+            figures(f"{arm.implementation} share", Kind.FRACTION, "share", optional=1)
             for arm in arms
         ),
     )
@@ -207,7 +212,10 @@ def _losses(training: Training) -> Iterator[Table]:
 
 
 def curve(losses: tuple[float, ...], width: int = CURVE_WIDTH) -> str:
-    """A line of bars, the highest for the largest of the means that they stand for, from 0 up."""
+    """Draw losses as a line of at most `width` bars, each for the mean of an equal part of them.
+
+    Heights begin at 0, and the largest mean has the highest bar.
+    """
     count = min(width, len(losses))
     edges = [len(losses) * i // count for i in range(count + 1)]
     means = [fmean(losses[a:b]) for a, b in itertools.pairwise(edges)]
@@ -220,8 +228,8 @@ def curve(losses: tuple[float, ...], width: int = CURVE_WIDTH) -> str:
 
 def _notes(result: ResultFile, training: Training) -> Iterator[Note]:
     yield Note(
-        "check: so many steps follow Keras, every parameter; ×: times as fast as; "
-        "accuracy: on held-out images, ± from the rounds' smallest to their largest",
+        "check: number of steps in which every parameter follows Keras's; ×: times as fast as; "
+        "accuracy: on held-out images, ± from the smallest to the largest of the rounds",
         "dim",
     )
     for arm in training.arms:
@@ -232,13 +240,13 @@ def _notes(result: ResultFile, training: Training) -> Iterator[Note]:
     inexact = [a for a in training.arms if a.followed and a.followed_in != _dtype(training)]
     for arm in inexact:
         yield Note(
-            f"{arm.implementation} is not exact, and followed Keras in {arm.followed_in}: what it "
-            "rounds in float32 is the algorithm's own"
+            f"{arm.implementation} is not exact: its algorithm rounds more than Keras does in "
+            f"float32, so it was compared with Keras in {arm.followed_in}"
         )
     for arm in training.arms:
         if arm.took:
             words = ", ".join(f"{name} for {where}" for where, name in arm.took.items())
-            yield Note(f"{arm.implementation} took {words}")
+            yield Note(f"{arm.implementation} chose {words}")
     yield from resolution_notes(result, can_go_on=False)
     yield from phases_notes(result)
     yield from map(caution_note, result.warnings)
@@ -262,11 +270,12 @@ def _answer(result: ResultFile, training: Training) -> str:
     times = {cell.implementation: cell.time for cell in result.cells if cell.time}
     steps = training.steps_an_epoch
     if speedup is None:
-        of = [
-            f"{WAYS.get(arm, arm)} {_duration(time.time_s * steps)}" for arm, time in times.items()
+        each = [
+            f"{_duration(time.time_s * steps)} with {WAYS.get(arm, arm)}"
+            for arm, time in times.items()
         ]
-        if of:
-            return f"An epoch takes {', '.join(of)}."
+        if each:
+            return f"An epoch takes {' and '.join(each)}."
         trained = [_trained(arm) for arm in training.arms if arm.steps]
         return " ".join(trained) or "Nothing was trained."
     ours, theirs = times[speedup.implementation], times[speedup.chosen]
@@ -283,8 +292,8 @@ def _trained(arm: ArmTraining) -> str:
     accuracy = ""
     if arm.accuracies:
         per_cent = scale.significant(arm.accuracies[-1] * 100)
-        accuracy = f", and is right on {per_cent} % of the held-out images"
-    loss = f", its loss is {scale.significant(arm.losses[-1])}" if arm.losses else ""
+        accuracy = f", and {per_cent} % of the held-out images are classified right"
+    loss = f"; its last loss is {scale.significant(arm.losses[-1])}" if arm.losses else ""
     return f"{arm.implementation} took {scale.counted(arm.steps, 'step')}{loss}{accuracy}."
 
 

@@ -1,4 +1,4 @@
-"""Train a model on its data, from and to a state that can be saved and gone on with."""
+"""Train a model on its data, from and to a state that can be saved and resumed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ Array = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class State:
-    """Where a training stands: after `epoch` whole epochs and `batch` batches of the next.
+    """Where a training stands: after `epoch` whole epochs and `batch` batches of the next one.
 
-    `weights` and each of `optimizer` are by parameter; `losses` one a step. The batches are drawn
-    from `seed`, `shuffle` and the epoch, so that what goes on from here ends where it would have.
+    `weights` and each vector of `optimizer` are given by parameter. `losses` has one loss for each
+    step. `seed`, `shuffle` and the epoch decide the batches, so that a training that is resumed
+    ends where it would have ended anyway.
     """
 
     weights: dict[str, Array]
@@ -36,7 +37,10 @@ class State:
 
 @dataclass
 class Trainer:
-    """Takes steps over the data, epoch after epoch. The time of drawing a batch is `data`'s."""
+    """A model and its data. `step` takes it over the data, batch by batch and epoch after epoch.
+
+    Drawing a batch counts as the phase `data`.
+    """
 
     model: Model
     data: Dataset
@@ -48,7 +52,7 @@ class Trainer:
     _batches: Iterator[NDArray[np.int64]] | None = field(default=None, init=False, repr=False)
 
     def step(self) -> float:
-        """The next step's loss."""
+        """Take the next step, and return the loss before it."""
         phases = self.model.phases
         phases.start()
         if self._batches is None:
@@ -66,10 +70,11 @@ class Trainer:
 
     @property
     def steps_an_epoch(self) -> int:
+        """Number of batches in an epoch. The last one may be smaller."""
         return -(-len(self.data.images) // self.model.network.batch_size)
 
     def accuracy(self) -> float:
-        """The fraction of the held-out images whose label has the largest logit."""
+        """Return the fraction of the held-out images whose label has the largest logit."""
         size = self.model.network.batch_size
         images, labels = self.data.held_out_images, self.data.held_out_labels
         right = 0
@@ -81,7 +86,7 @@ class Trainer:
 
     @property
     def state(self) -> State:
-        """A copy."""
+        """Copy of where the training stands."""
         model = self.model
         return State(
             {name: array.copy() for name, array in model.parameters.items()},
@@ -97,13 +102,13 @@ class Trainer:
         )
 
     def restore(self, state: State) -> None:
-        """Goes on from there. Raises TrainingError where the state is another network's."""
+        """Go on from a state. Raises TrainingError if it is another network's or optimiser's."""
         model = self.model
         model.set_weights(state.weights)
         if state.optimizer.keys() != model.update.state.keys():
             raise TrainingError(
-                f"the optimiser's state has {_listed(state.optimizer)}, expected "
-                f"{_listed(model.update.state)}: it is another optimiser's"
+                "the state of the optimiser is another optimiser's: found "
+                f"{_listed(state.optimizer)}, expected {_listed(model.update.state)}"
             )
         for name, vector in model.update.state.items():
             for key, array in model.by_parameter(vector).items():

@@ -1,10 +1,9 @@
 """Save weights and checkpoints: one .npz with an array for each parameter and the rest as JSON.
 
-The arrays are `weights/conv2d_1/kernel` and so on, in the network's dtype and Keras's shapes,
-`optimizer/momentum/conv2d_1/kernel` and so on for the optimiser's state, and `losses`, float64.
-`convbench` is a JSON text: the schema's name, the network, the seed and the shuffle, the epoch and
-the batch.
-Nothing is ever unpickled.
+Weights are arrays with names like `weights/conv2d_1/kernel`, in the network's dtype and in Keras's
+shapes. The optimiser's state has names like `optimizer/momentum/conv2d_1/kernel`. `losses` is
+float64. `convbench` is a text of JSON: the name of the schema, the network, the seed, the shuffle,
+the epoch and the batch. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -28,11 +27,18 @@ from convbench.training.trainer import State
 Array = NDArray[np.floating[Any]]
 
 SCHEMA = "convbench-weights/1"
+"""Name of the file's format. A file of another format is refused."""
+
 MAX_BYTES = 2**31
+"""Largest file that is read, in bytes, compressed or not."""
 
 
 def save(path: Path, network: Network, state: State) -> None:
-    """Replaces the file at once, so that whoever is killed leaves the old one or the new one."""
+    """Save a state, and replace an older file at once.
+
+    A process that is killed meanwhile leaves the old file or the new one, and never a part.
+    Raises TrainingError if the file cannot be written.
+    """
     about = {
         "schema": SCHEMA,
         "network": described(network),
@@ -64,15 +70,18 @@ def save(path: Path, network: Network, state: State) -> None:
 
 
 def load(path: Path, network: Network) -> State:
-    """The state that was saved. Raises TrainingError for a file that is truncated, foreign, or of
-    another network; `batch_size`, the optimiser's settings and the like may differ."""
+    """Return a saved state. Raises TrainingError if the file is truncated or another network's.
+
+    The layers, the input's shape and the dtype must be equal; the name, the batch size and the
+    optimiser's settings may differ.
+    """
     arrays = _arrays(path)
     about = _about(path, arrays)
     expected, found = _shape(described(network)), _shape(about["network"])
     if found != expected:
         raise TrainingError(
-            f"{path}: weights of {found}, expected those of {expected}",
-            hint="name the network that they were saved from",
+            f"{path}: found weights of {found}, expected weights of {expected}",
+            hint="name the network that the weights were saved from",
         )
     weights = {
         name: _checked(path, arrays, f"weights/{name}", shape, network.dtype)
@@ -86,7 +95,7 @@ def load(path: Path, network: Network) -> State:
             optimizer[kind][name] = _checked(path, arrays, key, shape, network.dtype)
     for kind, vectors in optimizer.items():
         if vectors.keys() != weights.keys():
-            raise TrainingError(f"{path}: optimizer/{kind} is not there for every parameter")
+            raise TrainingError(f"{path}: optimizer/{kind}: some parameters are missing")
     losses = _checked(path, arrays, "losses", None, "float64")
     return State(
         weights,
@@ -100,7 +109,7 @@ def load(path: Path, network: Network) -> State:
 
 
 def described(network: Network) -> dict[str, Any]:
-    """The network as JSON has it, in the words of its YAML."""
+    """Return the network as a value of JSON, in the words of its YAML file."""
     optimizer = {"name": type(network.optimizer).__name__.lower(), **asdict(network.optimizer)}
     layers = [{NAMES[type(kind)]: asdict(kind)} for kind in network.layers]
     about = {
@@ -116,7 +125,7 @@ def described(network: Network) -> dict[str, Any]:
 
 
 def _shape(about: Mapping[str, Any]) -> str:
-    """What weights depend on, as one line."""
+    """Return what decides whether weights fit a network, as one line."""
     layers = []
     for layer in about["layers"]:
         ((name, values),) = layer.items()
@@ -144,7 +153,7 @@ def _arrays(path: Path) -> dict[str, Array]:
         raise TrainingError(
             f"{path}: found no whole .npz file of plain arrays ({error}), expected weights that "
             "convbench train saved",
-            hint="a file that was cut off cannot be used; nothing in it was run",
+            hint="the file may be cut short; nothing in it was run",
         ) from None
 
 
@@ -161,7 +170,7 @@ def _about(path: Path, arrays: Mapping[str, Array]) -> dict[str, Any]:
     if schema != SCHEMA:
         raise TrainingError(
             f"{path}: found the schema {schema!r}, expected {SCHEMA}",
-            hint="it is of another version of convbench",
+            hint="another version of convbench wrote the file",
         )
     if not known:
         raise _foreign(path)
@@ -171,7 +180,7 @@ def _about(path: Path, arrays: Mapping[str, Array]) -> dict[str, Any]:
 
 def _foreign(path: Path) -> TrainingError:
     return TrainingError(
-        f"{path}: found a file of something else, expected weights that convbench train saved",
+        f"{path}: found another kind of file, expected weights that convbench train saved",
         hint="convbench train --save FILE writes them",
     )
 
@@ -184,5 +193,5 @@ def _checked(
         found = "nothing" if array is None else f"{array.dtype} {array.shape}"
         raise TrainingError(f"{path}: {key}: found {found}, expected {dtype} {shape or ''}".strip())
     if not np.isfinite(array).all():
-        raise TrainingError(f"{path}: {key}: found values that are no finite numbers")
+        raise TrainingError(f"{path}: {key}: found values that are not finite")
     return array

@@ -14,10 +14,13 @@ from convbench.training.trainer import State
 
 @dataclass(frozen=True)
 class TrainingWorkers(Workers):
-    """Workers whose requests may show that a training cannot be made at all."""
+    """Workers of a training. Their answers may show that the training is impossible."""
 
     def ask(self, worker: Worker, request: Request[Answer]) -> Answer:
-        """Raises TrainingError for what is the user's to mend, UnansweredError for a crash."""
+        """Return a worker's answer to a request.
+
+        Raises TrainingError if the user can mend what is wrong, and UnansweredError otherwise.
+        """
         try:
             return super().ask(worker, request)
         except CellFailedError as failed:
@@ -26,9 +29,9 @@ class TrainingWorkers(Workers):
             raise
 
     def state_of(self, worker: Worker) -> State | None:
-        """Where an interrupted training stands, after the steps that it was asked for last.
+        """Return where an interrupted training stands, after the steps that it was last asked for.
 
-        None if it is gone: whatever ended it tells why.
+        Returns None if the worker is lost. The error that ended it tells why.
         """
         try:
             worker.settle(self.timeout_s)

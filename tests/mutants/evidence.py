@@ -48,7 +48,7 @@ def judge(name: str, every: int = 1) -> Judged:
     """Judge a mutant on the layers of geometry.yaml that it supports, taking one in `every`."""
     from convbench.agreement.check.checker import check
     from convbench.agreement.diagnosis.diagnosing import Diagnosing
-    from convbench.agreement.diagnosis.diagnosis import likeliest
+    from convbench.agreement.diagnosis.search import likeliest
     from convbench.suites.file import read_suite
 
     implementation = REGISTRY.get(str(ROOT / "tests" / "mutants" / name))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from convbench.agreement.check.checker import check
 from convbench.agreement.diagnosis.behaviour import unsafe_for_threads
-from convbench.agreement.diagnosis.diagnosis import Search, diagnose, small_size
+from convbench.agreement.diagnosis.search import Search, diagnose, small_size
 from convbench.agreement.diagnosis.smallest import smallest_example
 from convbench.implementations.contract import Implementation
 from convbench.problem.layer import Layer, Pass

@@ -1,7 +1,7 @@
 """Show the way from the loop that people write to fast code, one change a step.
 
-Each step is a file of its own that anybody can read, copy and time; it computes the forward pass of
-a layer without pads, strides, dilation and groups.
+Each step is a file of its own that anybody can read, copy and time. It computes the forward pass of
+a layer without pads, strides, dilation or groups.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from convbench.own_code.description import OwnCode
 
 @dataclass(frozen=True)
 class Rung:
-    """A step of the ladder: what it changes, and the cause that it takes out of the gap."""
+    """A step of the ladder: what it changes, and the cause that it takes out of the gap.
+
+    `code` is the name of the function or the class in its file.
+    """
 
     name: str
     change: str
@@ -32,22 +35,22 @@ class Rung:
 
 RUNGS = (
     Rung("loop64", "a loop over output positions, in float64", "", "convolve"),
-    Rung("loop32", "in float32", "dtype", "convolve"),
+    Rung("loop32", "the same loop in float32", "dtype", "convolve"),
     Rung(
         "window_product",
-        "a product in the window",
+        "a matrix product in each window",
         "element-wise arithmetic",
         "convolve",
     ),
-    Rung("columns", "all columns, one product", "python calls", "convolve"),
-    Rung("channels_last", "channels last: long runs", "layout", "Convolution"),
+    Rung("columns", "all windows in one matrix product", "python calls", "convolve"),
+    Rung("channels_last", "channels last, so that runs are long", "layout", "Convolution"),
     Rung("workspace", "the workspace is reused", "fresh pages", "Convolution"),
     Rung("blocks", "blocks that stay in the cache", "temporaries", "Convolution"),
-    Rung("threads", "blocks on threads", "threads", "Convolution"),
+    Rung("threads", "blocks dealt to threads", "threads", "Convolution"),
     Rung("winograd", "fewer multiplications", "algorithm", "Convolution"),
 )
 
 
 def file_of(cause: str) -> str:
-    """The step that shows what to do about a cause; empty where none does."""
+    """Return the file of the step that shows what to do about a cause, or "" if none does."""
     return next((f"profile/ladder/{rung.name}.py" for rung in RUNGS if rung.cause == cause), "")

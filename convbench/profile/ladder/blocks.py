@@ -1,4 +1,4 @@
-"""A few rows at a time, so that the columns are still in the cache when they are multiplied."""
+"""Gather a few rows at a time, so that the columns are multiplied while they are in the cache."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -7,7 +7,7 @@ BLOCK_BYTES = 1024 * 1024
 
 
 class Convolution:
-    """Planned for one layer, called many times."""
+    """A convolution that is planned for one layer and called many times."""
 
     layout, kernel_layout = "NHWC", "HWIO"
 
@@ -19,7 +19,7 @@ class Convolution:
         self.output = np.empty((layer.batch_size, out_h, out_w, layer.filters), layer.dtype)
 
     def forward(self, x, kernel):
-        """Output (batch, height, width, filters) of `x` (batch, height, width, channels)."""
+        """Return (batch, height, width, filters) for `x` of (batch, height, width, channels)."""
         windows = sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
         windows = windows.transpose(0, 1, 2, 4, 5, 3)
         matrix = kernel.reshape(-1, kernel.shape[3])

@@ -1,4 +1,4 @@
-"""Channels last: a row of a window is one long run of memory, which is copied in one go."""
+"""Keep channels last, so that a row of a window is one long run of memory, copied in one go."""
 
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -7,7 +7,7 @@ class Convolution:
     layout, kernel_layout = "NHWC", "HWIO"
 
     def forward(self, x, kernel):
-        """Output (batch, height, width, filters) of `x` (batch, height, width, channels)."""
+        """Return (batch, height, width, filters) for `x` of (batch, height, width, channels)."""
         kernel_h, kernel_w, _, filters = kernel.shape
         windows = sliding_window_view(x, (kernel_h, kernel_w), axis=(1, 2))
         batch, out_h, out_w = windows.shape[:3]

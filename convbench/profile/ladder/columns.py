@@ -1,10 +1,10 @@
-"""All windows as the rows of one matrix (im2col), and one product; no loop is left."""
+"""Gather all windows as the rows of one matrix (im2col), and multiply once, without a loop."""
 
 from numpy.lib.stride_tricks import sliding_window_view
 
 
 def convolve(x, kernel):
-    """Output (batch, filters, height, width) of `x` (batch, channels, height, width)."""
+    """Return (batch, filters, height, width) for `x` of (batch, channels, height, width)."""
     filters, _, kernel_h, kernel_w = kernel.shape
     windows = sliding_window_view(x, (kernel_h, kernel_w), axis=(2, 3))
     batch, _, out_h, out_w = windows.shape[:4]

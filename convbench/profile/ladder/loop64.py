@@ -1,10 +1,10 @@
-"""The loop that people write first, in double precision: a window times the kernel, summed."""
+"""Run the loop that people write first, in double precision: multiply a window, and sum."""
 
 import numpy as np
 
 
 def convolve(x, kernel):
-    """Output (batch, filters, height, width) of `x` (batch, channels, height, width)."""
+    """Return (batch, filters, height, width) for `x` of (batch, channels, height, width)."""
     x, kernel = x.astype(np.float64), kernel.astype(np.float64)
     filters, _, kernel_h, kernel_w = kernel.shape
     batch, _, height, width = x.shape

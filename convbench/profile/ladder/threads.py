@@ -1,4 +1,4 @@
-"""Blocks are dealt to threads, each with columns of its own and one BLAS thread."""
+"""Deal the blocks to threads, each with columns of its own and one BLAS thread."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,7 +21,7 @@ class Convolution:
         self.pool, self.blas = ThreadPoolExecutor(threads), ThreadpoolController()
 
     def forward(self, x, kernel):
-        """Output (batch, height, width, filters) of `x` (batch, height, width, channels)."""
+        """Return (batch, height, width, filters) for `x` of (batch, height, width, channels)."""
         windows = sliding_window_view(x, kernel.shape[:2], axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
         matrix = kernel.reshape(-1, kernel.shape[3])
         rows = range(0, windows.shape[1], self.rows)

@@ -1,10 +1,10 @@
-"""A matrix product in each window, instead of a multiplication and a sum."""
+"""Compute a matrix product in each window, instead of a multiplication and a sum."""
 
 import numpy as np
 
 
 def convolve(x, kernel):
-    """Output (batch, filters, height, width) of `x` (batch, channels, height, width)."""
+    """Return (batch, filters, height, width) for `x` of (batch, channels, height, width)."""
     filters, _, kernel_h, kernel_w = kernel.shape
     batch, _, height, width = x.shape
     output = np.zeros((batch, filters, height - kernel_h + 1, width - kernel_w + 1), x.dtype)

@@ -1,4 +1,4 @@
-"""Winograd's F(4x4, 3x3), Lavin and Gray 2015: 36 multiplications for 16 outputs, not 144."""
+"""Use Winograd's F(4x4, 3x3) (Lavin and Gray, 2015): 36 multiplications for 16 outputs, not 144."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,13 +17,13 @@ class Convolution:
     layout, kernel_layout = "NHWC", "HWIO"
 
     def __init__(self, layer, threads):
-        rows, columns = (-(-size // 4) for size in layer.output_size)  # of tiles
+        rows, columns = (-(-size // 4) for size in layer.output_size)  # rows and columns of tiles
         self.x = np.zeros((layer.batch_size, 4 * rows + 2, 4 * columns + 2, layer.channels), "f4")
         self.output = np.empty((layer.batch_size, rows, 4, columns, 4, layer.filters), "f4")
         self.pool, self.blas = ThreadPoolExecutor(threads), ThreadpoolController()
 
     def forward(self, x, kernel):
-        """Output (batch, height, width, filters) of `x` (batch, height, width, channels)."""
+        """Return (batch, height, width, filters) for `x` of (batch, height, width, channels)."""
         self.x[:, : x.shape[1], : x.shape[2]] = x
         windows = sliding_window_view(self.x, (6, 6), axis=(1, 2))[:, ::4, ::4]
         kernels = (KERNEL @ kernel.reshape(9, -1)).reshape(36, x.shape[3], -1)

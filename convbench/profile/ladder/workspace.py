@@ -1,11 +1,11 @@
-"""The columns and the output are allocated once: fresh pages cost as much as the work in them."""
+"""Allocate the columns and the output once: fresh pages cost as much as the work in them."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 
 class Convolution:
-    """Planned for one layer, called many times."""
+    """A convolution that is planned for one layer and called many times."""
 
     layout, kernel_layout = "NHWC", "HWIO"
 
@@ -15,7 +15,7 @@ class Convolution:
         self.output = np.empty((*positions, layer.filters), layer.dtype)
 
     def forward(self, x, kernel):
-        """Output (batch, height, width, filters) of `x` (batch, height, width, channels)."""
+        """Return (batch, height, width, filters) for `x` of (batch, height, width, channels)."""
         windows = sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
         self.columns[...] = windows.transpose(0, 1, 2, 4, 5, 3)
         matrix = kernel.reshape(-1, kernel.shape[3])

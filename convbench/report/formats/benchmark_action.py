@@ -1,4 +1,4 @@
-"""Write a report as github-action-benchmark reads it: its tool customSmallerIsBetter.
+"""Write a report for github-action-benchmark, whose tool `customSmallerIsBetter` reads the points.
 
 The action draws a chart over time for each name. It refuses a file without any entry.
 """
@@ -14,7 +14,7 @@ from convbench.report.views.table import Point, Report
 
 
 def render(report: Report) -> str:
-    """A JSON array with an entry a point; what is not a finite number, JSON has not."""
+    """Return a JSON array with an entry for each point whose value is finite."""
     entries = [_entry(point) for point in report.points if math.isfinite(point.value)]
     return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
 

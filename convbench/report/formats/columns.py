@@ -15,14 +15,14 @@ Line = tuple[Segment, ...]
 
 _NOTHING = "-"
 _WIDE_GAP, _NARROW_GAP = 2, 1
-_LEAST_TEXT = 14  # what is left of a text at least, in characters
+_LEAST_TEXT = 14  # smallest width of a column of texts, in characters
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One column's place. A number fills `whole` + `fraction`, its interval `tail` beyond it.
+    """One column's place. A number fills `whole` + `fraction` characters, its interval `tail` more.
 
-    `fraction` is 0 where numbers are aligned at their right end, not at the decimal point.
+    `fraction` is 0 where numbers are aligned at their right ends and not at the decimal point.
     """
 
     column: Column
@@ -34,7 +34,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where everything goes: the columns that stay, their slots and the gaps between them."""
+    """The layout of a table: the columns that stay, their slots and the gaps between them."""
 
     indices: tuple[int, ...]
     slots: tuple[Slot, ...]
@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def indent(self) -> int:
-        """Where the second column starts."""
+        """Number of characters before the second column."""
         return self.slots[0].width + (self.gaps[0] if self.gaps else _WIDE_GAP)
 
     @property
@@ -61,12 +61,12 @@ class Plan:
         return lines
 
     def first(self, row: Row) -> Line:
-        """The first value alone, up to where the second column starts."""
+        """Return the first value alone, filled up to the start of the second column."""
         value, slot = row.values[0], self.slots[0]
         return ((left(shorten(_words(value, self.short), slot.width), self.indent), value.tone),)
 
     def row(self, row: Row) -> list[Line]:
-        """A row's lines: one, or more where a text had to be wrapped."""
+        """Return a row's lines: one, or more where a text had to be wrapped."""
         cells = [_cell(row.values[self.indices[i]], s, self.short) for i, s in self._numbered()]
         return [
             self._joined([part or _blank(self.slots[i]) for i, part in enumerate(parts)])
@@ -89,10 +89,10 @@ class Plan:
 
 
 def plan(table: Table, limit: int | None) -> Plan:
-    """The roomiest plan that fits `limit` columns (None: no limit).
+    """Return the roomiest plan that fits `limit` columns (None: no limit).
 
-    What gives way, in this order: decimal alignment, long wordings, gaps, long texts, optional
-    columns. Numbers never do: a table of fixed columns may come out wider than the limit.
+    Where space is short, these give way in this order: decimal alignment, long wordings, gaps, long
+    texts, optional columns. Numbers never do, so a table may come out wider than the limit.
     """
     everything = tuple(range(len(table.columns)))
     roomiest = _plan(table, everything, short=False, decimal=True)
@@ -142,11 +142,11 @@ def _slot(column: Column, values: Sequence[Value], short: bool, decimal: bool) -
 
 
 def _squeezed(table: Table, found: Plan, limit: int) -> Plan:
-    """The plan with narrower gaps, then narrower texts, as far as `limit` asks for."""
+    """Return the plan with narrower gaps, then narrower texts, as far as `limit` asks for."""
     over = found.width - limit
     if over <= 0:
         return found
-    # The last gaps go first: there stand the columns without intervals, which need less air.
+    # The last gaps go first: columns without intervals stand there, and need less air.
     spare = _WIDE_GAP - _NARROW_GAP
     narrowed = min(over // spare, len(found.gaps))
     wide = len(found.gaps) - narrowed
@@ -161,7 +161,7 @@ def _squeezed(table: Table, found: Plan, limit: int) -> Plan:
 
 
 def _least(table: Table, index: int, slot: Slot) -> int:
-    """How narrow a column of texts may be: shortened texts must still differ."""
+    """Return the smallest width of a column of texts. Shortened texts must still differ."""
     least = max(_LEAST_TEXT, width(_heading(slot.column, short=True)))
     if slot.column.fit == "wrap":
         return least
@@ -188,7 +188,7 @@ def _blank(slot: Slot) -> Line:
 def _header(words: str, slot: Slot, tone: Tone) -> Line:
     if slot.column.align == "left":
         return ((left(words, slot.width), tone),)
-    # Over the numbers, not over their intervals, where it fits there.
+    # A heading that fits there stands over the numbers, not over their intervals.
     body = slot.whole + slot.fraction
     room = slot.width - slot.tail if width(words) <= body else slot.width
     return ((left(right(words, room), slot.width), tone),)

@@ -1,7 +1,7 @@
 """Write a report for GitHub Actions: Markdown for a step's summary, and annotations.
 
-An annotation is a workflow command, a line `::error title=...::message` on stdout. How it is
-escaped stands in actions/runner's ActionCommand.cs; the limits are those that GitHub documents.
+An annotation is a workflow command, a line `::error title=...::message` on stdout. Its escapes are
+those of actions/runner's ActionCommand.cs. The limits are those that GitHub documents.
 """
 
 # No `from __future__ import annotations` here: it would take the name of the function.
@@ -28,7 +28,7 @@ from convbench.report.views.table import (
 )
 
 MAX_ANNOTATIONS = 10
-"""GitHub shows so many errors a step, and as many warnings; the others are in the log only."""
+"""Number of errors that GitHub shows for a step, and of warnings. Others are in the log only."""
 
 SUMMARY_BYTES = 2**20
 """Largest summary of a step in bytes. GitHub drops a larger one as a whole."""
@@ -38,14 +38,14 @@ _COUNTED: tuple[Outcome, ...] = ("failed", "inconclusive", "passed", "left-out")
 
 
 def render(report: Report) -> str:
-    """The summary, then the annotations: what is printed where no GitHub takes them apart."""
+    """Return the summary and then the annotations, for use where GitHub does not separate them."""
     return "\n".join(filter(None, (summary(report), annotations(report))))
 
 
 def annotations(report: Report) -> str:
-    """A line for each failed or inconclusive check; empty where there is none.
+    """Return a line for each failed or inconclusive check, or an empty text if there is none.
 
-    Of more than MAX_ANNOTATIONS of a kind the last one names those that are left.
+    With more than MAX_ANNOTATIONS of a kind, the last line names all remaining checks.
     """
     lines = (
         line
@@ -56,7 +56,7 @@ def annotations(report: Report) -> str:
 
 
 def summary(report: Report, room: int = SUMMARY_BYTES) -> str:
-    """The report in Markdown, the checks first, cut after a table to take at most `room` bytes."""
+    """Return the report in Markdown, checks first, cut after a table to at most `room` bytes."""
     whole = _with_checks(report)
     shown = markdown.render(whole)
     if _bytes(shown) <= room:
@@ -103,7 +103,7 @@ def _property(words: str) -> str:
 
 
 def _with_checks(report: Report) -> Report:
-    """The report with the counts of its checks at its head, and those to look at as first table."""
+    """Add the counts of the checks to the report's head, and a first table of those to look at."""
     if not report.checks:
         return report
     counts = Counter(check.outcome for check in report.checks)
@@ -130,7 +130,7 @@ def _row(check: Check) -> Row:
 
 
 def _cut(report: Report, kept: int) -> Report:
-    """The report with its first `kept` sections only, and a note on those that are left out."""
+    """Keep the report's first `kept` sections only, and add a note on those that are left out."""
     tables, left_out = [], 0
     for table in report.tables:
         sections = table.sections[:kept]
@@ -139,8 +139,8 @@ def _cut(report: Report, kept: int) -> Report:
         if sections:
             tables.append(replace(table, sections=sections))
     note = Note(
-        f"cut: {scale.counted(left_out, 'table')} left out here, since GitHub takes "
-        f"{scale.mebibytes(SUMMARY_BYTES)} of summary a step",
+        f"cut: {scale.counted(left_out, 'table')} left out here, since GitHub takes at most "
+        f"{scale.mebibytes(SUMMARY_BYTES)} of summary for a step",
         "warning",
     )
     return replace(report, tables=tuple(tables), notes=(note, *report.notes))

@@ -10,13 +10,13 @@ from convbench.report.views.table import Report
 
 def render(report: Report) -> str:
     text = json.dumps(document(report), indent=2, ensure_ascii=False, allow_nan=False)
-    # Halves of characters, which no encoding has, become JSON's own escapes of them.
+    # UTF-8 cannot encode lone surrogates, so they become JSON's own escapes.
     return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
 
 
 def document(report: Report) -> object:
-    """The report's document as plain data. Infinite and undefined numbers, which JSON has not,
-    become null."""
+    """Return the report's document as plain data. Infinite and undefined numbers become null, since
+    JSON does not have them."""
     from pydantic import TypeAdapter
 
     adapter: TypeAdapter[object] = TypeAdapter(type(report.document))

@@ -1,7 +1,8 @@
 """Write a report as JUnit XML: a test case for each check, as Jenkins and GitLab read them.
 
-There is no standard; this keeps to what they share: testsuites, testsuite, properties, testcase,
-failure, skipped, system-out. A check that is inconclusive or left out counts as skipped.
+JUnit XML has no standard. This module uses what both tools share: testsuites, testsuite,
+properties, testcase, failure, skipped, system-out. A check that is inconclusive or left out counts
+as skipped.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from convbench.report.typeset import clean
 from convbench.report.views.table import Check, Report
 
-# Control sequences as a whole; then what XML 1.0 (2.2) has not, and the controls that it advises
-# against. Line ends and tabs stay.
+# This matches whole control sequences, characters that XML 1.0 (2.2) does not allow, and controls
+# that it discourages. Line ends and tabs stay.
 _NOT_XML = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )

@@ -1,7 +1,7 @@
 """Lay a report out in lines of characters: columns fitted to a width, no number ever cut.
 
-Rich's own tables cut cells where space is short, and have no rows that run over the whole width;
-so the lines are laid out here, and terminal.py only colours them.
+Rich's own tables cut cells where space is short, and have no rows that run over the whole width.
+Therefore this module lays out the lines, and terminal.py only colours them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from convbench.report.formats.columns import Line, Plan, plan
 from convbench.report.typeset import clean, left, printable, width, wrap
 from convbench.report.views.table import Report, Row, Section, Table, Tone
 
-# Headings and remarks wrap at this width rather than widen the box of a narrow table.
+# Headings and remarks wrap at this width, in characters, rather than widen a narrow table.
 _COMFORTABLE = 76
 _INDENT = "  "
 
 
 @dataclass(frozen=True)
 class Frame:
-    """How tables are set off: `boxed` draws lines around them. `width` None: never wrap."""
+    """The space for a report: `width` in characters (None: never wrap), tables `boxed` or not."""
 
     width: int | None
     boxed: bool
@@ -31,7 +31,7 @@ class Frame:
 
 
 def lines(report: Report, frame: Frame) -> Iterator[Line]:
-    """Every line of the report, in order, without line ends."""
+    """Yield every line of the report, in order, without line ends."""
     yield ((clean(report.title), "strong"),)
     yield from _facts(report, frame.width)
     for table in report.tables:
@@ -85,7 +85,7 @@ def _table(table: Table, frame: Frame) -> Iterator[Line]:
 
 
 def _width_of_body(table: Table, cells: Plan, frame: Frame) -> int | None:
-    """Columns between the frame's sides: what the columns need, or more for texts over them."""
+    """Return the width between the frame's sides, which wide headings and remarks may extend."""
     if frame.inner is None:
         return None
     over = [width(clean(_whole_heading(section))) for section in table.sections]

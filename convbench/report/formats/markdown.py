@@ -1,4 +1,4 @@
-"""Write a report in Markdown (GitHub's): a table for each section, intervals as two bounds."""
+"""Write a report in GitHub's Markdown: a table for each section, intervals as two bounds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def render(report: Report) -> str:
 
 
 def escape(words: str) -> str:
-    """One line of text that Markdown shows as it is, in a table too."""
+    """Return one line of text that Markdown shows as it is, in a table too."""
     return _SPECIAL.sub(lambda match: "\\" + match[0], clean(words))
 
 

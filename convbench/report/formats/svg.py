@@ -33,7 +33,7 @@ STYLE = """
 
 
 def render(report: Report) -> str:
-    """The report's charts; of a report without any its picture in a terminal."""
+    """Draw the report's charts. Without charts, draw the report as a terminal shows it."""
     if not report.charts:
         return terminal_svg(report)
     top = 0
@@ -51,7 +51,7 @@ def render(report: Report) -> str:
 
 
 def element(chart: Chart) -> str:
-    """One chart as an element of a page; the page has STYLE's background, whatever it is."""
+    """Return one chart as an element of a page. The page gives the background."""
     return _svg("".join(_drawn(chart)), height(chart), chart.title)
 
 
@@ -102,7 +102,7 @@ def _bar(bar: Bar, y: float, x: object) -> Iterator[str]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Powers of ten; where there are too few, 2 and 5 times them as well."""
+    """Return the powers of ten in the range, with 2 and 5 times each where there are too few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found: list[float] = []
     for steps in ((1,), (1, 2, 5)):

@@ -1,7 +1,7 @@
 """Print a report: boxed and coloured on a terminal, plain and at natural width anywhere else.
 
-Lines are laid out by layout.py; Rich finds the width, colours (NO_COLOR, FORCE_COLOR) and draws
-SVG. Texts are never read as markup, so names with [brackets] stay as they are.
+The module layout.py lays out the lines. Rich finds the width, colours (NO_COLOR, FORCE_COLOR) and
+draws SVG. It never reads texts as markup, so names with [brackets] stay as they are.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _BOX_IN_ASCII = str.maketrans("╭╮╰╯├┤─│", "++++++-|")
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Prints to the console: fitted to its width if it is a terminal, unwrapped if it is not."""
+    """Print the report: fitted to the console's width on a terminal, unwrapped anywhere else."""
     console = console or Console()
     on_terminal = console.is_terminal
     _print(report, console, Frame(console.width if on_terminal else None, boxed=on_terminal))
 
 
 def for_stdout(report: Report) -> str:
-    """The report as stdout shows it best, for somebody else to write there."""
+    """Return the report as stdout shows it best, for a caller who writes there."""
     stream = _LikeStdout()
     print_report(report, Console(file=stream))
     return stream.getvalue()
 
 
 class _LikeStdout(StringIO):
-    """Is a terminal, and has letters, as stdout is and has."""
+    """A buffer with stdout's encoding that is a terminal if stdout is one."""
 
     def isatty(self) -> bool:
         return sys.stdout.isatty()
@@ -55,7 +55,7 @@ class _LikeStdout(StringIO):
 
 
 def text(report: Report) -> str:
-    """The report as it is piped: unboxed, no colour, lines as long as they are."""
+    """Return the report as it is piped: without boxes and colours, and with lines unwrapped."""
     stream = StringIO()
     console = Console(file=stream, force_terminal=False, color_system=None)
     _print(report, console, Frame(None, boxed=False))
@@ -63,7 +63,7 @@ def text(report: Report) -> str:
 
 
 def svg(report: Report) -> str:
-    """The report as an image of a terminal, SVG_WIDTH columns wide or as wide as it must be."""
+    """Return the report as an image of a terminal, SVG_WIDTH columns wide or as wide as needed."""
     frame = Frame(SVG_WIDTH, boxed=True)
     widest = max(Text.assemble(*line).cell_len for line in lines(report, frame))
     console = Console(
@@ -92,7 +92,7 @@ def _styled(line: Line, console: Console) -> Text:
 
 
 def _encodable(words: str, console: Console) -> str:
-    """A terminal without UTF-8 gets lines of ASCII rather than an error."""
+    """Replace what a terminal without UTF-8 cannot show. Boxes are drawn in ASCII there."""
     if not console.options.ascii_only:
         return words
     return (

@@ -19,13 +19,16 @@ from convbench.results.model import (
 )
 
 MAX_LAYERS = 4
+"""Number of layers that a note names at most. The others are counted."""
+
 MAX_SAID = 12
+"""Number of lines that a note shows at most of what the user's code said."""
 
 
 def agreement_notes(result: ResultFile, beside_rows: bool = False) -> Iterator[Note]:
-    """What a reader of wrong, crashed and refused cells must know, by implementation and pass.
+    """Yield what a reader must know of wrong, crashed and refused cells, by implementation.
 
-    `beside_rows`: only what the rows of the cells do not say.
+    With `beside_rows`, leave out what the rows of the cells say already.
     """
     for implementation in result.suite.implementations:
         of_it = [cell for cell in result.cells if cell.implementation == implementation]
@@ -65,13 +68,13 @@ def _wrong(
 
 
 def _kinds(cell: Cell) -> tuple[MistakeKind, ...]:
-    """What the cells of one note have in common; nothing where a cell has no explanation."""
+    """Return the kinds of mistakes by which cells share a note; empty without an explanation."""
     explanation = cell.agreement.explanation if cell.agreement else None
     return explanation.kinds if explanation else ()
 
 
 def _explanation(group: Sequence[Cell]) -> Explanation | None:
-    """That of the first cell, or of one that has an example."""
+    """Return the first explanation that has an example, or else the first one."""
     found = [c.agreement.explanation for c in group if c.agreement and c.agreement.explanation]
     return next((e for e in found if e.example), found[0] if found else None)
 
@@ -82,12 +85,12 @@ def _points(explanation: Explanation | None, group: Sequence[Cell], wrong: int) 
         yield f"on {len(group)} of {scale.counted(wrong, 'wrong layer')}: {layers}"
     elif explanation.reproduces:
         yield (
-            f"computing with that mistake gives the very same result: {len(group)} of "
+            f"computing with that mistake gives exactly the same results on {len(group)} of "
             f"{scale.counted(wrong, 'wrong layer')} ({layers})"
         )
     else:
         yield (
-            f"told from how the results look and change: {len(group)} of "
+            f"inferred from how the results look and change on {len(group)} of "
             f"{scale.counted(wrong, 'wrong layer')} ({layers})"
         )
     if explanation is not None and explanation.example is not None:
@@ -100,7 +103,7 @@ def _example(example: Example) -> Iterator[str]:
         f"smallest layer that fails: {example.layer.geometry()}; at {example.place} it gives "
         f"{found}, expected {example.expected:g}"
     )
-    yield f"where it is wrong (#), in {example.of}:"
+    yield f"wrong places (#) in {example.of}:"
 
 
 def _layers(cells: Sequence[Cell]) -> str:
@@ -129,7 +132,7 @@ def _crashed(implementation: str, cells: Sequence[Cell], beside_rows: bool) -> I
 
 
 def _remarks(implementation: str, cells: Sequence[Cell]) -> Iterator[Note]:
-    """A remark of each kind, with the first cell that it was made of."""
+    """Yield one remark of each kind, with the first cell on which it was made."""
     seen: set[RemarkKind] = set()
     for cell in cells:
         if cell.agreement is None:
@@ -141,7 +144,7 @@ def _remarks(implementation: str, cells: Sequence[Cell]) -> Iterator[Note]:
 
 
 def _left_out(cells: Sequence[Cell]) -> Iterator[Note]:
-    """Own code is asked for every layer. Say once what each of its functions does not accept."""
+    """Say once what each function of own code does not accept. Cells say it for every layer."""
     by_function: dict[str, list[Unsupported]] = {}
     by_reason: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -168,7 +171,7 @@ def _left_out(cells: Sequence[Cell]) -> Iterator[Note]:
 
 
 _NEEDS = {"dilation_rate": "dilation", "bias": "a bias"}
-"""Words for what a layer needs, where a sentence does not use the key itself."""
+"""Words for what a layer needs, where they differ from the key of the YAML file."""
 
 
 def _said(implementation: str, cells: Sequence[Cell]) -> Iterator[Note]:
@@ -180,5 +183,5 @@ def _said(implementation: str, cells: Sequence[Cell]) -> Iterator[Note]:
         more = len(lines) - len(shown) + left_out
         yield Note(
             f"{implementation} said while it was checked:",
-            verbatim=(*shown, f"... and {more} lines more") if more else shown,
+            verbatim=(*shown, f"... and {scale.counted(more, 'more line')}") if more else shown,
         )

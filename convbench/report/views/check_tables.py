@@ -1,4 +1,4 @@
-"""Report a check: what is right in which pass and, where something is wrong, why."""
+"""Report a check: what is right in which pass and why something is wrong."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import partial
 from convbench.problem.layer import Pass
 from convbench.report.views import scale
 from convbench.report.views.agreement_notes import agreement_notes
+from convbench.report.views.ci_checks import checks
 from convbench.report.views.origin import origin
-from convbench.report.views.run_checks import checks
 from convbench.report.views.run_flat import flat_table
 from convbench.report.views.table import (
     MISSING,
@@ -40,12 +40,12 @@ _VERBS = {"crashed": "crashes"}
 
 
 def is_check(result: ResultFile) -> bool:
-    """Whether nothing but agreement was looked at."""
+    """Return whether the result holds agreement only, and neither times nor memory."""
     return bool(result.cells) and not any(cell.time or cell.memory for cell in result.cells)
 
 
 def report(result: ResultFile) -> Report:
-    """The report of a check, finished or not."""
+    """Return the report of a check, finished or not."""
     return Report(
         title=f"convbench check: {result.suite.name}",
         facts=_facts(result),
@@ -108,7 +108,7 @@ def _row(pass_: Pass, cells: list[Cell]) -> Row:
 
 
 def _agreement(cells: list[Cell]) -> Value:
-    """How those that are right agree, at worst."""
+    """Say how closely the cells that are right agree, by the worst of them."""
     found = [cell.agreement for cell in cells if cell.status == "ok" and cell.agreement]
     if not found:
         return MISSING
@@ -122,8 +122,8 @@ def _legend(result: ResultFile) -> tuple[Note, ...]:
     if not any(cell.status == "ok" for cell in result.cells):
         return ()
     words = (
-        "exact: integers equal the oracle's, floats lie within their rounding bound; else the "
-        "largest error is given as a part of its bound"
+        "exact: integers equal the oracle's, and floats lie within their rounding bound; "
+        "otherwise the largest error is given as a part of its bound"
     )
     return (Note(words, "dim"),)
 
@@ -134,7 +134,7 @@ def _answer(result: ResultFile) -> str:
 
 
 def _sentence(result: ResultFile, implementation: str) -> str:
-    """`my_conv.py:f is right in forward, wrong in kernel-gradient and has no input-gradient.`"""
+    """Write `my_conv.py:f is right in forward and is not checked in input-gradient.`"""
     passes: dict[str, list[str]] = {}
     for pass_ in result.suite.passes:
         counts = Counter(cell.status for cell in _cells_of(result, implementation, pass_))

@@ -19,13 +19,13 @@ _BETWEEN = {
 """Kinds of implementations (results.Deviation.between) in words."""
 
 _QUANTITIES = {"speedup": "speedups", "time": "times"}
-"""Quantities whose deviation is told. The undisturbed ones are in the files only."""
+"""Quantities whose deviation is told. Those of undisturbed figures are in the files only."""
 
 
 def differences(deviations: Iterable[Deviation], times: float = 1.0) -> str:
-    """`speedups by 2.1 % over Keras and 0.8 % among NumPy, times by 3.0 % of Keras`.
+    """Write `speedups by 2.1 % over Keras and 0.8 % among NumPy, times by 3.0 % of Keras`.
 
-    Each is multiplied by `times`.
+    Each deviation is multiplied by `times`.
     """
     known = list(deviations)
     words = []
@@ -41,18 +41,18 @@ def differences(deviations: Iterable[Deviation], times: float = 1.0) -> str:
 
 
 def between(kinds: str) -> str:
-    """`over Keras` for `keras/numpy`."""
+    """Return the words for kinds of implementations: `over Keras` for `keras/numpy`."""
     return _BETWEEN.get(kinds, kinds)
 
 
 def most_runs(deviations: Iterable[Deviation]) -> int:
-    """From how many runs the best known of them is known."""
+    """Return the largest number of runs from which any of the deviations is known."""
     return max((one.runs for one in deviations), default=0)
 
 
 def between_two(deviations: Deviations) -> str:
-    """By how much the same code differs in two sessions, and how that is known; for what a session
-    learnt of earlier runs."""
+    """Say how much the same code differs in two sessions, and how that is known. The deviations
+    must be learnt from earlier runs."""
     return (
         f"{differences(deviations.learnt, TWO_RUNS)} (standard deviations, from "
         f"{deviations.source}); others by {scale.percent(deviations.speedup)} % (speedups) and "

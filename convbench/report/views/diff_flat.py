@@ -10,7 +10,7 @@ from convbench.report.views.table import Kind, Row, Section, Table
 
 
 def flat_table(diff: Diff) -> Table:
-    """A row a cell (or mean, without a layer; over all passes without a pass) and new file."""
+    """Return a row for each cell or mean and new file. A mean has no layer and may have no pass."""
     fields = [
         [
             *_fields_of_place(compared, row),
@@ -34,7 +34,7 @@ def rows_of(compared: Compared) -> tuple[CellRow | MeanRow, ...]:
 def _pairs(
     diff: Diff, row: CellRow | MeanRow
 ) -> Iterator[tuple[Session, Figure | None, Figure | None, Change | None]]:
-    """Each new file with the old and the new figure, which means do not have."""
+    """Yield each new file with the old and new figures (None for means) and the change."""
     none = (None,) * len(diff.files)
     old, *news = row.figures if isinstance(row, CellRow) else none
     for session, new, change in zip(diff.files[1:], news, row.changes, strict=True):

@@ -33,7 +33,7 @@ V = TypeVar("V", bound=Hashable)
 
 
 class About(NamedTuple):
-    """How a quantity is called, and its changes: `up` and `down`."""
+    """Words for a quantity, and for its changes: `up` and `down`."""
 
     title: str
     kind: Kind
@@ -96,7 +96,7 @@ def _session_fact(name: str, session: Session) -> Fact:
 
 
 def _listed(cells: Iterable[CellName]) -> str:
-    """`conv1, conv2 (every pass: loop, im2col)`: layers and passes with the same cells are one."""
+    """List cells as `conv1, conv2 (every pass: loop, im2col)`, with layers and passes grouped."""
     implementations: dict[tuple[str, Part], tuple[str, ...]] = {}
     for cell in cells:
         key = (cell.layer, cell.pass_)
@@ -115,14 +115,14 @@ def _passes(passes: Sequence[Part]) -> str:
 
 
 def grouped(mapping: Mapping[K, V]) -> dict[V, list[K]]:
-    """The keys of each value, in order."""
+    """Return the keys of each value, in order."""
     groups: dict[V, list[K]] = {}
     for key, value in mapping.items():
         groups.setdefault(value, []).append(key)
     return groups
 
 
-# Behind them
+# Below the tables
 
 
 def notes(diff: Diff, names: tuple[str, ...]) -> Iterator[Note]:
@@ -137,13 +137,16 @@ def notes(diff: Diff, names: tuple[str, ...]) -> Iterator[Note]:
     verdicts = {change.verdict for change in changes}
     yield from _legend(changes)
     if "no_interval" in verdicts:
-        yield Note(f"no interval under {MIN_ROUNDS} rounds: such a change may be noise", "dim")
+        yield Note(
+            f"a change without ± may be noise: fewer than {MIN_ROUNDS} rounds give no interval",
+            "dim",
+        )
     if verdicts & {"up", "down", "unclear"}:
         yield Note(_deviations(diff.deviations), "dim")
     if any(change.verdict == "unclear" and not change.rounds_to_show for change in changes):
         yield Note(
-            f"~ without a number of rounds: not even {MOST_ROUNDS} would show {_TO_SHOW}, so much "
-            "do sessions differ",
+            f"~ without a number of rounds: sessions differ so much that not even {MOST_ROUNDS} "
+            f"rounds would show {_TO_SHOW}",
             "dim",
             details="run both versions in one session: convbench gate --against",
         )
@@ -156,16 +159,16 @@ def _call_outs(diff: Diff, names: tuple[str, ...]) -> Iterator[Note]:
         of = f"warning: {name} against {names[0]}: "
         if found.incomparable:
             what = ", ".join(found.not_alike)
-            yield Note(f"{of}not the same {what}: a change need not be the code's", "warning")
+            yield Note(f"{of}not the same {what}: a change need not come from the code", "warning")
         if found.other_geometry:
             layers = ", ".join(found.other_geometry)
-            yield Note(f"{of}not the same convolution, not compared: {layers}", "warning")
+            yield Note(f"{of}not compared, since the convolutions differ: {layers}", "warning")
         for row in _rows_of_time(diff):
             then, now = row.figures[0], row.figures[index + 1]
             if then and now and then.status != now.status:
                 tone: Tone = "bad" if TONE_OF_STATUS[now.status] == "bad" else "warning"
                 cell = f"{row.layer} {row.pass_} {row.implementation}"
-                yield Note(f"{of}{cell} was {then.status}, is {now.status}", tone)
+                yield Note(f"{of}{cell} was {then.status} and now is {now.status}", tone)
 
 
 def _rows_of_time(diff: Diff) -> tuple[CellRow, ...]:
@@ -173,19 +176,19 @@ def _rows_of_time(diff: Diff) -> tuple[CellRow, ...]:
 
 
 def _legend(changes: Iterable[Change]) -> Iterator[Note]:
-    """The marks that occur, explained."""
+    """Explain the marks that occur in the tables."""
     verdicts = {change.verdict for change in changes}
     marks = []
     if verdicts & {"up", "down"} and any(change.ci99 for change in changes):
-        marks.append("±: half of the 99 % interval; of a change the half towards 0")
+        marks.append("±: half of the 99 % interval; for a change, the half towards 0")
     if "unclear" in verdicts:
         marks.append("~: no change shows at 99 %")
     if any(change.rounds_to_show for change in changes):
-        marks.append(f"(rounds): as many in both files would show {_TO_SHOW}")
+        marks.append(f"(rounds): this many in both files would show {_TO_SHOW}")
     if "equal" in verdicts:
         marks.append("=: equal to the byte")
     if "estimated" in verdicts:
-        marks.append("~ at memory: not measured exactly")
+        marks.append("~ for memory: not measured exactly")
     if any(not change.reliable for change in changes):
         marks.append("?: not reliable")
     if marks:
@@ -204,7 +207,7 @@ def _deviations(deviations: Deviations) -> str:
 
 
 def _answer(diff: Diff, index: int, what: str) -> str:
-    """`new against old: time 2 faster, 1 slower, 9 ~; peak memory 12 =.`"""
+    """Write `new against old: time 2 faster, 1 slower, 9 ~; peak memory 12 =.`"""
     counts = []
     for compared in diff.compared:
         about = ABOUT[compared.quantity]

@@ -35,12 +35,12 @@ _TONES: dict[str, Tone] = {
 }
 _IMPLEMENTATION = Column("implementation", "implementation", short="", fit="shorten")
 
-# What is left of a file's name over a narrow column, in characters.
+# Characters of a file's name that head a narrow column.
 _NARROW_NAME = 11
 
 
 def report(diff: Diff) -> Report:
-    """The report of a diff; tables, facts and notes call the files by what tells them apart."""
+    """Return the report of a diff. It calls the files by what tells their names apart."""
     names = names_of([session.path for session in diff.files])
     tables = [_table(compared, names) for compared in diff.compared]
     if any(compared.means for compared in diff.compared):
@@ -56,7 +56,7 @@ def report(diff: Diff) -> Report:
 
 
 def names_of(paths: Sequence[str]) -> tuple[str, ...]:
-    """What tells the paths apart: the ends that differ, without a beginning that all share."""
+    """Return what tells the paths apart: the ends that differ, without a common beginning."""
     parts = [PurePath(path.removesuffix(".json")).parts for path in paths]
     for depth in range(1, max(map(len, parts)) + 1):
         ends = ["/".join(part[-depth:]) for part in parts]
@@ -86,9 +86,10 @@ def _table(compared: Compared, names: tuple[str, ...]) -> Table:
 
 
 def _columns(quantity: Quantity, names: tuple[str, ...]) -> Iterator[Column]:
-    """Figures of each file, and behind those of a new one its change.
+    """Yield a column of figures for each file and, for a new file, a column of changes.
 
-    Of three files and more a change carries the file's name, since the figures may give way to it.
+    With three files or more, a column of changes carries the file's name, since the column of
+    figures may be left out where space is short.
     """
     kind, are_many = ABOUT[quantity].kind, len(names) > 2
     narrow = [shorten(name, _NARROW_NAME) for name in names]
@@ -126,7 +127,7 @@ def _figure(figure: Figure | None, kind: Kind) -> Value:
 
 
 def _change(change: Change | None, about: About) -> Value:
-    """`+12% ±3.1% slower`, `~ (14 rounds)`, `=`; the shorter wording leaves the words out."""
+    """Write `+12% ±3.1% slower`, `~ (14 rounds)` or `=`. The shorter text has no words."""
     if change is None:
         return MISSING
     doubt = "" if change.reliable else "?"

@@ -8,8 +8,8 @@ from functools import partial
 
 from convbench.gate import ALPHA, Evidence, Judgement, Outcome, Question, Subject, Verdict, fails
 from convbench.report.views import deviation_words, scale
+from convbench.report.views.ci_checks import cell_check
 from convbench.report.views.resolution_notes import resolution_notes, twins_notes
-from convbench.report.views.run_checks import cell_check
 from convbench.report.views.run_notes import facts
 from convbench.report.views.run_tables import PASS_HEADINGS
 from convbench.report.views.table import (
@@ -43,13 +43,14 @@ _SHORT_OUTCOMES: dict[Outcome, str] = {"inconclusive": "inconcl.", "incomparable
 _SHORT_PASSES: dict[Part, str] = {
     pass_: short for pass_, (_, short) in PASS_HEADINGS.items() if pass_ and short
 }
-_WORST_FIRST: tuple[Outcome, ...] = (
-    "incomparable",
-    "regressed",
-    "unreliable",
-    "inconclusive",
-    "holds",
-)
+_WORST_FIRST: dict[Outcome, tuple[str, str]] = {
+    "incomparable": ("is incomparable", "are incomparable"),
+    "regressed": ("regressed", "regressed"),
+    "unreliable": ("is unreliable", "are unreliable"),
+    "inconclusive": ("is inconclusive", "are inconclusive"),
+    "holds": ("holds", "hold"),
+}
+"""Verbs for one rule and for several rules with that outcome."""
 
 
 def report(judgement: Judgement, result: ResultFile) -> Report:
@@ -143,7 +144,7 @@ def _row(verdict: Verdict) -> Row:
 
 
 def _where(subject: Subject, is_short: bool = False) -> str:
-    """The layer and the pass, which can be said in fewer characters."""
+    """Name the layer and the pass, in fewer characters if `is_short`."""
     layer = "geometric mean" if subject.layer is None else subject.layer
     if subject.pass_ is None:
         return f"{layer} all passes"
@@ -175,7 +176,7 @@ def _notes(judgement: Judgement, result: ResultFile) -> Iterator[Note]:
     timed = any(verdict.evidence for verdict in judgement.verdicts)
     if timed:
         yield Note(_legend(judgement), "dim")
-    if judgement.version is not None:  # compared by other figures than the result's own
+    if judgement.version is not None:  # what is compared are not the result's own figures
         yield from twins_notes(result, judgement.twins, timed)
     elif timed or judgement.twins:
         yield from resolution_notes(result, can_go_on=False)
@@ -191,7 +192,7 @@ def _notes(judgement: Judgement, result: ResultFile) -> Iterator[Note]:
 
 
 def _wrong(judgement: Judgement, result: ResultFile) -> list[Cell]:
-    """Cells that fail the job whatever the verdicts; the old version's do not."""
+    """Return the cells that fail the job whatever its verdicts. The old version's cells do not."""
     return [
         cell
         for cell in result.cells
@@ -216,11 +217,11 @@ def _deviation_notes(judgement: Judgement) -> Iterator[Note]:
     deviation = _percentage(judgement.deviations.speedup)
     if judgement.deviations.learnt:
         words = deviation_words.between_two(judgement.deviations)
-        yield Note(f"the two sessions are taken to differ: {words}", "dim")
+        yield Note(f"the same code is taken to differ in the two sessions: {words}", "dim")
     elif judgement.deviations.source:
         yield Note(
-            f"between the two sessions speedups are taken to deviate by {deviation} "
-            f"({judgement.deviations.source})",
+            f"speedups of the same code are taken to deviate by {deviation} between the two "
+            f"sessions ({judgement.deviations.source})",
             "dim",
         )
     else:
@@ -234,12 +235,17 @@ def _deviation_notes(judgement: Judgement) -> Iterator[Note]:
 
 def _sum(judgement: Judgement) -> str:
     counts = Counter(verdict.outcome for verdict in judgement.verdicts)
-    counted = ", ".join(f"{counts[o]} {o}" for o in _WORST_FIRST if counts[o])
+    counted = [
+        f"{counts[outcome]} {one if counts[outcome] == 1 else several}"
+        for outcome, (one, several) in _WORST_FIRST.items()
+        if counts[outcome]
+    ]
     looks = f" after {scale.counted(judgement.looks, 'look')}" if judgement.looks > 1 else ""
     passed = "passes" if judgement.exit_code == 0 else "fails"
     number = scale.counted(len(judgement.verdicts), "rule")
     return (
-        f"The gate {passed}: of {number} {counted}{looks} (exit code {int(judgement.exit_code)})."
+        f"The gate {passed}{looks}: of {number}, {scale.listed(counted)} "
+        f"(exit code {int(judgement.exit_code)})."
     )
 
 
@@ -274,8 +280,8 @@ def _evidence_words(question: Question, evidence: Evidence | None) -> str:
 
 
 def _points(judgement: Judgement) -> Iterator[Point]:
-    """Times over the time of what they are compared with: smaller is better, and a faster machine
-    moves them little."""
+    """Yield times divided by the time of what they are compared with. Smaller is better, and a
+    faster machine moves them little."""
     for verdict in judgement.verdicts:
         question, evidence = verdict.question, verdict.evidence
         if question.found is None or question.limit is None:

@@ -38,8 +38,8 @@ def large_tables(result: ResultFile) -> Iterator[Table]:
 
 
 def large_notes() -> Iterator[Note]:
-    words = "--layer PATTERN shows the cells of some layers, --all those of every one"
-    yield Note(f"summed up: {words}, and --format csv or json has them", "dim")
+    words = "--layer PATTERN shows the cells of some layers, --all shows all cells"
+    yield Note(f"summed up: {words}, and --format csv or json writes them", "dim")
 
 
 def _counts(result: ResultFile) -> Table:
@@ -69,7 +69,7 @@ def _counts(result: ResultFile) -> Table:
 
 
 def _spread(result: ResultFile) -> Table:
-    """From the lowest to the highest speedup over the layers, with the layers of both ends."""
+    """Return the table of lowest, quartile and highest speedups, and the layers of both ends."""
     columns = (
         Column("implementation", "implementation", short="", fit="shorten"),
         Column("versus", "versus", fit="shorten"),
@@ -89,7 +89,7 @@ def _spread(result: ResultFile) -> Table:
         )
         for pass_, of_pass in groups.items()
     )
-    return Table("Speedups, from the lowest layer to the highest", columns, sections)
+    return Table("Speedups over the layers, from the lowest to the highest", columns, sections)
 
 
 def _spread_row(implementation: str, versus: str, speedups: Sequence[Speedup]) -> Row:

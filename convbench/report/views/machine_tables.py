@@ -18,7 +18,7 @@ GIB, MIB, KIB = 2**30, 2**20, 2**10
 def report(
     description: MachineDescription, known: Mapping[int, Known] = MappingProxyType({})
 ) -> Report:
-    """`known` is what earlier runs showed of how much runs differ here, by number of threads."""
+    """Return the report of a machine. `known` says how much runs differ, by number of threads."""
     machine, software = description.machine, description.software
     measured = _measured(machine.calibration)
     return Report(
@@ -39,7 +39,9 @@ def report(
         tables=(measured,),
         notes=(
             *map(caution_note, description.warnings),
-            Note("Per cent of peak is of the SGEMM or DGEMM rate with a run's threads.", "dim"),
+            Note(
+                "Per cent of peak: the share of SGEMM's or DGEMM's rate on as many threads.", "dim"
+            ),
         ),
         flat=lambda: measured,
         document=description,
@@ -66,11 +68,11 @@ def _variables(environment: dict[str, str]) -> str:
 
 
 def _runs(threads: int, known: Known) -> str:
-    """`2 threads, 12 runs: they differ in speedups by 2.1 % over Keras and 0.8 % among NumPy`."""
+    """Write `2 threads, 12 runs remembered: they differ in speedups by 2.1 % over Keras`."""
     runs = f"{scale.counted(threads, 'thread')}, {scale.counted(known.runs, 'run')} remembered: "
     if known.deviations:
         return runs + f"they differ in {deviation_words.differences(known.deviations)}"
-    return runs + f"how much runs differ is not known yet, {LEAST_RUNS} of a suite tell"
+    return runs + f"how much runs differ is not known yet, {LEAST_RUNS} runs of a suite are needed"
 
 
 def _measured(calibration: Calibration | None) -> Table:

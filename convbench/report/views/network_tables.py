@@ -24,19 +24,19 @@ from convbench.results.summary import subject
 from convbench.suites.suite import FASTEST_KERAS
 
 TOP = 3
-"""Number of layers that are named unless --top says otherwise."""
+"""Number of the heaviest layers that are named, unless --top gives another one."""
 
 ALL_PASSES = "all passes"
 
 
 def is_network(result: ResultFile) -> bool:
-    """Whether there is more than one layer, or one that counts more than once."""
+    """Return whether the suite has several layers, or one that the network has several times."""
     layers = result.suite.layers
     return bool(result.network) and (len(layers) > 1 or layers[0].count > 1)
 
 
 def network_tables(result: ResultFile, top: int) -> Iterator[Table]:
-    """Totals; and what the subject loses, where there is a Keras to lose to."""
+    """Yield the totals, and the table of the time that the subject loses to Keras, if any."""
     if not is_network(result):
         return
     yield _totals(result.network, top)
@@ -46,7 +46,7 @@ def network_tables(result: ResultFile, top: int) -> Iterator[Table]:
 
 
 def network_notes(result: ResultFile, top: int) -> Iterator[Note]:
-    """`3 of 20 layers are 60 % of im2col's time in all passes: ...`."""
+    """Yield `3 of 20 layers take 60 % of im2col's time in all passes: ...`."""
     name, layers = subject(result), result.suite.layers
     rows = [row for row in result.network if row.implementation == name]
     if not is_network(result) or not rows or len(layers) <= top:
@@ -57,7 +57,7 @@ def network_notes(result: ResultFile, top: int) -> Iterator[Note]:
     named = ", ".join(_named(layer) for layer in heaviest)
     where = f"in {row.pass_ or ALL_PASSES}"
     yield Note(
-        f"{len(heaviest)} of {len(layers)} layers are {share} % of {name}'s time {where}: {named}"
+        f"{len(heaviest)} of {len(layers)} layers take {share} % of {name}'s time {where}: {named}"
     )
 
 
@@ -106,7 +106,7 @@ def _named(layer: NetworkLayer) -> str:
 
 
 def _heaviest_in_words(row: NetworkRow, top: int) -> str:
-    """`conv2 (×3) 47 %, conv1 18 %`; of a row that mixes implementations, which it takes."""
+    """Write `conv2 (×3) 47 %, conv1 18 %`. A row that mixes implementations says which it takes."""
     taken = {layer.implementation for layer in row.layers} - {None, row.implementation}
     shares = ", ".join(
         f"{_named(layer)} {scale.percent(layer.share)} %"
@@ -121,7 +121,7 @@ def _heaviest_in_words(row: NetworkRow, top: int) -> str:
 
 @dataclass(frozen=True)
 class _Loss:
-    """Seconds that the subject takes longer than the fastest Keras, counted as the network does."""
+    """One layer and pass, `count` times in the network, that is slower than the fastest Keras."""
 
     layer: str
     pass_: Part
@@ -135,7 +135,7 @@ class _Loss:
 
 
 def _losses(result: ResultFile) -> list[_Loss]:
-    """The largest first; where it is faster it loses nothing."""
+    """Return the subject's losses, the largest first. Layers on which it is faster have none."""
     name = subject(result)
     counts = {layer.name: layer.count for layer in result.suite.layers}
     times = {

@@ -27,10 +27,11 @@ GOOD_SHARE = 0.95
 """Share of clean jobs that should hold. With fewer, too many are left open."""
 
 KNOWN_RATE = 0.10
-"""While false alarms may be more frequent than this for all that is known, nothing is said."""
+"""Largest upper bound on the rate of false alarms at which the machine is judged. Above this rate,
+the trials are too few."""
 
 GOOD_DETECTION = 1.05
-"""A gate that finds 5 % nine times of ten is worth having (docs/measuring.md)."""
+"""Largest slowdown, as a ratio, that a useful gate finds 9 times out of 10 (docs/measuring.md)."""
 
 
 def report(file: NoiseFile) -> Report:
@@ -128,8 +129,8 @@ def _share(number: int, of: int) -> Value:
 
 def _notes(file: NoiseFile, found: Figures) -> Iterator[Note]:
     yield Note(
-        "rules: in the same job, all others A against A; held: said to be no slower; seen: the "
-        "delay by the worker's own clock; faster: a speed-up would be claimed",
+        "rules: how many a job has, all others A against A; held: judged no slower; seen: the "
+        "delay by the worker's own clock; faster: judged faster, by mistake",
         "dim",
     )
     yield Note(
@@ -147,7 +148,7 @@ def _arms(file: NoiseFile) -> str:
 
 def _deviation_note(deviations: Deviations | None, runs: int) -> Note:
     if deviations is None:
-        return Note(f"from {LEAST_RUNS} runs on it is told how sessions differ ({runs} so far)")
+        return Note(f"how much sessions differ is told from {LEAST_RUNS} runs on ({runs} so far)")
     return Note(
         f"two sessions differ in speedups by {deviations.speedup * 100:.2g} %, in times by "
         f"{deviations.time * 100:.2g} % (standard deviations, of {runs} sessions)",
@@ -163,12 +164,13 @@ def _answer(found: Figures) -> Note:
     calm = all(not a.false_alarms and a.held >= GOOD_SHARE * a.jobs for a in found.alarms)
     start = "Gate with care here"
     if alone.upper > KNOWN_RATE:
-        start = "Too few trials to say whether this machine is good enough"
+        start = "There are too few trials to say whether this machine is good enough"
     elif calm and found.detects <= GOOD_DETECTION:
         start = "This machine is good enough to gate on"
     return Note(
-        f"{start}: a run of one rule finds a slowdown of {detects} nine times of ten; false alarms "
-        f"{alone.false_alarms} of {alone.jobs} (95 % upper bound {scale.percent(alone.upper)} %).",
+        f"{start}: a run of one rule finds a slowdown of {detects} nine times out of ten; "
+        f"{alone.false_alarms} of {scale.counted(alone.jobs, 'job')} raised a false alarm "
+        f"(95 % upper bound {scale.percent(alone.upper)} %).",
         "strong",
     )
 

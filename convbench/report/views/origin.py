@@ -9,7 +9,7 @@ from convbench.suites.suite import Suite
 
 
 def origin(suite: Suite) -> Iterator[Fact]:
-    """`keras:ResNet50 (53 convolutions, 33 merged); batch_size set to 4, from 32`."""
+    """Yield `layers`: `keras:ResNet50 (53 convolutions, 33 merged into equal ones)`, and notes."""
     found = suite.provenance
     if found is None:
         return

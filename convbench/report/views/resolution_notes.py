@@ -18,15 +18,15 @@ from convbench.results.stats import MIN_ROUNDS
 from convbench.suites.suite import FASTEST_KERAS
 
 WIDE_TWIN = 0.1
-"""Half width of a twin's 99 % interval, as a part, from which on it is a warning: 10 %. A twin
+"""Largest half width, as a fraction, of a twin's 99 % interval without a warning. A twin that is
 known no better than that agrees with its arm whatever the machine did."""
 
 MOST_NAMED = 6
-"""A note names this many of several things at the most, and counts the rest."""
+"""Number of things that a note names at most. The rest is counted."""
 
 
 def resolution_notes(result: ResultFile, can_go_on: bool = True) -> Iterator[Note]:
-    """What the run can tell apart. `can_go_on`: the command has `--precision` and `--resume`."""
+    """Say what a run can tell apart. `can_go_on`: the command has `--precision` and `--resume`."""
     found = result.resolution
     if found is None:  # a file of an earlier version
         found = resolution_of(result.speedups, result.duplicates)
@@ -35,7 +35,7 @@ def resolution_notes(result: ResultFile, can_go_on: bool = True) -> Iterator[Not
 
 
 def twins_notes(result: ResultFile, twins: Sequence[Duplicate], compared: bool) -> Iterator[Note]:
-    """The same where other `twins` than the result's vouch for what was `compared`: in a gate."""
+    """Say what a gate can tell apart, by twins of its own. `compared`: it compared something."""
     if twins or compared:
         yield from _notes(result, resolution_of((), twins), twins, compared, can_go_on=False)
 
@@ -89,7 +89,7 @@ def _nothing_yet(result: ResultFile, rounds: int, can_go_on: bool) -> Note:
         more = "give a larger --budget"
     elif result.effort == "smoke":
         more = f"--effort quick measures {MIN_ROUNDS} rounds"
-    going_on = "; with --resume FILE, those that are missing" if can_go_on else ""
+    going_on = "; --resume FILE measures only the missing ones" if can_go_on else ""
     give = "gives" if rounds == 1 else "give"
     return Note(
         f"Nothing can be told apart yet: {scale.counted(rounds, 'round')} {give} no interval, "
@@ -116,7 +116,7 @@ def _unreliable(result: ResultFile, twins: Sequence[Duplicate]) -> Note:
     }
     return Note(
         f"warning: {subject} by more than this run claims to tell, though both run the same code: "
-        "what was compared there is not reliable",
+        "comparisons there are not reliable",
         "warning",
         details=remedies[cause_of_width(result)],
         points=named([_point(twin) for twin in twins]),
@@ -125,22 +125,22 @@ def _unreliable(result: ResultFile, twins: Sequence[Duplicate]) -> Note:
 
 def _point(twin: Duplicate) -> str:
     claimed = claim_of(twin)
-    told = "" if claimed is None else f", the claim is {scale.width(claimed)}"
+    told = "" if claimed is None else f"; the claim is {scale.width(claimed)}"
     off = scale.width(twin.deviation)
     return f"{twin.layer} {twin.pass_}: {twin.implementation} and its twin differ by {off}{told}"
 
 
 def _wide(result: ResultFile, twins: Sequence[Duplicate], can_go_on: bool) -> Note:
-    subject = "the interval of 1 twin is"
+    subject, its = "the interval of 1 twin is", "its"
     if len(twins) > 1:
-        subject = f"the intervals of {len(twins)} twins are"
+        subject, its = f"the intervals of {len(twins)} twins are", "their"
     why, remedy = _why_wide(result, can_go_on)
     points = [
         f"{twin.layer} {twin.pass_}: {twin.implementation}, ±{scale.width(_width_of(twin))}"
         for twin in sorted(twins, key=_width_of, reverse=True)
     ]
     return Note(
-        f"warning: {subject} wider than ±{100 * WIDE_TWIN:g} %, so that agreeing says little: "
+        f"warning: {subject} wider than ±{100 * WIDE_TWIN:g} %, so {its} agreement says little: "
         f"{why}",
         "warning",
         details=remedy,
@@ -149,16 +149,17 @@ def _wide(result: ResultFile, twins: Sequence[Duplicate], can_go_on: bool) -> No
 
 
 def _width_of(twin: Duplicate) -> float:
-    """Half of a twin's interval; 0 without one."""
+    """Return the half width of a twin's interval, or 0 without an interval."""
     return 0.0 if twin.ci99 is None else half_width(twin.ci99)
 
 
 def _why_wide(result: ResultFile, can_go_on: bool) -> tuple[str, str]:
-    """The cause of a wide interval in words, and what to do about it."""
+    """Say why a twin's interval is wide, and what to do about it."""
     more = _how_to_measure_more(result, can_go_on)
     match cause_of_width(result):
         case "other-processes":
-            return "other processes kept CPUs busy", f"stop them and run again; {more}"
+            why = "other processes kept CPUs busy"
+            return why, f"stop the other processes and run again; {more}"
         case "neighbour":
             why = f"a neighbour slowed a CPU during {_disturbed(result)} % of the visits"
             return why, f"close the neighbour, or wait until it is gone; {more}"
@@ -167,7 +168,7 @@ def _why_wide(result: ResultFile, can_go_on: bool) -> tuple[str, str]:
 
 
 def _how_to_measure_more(result: ResultFile, can_go_on: bool) -> str:
-    """What gives narrower intervals, beyond what the run was asked for."""
+    """Say which options would give narrower intervals than those of this run."""
     if _was_cut_short(result) or result.precision is not None:
         return "a larger --budget measures more rounds"
     options = [] if result.effort == "rigorous" else ["--effort rigorous"]
@@ -181,18 +182,18 @@ def _how_to_measure_more(result: ResultFile, can_go_on: bool) -> str:
 
 
 def phases_notes(result: ResultFile) -> Iterator[Note]:
-    """How much of the run a neighbour disturbed, where it was more than a few per cent."""
+    """Say how much of the run a neighbour disturbed, if that is more than a few per cent."""
     seen = result.phases
     if seen is None or seen.disturbed <= MANY_DISTURBED * seen.visits:
         return
     count = scale.counted(seen.set_aside, "visit")
     was = "was" if seen.set_aside == 1 else "were"
-    aside = f"{count} {was} set aside because the same arm had a calm one in that round"
+    aside = f"{count} {was} set aside because the same arm had a calm visit in that round"
     if not seen.set_aside:
-        aside = "all of them count, since no arm had a calm one in the same round"
+        aside = "all of them count, since no arm had a calm visit in the same round"
     yield Note(
-        f"A neighbour slowed a CPU during {_disturbed(result)} % of the visits (a fixed loop "
-        f"beside each visit tells); {aside}."
+        f"A neighbour slowed a CPU during {_disturbed(result)} % of the visits (as a fixed "
+        f"loop beside each visit shows); {aside}."
     )
 
 
@@ -205,7 +206,7 @@ def _disturbed(result: ResultFile) -> str:
 
 
 def precision_notes(result: ResultFile) -> Iterator[Note]:
-    """Whether every speedup got as narrow as `--precision` asked for."""
+    """Say whether every speedup's interval is as narrow as `--precision` asked for."""
     asked = result.precision
     if asked is None or not any(cell.time for cell in result.cells):
         return
@@ -218,7 +219,7 @@ def precision_notes(result: ResultFile) -> Iterator[Note]:
         return
     what = scale.counted(len(missed), "speedup" if result.speedups else "time")
     yield Note(
-        f"warning: {what} did not get to the {target} that --precision asked for",
+        f"warning: {what} did not reach the {target} that --precision asked for",
         "warning",
         details="--resume FILE goes on from here; give it a larger --budget",
         points=named([_missed(one) for one in missed]),
@@ -233,6 +234,6 @@ def _missed(one: Imprecise) -> str:
 
 
 def named(points: Sequence[str]) -> tuple[str, ...]:
-    """Points, of which MOST_NAMED are said and the rest are counted."""
+    """Return the first MOST_NAMED points, and a line that counts the rest."""
     rest = len(points) - MOST_NAMED
     return (*points[:MOST_NAMED], *([f"and {rest} more"] if rest > 0 else []))

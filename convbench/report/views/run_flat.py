@@ -14,7 +14,7 @@ Field = tuple[Column, Value]
 
 
 def flat_table(result: ResultFile) -> Table:
-    """Raw numbers in seconds, bytes and FLOP; the same columns whatever was measured."""
+    """Return raw numbers in seconds, bytes and FLOPs. Columns stay where nothing was measured."""
     others = [s.versus for s in result.speedups]
     versus = tuple(dict.fromkeys([LOOP, FASTEST_KERAS, *others]))
     speedups = {(s.layer, s.pass_, s.implementation, s.versus): s for s in result.speedups}
@@ -53,7 +53,7 @@ def truth(truth: bool | None) -> str | None:
 
 
 def _line(words: str | None) -> str | None:
-    """A reason may be a worker's last words; a row of the table stays one line."""
+    """Return the words on one line. A reason may be a worker's last words, of several lines."""
     return None if words is None else clean(words)
 
 

@@ -24,14 +24,14 @@ from convbench.results.model import PAUSE_S, ResultFile, Speedup, SummaryRow
 from convbench.results.summary import between, kind_of, subject
 from convbench.suites.suite import FASTEST_KERAS
 
-# Below this `5.1 times as long` reads better than `0.196 times as fast`.
+# Below this ratio, `5.1 times as long` reads better than `0.196 times as fast`.
 _SLOWER_FROM = 0.5
 
 _COLD = f"the first call after a pause of {PAUSE_S:g} s"
 
 
 def facts(result: ResultFile) -> tuple[Fact, ...]:
-    """The head of the report, a line a subject."""
+    """Return the head of the report: one line for each subject."""
     machine, software = result.machine, result.software
     quota = "" if machine.cpu_quota is None else f", quota of {machine.cpu_quota:g} CPUs"
     cores = scale.counted(machine.cores, "core")
@@ -63,7 +63,7 @@ def versions_line(software: Software) -> str:
 
 
 def notes(result: ResultFile, top: int, summed_up: bool) -> tuple[Note, ...]:
-    """What follows the tables; the last note answers the reader's question."""
+    """Return the notes below the tables. The last note answers the reader's question."""
     found = [
         *(large_notes() if summed_up else ()),
         *_legend(result),
@@ -92,7 +92,7 @@ def _statuses(result: ResultFile) -> Counter[str]:
 
 
 def _legend(result: ResultFile) -> Iterator[Note]:
-    """The marks that occur, explained."""
+    """Explain the marks that occur in the tables."""
     times = [cell.time for cell in result.cells if cell.time]
     marks = []
     if any(cell.agreement for cell in result.cells):
@@ -104,7 +104,7 @@ def _legend(result: ResultFile) -> Iterator[Note]:
     if any(not speedup.reliable for speedup in result.speedups):
         marks.append("?: not reliable")
     if any(map(is_turned, result.speedups)) or any(map(is_turned, result.summary)):
-        marks.append(f"{TURNED}: undisturbed the verdict is another")
+        marks.append(f"{TURNED}: the undisturbed figure turns the verdict")
     if any(time.over_plain for time in times):
         marks.append("plain loop: the time over that of a plain loop")
     if any(cell.memory and not cell.memory.exact for cell in result.cells):
@@ -114,7 +114,7 @@ def _legend(result: ResultFile) -> Iterator[Note]:
 
 
 def between_runs_notes(result: ResultFile) -> Iterator[Note]:
-    """Whether the printed intervals include what runs on this machine differ by."""
+    """Say whether the printed intervals include how much runs on this machine differ."""
     times = {kind_of(cell.implementation) for cell in result.cells if cell.time}
     if not any(cell.time and cell.time.ci99_s for cell in result.cells):
         return
@@ -126,13 +126,13 @@ def between_runs_notes(result: ResultFile) -> Iterator[Note]:
         unknown = sorted(printed - {(one.of, one.between) for one in known})
         alone = ", ".join(f"{of}s {deviation_words.between(kinds)}" for of, kinds in unknown)
         yield Note(
-            f"± includes what {runs} on this machine differed by: "
+            f"± includes how much {runs} on this machine differed: "
             f"{deviation_words.differences(known)}"
-            + (f"; but for {alone} it is of this run alone" if alone else ""),
+            + (f"; for {alone}, ± covers this run alone" if alone else ""),
             "dim",
         )
         return
-    why = "how much runs differ on this machine was not looked up"
+    why = "how much runs on this machine differ was not looked up"
     if result.earlier_runs is not None:
         remembered = scale.counted(result.earlier_runs, "earlier run")
         few = "" if result.earlier_runs < LEAST_RUNS else " with these convolutions"
@@ -140,7 +140,7 @@ def between_runs_notes(result: ResultFile) -> Iterator[Note]:
             "convbench does not know yet how much runs differ on this machine "
             f"({remembered} remembered, {LEAST_RUNS}{few} are needed)"
         )
-    yield Note(f"± is of this run alone: {why}", "dim")
+    yield Note(f"± covers this run alone: {why}", "dim")
 
 
 def _no_interval(rounds: int) -> str:
@@ -148,7 +148,7 @@ def _no_interval(rounds: int) -> str:
 
 
 def choice_notes(result: ResultFile) -> Iterator[Note]:
-    """What an implementation that chooses among others took, and where."""
+    """Say what an implementation that chooses, such as `auto`, took, and for which cells."""
     where: dict[str, dict[str, list[str]]] = {}
     for cell in result.cells:
         if cell.ledger is not None and cell.ledger.took is not None:
@@ -168,7 +168,7 @@ def _some(cells: list[str]) -> str:
 def caution_note(caution: Caution) -> Note:
     factor = ""
     if caution.factor is not None:
-        factor = f" ({scale.significant(caution.factor)} times as fast without)"
+        factor = f" ({scale.significant(caution.factor)} times as fast without this)"
     return Note(f"warning: {caution.what}{factor}", "warning", details=caution.hint)
 
 
@@ -176,7 +176,7 @@ def caution_note(caution: Caution) -> Note:
 
 
 def _answer(result: ResultFile, counts: str) -> str:
-    """One sentence: how fast the reader's implementation is, over loop and the fastest Keras."""
+    """Say in one sentence how fast the reader's code is, over loop and the fastest Keras."""
     means = [row for row in result.summary if row.pass_ is None]
     if not any(cell.time for cell in result.cells):
         right = _statuses(result)["ok"]
@@ -194,7 +194,7 @@ def _answer(result: ResultFile, counts: str) -> str:
 
 
 def _compared(result: ResultFile, row: SummaryRow) -> list[Speedup]:
-    """The speedups that a mean is of."""
+    """Return the speedups that a mean was taken over."""
     return [
         speedup
         for speedup in result.speedups
@@ -203,7 +203,7 @@ def _compared(result: ResultFile, row: SummaryRow) -> list[Speedup]:
 
 
 def _clauses(rows: list[SummaryRow]) -> str:
-    """`is 189 times as fast as loop, and 0.920 times as fast as the fastest Keras`."""
+    """Write `is 189 times as fast as loop, and 0.920 times as fast as the fastest Keras`."""
     clauses, last = [], ""
     for row in rows:
         mean = row.geometric_mean
@@ -215,8 +215,8 @@ def _clauses(rows: list[SummaryRow]) -> str:
 
 
 def _undisturbed(rows: list[SummaryRow]) -> str:
-    """`; undisturbed it is 0.950 [0.930, 0.970] times as fast as the fastest Keras`, where that is
-    another verdict."""
+    """Write `; undisturbed it is 0.950 [0.930, 0.970] times as fast as the fastest Keras`, if the
+    undisturbed figures give another verdict."""
     clauses = [
         f"{scale.significant(row.undisturbed_mean)} {scale.bounds(row.undisturbed_ci99)} times as "
         f"fast as {_versus(row)}"

@@ -1,4 +1,4 @@
-"""Turn a result file into the tables of a run. Nothing is computed anew."""
+"""Turn a result file into the tables of a run. No figure is computed anew."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from functools import partial
 from convbench.problem.layer import Layer, Pass
 from convbench.report.typeset import shorten
 from convbench.report.views import scale
+from convbench.report.views.ci_checks import checks, points
 from convbench.report.views.large_tables import is_large, large_tables
 from convbench.report.views.network_tables import TOP, network_tables
-from convbench.report.views.run_checks import checks, points
 from convbench.report.views.run_flat import flat_table
 from convbench.report.views.run_notes import facts, notes
 from convbench.report.views.scale import figures
@@ -39,15 +39,15 @@ TONE_OF_STATUS: dict[str, Tone] = {
     "pending": "dim",
 }
 
-# From this share of a float's error bound on, its figure is worth a digit.
+# Smallest share of the error bound that is shown as a figure; others are shown as `<0.01 bound`.
 _SMALLEST_SHOWN_SHARE = 0.01
 
 
 def report(result: ResultFile, top: int = TOP, everything: bool = False) -> Report:
-    """The report of a run, finished or not.
+    """Return the report of a run, finished or not.
 
-    `top` layers are named where some stand for all. A large run is summed up, unless `everything`
-    is asked for.
+    Notes and tables of the whole network name its `top` heaviest layers. A large run is summed up
+    unless `everything` is asked for.
     """
     summed_up = is_large(result) and not everything
     tables = [*large_tables(result)] if summed_up else [_cell_table(result)]
@@ -68,11 +68,11 @@ def report(result: ResultFile, top: int = TOP, everything: bool = False) -> Repo
 
 # Cells
 
-_SHORT_VERSUS = {FASTEST_KERAS: "Keras"}  # as the narrow heading of the cells' column has it
+_SHORT_VERSUS = {FASTEST_KERAS: "Keras"}  # the same word as in the narrow heading of the cells
 _SPEEDUP_HEADINGS = {LOOP: ("× loop", None), FASTEST_KERAS: ("× fastest Keras", "× Keras")}
 
 _NARROW_VERSUS = 18
-"""Characters that are left of an implementation's name over a narrow column of speedups over it."""
+"""Characters of an implementation's name that head a narrow column of speedups over it."""
 
 
 _FIRST_SPEEDUP = 4
@@ -82,7 +82,7 @@ _OVER_KERAS = list(_SPEEDUP_HEADINGS).index(FASTEST_KERAS)
 
 
 def versus_of(result: ResultFile) -> tuple[str, ...]:
-    """What the columns of speedups are over: loop, the fastest Keras, and what else there is."""
+    """Return what the columns of speedups compare with: loop, the fastest Keras, then others."""
     return tuple(dict.fromkeys([*_SPEEDUP_HEADINGS, *(s.versus for s in result.speedups)]))
 
 
@@ -130,7 +130,7 @@ def _cell_table(result: ResultFile) -> Table:
 
 
 def _details(layer: Layer) -> str:
-    """Geometry and sizes. The FLOPs are those that the rate counts: taps on padding are not."""
+    """Write geometry and sizes. As in the rate, the FLOPs do not count taps on padding."""
     work = scale.amount_of_flops(layer.flops_in_bounds)
     columns = scale.mebibytes(layer.columns_bytes)
     count = f", {layer.count} times in the network" if layer.count > 1 else ""
@@ -158,7 +158,7 @@ def _cell_row(cell: Cell, speedups: list[Speedup | None], is_fastest_keras: bool
 
 
 def _reason(cell: Cell) -> str | None:
-    """`status: reason`; None for a cell that is ok and has nothing to add."""
+    """Return `status: reason`; for a cell that is ok, its remark, or None."""
     diagnosis = cell.agreement.diagnosis if cell.agreement else None
     why = diagnosis if cell.status == "wrong" and diagnosis else cell.reason
     if cell.status == "ok":
@@ -196,7 +196,7 @@ def _over_plain(cell: Cell) -> Value:
 
 
 def speedup_value(speedup: Speedup) -> Value:
-    """A speedup with its mark: not reliable, or turned by its undisturbed figure."""
+    """Return a speedup with its mark: not reliable, or turned by its undisturbed figure."""
     is_faster = speedup.reliable and (speedup.ci99[0] if speedup.ci99 else speedup.ratio) > 1
     return Value(
         Kind.RATIO,

@@ -1,4 +1,4 @@
-"""Define neutral tables: what a report says before any format. Raw numbers, no markup."""
+"""Define neutral tables: what a report says, as raw numbers and plain text, before any format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Fit = Literal["keep", "shorten", "wrap"]
 
 
 class Kind(StrEnum):
-    """What a value is a number of; the renderers choose its unit by it (see scale.py)."""
+    """The quantity that a value measures. Renderers choose the unit by the kind (see scale.py)."""
 
     TIME_S = "time_s"
     RATIO = "ratio"
@@ -28,10 +28,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Value:
-    """One entry of a table. `raw` None is a value that does not exist.
+    """One entry of a table. `raw` is None where there is no value.
 
-    `before` and `after` are marks that belong to the number (`~` estimated, `?` not reliable);
-    `short` says a text in fewer characters, for a narrow terminal.
+    `before` and `after` are marks that belong to the number (`~` estimated, `?` not reliable).
+    `short` is a shorter text for a narrow terminal.
     """
 
     kind: Kind
@@ -56,10 +56,11 @@ def text(words: str, tone: Tone = "plain", short: str | None = None) -> Value:
 
 @dataclass(frozen=True)
 class Column:
-    """`key` names the column for machines (CSV). `has_interval`: CSV has `_lo` and `_hi` as well.
+    """A column of a table. `key` names the column for machines (CSV).
 
-    `fit` says what becomes of its text where space is short. `optional` columns are left out of a
-    terminal that is too narrow, the highest number first; 0 never.
+    With `has_interval`, CSV has a `_lo` and a `_hi` as well. `fit` says how a text gives way where
+    space is short. A terminal that is too narrow leaves `optional` columns out, the highest number
+    first, and never a column whose number is 0.
     """
 
     key: str
@@ -74,7 +75,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """Values by column. A `remark` stands below them; beside, where only the first is given."""
+    """Values, one for each column. A `remark` stands below them, or beside a row's only value."""
 
     values: tuple[Value, ...]
     remark: Value | None = None
@@ -100,7 +101,7 @@ class Table:
         return tuple(row for section in self.sections for row in section.rows)
 
     def without_empty_columns(self) -> Table:
-        """The table without columns that have no value in any row (the first always stays)."""
+        """Return the table without the columns that are empty in every row. The first one stays."""
         kept = [
             index
             for index in range(len(self.columns))
@@ -110,7 +111,7 @@ class Table:
         return self.selected(kept)
 
     def selected(self, indices: list[int]) -> Table:
-        """The table with these columns only; index 0 must be among them."""
+        """Return the table with these columns only. Index 0 must be among them."""
         return replace(
             self,
             columns=tuple(self.columns[index] for index in indices),
@@ -139,9 +140,9 @@ class Fact:
 
 @dataclass(frozen=True)
 class Note:
-    """A line of its own below the tables; `details` follow it, set in (a warning's remedy).
+    """A paragraph below the tables. Indented `details` follow it, such as a warning's remedy.
 
-    `points` follow, a line each, then `verbatim` lines whose spaces count.
+    Then come `points`, one a line, and `verbatim` lines, whose spaces are kept.
     """
 
     text: str
@@ -153,7 +154,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a chart from `low` to `high`, in the chart's kind; `value` is written beside it."""
+    """A bar of a chart, from `low` to `high`. The text `value` is written beside the bar."""
 
     label: str
     low: float
@@ -164,7 +165,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars below each other, on a logarithmic scale: what differs by factors is read by length."""
+    """Bars below each other on a logarithmic scale, on which equal factors have equal lengths."""
 
     title: str
     kind: Kind
@@ -177,7 +178,7 @@ Outcome = Literal["passed", "failed", "inconclusive", "left-out"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that a command checked, as continuous integration counts them.
+    """One thing that a command checked, for tools of continuous integration to count.
 
     `name` is unique in the report; `message` is one line, `evidence` may have several.
     """
@@ -190,7 +191,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Point:
-    """One figure for a chart over time, where smaller is better: `conv1 forward im2col`, 1.2 ms."""
+    """One figure of a chart over time: `conv1 forward im2col`, 1.2 ms. Smaller is better."""
 
     name: str
     unit: str
@@ -201,11 +202,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Report:
-    """What one command has to say.
+    """Everything that one command reports, before any format.
 
-    `flat` makes the same as one table for spreadsheets (a column a field, raw values), `document`
-    is the dataclass that it all came from, for JSON. `checks` and `points` are the same again for
-    what stands on the other side of continuous integration. `charts` are for pictures and pages.
+    `flat` returns the content as one table for spreadsheets: raw values, one column for each field.
+    `document` is the dataclass from which the report was made; JSON shows that one. `checks` and
+    `points` hold the content for continuous integration, `charts` for pictures and pages.
     """
 
     title: str

@@ -13,11 +13,11 @@ from convbench.results.two_times import TwoTimes, apart, of_mean, of_speedup, tu
 from convbench.suites.suite import FASTEST_KERAS
 
 TURNED = "!"
-"""Mark of a speedup whose verdict its undisturbed figure would turn."""
+"""Mark of a speedup whose undisturbed figure would turn its verdict."""
 
 
 def is_turned(row: Speedup | SummaryRow) -> bool:
-    """Whether a speedup or a mean carries the mark."""
+    """Return whether a speedup or a mean carries the mark."""
     found = of_speedup(row) if isinstance(row, Speedup) else of_mean(row)
     return found is not None and found.is_turned
 
@@ -47,9 +47,9 @@ def _apart_notes(found: Sequence[TwoTimes]) -> Iterator[Note]:
     if not found:
         return
     furthest = max(found, key=lambda one: one.distance)
-    who, where = "1 speedup keeps its verdict", "it is in"
+    who, where = "1 speedup keeps its verdict", "it is that of"
     if len(found) > 1:
-        who, where = f"{len(found)} speedups keep their verdicts", "furthest in"
+        who, where = f"{len(found)} speedups keep their verdicts", "they differ most in"
     yield Note(
         f"{who}, though typical and undisturbed figures differ by more than their intervals; "
         f"{where} {_place(furthest)}: {_both(furthest)}."
@@ -63,7 +63,7 @@ def _place(one: TwoTimes) -> str:
 
 
 def _both(one: TwoTimes) -> str:
-    """`im2col is 1.10 [1.02, 1.19] times as fast as keras typically, and 0.950 [0.930, 0.970]
+    """Write `im2col is 1.10 [1.02, 1.19] times as fast as keras typically, and 0.950 [0.930, 0.970]
     undisturbed`."""
     versus = "the fastest Keras" if one.versus == FASTEST_KERAS else one.versus
     typical = f"{scale.significant(one.typical)} {scale.bounds(one.typical_ci99)}"
@@ -114,7 +114,7 @@ def _plain_notes(result: ResultFile) -> Iterator[Note]:
     assert time.over_plain is not None
     assert time.confirmed_s is not None
     yield Note(
-        f"Times over those of plain loops in processes of their own, geometric means: {means}; "
-        f"furthest: {cell.implementation} {cell.layer} {cell.pass_}, "
+        f"Times over those of plain loops in processes of their own (geometric means): {means}; "
+        f"the furthest from 1 is {cell.implementation} {cell.layer} {cell.pass_}, "
         f"{scale.significant(time.over_plain)} ({_ms(time.time_s)} over {_ms(time.confirmed_s)})."
     )

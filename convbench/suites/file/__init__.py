@@ -95,8 +95,8 @@ def _is_other(value: dict[str, Any], kind: Kind, other: Kind) -> bool:
         if isinstance(word, str)
     }
     own = {*kind.homes[TOP]} - {*other.homes[TOP]}
-    ours = words & {*kind.places["layers"]} or value.keys() & own
-    return bool(words & {*other.places["layers"]}) and not ours
+    ours = words & {*kind.places.get("layers", ())} or value.keys() & own
+    return bool(words & {*other.places.get("layers", ())}) and not ours
 
 
 def _provenance(found: dict[str, Any] | None) -> Provenance | None:

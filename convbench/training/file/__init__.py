@@ -13,7 +13,7 @@ __all__ = ["network_schema", "read_network"]
 
 
 def read_network(target: str | Path) -> Network:
-    """The network of a file, or of a shipped network's name; a file wins.
+    """Return the network of a file, or the shipped network of this name. A file is preferred.
 
     Raises SuiteError with every problem of the file, one a line, each with its line and column.
     """

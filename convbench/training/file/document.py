@@ -1,4 +1,4 @@
-"""Define a network's document: types and ranges, once for the check and for the schema."""
+"""Define a network's document: its keys, types and ranges, for the check and for the schema."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ from convbench.suites.suite import shipped
 from convbench.training.network import NAMES, SGD, Adam, Network
 
 OPTIMIZERS: dict[str, type[SGD | Adam]] = {"sgd": SGD, "adam": Adam}
+"""Optimisers by their names in a network's file."""
+
 LAYERS = {name: kind for kind, name in NAMES.items()}
+"""Kinds of layers by their names in a network's file."""
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 UseBias = Annotated[bool, about("Whether a bias is added.")]
@@ -51,8 +54,10 @@ class Conv2DKeys(TypedDict, total=False):
         PaddingName | Pad | PadPairs,
         about("valid, same, zeros on every side, or [[top, bottom], [left, right]]."),
     ]
-    dilation_rate: Annotated[SizeOrPair, about("Distance of the taps, or one integer for both.")]
-    groups: Annotated[Size, about("Groups of channels, each with its own filters.")]
+    dilation_rate: Annotated[
+        SizeOrPair, about("[down, across] distance of the taps, or one integer for both.")
+    ]
+    groups: Annotated[Size, about("Number of groups of channels, each with its own filters.")]
     use_bias: UseBias
 
 
@@ -67,7 +72,7 @@ class MaxPooling2DKeys(TypedDict, total=False):
 
 @with_config(STRICT)
 class DenseKeys(TypedDict, total=False):
-    """A matrix product with what flatten or another dense layer gives."""
+    """A matrix product with the features of a flatten or another dense layer."""
 
     units: Required[Annotated[Size, about("Number of outputs.")]]
     use_bias: UseBias
@@ -75,7 +80,7 @@ class DenseKeys(TypedDict, total=False):
 
 @with_config(STRICT)
 class NoKeys(TypedDict):
-    """A layer that has nothing to choose."""
+    """A layer without settings."""
 
 
 @with_config(ConfigDict(**STRICT, json_schema_extra={"minProperties": 1, "maxProperties": 1}))
@@ -85,7 +90,7 @@ class LayerMapping(TypedDict, total=False):
     conv2d: Annotated[Conv2DKeys, about("A convolution.", title="conv2d")]
     relu: Annotated[NoKeys, about("max(x, 0).", title="relu")]
     max_pooling2d: Annotated[MaxPooling2DKeys, about("Maxima of windows.", title="pooling")]
-    flatten: Annotated[NoKeys, about("Images to rows of features.", title="flatten")]
+    flatten: Annotated[NoKeys, about("Each image as one row of features.", title="flatten")]
     dense: Annotated[DenseKeys, about("A matrix product.", title="dense")]
 
 
@@ -93,21 +98,21 @@ class LayerMapping(TypedDict, total=False):
 class SGDKeys(TypedDict, total=False):
     """Gradient descent, with or without momentum."""
 
-    name: Required[Annotated[Literal["sgd"], about("Which optimiser.")]]
+    name: Required[Annotated[Literal["sgd"], about("Name of the optimiser.")]]
     learning_rate: Annotated[Positive, about("Length of a step.")]
-    momentum: Annotated[float, Field(ge=0, le=1), about("How much of the last step is kept.")]
-    nesterov: Annotated[bool, about("Whether momentum is Nesterov's.")]
+    momentum: Annotated[float, Field(ge=0, le=1), about("Share of the last step that is kept.")]
+    nesterov: Annotated[bool, about("Whether to use Nesterov's momentum.")]
 
 
 @with_config(STRICT)
 class AdamKeys(TypedDict, total=False):
-    """Adam."""
+    """The Adam optimiser (Kingma and Ba, 2015)."""
 
-    name: Required[Annotated[Literal["adam"], about("Which optimiser.")]]
+    name: Required[Annotated[Literal["adam"], about("Name of the optimiser.")]]
     learning_rate: Annotated[Positive, about("Length of a step.")]
     beta_1: Annotated[Beta, about("Decay of the mean of the gradients.")]
-    beta_2: Annotated[Beta, about("Decay of the mean of their squares.")]
-    epsilon: Annotated[Positive, about("Added to the divisor.")]
+    beta_2: Annotated[Beta, about("Decay of the mean of the squared gradients.")]
+    epsilon: Annotated[Positive, about("Small number that is added to the divisor.")]
 
 
 def _kind_of_layer(entry: object) -> str:
@@ -139,7 +144,7 @@ class NetworkDocument(TypedDict, total=False):
         | Annotated[SGDKeys, Tag("sgd")]
         | Annotated[AdamKeys, Tag("adam")],
         Discriminator(_kind_of_optimizer),
-        about("Its name, or a mapping of name and settings.", default="adam"),
+        about("Name of the optimiser, or a mapping of name and settings.", default="adam"),
     ]
     layers: Required[
         Annotated[
@@ -163,7 +168,7 @@ _OPTIMIZER_KEYS = {
 
 
 def network_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a network file."""
+    """Return the JSON Schema (draft 2020-12) of a network file."""
     schema = NETWORK.model.json_schema()
     models = {"Conv2DKeys": "conv2d", "MaxPooling2DKeys": "max_pooling2d", "DenseKeys": "dense"}
     for model, name in models.items():
@@ -178,7 +183,7 @@ def network_schema() -> dict[str, Any]:
 
 
 def shipped_networks() -> dict[str, Path]:
-    """Networks by name: installed beside the package, or in configs/ of a checkout."""
+    """Return the shipped networks by name, from the installed package or a checkout's configs/."""
     return shipped("network")
 
 

@@ -13,11 +13,14 @@ from convbench.training.network import Kind, Network, Optimizer
 
 
 def network(document: Document, path: Path) -> Network:
-    """Raises SuiteError with every problem of the file, also of layers that do not follow."""
+    """Return the network of a document.
+
+    Raises SuiteError with every problem of the file, among them layers that do not fit each other.
+    """
     for i, entry in document.items("layers", dict):
         if len(entry) != 1 and ("layers", i) not in document.wrong:
             what = " and ".join(entry) or "an empty mapping"
-            text = f"found {what}, expected one layer; write each as an item of the list"
+            text = f"found {what}, expected one layer: write each layer as an item of the list"
             document.problem(("layers", i), text)
     value = document.value
     made = None
@@ -44,7 +47,7 @@ def _layer(entry: str | dict[str, Any]) -> Kind:
 
 
 def _settings(document: Document) -> dict[str, Any]:
-    """What is given and right; the rest are the defaults of a Network."""
+    """Return the settings that are given and right. Network's defaults stand for the others."""
     keys = ("description", "batch_size", "epochs", "dtype", "optimizer")
     right = [key for key in keys if key in document.value and (key,) not in document.wrong]
     found = {key: document.value[key] for key in right}

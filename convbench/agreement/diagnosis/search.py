@@ -546,7 +546,7 @@ def likeliest(diagnoses: Iterable[Sequence[Explanation]]) -> list[Explanation | 
     return chosen
 
 
-def explained(agreement: Agreement, explanation: Explanation) -> Agreement:
+def with_explanation(agreement: Agreement, explanation: Explanation) -> Agreement:
     """Return the agreement with an explanation. Its sentence comes before where numbers differ."""
     diagnosis = f"{explanation.sentence} ({agreement.diagnosis})"
     if not explanation.causes or not agreement.diagnosis:

@@ -21,13 +21,13 @@ _OUTCOMES: dict[Status, Outcome] = {
 
 
 def checks(result: ResultFile) -> tuple[Check, ...]:
-    """Every cell, then every twin that shows that its (layer, pass) cannot be trusted."""
+    """Return a check for every cell, then one for every twin whose (layer, pass) is unreliable."""
     unreliable = (twin for twin in result.duplicates if not twin.reliable)
     return (*map(cell_check, result.cells), *map(_twin_check, unreliable))
 
 
 def points(result: ResultFile) -> tuple[Point, ...]:
-    """The time of every cell that is right and was timed."""
+    """Return the time of every cell that is right and was timed."""
     extra = f"{scale.counted(result.threads, 'thread')}, {result.machine.cpu}"
     return tuple(_points(result.cells, extra))
 
@@ -43,7 +43,7 @@ def _name(cell: Cell | Duplicate) -> str:
 
 
 def _message(cell: Cell) -> str:
-    """The agreement of a cell that is right; of any other its status, and why."""
+    """Say how a cell that is right agrees; for any other cell, give its status and the reason."""
     if cell.status == "ok":
         return _agreement(cell.agreement)
     diagnosis = cell.agreement.diagnosis if cell.agreement else None
@@ -52,7 +52,7 @@ def _message(cell: Cell) -> str:
 
 
 def _agreement(agreement: Agreement | None) -> str:
-    """`integers exact, floats within their rounding bound (4.1 % of it)`."""
+    """Write `integers exact, floats within their rounding bound (4.1 % of it)`."""
     found = []
     if agreement and agreement.exact:
         found.append("integers exact")
@@ -63,7 +63,7 @@ def _agreement(agreement: Agreement | None) -> str:
 
 
 def _error(agreement: Agreement | None) -> str:
-    """How far off a result is; empty where it was not compared."""
+    """Say how far off a result is. The text is empty if the result was not compared."""
     if agreement is None or agreement.max_abs_error is None or agreement.error_over_bound is None:
         return ""
     error, share = map(scale.significant, (agreement.max_abs_error, agreement.error_over_bound))
@@ -74,12 +74,11 @@ def _twin_check(twin: Duplicate) -> Check:
     interval = f" {scale.bounds(twin.ci99)}" if twin.ci99 else ""
     ratio = scale.significant(twin.ratio)
     claimed = claim_of(twin)
-    told = "" if claimed is None else f", and the run claims to tell {scale.width(claimed)}"
+    told = "" if claimed is None else f"; the run claims to tell {scale.width(claimed)} apart"
     return Check(
         f"{_name(twin)} twin",
         "inconclusive",
-        f"two runs of the same code differed: the second took {ratio}{interval} times as long"
-        f"{told}",
+        f"the same code ran twice, and the second one took {ratio}{interval} times as long{told}",
         "quiet the machine and run again",
     )
 
