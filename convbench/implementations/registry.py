@@ -43,9 +43,9 @@ class Registry:
     """The names of implementations and what each name stands for.
 
     The registry is a value that is made once and passed on. `places` has the class of each built-in
-    name as module:Class. `named` has the other known names: people's own code that does not follow
-    our calling conventions, and variants of other implementations. Code that is named FILE.py:NAME
-    is found without being listed.
+    name as module:Class. `named` has the other known names: people's own code with the layouts and
+    expressions that they gave for it, and variants of other implementations. Code that is named
+    FILE.py:NAME is found without being listed.
     """
 
     places: Mapping[str, str]
