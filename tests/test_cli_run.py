@@ -383,7 +383,7 @@ def test_a_small_budget_gives_fewer_rounds_then_fewer_arms(tmp_path):
     found = cells(json.loads(tight.read_text()))
     assert found["a", "forward", name]["status"] == "skipped"
     assert (
-        "the budget of 1 s does not allow the least of 3 rounds"
+        "the budget of 1 s does not allow at least 3 rounds"
         in found["a", "forward", name]["reason"]
     )
     assert any(cell["time"] for cell in found.values())
