@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import repetitions
 
-RUNS = 12
+RUNS = 6
 
 
 def campaign_of(folder: Path, deviation: float, effort: str = "quick", cpu: str = "") -> None:
