@@ -230,7 +230,9 @@ def test_steps_from_our_state_follow_keras(optimizer):
     assert following.departed is None, following.departed
 
 
-@pytest.mark.parametrize("implementation", ["loop", "im2col", "auto"])
+@pytest.mark.parametrize(
+    "implementation", [pytest.param("loop", marks=pytest.mark.slow), "im2col", "auto"]
+)
 def test_a_hundred_steps_follow_keras_in_float32(implementation):
     following, losses = _followed(SMALL, _trainer(SMALL, implementation), 100)
     assert following.departed is None, following.departed
