@@ -183,7 +183,7 @@ def test_a_right_function_is_ranked(tmp_path):
         pytest.param(
             "segfault", "killed by SIGSEGV (convolutions.py:63, in segfault)", marks=posix
         ),
-        ("hangs", "no answer for 3 s"),
+        pytest.param("hangs", "no answer for 3 s", marks=pytest.mark.slow),
         pytest.param("out_of_memory", "out of memory", marks=pytest.mark.slow),
         ("raises", "RuntimeError: out of luck (convolutions.py:51, in raises)"),
         pytest.param("crashes_when_timed", "killed by SIGSEGV", marks=[pytest.mark.slow, posix]),

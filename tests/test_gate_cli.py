@@ -321,6 +321,7 @@ def test_a_wrong_cell_comes_before_any_verdict(tmp_path):
     assert "is wrong" in done.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_the_results_so_far(tmp_path):
     given = rules(tmp_path, floor(0.01))
     process = launched(
@@ -385,6 +386,7 @@ def against(repository, ref, tmp_path, *more):
     )
 
 
+@pytest.mark.slow
 def test_a_slower_version_fails(repository, tmp_path):
     """The change is in a module that the file imports, and each version imports its own module."""
     done = against(repository, "fast", tmp_path)

@@ -68,6 +68,7 @@ def test_a_layer_keeps_its_shard_whatever_else_the_suite_has() -> None:
     assert "layer 0" in {layer.name for layer in shard(whole, 1, 3).layers}
 
 
+@pytest.mark.slow
 def test_shards_are_run_and_merged(tmp_path: Path) -> None:
     suite = tmp_path / "set.yaml"
     suite.write_text(write_suite(suite_of(4)))

@@ -209,6 +209,7 @@ def test_own_code_is_called_in_the_named_layout(folder):
 ALONE = ("--versus", "none", "--impl", "im2col")
 
 
+@pytest.mark.slow
 def test_a_training_of_one_implementation_is_saved_and_loaded(folder):
     done = _train(folder, *ALONE, "--epochs", "2", "--save", "w.npz", "--export-keras", "w.keras")
     assert done.returncode == 0, done.stderr

@@ -303,6 +303,7 @@ def test_a_missing_mnist_comes_with_advice_how_to_get_it(keras_home):
         assert way in caught.value.hint
 
 
+@pytest.mark.slow
 def test_keras_caches_in_the_home_folder_unless_told(tmp_path, monkeypatch):
     monkeypatch.delenv("KERAS_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
