@@ -101,6 +101,15 @@ def test_a_slow_arm_gives_few_samples_of_one_call(on):
     assert sum(calls for calls, _ in found.warmups) == 4  # they fill the 0.2 s of waking up
 
 
+def test_a_visit_of_one_sample_knows_its_quickest_call(on):
+    """A call that is longer than the waking and the visit together leaves a single value."""
+    machine = on(Machine(quick=0.5, slow=0.5))
+    found = visit(machine.run, Plan(wake_s=0.2, sample_s=0.0025, visit_s=0.05, least=1))
+    assert (len(found.warmups), len(found.values)) == (1, 1)
+    assert found.quickest_s == pytest.approx(0.5)
+    assert wake_s(0.2, [found]) > 0
+
+
 def test_a_plan_knows_how_long_it_takes(on):
     for quick in (1e-5, 3e-4, 0.03, 0.5):
         machine = on(Machine(quick=quick, slow=quick))

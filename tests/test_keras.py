@@ -344,9 +344,13 @@ def test_start_sets_the_threads_and_hides_gpus_in_a_new_process() -> None:
         "import tensorflow as tf\n"
         "print(tf.config.threading.get_intra_op_parallelism_threads(),"
         " tf.config.threading.get_inter_op_parallelism_threads(),"
-        " len(tf.config.get_visible_devices('GPU')))"
+        " len(tf.config.get_visible_devices('GPU')))\n"
+        "import sys, importlib.util as util\n"
+        "print('sklearn' in sys.modules, 'scipy.linalg' in sys.modules, util.find_spec('sklearn') is None)"
     )
-    assert printed == "2 2 0\n"
+    threads, loaded = printed.splitlines()
+    assert threads == "2 2 0"
+    assert loaded == "False False False", "Keras needs no scikit-learn, own code may import it"
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from convbench.training import drawing
 from tests.cli import command, convbench, launched
 
 NETWORK = """
@@ -61,13 +62,30 @@ CHANNELS_LAST = """
         return conv2d_kernel_gradient(x, output_gradient, kernel_size, padding=padding)
 """
 
-SMOKE = ("--data", "synthetic", "--images", "210", "--effort", "smoke", "--threads", "1")
+SMOKE = ("--data", "images.npz", "--effort", "smoke", "--threads", "1")
+
+
+def _filled(folder):
+    """Write the network, right code of a user, and a few drawn images into a folder."""
+    (folder / "little.yaml").write_text(textwrap.dedent(NETWORK))
+    (folder / "own.py").write_text(textwrap.dedent(OWN).replace("FLIPPED", ""))
+    _write_images(folder / "images.npz", seed=1)
+    return folder
+
+
+def _write_images(path, seed, size=12):
+    """Write a file like mnist.npz with 210 images to train on and 60 held out."""
+    arrays = {}
+    for part, count in (("train", 210), ("test", 60)):
+        images, labels = drawing.draw(count, (size, size, 1), 10, (seed, count))
+        arrays[f"x_{part}"] = np.round(images[..., 0] * 255).astype(np.uint8)
+        arrays[f"y_{part}"] = labels.astype(np.uint8)
+    np.savez(path, **arrays)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "little.yaml").write_text(textwrap.dedent(NETWORK))
-    (tmp_path / "own.py").write_text(textwrap.dedent(OWN).replace("FLIPPED", ""))
+    _filled(tmp_path)
     flipped = textwrap.dedent(OWN).replace("FLIPPED", "[:, ::-1, ::-1].copy()")
     (tmp_path / "flipped.py").write_text(flipped)
     return tmp_path
@@ -84,9 +102,7 @@ def _result(folder, name="result.json"):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Run a training with a built-in implementation, own code and Keras to its end."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "little.yaml").write_text(textwrap.dedent(NETWORK))
-    (folder / "own.py").write_text(textwrap.dedent(OWN).replace("FLIPPED", ""))
+    folder = _filled(tmp_path_factory.mktemp("trained"))
     done = _train(folder, "--impl", "im2col", "--impl", "own.py", "-o", "result.json")
     return folder, done
 
@@ -115,7 +131,7 @@ def test_a_training_is_followed_timed_and_told(trained):
     assert arms["keras"]["accuracies"][0] == pytest.approx(arms["im2col"]["accuracies"][0], abs=0.3)
     assert "10 steps" in done.stdout
     assert "the fastest Keras" in done.stdout
-    assert "synthetic digits drawn with seed 0: 210 to train on" in done.stdout
+    assert "images of images.npz: 210 to train on, 60 held out" in done.stdout
 
 
 def test_the_phases_of_a_step_make_up_its_time(trained):
@@ -249,7 +265,7 @@ def test_an_interrupted_training_goes_on_to_the_same_end(folder):
     assert f"--epochs {EPOCHS}" in errors  # the hint repeats the whole command
     other = _train(folder, *whole, "--images", "64", "--resume", "cut.npz")
     assert other.returncode == 2, other.stderr
-    assert "expected epochs of" in other.stderr
+    assert "found 210 images in batches of 20, expected 64 images in batches" in other.stderr
     steps = len(np.load(folder / "cut.npz")["losses"])
     assert 0 < steps < int(EPOCHS) * 11
     resumed = _train(folder, *whole, "--resume", "cut.npz")
@@ -260,6 +276,20 @@ def test_an_interrupted_training_goes_on_to_the_same_end(folder):
     assert cut.files == straight.files
     assert len(cut["losses"]) == int(EPOCHS) * 11
     assert all(np.array_equal(cut[name], straight[name]) for name in cut.files)
+
+
+def test_a_training_does_not_go_on_with_other_images(folder):
+    given = ("train", "little.yaml", *SMOKE, *ALONE)
+    first = convbench(*given, "--steps", "2", "--save", "w.npz", cwd=folder)
+    assert first.returncode == 0, first.stderr
+    for other in (("--images", "209"), ("--batch-size", "21")):
+        done = convbench(*given, *other, "--resume", "w.npz", cwd=folder)
+        assert done.returncode == 2, done.stderr
+        assert "cannot go on: found 210 images in batches of 20, expected 2" in done.stderr
+    _write_images(folder / "images.npz", seed=2)
+    done = convbench(*given, "--resume", "w.npz", cwd=folder)
+    assert done.returncode == 2, done.stderr
+    assert "expected the 210 images that are given now, which are others" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -297,8 +327,8 @@ def test_a_suite_is_refused_as_a_network(folder):
 
 
 def test_the_shipped_network_is_found_by_name(folder):
-    done = convbench(
-        "train", "mnist_cnn", *SMOKE, *ALONE, "--steps", "2", "--save", "w.npz", cwd=folder
-    )
+    drawn = ("--data", "synthetic", "--images", "64", *SMOKE[2:])
+    done = convbench("train", "mnist_cnn", *drawn, *ALONE, "--steps", "2", cwd=folder)
     assert done.returncode == 0, done.stderr
+    assert "synthetic digits drawn with seed 0: 64 to train on, 10,000 held out" in done.stdout
     assert "conv2d 8 3x3, relu, conv2d 16 3x3" in done.stdout

@@ -76,6 +76,19 @@ def test_a_file_has_the_arrays_that_are_documented(saved):
     assert arrays["losses"].shape == (9,)
 
 
+def test_a_file_tells_what_its_batches_are_drawn_from(saved, digits):
+    source = weights_file.load(saved, NETWORK).source
+    assert (source.images, source.batch_size) == (200, 30)
+    others = data.load("synthetic", (14, 14, 1), 10, seed=1, images=200)
+    assert source.checksum == digits.checksum != others.checksum
+    relabelled = dataclasses.replace(digits, labels=digits.labels[::-1].copy())
+    assert relabelled.checksum != digits.checksum
+
+
+def test_a_file_of_an_earlier_version_tells_no_source(saved):
+    assert weights_file.load(_rewritten(saved, convbench=_about()), NETWORK).source is None
+
+
 def test_batch_size_and_optimiser_settings_may_differ(saved):
     other = dataclasses.replace(NETWORK, batch_size=7, optimizer=SGD(), name="other")
     assert weights_file.load(saved, other).weights.keys() == NETWORK.parameters.keys()
@@ -131,6 +144,9 @@ def _rewritten(saved, **changes):
     return saved
 
 
+SOURCE = {"images": 200, "checksum": 7, "batch_size": 30}
+
+
 def _about(**changes):
     network = weights_file.described(NETWORK)
     counts = dict.fromkeys(("seed", "shuffle", "epoch", "batch"), 0)
@@ -149,6 +165,9 @@ def _about(**changes):
         ({"convbench": _about(network=[])}, "found another kind of file"),
         ({"convbench": _about(epoch=-1)}, "found another kind of file"),
         ({"convbench": _about(epoch=True)}, "found another kind of file"),
+        ({"convbench": _about(source=3)}, "found another kind of file"),
+        ({"convbench": _about(source={"images": 3})}, "found another kind of file"),
+        ({"convbench": _about(source={**SOURCE, "images": -1})}, "found another kind of file"),
         ({"convbench": _about(schema="convbench-weights/2")}, "found the schema"),
         ({"weights__dense_1__bias": None}, "weights/dense_1/bias: found nothing, expected float32"),
         ({"weights__dense_1__bias": np.ones(3, "f4")}, r"found float32 \(3,\)"),

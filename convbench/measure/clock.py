@@ -76,7 +76,7 @@ class Visited:
     @property
     def quickest_s(self) -> float:
         """Seconds a call in the quickest sample or group of calls, without the first call."""
-        return min(*self.values, *(value for _, value in self.warmups[1:]))
+        return min((*self.values, *(value for _, value in self.warmups[1:])))
 
     def awake_s(self, awake_call_s: float) -> float | None:
         """Return after how many seconds of waking up calls were first as quick as `awake_call_s`.

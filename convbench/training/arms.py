@@ -18,7 +18,7 @@ from convbench.training.keras_model import KerasModel
 from convbench.training.model import Model, initial_weights
 from convbench.training.network import Network
 from convbench.training.phases import Phase
-from convbench.training.trainer import State, Trainer
+from convbench.training.trainer import Source, State, Trainer, source_of
 
 Array = NDArray[np.floating[Any]]
 
@@ -62,6 +62,7 @@ class Connected:
     images: int
     held_out: int
     steps_an_epoch: int
+    source: Source
     exact: bool
 
 
@@ -272,7 +273,8 @@ class KerasArm:
 def _connected(data: Dataset, network: Network, exact: bool) -> Connected:
     images, held_out = len(data.images), len(data.held_out_images)
     steps = -(-images // network.batch_size)
-    return Connected(data.name, data.note, images, held_out, steps, exact)
+    source = source_of(data, network)
+    return Connected(data.name, data.note, images, held_out, steps, source, exact)
 
 
 def _endless(data: Dataset, network: Network, seed: int) -> Iterator[NDArray[np.int64]]:

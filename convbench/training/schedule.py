@@ -37,7 +37,7 @@ from convbench.training.messages import (
     Train,
 )
 from convbench.training.session import TrainingSession
-from convbench.training.trainer import State
+from convbench.training.trainer import Source, State
 from convbench.training.workers import TrainingWorkers
 
 ARM_S = {"smoke": 1.0, "quick": 3.0, "standard": 20.0, "rigorous": 60.0}
@@ -173,7 +173,7 @@ def train_once(
     """Train the subject to the end, without comparison, and leave its state in `session.state`.
 
     Close the generator to stop early: the state after the last chunk of steps is fetched first.
-    Raises ConvbenchError if `resumed` is the state of a training with other batches.
+    Raises ConvbenchError if `resumed` is the state of a training with other images or batches.
     """
     name = session.subject
     assert name is not None
@@ -185,7 +185,7 @@ def train_once(
         connected = ask(worker, Connect(session.setup, name, warm=True))
         session.connected = connected
         if resumed is not None:
-            _refuse_another(resumed, connected.steps_an_epoch)
+            _refuse_another(resumed, connected.source, connected.steps_an_epoch)
             ask(worker, GoOn(resumed))
         done = len(resumed.losses) if resumed else 0
         whole = session.steps or session.epochs * connected.steps_an_epoch
@@ -210,12 +210,28 @@ def train_once(
         kill_all()
 
 
-def _refuse_another(resumed: State, steps: int) -> None:
-    """Raise ConvbenchError if a saved training had epochs of other than `steps` batches."""
-    if resumed.batch > steps or len(resumed.losses) != resumed.epoch * steps + resumed.batch:
-        raise ConvbenchError(
-            f"the saved training cannot go on: found {len(resumed.losses)} steps as "
-            f"{resumed.epoch} epochs and {resumed.batch} batches, expected epochs of {steps} "
-            "batches, as these images make",
-            hint="with --resume, give the --data, --images and --batch-size of that training",
-        )
+def _refuse_another(resumed: State, source: Source, steps: int) -> None:
+    """Raise ConvbenchError if a saved training drew its batches from something else.
+
+    A file of an earlier version does not tell the source. It is refused if its steps do not make
+    epochs of `steps` batches.
+    """
+    if resumed.source is not None:
+        if resumed.source == source:
+            return
+        found, expected = _told(resumed.source), _told(source)
+        if found == expected:
+            expected = f"the {source.images} images that are given now, which are others"
+    elif resumed.batch > steps or len(resumed.losses) != resumed.epoch * steps + resumed.batch:
+        found = f"{len(resumed.losses)} steps as {resumed.epoch} epochs and {resumed.batch} batches"
+        expected = f"epochs of {steps} batches, as these images make"
+    else:
+        return
+    raise ConvbenchError(
+        f"the saved training cannot go on: found {found}, expected {expected}",
+        hint="with --resume, give the --data, --images and --batch-size of that training",
+    )
+
+
+def _told(source: Source) -> str:
+    return f"{source.images} images in batches of {source.batch_size}"

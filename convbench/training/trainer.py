@@ -12,9 +12,19 @@ from numpy.typing import NDArray
 from convbench.errors import TrainingError
 from convbench.training.data import Dataset, batches
 from convbench.training.model import Model
+from convbench.training.network import Network
 from convbench.training.phases import Phase
 
 Array = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What batches are drawn from: the number of images, their checksum, and the batch size."""
+
+    images: int
+    checksum: int
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -22,8 +32,8 @@ class State:
     """Where a training stands: after `epoch` whole epochs and `batch` batches of the next one.
 
     `weights` and each vector of `optimizer` are given by parameter. `losses` has one loss for each
-    step. `seed`, `shuffle` and the epoch decide the batches, so that a training that is resumed
-    ends where it would have ended anyway.
+    step. `seed`, `shuffle` and the epoch decide the batches of `source`, so that a training that is
+    resumed ends where it would have ended anyway. Files of earlier versions do not tell the source.
     """
 
     weights: dict[str, Array]
@@ -33,6 +43,7 @@ class State:
     batch: int = 0
     losses: tuple[float, ...] = ()
     shuffle: int = 0
+    source: Source | None = None
 
 
 @dataclass
@@ -73,6 +84,11 @@ class Trainer:
         """Number of batches in an epoch. The last one may be smaller."""
         return -(-len(self.data.images) // self.model.network.batch_size)
 
+    @property
+    def source(self) -> Source:
+        """What the batches are drawn from."""
+        return source_of(self.data, self.model.network)
+
     def accuracy(self) -> float:
         """Return the fraction of the held-out images whose label has the largest logit."""
         size = self.model.network.batch_size
@@ -99,6 +115,7 @@ class Trainer:
             self.batch,
             tuple(self.losses),
             self.shuffle,
+            self.source,
         )
 
     def restore(self, state: State) -> None:
@@ -125,6 +142,11 @@ class Trainer:
         for _ in range(self.batch):
             next(all_)
         return all_
+
+
+def source_of(data: Dataset, network: Network) -> Source:
+    """Return what the batches of a network are drawn from."""
+    return Source(len(data.images), data.checksum, network.batch_size)
 
 
 def _listed(names: Mapping[str, object]) -> str:

@@ -3,7 +3,7 @@
 Weights are arrays with names like `weights/conv2d_1/kernel`, in the network's dtype and in Keras's
 shapes. The optimiser's state has names like `optimizer/momentum/conv2d_1/kernel`. `losses` is
 float64. `convbench` is a text of JSON: the name of the schema, the network, the seed, the shuffle,
-the epoch and the batch. Nothing is ever unpickled.
+the epoch, the batch, and what the batches are drawn from. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import zipfile
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from convbench.errors import TrainingError
 from convbench.training.network import NAMES, Network
-from convbench.training.trainer import State
+from convbench.training.trainer import Source, State
 
 Array = NDArray[np.floating[Any]]
 
@@ -46,6 +46,7 @@ def save(path: Path, network: Network, state: State) -> None:
         "shuffle": state.shuffle,
         "epoch": state.epoch,
         "batch": state.batch,
+        "source": asdict(state.source) if state.source else None,
     }
     arrays: dict[str, Any] = {"convbench": np.array(json.dumps(about))}
     arrays |= {f"weights/{name}": array for name, array in state.weights.items()}
@@ -105,6 +106,7 @@ def load(path: Path, network: Network) -> State:
         about["batch"],
         tuple(map(float, losses.ravel())),
         about["shuffle"],
+        Source(**about["source"]) if about.get("source") else None,
     )
 
 
@@ -163,6 +165,9 @@ def _about(path: Path, arrays: Mapping[str, Array]) -> dict[str, Any]:
         schema = about["schema"]
         known = isinstance(about["network"]["layers"], list)
         numbers = [about[key] for key in ("seed", "shuffle", "epoch", "batch")]
+        if source := about.get("source"):
+            known &= source.keys() == {field.name for field in fields(Source)}
+            numbers += source.values()
         known &= all(type(number) is int and number >= 0 for number in numbers)
         _shape(about["network"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
