@@ -346,7 +346,8 @@ def test_start_sets_the_threads_and_hides_gpus_in_a_new_process() -> None:
         " tf.config.threading.get_inter_op_parallelism_threads(),"
         " len(tf.config.get_visible_devices('GPU')))\n"
         "import sys, importlib.util as util\n"
-        "print('sklearn' in sys.modules, 'scipy.linalg' in sys.modules, util.find_spec('sklearn') is None)"
+        "print('sklearn' in sys.modules, 'scipy.linalg' in sys.modules,"
+        " util.find_spec('sklearn') is None)"
     )
     threads, loaded = printed.splitlines()
     assert threads == "2 2 0"
