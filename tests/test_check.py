@@ -106,7 +106,7 @@ def checked():
 
 def rendered(how):
     if how != "80":
-        return render(report(checked()), {"txt": "text", "md": "markdown", "csv": "csv"}[how])
+        return render(report(checked()), {"txt": "table", "md": "markdown", "csv": "csv"}[how])
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system=None)
     print_report(report(checked()), console)

@@ -13,8 +13,19 @@ import typer
 from typer.testing import CliRunner
 
 from convbench.cli import app
-from convbench.cli.options import Conditions, Part, Shown, grouped, percentage
+from convbench.cli.options import (
+    Conditions,
+    FormatName,
+    Layouts,
+    Part,
+    ResultTarget,
+    Shown,
+    given,
+    grouped,
+    percentage,
+)
 from convbench.errors import ConvbenchError
+from convbench.report import FORMATS
 
 CLI = Path(__file__).parents[1] / "convbench" / "cli"
 
@@ -104,3 +115,16 @@ def test_percentages_are_read(text: str, value: float) -> None:
 def test_a_text_that_is_no_percentage_is_refused(text: str) -> None:
     with pytest.raises(ConvbenchError, match=f"--tolerance: found '{text}', expected a percent"):
         percentage(text, "--tolerance")
+
+
+def test_options_that_were_given_are_named():
+    assert given(Layouts(), Part(), Conditions(), ResultTarget()) == []
+    layouts, conditions = Layouts(kernel_layout="HWIO"), Conditions(seed=0, no_tune=True, timeout=5)
+    named = given(layouts, Part(pass_=["forward"]), conditions, except_for=("--timeout",))
+    assert named == ["--kernel-layout", "--pass", "--seed", "--no-tune"]
+    assert given(conditions) == ["--seed", "--no-tune", "--timeout"]
+    assert given(Conditions(threads="2"), ResultTarget(force=True)) == ["--threads", "--force"]
+
+
+def test_each_format_that_can_be_named_is_a_format_of_reports():
+    assert {name.value for name in FormatName} <= FORMATS.keys()

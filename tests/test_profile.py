@@ -256,7 +256,7 @@ def are_shown(stages, report):
         assert (row[0], row[3]) == (exact[0], exact[3])
         assert row[1:3] == pytest.approx(exact[1:3], rel=1e-9)
     assert math.fsum(row[2] for row in rows) == pytest.approx(1)
-    printed = render(report, "text")
+    printed = render(report, "table")
     heading, units, *lines = re.search(r"^Stages.+\n((?:.+\n)+)", printed, re.M)[1].splitlines()
     assert (heading.split(), units.split()) == (["stage", "time", "share", "calls"], ["ms", "%"])
     for line, (name, seconds, share, calls) in zip(lines, expected, strict=True):

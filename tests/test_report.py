@@ -133,7 +133,7 @@ def test_every_format_renders_every_run(run: str, format: str) -> None:
         ("a/b.csv", "csv"),
         ("a.JSON", "json"),
         ("a.svg", "svg"),
-        ("x.txt", "text"),
+        ("x.txt", "table"),
     ],
 )
 def test_the_suffix_chooses_the_format(path: str, format: str) -> None:
@@ -228,7 +228,7 @@ def test_shortened_names_still_differ() -> None:
 @pytest.mark.parametrize("run", RUNS)
 def test_piped_output_is_plain_and_unwrapped(run: str) -> None:
     shown = piped(RUNS[run]())
-    assert shown == render(report(RUNS[run]()), "text")
+    assert shown == render(report(RUNS[run]()), "table")
     assert ESCAPE not in shown
     assert not BOX & set(shown)
     assert all(line == line.rstrip() for line in shown.splitlines())
@@ -274,7 +274,7 @@ def test_no_color_leaves_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_force_color_colours_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert re.search(r"\x1b\[3\dm", piped(full_run()))
-    assert ESCAPE not in render(report(full_run()), "text")
+    assert ESCAPE not in render(report(full_run()), "table")
 
 
 def test_a_terminal_without_utf8_gets_ascii() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from convbench.cli.console import guarded
-from convbench.cli.options import Format, FormatOption, NoiseOption, ReportPath
+from convbench.cli.options import FormatName, FormatOption, NoiseOption, ReportPath
 from convbench.cli.show import print_report, refuse_checks
 
 
@@ -23,7 +23,7 @@ def diff(
         list[Path] | None, typer.Argument(metavar="[MORE.json]...", help="Further result files.")
     ] = None,
     noise: NoiseOption = None,
-    format_: FormatOption = Format.TABLE,
+    format_: FormatOption = FormatName.TABLE,
     output: ReportPath = None,
 ) -> None:
     """Compare saved result files. The exit code is 0 if all of them can be read."""

@@ -33,6 +33,7 @@ from convbench.cli.options import (
     Part,
     ResultTarget,
     Shown,
+    given,
     grouped,
     percentage,
 )
@@ -275,25 +276,18 @@ def _told(
 
 def _refuse_to_run(target: str, held_to: HeldTo, chosen: Selection, measuring: _Measuring) -> None:
     """Raise ConvbenchError if options of a run were given with a result file."""
-    conditions = measuring.conditions
-    options = {
+    alone = {
         "--against": held_to.against,
         "--impl": chosen.impl,
-        "--layout": chosen.layouts.layout,
-        "--kernel-layout": chosen.layouts.kernel_layout,
-        "--pass": chosen.part.pass_,
-        "--layer": chosen.part.layer,
-        "--threads": conditions.threads,
         "--effort": measuring.effort,
         "--budget": measuring.budget,
-        "--seed": conditions.seed,
-        "--no-tune": conditions.no_tune or None,
-        "--output": measuring.result_file.output,
     }
-    given = [option for option, value in options.items() if value is not None]
-    if given:
+    groups = (chosen.layouts, chosen.part, measuring.conditions, measuring.result_file)
+    of_a_run = [option for option, value in alone.items() if value is not None]
+    of_a_run += given(*groups, except_for=("--timeout", "--force"))
+    if of_a_run:
         raise ConvbenchError(
-            f"{target} is a result file, which is judged and not run: {', '.join(given)} cannot "
+            f"{target} is a result file, which is judged and not run: {', '.join(of_a_run)} cannot "
             "be given",
             hint="name a suite to run it",
         )

@@ -9,7 +9,7 @@ import typer
 
 from convbench.cli.console import complain, guarded
 from convbench.cli.measuring import result_path
-from convbench.cli.options import AnotherMachine, Force, Format, FormatOption, ResultTarget, Top
+from convbench.cli.options import AnotherMachine, Force, FormatName, FormatOption, ResultTarget, Top
 from convbench.cli.show import print_result
 
 
@@ -24,7 +24,7 @@ def merge(
         typer.Option("--output", "-o", help="Result file of the whole to save.", metavar="FILE"),
     ],
     allow_different_machine: AnotherMachine = False,
-    format_: FormatOption = Format.TABLE,
+    format_: FormatOption = FormatName.TABLE,
     top: Top = None,
     force: Force = False,
 ) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import Field, dataclass, fields, is_dataclass
 from enum import StrEnum
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar, cast, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from convbench.errors import ConvbenchError
 from convbench.report import SUFFIXES
@@ -62,6 +63,27 @@ def _flattened(command: Callable[P, R], hints: dict[str, Any]) -> Iterator[Param
             )
 
 
+def given(*groups: object, except_for: Collection[str] = ()) -> list[str]:
+    """Return the options of these groups that have other values than their defaults, by name."""
+    return [
+        option
+        for group in groups
+        for field, option in _options(type(group))
+        if option not in except_for and getattr(group, field.name) != field.default
+    ]
+
+
+def _options(group: type[Any]) -> Iterator[tuple[Field[Any], str]]:
+    """Yield the fields of a group, and the name of each one's option."""
+    hints = get_type_hints(group, include_extras=True)
+    for field in fields(group):
+        (option,) = (
+            part for part in hints[field.name].__metadata__ if isinstance(part, OptionInfo)
+        )
+        names = option.param_decls or (f"--{field.name.strip('_').replace('_', '-')}",)
+        yield field, names[0]
+
+
 def percentage(text: str, option: str) -> float:
     """Read `3%` as 0.03. Raises ConvbenchError for a text that is no percentage."""
     number = text.strip().removesuffix("%").strip()
@@ -74,7 +96,7 @@ def percentage(text: str, option: str) -> float:
     return value / 100
 
 
-class Format(StrEnum):
+class FormatName(StrEnum):
     """A format in which a report is printed."""
 
     TABLE = "table"
@@ -152,7 +174,7 @@ Top = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-FormatOption = Annotated[Format, typer.Option("--format", help="Format of the printed report.")]
+FormatOption = Annotated[FormatName, typer.Option("--format", help="Format of the printed report.")]
 ReportPath = Annotated[
     Path | None,
     typer.Option(
@@ -240,5 +262,5 @@ class ResultTarget:
 class Shown:
     """The options for a command's progress and the report that it prints."""
 
-    format_: FormatOption = Format.TABLE
+    format_: FormatOption = FormatName.TABLE
     quiet: Quiet = False

@@ -21,7 +21,7 @@ from convbench.cli.options import (
     Conditions,
     EffortName,
     EffortOption,
-    Format,
+    FormatName,
     Layouts,
     Part,
     ReportPath,
@@ -164,7 +164,7 @@ def _one_cell(target: str, subject: Subject, layouts: Layouts) -> tuple[Suite, s
     return suite, name
 
 
-def _show(report: Report, format_: Format, output: Path | None) -> None:
+def _show(report: Report, format_: FormatName, output: Path | None) -> None:
     """Print the report, and also write it to `output` if a file is named."""
     if output is not None and str(output) != "-":
         print_report(report, format_, output)
@@ -177,7 +177,7 @@ def _climb(
     layer: str | None,
     measuring: _Measuring,
     output: Path | None,
-    format_: Format,
+    format_: FormatName,
 ) -> None:
     """Measure the ladder like any run, and show it."""
     import tempfile

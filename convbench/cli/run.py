@@ -40,6 +40,7 @@ from convbench.cli.options import (
     SuiteName,
     TimeWrong,
     Top,
+    given,
     grouped,
     percentage,
 )
@@ -181,23 +182,10 @@ def _refuse_to_change(
     result_file: ResultTarget,
 ) -> None:
     """Raise ConvbenchError for options that a run which is resumed cannot change."""
-    fixed = {
-        "--impl": chosen.impl,
-        "--layout": layouts.layout,
-        "--kernel-layout": layouts.kernel_layout,
-        "--pass": part.pass_,
-        "--layer": part.layer,
-        "--shard": chosen.shard,
-        "--threads": conditions.threads,
-        "--seed": conditions.seed,
-        "--state": chosen.state,
-        "--no-tune": conditions.no_tune or None,
-        "--output": result_file.output,
-    }
-    given = [option for option, value in fixed.items() if value is not None]
-    if given:
+    groups = (chosen, layouts, part, conditions, result_file)
+    if fixed := given(*groups, except_for=("--timeout", "--force")):
         raise ConvbenchError(
-            f"--resume keeps the options that {resume} was started with: {', '.join(given)} "
+            f"--resume keeps the options that {resume} was started with: {', '.join(fixed)} "
             "cannot be changed",
             hint="--effort, --budget, --precision, --confirm, --timeout and --time-wrong can",
         )

@@ -12,7 +12,7 @@ import typer
 from convbench import addons
 from convbench.cli.console import complain, guarded, write
 from convbench.cli.measuring import selected
-from convbench.cli.options import Format, FormatOption, Part, ReportPath, Top, grouped
+from convbench.cli.options import FormatName, FormatOption, Part, ReportPath, Top, grouped
 from convbench.errors import ConvbenchError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def show(
     *,
     file: Annotated[Path, typer.Argument(help="Result file that a command saved.")],
-    format_: FormatOption = Format.TABLE,
+    format_: FormatOption = FormatName.TABLE,
     output: ReportPath = None,
     part: Part,
     top: Top = None,
@@ -67,7 +67,7 @@ def _narrowed(saved: Saved, part: Part) -> ResultFile:
 
 def print_result(
     result: ResultFile,
-    format_: Format,
+    format_: FormatName,
     output: Path | None = None,
     top: int | None = None,
     everything: bool = False,
@@ -82,16 +82,16 @@ def print_result(
     print_report(report, format_, output)
 
 
-def refuse_checks(format_: Format, command: str) -> None:
+def refuse_checks(format_: FormatName, command: str) -> None:
     """Raise ConvbenchError for a format of checks or points, which this command has none of."""
-    if format_ in (Format.JUNIT, Format.SMALLER):
+    if format_ in (FormatName.JUNIT, FormatName.SMALLER):
         raise ConvbenchError(
             f"--format {format_.value}: {command} checks nothing, so there is nothing to write",
             hint="run, show and gate have checks",
         )
 
 
-def print_report(report: Report, format_: Format, output: Path | None) -> None:
+def print_report(report: Report, format_: FormatName, output: Path | None) -> None:
     """Print a report, or write it to `output`, whose suffix then chooses the format.
 
     On a terminal, tables fit its width.
@@ -100,11 +100,11 @@ def print_report(report: Report, format_: Format, output: Path | None) -> None:
 
     if output is not None and str(output) != "-":
         write(formats.render(report, formats.format_of(output)), output)
-    elif format_ is Format.TABLE:
+    elif format_ is FormatName.TABLE:
         from convbench.report.formats.terminal import for_stdout
 
         write(for_stdout(report), None)
-    elif format_ is Format.GITHUB:
+    elif format_ is FormatName.GITHUB:
         _print_for_github(report)
     else:
         write(formats.render(report, format_.value), output)

@@ -27,7 +27,7 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {
-    "text": Format("convbench.report.formats.terminal:text", (".txt",)),
+    "table": Format("convbench.report.formats.terminal:text", (".txt",)),
     "markdown": Format("convbench.report.formats.markdown:render", (".md", ".markdown")),
     "csv": Format("convbench.report.formats.csv_:render", (".csv",)),
     "json": Format("convbench.report.formats.json_:render", (".json",)),

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from convbench.cli.console import guarded
-from convbench.cli.show import Format, print_report
+from convbench.cli.show import FormatName, print_report
 
 
 @guarded
@@ -20,7 +20,7 @@ def count(target: str, output: Path) -> None:
     document.raise_problems()
     part = {"counting": {"total": sum(document.value["numbers"])}}
     output.write_text(json.dumps({"convbench": part}))
-    print_report(show(output), Format.TABLE, None)
+    print_report(show(output), FormatName.TABLE, None)
 
 
 def show(path):
