@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from convbench.agreement.check import checker
+from convbench.agreement.check.spots import Spots
 from convbench.agreement.diagnosis.diagnosing import Diagnosing
 from convbench.errors import ImplementationError, TrainingError
-from convbench.implementations.contract import Implementation, Prepared
+from convbench.implementations.contract import Implementation, Prepared, WrongResultError
 from convbench.implementations.registry import Registry
 from convbench.implementations.variants import Delayed
 from convbench.machine import tuning
@@ -35,6 +36,20 @@ SLOW_CALL_S = 0.03
 """Shortest first call, in seconds, whose start-up is negligible beside the call itself."""
 
 
+SAME_EVERY = 3
+"""Every third visit of an arm keeps the operands of the visit before. Code that keeps results takes
+far less for its first call then."""
+
+
+@dataclass
+class _Arm:
+    """An arm that was visited: how often, and how many calls a sample has."""
+
+    prepared: Prepared
+    visits: int = 0
+    loops: int | None = None
+
+
 class Bench:
     """The state of a worker between requests.
 
@@ -47,8 +62,8 @@ class Bench:
         self.threads = threads
         self.seed = seed
         self.kept: dict[str, Any] = {}
-        self._arms: dict[str, Prepared] = {}
-        self._loops: dict[str, int] = {}  # calls a sample, by arm
+        self._arms: dict[str, _Arm] = {}
+        self._spots: dict[tuple[str, Pass], Spots] = {}
         self._last: str | None = None  # the arm that was visited last
         self._diagnosing = Diagnosing()
 
@@ -94,20 +109,33 @@ class Bench:
         )
 
     def visit(self, request: Visit) -> Sampled:
-        """Visit an arm between two probes. An arm that is new is prepared first."""
-        name = request.implementation
+        """Visit an arm between two probes. An arm that is new is prepared first.
+
+        Nothing but the calls that wake the arm up comes between loading operands and the clock.
+        """
+        name, layer, pass_ = request.implementation, request.layer, request.pass_
         if name not in self._arms:
-            self._arms[name] = self.loaded(request.layer, request.pass_, name)
+            prepared = self.registry.get(name).prepare(layer, pass_, self.threads)
+            self._arms[name] = _Arm(prepared)
+        arm = self._arms[name]
+        spots = self._spots.setdefault((layer.name, pass_), Spots(layer, pass_, self.seed))
+        is_fresh = arm.visits % SAME_EVERY != SAME_EVERY - 1
+        if is_fresh:
+            arm.prepared.load(spots.fresh())
         if name != self._last:
             tuning.settle()
             self._last = name
         before = probe()
-        visited = clock.visit(self._arms[name].run, request.plan, self._loops.get(name))
-        self._loops[name] = visited.loops
+        visited = clock.visit(arm.prepared.run, request.plan, arm.loops)
         # Threads that still spin after the arm's calls would disturb the probe, which is to see
         # other processes only.
         after = probe() if tuning.is_quiet() else before
-        return Sampled(visited, (before, after))
+        wrong = None
+        if request.is_right and is_fresh and (visited.call_s < SLOW_CALL_S or arm.visits == 0):
+            wrong = _problem(spots, arm.prepared)
+        is_first = arm.visits == 0
+        arm.loops, arm.visits = visited.loops, arm.visits + 1
+        return Sampled(visited, (before, after), is_first, is_fresh, wrong)
 
     def loaded(self, layer: Layer, pass_: Pass, name: str) -> Prepared:
         """Prepare a cell and load operands drawn from the seed."""
@@ -118,12 +146,12 @@ class Bench:
     def release(self) -> Released:
         """Forget the prepared arms."""
         delays = {
-            name: prepared.seen_delay
-            for name, prepared in self._arms.items()
-            if isinstance(prepared, Delayed)
+            name: arm.prepared.seen_delay
+            for name, arm in self._arms.items()
+            if isinstance(arm.prepared, Delayed)
         }
         self._arms.clear()
-        self._loops.clear()
+        self._spots.clear()
         return Released(peak_resident_bytes(), delays)
 
     def _checked(self, implementation: Implementation, request: Check) -> Checked:
@@ -133,7 +161,11 @@ class Bench:
         if agreement.verdict == "wrong":
             explanations = self._diagnosing.explained(implementation, *cell)
         elif implementation.is_own:
-            agreement = self._diagnosing.remarked(agreement, implementation, *cell)
+            agreement = self._diagnosing.steady(agreement, implementation, *cell)
+            if agreement.explanation is not None:
+                explanations = (agreement.explanation,)
+            else:
+                agreement = self._diagnosing.remarked(agreement, implementation, *cell)
         prepared = implementation.prepare(*cell[:3])
         call_s = 0.0
         if request.timed:
@@ -155,6 +187,14 @@ class Bench:
 
     def _cell(self, request: Check) -> tuple[Layer, Pass, int, int]:
         return request.layer, request.pass_, self.threads, self.seed
+
+
+def _problem(spots: Spots, prepared: Prepared) -> str | None:
+    """Call once more, and return what is wrong with the result, or None."""
+    try:
+        return spots.problem(prepared.to_numpy(prepared.run()))
+    except WrongResultError as error:
+        return error.message
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -161,20 +161,32 @@ class Calibrate(Request[Calibration]):
 
 @dataclass(frozen=True)
 class Sampled:
-    """The answer to Visit: the times, and the probes before and after the visit."""
+    """The answer to Visit: the times, and the probes before and after the visit.
+
+    `is_first` marks the first visit of the arm in its worker, and `is_fresh` one that loaded new
+    operands. `wrong` says what is wrong with the result of the last call, if it was checked.
+    """
 
     visited: Visited
     probes: tuple[Probe, Probe]
+    is_first: bool = True
+    is_fresh: bool = True
+    wrong: str | None = None
 
 
 @dataclass(frozen=True)
 class Visit(Request[Sampled]):
-    """Wake an arm up and sample it. An arm that is new is prepared first."""
+    """Wake an arm up and sample it. An arm that is new is prepared first.
+
+    Most visits load new operands before anything else. If the arm `is_right`, the result of a call
+    after the last sample is checked.
+    """
 
     layer: Layer
     pass_: Pass
     implementation: str
     plan: Plan
+    is_right: bool = True
 
     def answer(self, bench: Bench) -> Sampled:
         return bench.visit(self)

@@ -81,20 +81,29 @@ def exact_integers(layer: Layer, pass_: Pass, seed: int) -> Operands:
     every single sum is.
     """
     draws = _generators(layer, pass_, seed)
-    room = EXACT_INTEGERS[layer.dtype] - MAX_INTEGER  # leaves room for the bias
-    density = min(1.0, room / MAX_INTEGER**2 / layer.terms(pass_))
+    part = density(layer, pass_)
     sparse = "output_gradient" if pass_ is Pass.KERNEL_GRADIENT else "kernel"
 
     def draw(what: str, shape: tuple[int, ...]) -> Array:
         rng = draws[what]
         values = rng.integers(1, MAX_INTEGER, shape, endpoint=True, dtype=np.int8)
         values *= rng.choice(np.array([-1, 1], np.int8), shape)
-        if what == sparse and density < 1.0:
-            values[rng.random(shape, np.float32) >= density] = 0
-            _thin(values, layer, pass_, room // MAX_INTEGER)
+        if what == sparse and part < 1.0:
+            values[rng.random(shape, np.float32) >= part] = 0
+            _thin(values, layer, pass_, _room(layer) // MAX_INTEGER)
         return values.astype(layer.dtype)
 
     return _operands(layer, pass_, draw)
+
+
+def density(layer: Layer, pass_: Pass) -> float:
+    """Return the part of the sparse operand that `exact_integers` does not set to zero."""
+    return min(1.0, _room(layer) / MAX_INTEGER**2 / layer.terms(pass_))
+
+
+def _room(layer: Layer) -> int:
+    """Return the largest sum of products of integers that leaves room for a bias."""
+    return EXACT_INTEGERS[layer.dtype] - MAX_INTEGER
 
 
 def _thin(values: NDArray[np.int8], layer: Layer, pass_: Pass, limit: int) -> None:

@@ -12,10 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from convbench.machine.affinity import usable_cpus
 from convbench.machine.description import Caution
-from convbench.measure.clock import Visited, wake_s
+from convbench.measure.clock import wake_s
 from convbench.measure.messages import (
     CellFailedError,
     Release,
@@ -32,6 +33,7 @@ from convbench.schedule.confirming import confirm
 from convbench.schedule.effort import EFFORTS, MIN_ROUNDS, Effort
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress, Saved
 from convbench.schedule.options import Options
+from convbench.schedule.reuse import reused
 from convbench.schedule.session import CellKey, Session, Unit, round_samples
 from convbench.schedule.sharing import still_wide, sweeps_of
 from convbench.schedule.workers import Workers
@@ -60,8 +62,9 @@ class _Taken:
     order: list[int] = field(default_factory=list)
 
 
-Visits = dict[Arm, list[Visited]]
-"""Every visit to each arm so far in this run. They tell how long the arm takes to wake up."""
+Visits = dict[Arm, list[Sampled]]
+"""Every visit to each arm so far in this run. They tell how long the arm takes to wake up, and
+whether it keeps results."""
 
 
 def measure_rounds(session: Session, options: Options, started: float) -> Iterator[Event]:
@@ -268,6 +271,7 @@ class _Round:
             self._session.add(arm.name, self._run_of(arm, of_arm, released[arm.runtime]))
             if not arm.twin:
                 self._session.call_s[arm.key] = of_arm.visits[-1].visited.call_s
+            yield from self._keeps_results(unit, arm)
 
     def _seldom(self, arms: list[Arm]) -> set[Arm]:
         """Return the arms that are far slower than the quickest; they join every other sweep."""
@@ -281,8 +285,11 @@ class _Round:
         for place, arm in enumerate(self._random.sample(arms, len(arms))):
             yield Progress("timing", f"round {self._number}: {layer.name} {pass_} {arm.key[2]}")
             answer = self._visit(unit, arm)
-            if isinstance(answer, Sampled):
-                self._visits.setdefault(arm, []).append(answer.visited)
+            if isinstance(answer, Sampled) and answer.wrong is not None:
+                taken.pop(arm)
+                yield from self._wrong(arm, answer.wrong)
+            elif isinstance(answer, Sampled):
+                self._visits.setdefault(arm, []).append(answer)
                 taken[arm].visits.append(answer)
                 taken[arm].order.append(place)
             else:
@@ -295,17 +302,48 @@ class _Round:
         A worker that died is replaced, and the new one prepares its arms again.
         """
         layer, pass_ = unit
-        waking_s = wake_s(self._effort.wake_s, self._visits.get(arm, []))
+        earlier = [visit.visited for visit in self._visits.get(arm, [])]
+        waking_s = wake_s(self._effort.wake_s, earlier)
         plan = self._effort.plan(waking_s, self._session.state)
         worker = self._crew[arm.runtime]
+        is_right = self._session.cells[arm.key].status == "ok"
         try:
             with worker.token():
-                return self._workers.ask(worker, Visit(layer, pass_, arm.key[2], plan))
+                return self._workers.ask(worker, Visit(layer, pass_, arm.key[2], plan, is_right))
         except CellFailedError as failed:
             return str(failed)
         except WorkerLostError as lost:
             self._crew |= self._workers.start_all({arm.runtime: arm.runtime})
             return str(lost)
+
+    def _wrong(self, arm: Arm, problem: str) -> Iterator[Event]:
+        """Settle an arm as wrong, whose check found it right, and leave it out from now on."""
+        self._leave_out(arm.key)
+        agreement = self._session.cells[arm.key].agreement
+        reason = f"{problem}; the check found it right: it returns results of earlier operands"
+        if agreement is not None:
+            agreement = replace(agreement, verdict="wrong", diagnosis=reason)
+        changes: dict[str, Any] = {"status": "wrong", "reason": reason, "agreement": agreement}
+        yield CellSettled(self._session.update(arm.key, **changes))
+
+    def _keeps_results(self, unit: Unit, arm: Arm) -> Iterator[Event]:
+        """Leave an arm unranked if its calls are quick only with operands that it has seen."""
+        layer, pass_ = unit
+        nbytes = layer.operand_bytes(pass_) + layer.result_bytes(pass_)
+        ratio = reused(self._visits[arm], nbytes)
+        if ratio is None or self._session.cells[arm.key].status != "ok":
+            return
+        self._leave_out(arm.key)
+        reason = (
+            f"it keeps results: a call with new operands takes {ratio:.0f} times as long as one "
+            "with operands that it has seen, so that its time is not that of a convolution"
+        )
+        yield CellSettled(self._session.update(arm.key, status="skipped", reason=reason))
+
+    def _leave_out(self, key: CellKey) -> None:
+        """Leave all arms of a cell out of later rounds."""
+        for arms in self._units.values():
+            arms[:] = [arm for arm in arms if arm.key != key]
 
     def _fail(self, arm: Arm, reason: str) -> Iterator[Event]:
         """Settle an arm as failed, and leave it and its twin out of later rounds.

@@ -1,0 +1,55 @@
+"""Test how code that keeps results is told from code that computes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from convbench.measure.clock import Visited
+from convbench.measure.messages import Sampled
+from convbench.results.model import Probe
+from convbench.schedule.reuse import FEWEST, reused
+
+CALL_S = 1e-4
+
+
+def _visits(new_s, same_s, rounds=FEWEST):
+    """Make the visits of several rounds: a first one, one with new operands, one with the same."""
+    visits = []
+    for _ in range(rounds):
+        for is_first, is_fresh, first_s in (
+            (True, True, 1.0),
+            (False, True, new_s.pop(0) if isinstance(new_s, list) else new_s),
+            (False, False, same_s),
+        ):
+            visited = Visited(10, CALL_S, (CALL_S,), ((1, first_s),))
+            probes = (Probe(*[1e-4] * 5), Probe(*[1e-4] * 5))
+            visits.append(Sampled(visited, probes, is_first, is_fresh))
+    return visits
+
+
+def test_code_that_keeps_results_is_told_by_its_first_calls():
+    assert reused(_visits(new_s=0.05, same_s=CALL_S), 1000) == pytest.approx(500)
+
+
+@pytest.mark.parametrize(
+    ("new_s", "same_s"),
+    [
+        (CALL_S, CALL_S),
+        (4 * CALL_S, 2 * CALL_S),  # caches are colder
+        (0.05, 0.05),  # threads wake up in both
+    ],
+)
+def test_code_that_computes_is_not(new_s, same_s):
+    assert reused(_visits(new_s, same_s), 1000) is None
+
+
+def test_a_neighbour_in_most_first_calls_is_no_evidence():
+    assert reused(_visits([0.05, 0.05, 0.05, 0.05, CALL_S], CALL_S), 1000) is None
+
+
+def test_large_operands_may_come_from_memory():
+    assert reused(_visits(new_s=0.05, same_s=CALL_S), 10**8) is None
+
+
+def test_few_visits_tell_nothing():
+    assert reused(_visits(0.05, CALL_S, rounds=FEWEST - 1), 1000) is None
