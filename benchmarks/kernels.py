@@ -40,7 +40,7 @@ FOLDER = ROOT / "results" / "kernels"
 SUITES = (*SMALL, *NETWORKS, "mobilenet")
 """Suites that have a target. `--suites all` takes the other networks too."""
 
-NO_BENCHMARKS = ("geometry", "ladder", "noise", "smoke")
+NO_BENCHMARKS = ("coverage", "geometry", "ladder", "noise", "smoke")
 """Shipped suites that check agreement, the gate or the installation, and are not measured here."""
 
 TOO_SLOW = ("loop",)

@@ -132,14 +132,14 @@ def test_reports_match_their_golden_files(how, monkeypatch):
 def test_code_without_a_suite_is_checked_on_the_built_in_layers():
     done = convbench("check", f"{EXAMPLE}:convolve")
     assert done.returncode == 0, done.stderr
-    assert "42 layers" in done.stdout
-    assert re.search(r"^forward +12 +30 +exact$", done.stdout, re.MULTILINE)
+    assert "layers, 2 threads" in done.stdout
+    assert re.search(r"^forward +156 +190 +exact$", done.stdout, re.MULTILINE)
     assert "is right in forward and is not checked in input-gradient" in done.stdout
 
 
 def test_wrong_code_is_explained_on_the_smallest_layer(tmp_path):
     saved = tmp_path / "check.json"
-    done = convbench("check", f"{EXAMPLE}:convolve_flipped", "-o", saved)
+    done = convbench("check", f"{EXAMPLE}:convolve_flipped", "geometry", "-o", saved)
     assert done.returncode == 5
     assert "the kernel is flipped in height and width" in done.stdout
     assert "kernel 1x2, batch 1" in done.stdout or "kernel 2x1, batch 1" in done.stdout
@@ -243,7 +243,7 @@ def module(tmp_path):
 
 
 def test_what_code_prints_is_shown_with_its_lines(module):
-    done = convbench("check", "mine.py:says", cwd=module)
+    done = convbench("check", "mine.py:says", "geometry", cwd=module)
     assert done.returncode == 0, done.stderr
     for line in (
         "mine.py:2: printed: imported",
@@ -272,7 +272,7 @@ print("gun")
 
 def test_what_code_prints_to_is_a_text_stream(module):
     (module / "streams.py").write_text(STREAMS + MODULE)
-    done = convbench("check", "streams.py:says", "--layer", "plain", cwd=module)
+    done = convbench("check", "streams.py:says", "geometry", "--layer", "plain", cwd=module)
     assert done.returncode == 0, done.stdout + done.stderr
     for line in (
         "streams.py:7: printed: b\u00e4h\\xff",
@@ -287,7 +287,7 @@ def test_lines_that_are_not_kept_are_counted(module):
         "def f(x, kernel):\n    for i in range(1000):\n        print('line', i)\n"
         "    return says(x, kernel)\n" + MODULE
     )
-    done = convbench("check", "loud.py:f", "--layer", "plain", cwd=module)
+    done = convbench("check", "loud.py:f", "geometry", "--layer", "plain", cwd=module)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "loud.py:3: printed: line 0" in done.stdout
     more = re.search(r"^ *\.\.\. and (\d+) more lines?$", done.stdout, re.MULTILINE)
@@ -295,7 +295,7 @@ def test_lines_that_are_not_kept_are_counted(module):
 
 
 def test_an_exception_shows_the_users_frames_only(module):
-    done = convbench("check", "mine.py:raises", cwd=module)
+    done = convbench("check", "mine.py:raises", "geometry", cwd=module)
     assert done.returncode == 5
     assert "(mine.py:21, in raises)" in done.stdout
     assert "mine.py:20: printed: before" in done.stdout
@@ -307,7 +307,7 @@ def test_a_file_that_raises_runs_once_for_each_cell_and_what_it_printed_is_shown
     (module / "fails.py").write_text(
         "open('ran', 'a').write('x')\nprint('loading weights')\nraise FileNotFoundError('/w.npy')\n"
     )
-    done = convbench("check", code, "--layer", "plain", "--pass", "forward", cwd=module)
+    done = convbench("check", code, "geometry", "--layer", "plain", "--pass", "forward", cwd=module)
     assert done.returncode == 5
     assert "crashes in forward: FileNotFoundError: /w.npy (fails.py:3, in <module>)" in done.stdout
     assert "fails.py:2: printed: loading weights" in done.stdout
@@ -315,23 +315,23 @@ def test_a_file_that_raises_runs_once_for_each_cell_and_what_it_printed_is_shown
 
 
 def test_an_exit_costs_its_cell_only(module):
-    done = convbench("check", "mine.py:ends", cwd=module)
+    done = convbench("check", "mine.py:ends", "geometry", cwd=module)
     assert done.returncode == 5
     assert "SystemExit: 3 (mine.py:25, in ends)" in done.stdout
 
 
 def test_a_result_that_is_no_array_is_reported_as_such(module):
-    done = convbench("check", "mine.py:none", cwd=module)
+    done = convbench("check", "mine.py:none", "geometry", cwd=module)
     assert done.returncode == 5
     assert "none returns None, expected one array of shape (" in done.stdout
 
 
 def test_other_axes_are_recognised_and_can_be_given(module):
-    done = convbench("check", "mine.py:nhwc", cwd=module)
+    done = convbench("check", "mine.py:nhwc", "geometry", cwd=module)
     assert done.returncode == 5
     options = ("--layout", "NHWC", "--kernel-layout", "HWIO")
     assert " ".join(options) in done.stdout
-    assert convbench("check", "mine.py:nhwc", *options, cwd=module).returncode == 0
+    assert convbench("check", "mine.py:nhwc", "geometry", *options, cwd=module).returncode == 0
 
 
 def test_a_module_with_relative_imports_is_found_by_its_name_and_its_path(module):
@@ -341,14 +341,16 @@ def test_a_module_with_relative_imports_is_found_by_its_name_and_its_path(module
     (package / "inner.py").write_text(MODULE)
     (package / "outer.py").write_text("from .inner import says as convolve\n")
     for code in ("package.outer:convolve", "package/outer.py:convolve"):
-        done = convbench("check", code, "--layer", "plain", cwd=module)
+        done = convbench("check", code, "geometry", "--layer", "plain", cwd=module)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("code", ["away.py:says", "away:says"])
 def test_a_file_that_changes_the_folder_is_found_again(module, code):
     (module / "away.py").write_text(MODULE + "\nimport os\nos.chdir('/')\n")
-    done = convbench("check", code, "--layer", "plain", "--layer", "strides-2", cwd=module)
+    done = convbench(
+        "check", code, "geometry", "--layer", "plain", "--layer", "strides-2", cwd=module
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -357,7 +359,7 @@ def test_a_file_never_runs_in_the_parent(module):
         "import os\nopen('ran', 'a').write(f'{os.getpid()}\\n')\n" + MODULE
     )
     process = subprocess.Popen(
-        command("check", "where.py:says", "--layer", "plain"),
+        command("check", "where.py:says", "geometry", "--layer", "plain"),
         cwd=module,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
@@ -379,7 +381,15 @@ def test_ctrl_c_shows_the_cells_so_far():
 
 def test_a_hang_costs_its_cell_only():
     done = convbench(
-        "check", f"{USERS}:hangs", "--timeout", "2", "--layer", "plain", "--pass", "forward"
+        "check",
+        f"{USERS}:hangs",
+        "--timeout",
+        "2",
+        "geometry",
+        "--layer",
+        "plain",
+        "--pass",
+        "forward",
     )
     assert done.returncode == 5
     assert "no answer for 2 s" in done.stdout
@@ -437,7 +447,7 @@ def infinite(x, kernel):
 )
 def test_what_is_not_the_fault_of_the_code_is_not_reported_of_it(module, name, told, untold):
     (module / "little.py").write_text(SAYS_LITTLE + MODULE)
-    layer = ("--layer", "plain", "--pass", "forward")
+    layer = ("geometry", "--layer", "plain", "--pass", "forward")
     done = convbench("check", f"little.py:{name}", *layer, cwd=module)
     assert all(words in done.stdout for words in told), done.stdout
     assert untold not in done.stdout
@@ -455,7 +465,7 @@ def test_an_expression_of_a_suite_has_a_place_in_a_report(module):
 
 def test_json_can_hold_half_a_character(module):
     (module / "half.py").write_text("def f(x, kernel):\n    raise ValueError('half \\ud83d')\n")
-    layer = ("--layer", "plain", "--pass", "forward", "--format", "json")
+    layer = ("geometry", "--layer", "plain", "--pass", "forward", "--format", "json")
     done = convbench("check", "half.py", *layer, cwd=module)
     assert done.returncode == 5, done.stderr
     (cell,) = json.loads(done.stdout)["cells"]
@@ -467,7 +477,7 @@ def test_what_stdout_cannot_encode_is_replaced(module):
         "def f(x, kernel):\n    raise ValueError('snow \u2603')\n", encoding="utf-8"
     )
     for format_ in ("table", "csv"):
-        layer = ("--layer", "plain", "--format", format_)
+        layer = ("geometry", "--layer", "plain", "--format", format_)
         done = convbench("check", "snow.py", *layer, cwd=module, PYTHONIOENCODING="ascii")
         assert done.returncode == 5, done.stderr
         assert "snow ?" in done.stdout

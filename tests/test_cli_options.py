@@ -30,6 +30,7 @@ from convbench.report import FORMATS
 CLI = Path(__file__).parents[1] / "convbench" / "cli"
 
 MEANS_SOMETHING_ELSE = {
+    "--budget": {"check"},
     "--impl": {"train", "profile", "noise", "import"},
     "--pass": {"profile"},
     "--layer": {"profile"},

@@ -272,7 +272,7 @@ def slightly_off(tmp_path_factory):
     [
         ("shifted", "constant-added", "is added to every element"),
         ("scaled", "wrong-scale", "every element is 1.00003 times what it should be"),
-        ("half", "low-precision", "float16 arithmetic where float32 is asked for"),
+        ("half", "low-precision", "of float16 or TF32, are right where float32 has 24"),
     ],
 )
 def test_errors_that_no_transform_makes_are_wrong_within_the_bound_of_transforms(

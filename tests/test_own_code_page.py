@@ -69,6 +69,14 @@ def prepared(folder, step):
     return folder
 
 
+LONG = ("check my_layer.py",)
+"""Checks that explain mistakes in two passes."""
+
+
+def is_run(step):
+    return step.line.startswith("run ")
+
+
 def is_check(step):
     return step.line.startswith("check ")
 
@@ -90,7 +98,7 @@ def untimed(line):
 @pytest.mark.parametrize(
     "step",
     [
-        pytest.param(step, marks=pytest.mark.slow if step.line.startswith("run ") else ())
+        pytest.param(step, marks=pytest.mark.slow if step.line in LONG or is_run(step) else ())
         for step in STEPS
     ],
     ids=lambda step: step.line,

@@ -102,6 +102,9 @@ class RemarkKind(StrEnum):
     SHARED_WORKSPACE = "shared-workspace"
     """The code's results are wrong when two threads call it at once."""
 
+    HIDES_NOT_FINITE = "hides-not-finite"
+    """NaN or infinity in an operand does not reach all results that depend on it."""
+
 
 @dataclass(frozen=True)
 class Agreement:

@@ -5,6 +5,7 @@ The runtimes work side by side, because no time that is taken here goes into the
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from convbench.agreement.diagnosis.search import likeliest, with_explanation
+from convbench.agreement.diagnosis.search import with_explanation
 from convbench.errors import ImplementationError
 from convbench.implementations.contract import Implementation
 from convbench.machine.description import Caution, available_memory
@@ -32,6 +33,7 @@ from convbench.results.model import Cell, CellLedger, Memory, Status
 from convbench.runtimes.contract import Runtime
 from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress
+from convbench.schedule.explaining import explain
 from convbench.schedule.options import Options
 from convbench.schedule.session import CellKey, Session
 from convbench.schedule.workers import Workers
@@ -79,13 +81,17 @@ class _Started:
     key: CellKey
 
 
+class _NotAsked:
+    """The answer to a cell for which no time was left."""
+
+
 @dataclass(frozen=True)
 class _Answered:
-    """The answer to a cell of a lane: a Checked or a Memory, or else a Refused or a Failure."""
+    """The answer to a cell of a lane: a Checked or a Memory, or else why there is none."""
 
     lane: _Lane
     key: CellKey
-    answer: Checked | Memory | Refused | Failure
+    answer: Checked | Memory | Refused | Failure | _NotAsked
 
 
 def agree(session: Session, options: Options) -> Iterator[Event]:
@@ -128,6 +134,10 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
         answer = step.answer
         if isinstance(answer, Failure) and answer.is_usage:
             raise ImplementationError(f"{step.key[2]}: {answer.reason}", hint=answer.hint)
+        if isinstance(answer, _NotAsked):
+            why = f"not asked, since the {options.budget_s:g} s of --budget were over"
+            yield CellSettled(session.update(step.key, status="skipped", reason=why))
+            continue
         if isinstance(answer, Refused):
             if not step.lane.metering:
                 yield CellSettled(_refused(session, step.key, answer.unsupported))
@@ -141,7 +151,7 @@ def agree(session: Session, options: Options) -> Iterator[Event]:
             metered[step.key] = None
         if step.key in checked and step.key in metered:
             yield CellSettled(_settle(session, step.key, checked[step.key], metered[step.key]))
-    _explain(session, checked)
+    explain(session, checked)
 
 
 def _why_not(implementation: Implementation, layer: Layer, pass_: Pass) -> Unsupported | None:
@@ -212,22 +222,6 @@ def _settle(
     )
 
 
-def _explain(session: Session, checked: dict[CellKey, Checked | Failure]) -> None:
-    """Explain the wrong layers of each (pass, implementation) by as few mistakes as possible."""
-    wrong = {
-        key: answer
-        for key, answer in checked.items()
-        if isinstance(answer, Checked) and answer.explanations
-    }
-    for subject in dict.fromkeys(key[1:] for key in wrong):
-        keys = [key for key in wrong if key[1:] == subject]
-        chosen = likeliest([wrong[key].explanations for key in keys])
-        for key, explanation in zip(keys, chosen, strict=True):
-            if explanation is not None:
-                agreement = with_explanation(wrong[key].agreement, explanation)
-                session.update(key, agreement=agreement, reason=agreement.diagnosis)
-
-
 def _side_by_side(
     session: Session, options: Options, lanes: list[_Lane], room: _Room
 ) -> Iterator[_Started | _Answered]:
@@ -279,8 +273,14 @@ def _each_cell(
     environment = variables(lane.runtime, session.threads, SLEEPY_BLAS)
     workers, worker = Workers.of(session, options), None
     answer: Checked | Memory | Refused | Failure
+    deadline = math.inf
+    if options.budget_s is not None and not options.metering:
+        deadline = time.monotonic() + options.budget_s
     try:
         for key in lane.keys:
+            if time.monotonic() > deadline:
+                yield _Answered(lane, key, _NotAsked())
+                continue
             yield _Started(lane, key)
             with room.taken(_needed_bytes(session, key)):
                 try:

@@ -12,9 +12,10 @@ from convbench.results.model import Status
 class Options:
     """How a session is run.
 
-    Workers start with `environment`. `budget_s` limits the whole run and `timeout_s` one answer of
-    a worker, both in seconds. `time_wrong` also times wrong cells, which are never ranked. `rounds`
-    is the number of rounds that the session shall have in the end; None leaves it to the effort.
+    Workers start with `environment`. `budget_s` limits the whole run, or a check without anything
+    else, and `timeout_s` one answer of a worker, both in seconds. `time_wrong` also times wrong
+    cells, which are never ranked. `rounds` is the number of rounds that the session shall have in
+    the end; None leaves it to the effort.
 
     `comparing` tells versions of one code apart: the same time is spent in more and shorter visits,
     all arms run on the same CPUs, and the suite's first implementation has the twin everywhere.

@@ -42,12 +42,15 @@ an FFT are 1.5 to 5 times the bound on such images, and 0.3 to 0.65 times on 112
 kernels of 3x3 to 15x15)."""
 
 
-def direct_factor(layer: Layer, pass_: Pass) -> float:
+def direct_factor(layer: Layer, pass_: Pass, products: int | None = None) -> float:
     """Return the factor on |x| conv |k| that bounds the error of a pass computed by direct sums.
 
-    The factor is doubled for float64, since the oracle has the same error as the code.
+    `products` is the largest number of products in a sum that are not zero; None means all. A
+    product that is zero adds no error. The factor is doubled for float64, since the oracle has the
+    same error as the code.
     """
-    terms = layer.terms(pass_) + (layer.use_bias and pass_ is Pass.FORWARD)
+    terms = layer.terms(pass_) if products is None else min(products, layer.terms(pass_))
+    terms += layer.use_bias and pass_ is Pass.FORWARD
     return gamma(terms, layer.dtype) * (2 if layer.dtype == "float64" else 1)
 
 

@@ -33,12 +33,13 @@ def trend(result: NDArray[np.floating[Any]], right: NDArray[np.float64]) -> Tren
         return None
     error = found - expected
     size = np.abs(error)
-    if np.count_nonzero(size > 0.01 * size.max()) < FEWEST:
+    largest, scale = float(size.max()), float(np.abs(expected).max())
+    if largest == 0 or np.count_nonzero(size > 0.01 * largest) < FEWEST:
         return None
-    total = float(error @ error)
-    terms = np.stack([np.ones_like(expected), expected], axis=1)
+    error /= largest  # so that no square is too large or too small for a float
+    terms = np.stack([np.ones_like(expected), expected / (scale or 1)], axis=1)
     (offset, slope), *_ = np.linalg.lstsq(terms, error)
     rest = error - terms @ (offset, slope)
-    if float(rest @ rest) > (1 - EXPLAINED) * total:
+    if float(rest @ rest) > (1 - EXPLAINED) * float(error @ error):
         return None
-    return Trend(float(offset), float(slope))
+    return Trend(float(offset) * largest, float(slope) * largest / (scale or 1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from convbench.agreement.diagnosis.computation import Float64
 from convbench.implementations.contract import Implementation
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
+from convbench.problem.values import READS
 from convbench.results.model import Explanation, MistakeKind
 
 LOCK_S = 5.0
@@ -121,6 +123,30 @@ def unsafe_for_threads(
         for found, right in zip(results, expected, strict=True)
         for result in found
     )
+
+
+def hidden(implementation: Implementation, layer: Layer, pass_: Pass, seed: int) -> tuple[str, ...]:
+    """Return which of NaN and infinity in the images do not reach all results that depend on them.
+
+    Code that raises on such values hides nothing.
+    """
+    drawn = operands.exact_integers(layer, pass_, 2 * seed)
+    name = READS[pass_][0]
+    trial = Trial(implementation, layer, pass_, 1)
+    found = []
+    for what, value in (("NaN", np.nan), ("infinity", np.inf)):
+        images = getattr(drawn, name).copy()
+        images[tuple(size // 2 for size in images.shape)] = value
+        given = replace(drawn, **{name: images})
+        with np.errstate(all="ignore"):
+            expected = Right(layer, pass_, given).expected
+            try:
+                result = trial.call(given).result
+            except Exception:  # noqa: BLE001 - it may refuse such values as it likes
+                continue
+        if result is not None and np.isfinite(result[~np.isfinite(expected)]).any():
+            found.append(what)
+    return tuple(found)
 
 
 def _told(cause: str, variant: str, sentence: str) -> Explanation:

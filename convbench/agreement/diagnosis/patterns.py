@@ -21,7 +21,7 @@ MINOR = 0.05
 same the other way round."""
 
 CLOSE_FACTOR = 0.01
-"""Largest distance from 1 of a factor that `_trend` reports. `_constant_factor` finds factors that
+"""Largest distance from 1 of a factor that `linear` reports. `_constant_factor` finds factors that
 are further from 1, and needs all draws."""
 
 _AXES = {
@@ -51,7 +51,7 @@ def pattern(draws: Sequence[tuple[Array, Computation]], layer: Layer, pass_: Pas
         scale = float(np.abs(expected).max(initial=1.0))
         with np.errstate(invalid="ignore"):
             wrong |= ~(np.abs(result - expected) <= 1e-5 * scale)
-    if told := _trend(seen[-1], right[-1]):  # the last draw has floats, the smallest numbers
+    if told := linear(seen[-1], right[-1]):  # the last draw has floats, the smallest numbers
         return told
     if not wrong.any():
         sentence = f"{UNEXPLAINED}: its errors are small, but larger than rounding errors"
@@ -88,8 +88,8 @@ def _told(cause: str, variant: str, sentence: str) -> Explanation:
     return Explanation.of([MistakeKind(cause, variant)], sentence, reproduces=False)
 
 
-def _trend(seen: Array, right: Float64) -> Explanation | None:
-    """Return an offset, or a factor close to 1, that the errors have in common."""
+def linear(seen: Array, right: Float64) -> Explanation | None:
+    """Explain errors that are an offset, or a factor close to 1, or return None if they are not."""
     found = trend(seen, right)
     if found is None:
         return None

@@ -35,7 +35,11 @@ from convbench.results.model import Agreement, Explanation, MistakeKind
 CLOSE = 1e-5
 """Largest difference between results that count as the same, as a part of their largest element."""
 
-PAIRS_S = 4.0
+EXPLAIN_S = 4.0
+"""Seconds for which explanations are looked for, in all layers of a pass together. After that, only
+those that are known are tried on further layers."""
+
+PAIRS_S = 2.0
 """Seconds for which pairs of mistakes are tried, in all layers of a pass together."""
 
 MORE_PAIRS_S = 0.5
@@ -64,10 +68,13 @@ class Diagnosis:
 class Search:
     """What earlier layers told of a pass of an implementation.
 
-    `known` are the explanations that held, `pairs_s` the seconds that are left for pairs.
+    `known` are the explanations that held, `special` the one for values of a special kind.
+    `left_s` are the seconds that are left, `pairs_s` those for pairs of mistakes.
     """
 
     known: list[Explanation] = field(default_factory=list)
+    special: Explanation | None = None
+    left_s: float = EXPLAIN_S
     pairs_s: float = PAIRS_S
 
 
@@ -116,11 +123,7 @@ def diagnose(
     if found is not None:
         return Diagnosis(probe, (found,))
     trial = Trial(implementation, probe, pass_, threads)
-    given = [
-        operands.exact_integers(probe, pass_, 2 * seed),
-        operands.exact_integers(probe, pass_, 2 * seed + 1),
-        operands.floats(probe, pass_, 2 * seed),
-    ]
+    given = _given(probe, pass_, seed)
     seen = [trial.call(values) for values in given]
     readings = list(_readings(seen, probe, pass_, trial.letters))
     explanations: list[Explanation] = []
@@ -132,6 +135,39 @@ def diagnose(
         explanations.append(pattern([(d.seen, d.right) for d in draws], probe, pass_))
     search.known += explanations
     return Diagnosis(probe, tuple(explanations))
+
+
+def known_explanations(
+    implementation: Implementation,
+    layer: Layer,
+    pass_: Pass,
+    threads: int,
+    seed: int,
+    search: Search,
+) -> tuple[Explanation, ...]:
+    """Return the explanations of earlier layers that hold on this one, without any search."""
+    if not any(explanation.reproduces for explanation in search.known):
+        return ()
+    trial = Trial(implementation, layer, pass_, threads)
+    given = _given(layer, pass_, seed)
+    seen = [trial.call(values) for values in given]
+    reading = next(_readings(seen, layer, pass_, trial.letters), None)
+    if reading is None or reading.explanation is not None:
+        return ()
+    draws = _draws(reading, layer, pass_, given)
+    catalogue = [*mistakes(draws[0].right, trial.letters), *_clipped(draws[:2])]
+    if reading.sizes != Sizes.of(layer):
+        catalogue = [*_other_pads(layer), *catalogue]
+    return tuple(_known_before(catalogue, draws, search))
+
+
+def _given(layer: Layer, pass_: Pass, seed: int) -> list[Operands]:
+    """Draw integers twice, and floats."""
+    return [
+        operands.exact_integers(layer, pass_, 2 * seed),
+        operands.exact_integers(layer, pass_, 2 * seed + 1),
+        operands.floats(layer, pass_, 2 * seed),
+    ]
 
 
 # The probe
@@ -462,7 +498,8 @@ def _fits_unpadded(layer: Layer) -> bool:
 def _precision(draws: Sequence[_Draw]) -> Explanation | None:
     """Explain results of which only the precision is wrong, or return None if more is wrong.
 
-    In the mean, errors must be as small as those of rounding at that precision.
+    The results must be numbers of a format of less precision, and in the mean their errors as small
+    as those of rounding in it. Operands that are rounded are told elsewhere (special.py).
     """
     draw = draws[-1]
     right, dtype = draw.expected, draw.right.layer.dtype
@@ -475,11 +512,10 @@ def _precision(draws: Sequence[_Draw]) -> Explanation | None:
             continue
         errors = [_rms(d.seen - d.expected) / _rms(_magnitude(d.right)) for d in draws]
         if max(errors) <= roundoff:
-            found, variant = f"it computes in {name}", name
             if not _is(draw.seen, name):
-                found, variant = f"its errors are those of {name} arithmetic", f"like {name}"
-            sentence = f"{found} where {dtype} is asked for"
-            kind = MistakeKind("low-precision", variant)
+                continue
+            sentence = f"it computes in {name} where {dtype} is asked for"
+            kind = MistakeKind("low-precision", name)
             return Explanation.of([kind], sentence, reproduces=False)
     return None
 

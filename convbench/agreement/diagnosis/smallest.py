@@ -17,7 +17,7 @@ from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Example
 
-SHRINK_S = 2.0
+SHRINK_S = 1.0
 """Seconds that are spent on making a layer smaller."""
 
 MAX_ROWS, MAX_COLUMNS = 12, 32

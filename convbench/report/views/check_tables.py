@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from convbench.problem.layer import Pass
@@ -50,7 +51,12 @@ def report(result: ResultFile) -> Report:
         title=f"convbench check: {result.suite.name}",
         facts=_facts(result),
         tables=(_table(result),),
-        notes=(*_legend(result), *agreement_notes(result), Note(_answer(result), "strong")),
+        notes=(
+            *_legend(result),
+            *agreement_notes(result),
+            *_skipped(result.cells),
+            Note(_answer(result), "strong"),
+        ),
         flat=partial(flat_table, result),
         document=result,
         checks=checks(result),
@@ -126,6 +132,20 @@ def _legend(result: ResultFile) -> tuple[Note, ...]:
         "otherwise the largest error is given as a part of its bound"
     )
     return (Note(words, "dim"),)
+
+
+def _skipped(cells: Sequence[Cell]) -> Iterator[Note]:
+    """Say how many layers were skipped, and why."""
+    by_reason: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.status == "skipped":
+            by_reason.setdefault(cell.reason or "", []).append(cell)
+    for reason, skipped in by_reason.items():
+        named = {cell.pass_ for cell in skipped}
+        passes = scale.listed([pass_ for pass_ in Pass if pass_ in named])
+        of_all = scale.counted(len({cell.layer for cell in cells}), "layer")
+        count = len({cell.layer for cell in skipped})
+        yield Note(f"Skipped: {passes} on {count} of {of_all}: {reason}.", "warning")
 
 
 def _answer(result: ResultFile) -> str:

@@ -1,0 +1,88 @@
+"""Test what the built-in layers find in code that is right at first, or for most values."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.cli import ROOT, convbench
+
+FILE = ROOT / "tests" / "users" / "unsteady.py"
+
+
+@pytest.fixture
+def checked(tmp_path):
+    def check(name, *options):
+        output = tmp_path / "r.json"
+        done = convbench("check", f"{FILE}:{name}", "--quiet", "-o", output, "--force", *options)
+        cells = json.loads(output.read_text())["convbench"]["cells"]
+        return done, [cell for cell in cells if cell["pass"] == "forward"]
+
+    return check
+
+
+FOUND = {
+    "wrong_from_the_50th_call": "it keeps state between calls",
+    "WrongFromThe50thCallOfAnObject": "wrong at call 50 of one object",
+    "wrong_on_another_thread": "wrong on another thread",
+    "wrong_after_a_larger_layer": "it keeps state between calls",
+    "wrong_once_in_50": "is wrong in forward",  # chance decides how it is named
+    "remembers_by_the_sum": "it keeps results by a part of their operands",
+    "remembers_by_the_corner": "it keeps results by a part of their operands",
+    "nan_after_a_relu": "wrong where an element of the images is 0",
+    "saturates": "wrong where numbers are large",
+    "drops_tiny_values": "wrong where products are very small numbers",
+    "truncated_operands": "as of bfloat16, are right where float32 has 24",
+    "rest_of_a_block_of_images": "17 or more images and the number of images is no multiple of 16",
+    "blocks_of_columns": "the number of output columns is no multiple of 32",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "told"), FOUND.items())
+def test_code_that_is_right_at_first_is_found(checked, name, told):
+    done, _ = checked(name)
+    assert done.returncode == 5, done.stdout
+    assert told in done.stdout
+
+
+def test_values_and_sizes_for_which_code_is_wrong_are_told(checked):
+    done, _ = checked("nan_after_a_relu", "--layer", "3x3", "--layer", "5x5*", "--layer", "one-*")
+    assert done.returncode == 5, done.stdout
+    assert FOUND["nan_after_a_relu"] in done.stdout
+    done, _ = checked("rest_of_a_block_of_images", "--layer", "batch-[1-3]*")
+    assert done.returncode == 5, done.stdout
+    assert FOUND["rest_of_a_block_of_images"] in done.stdout
+
+
+def test_right_code_is_right_and_asked_everything(checked):
+    done, cells = checked("right")
+    assert done.returncode == 0, done.stdout
+    statuses = {cell["status"] for cell in cells}
+    assert statuses == {"ok", "unsupported"}
+
+
+def test_a_budget_leaves_layers_out_and_says_so(checked):
+    done, cells = checked("right", "--budget", "1")
+    assert done.returncode == 0, done.stdout
+    left = [cell for cell in cells if cell["status"] == "skipped"]
+    if left:  # a quick machine may have asked all
+        told = r"Skipped: forward, .* on \d+ of 346 layers: not asked, since the 1 s of --budget"
+        assert re.search(told, done.stdout)
+
+
+def test_random_layers_are_asked_until_the_time_is_up(checked):
+    done, _ = checked("right", "--thorough", "2", "--seed", "7", "--layer", "3x3*")
+    assert done.returncode == 0, done.stdout
+    assert "random layers are right, too (--seed 7)" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_random_layer_that_is_wrong_is_reported(checked):
+    done, cells = checked("wrong_for_7x7", "--thorough", "20", "--seed", "7", "--layer", "one-*")
+    assert done.returncode == 5, done.stdout
+    assert "the wrong layer is one of" in done.stderr
+    assert "7 or more kernel rows" in done.stdout
+    assert all(cell["layer"].startswith("random-7-") for cell in cells)
