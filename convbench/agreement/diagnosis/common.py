@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from convbench.problem.layer import Layer
+from convbench.suites.coverage import left_over
 
 FEWEST = 2
 """Fewest wrong layers, and fewest right ones, that have anything in common worth telling."""
@@ -43,14 +44,8 @@ SIZES: dict[str, Callable[[Layer], int]] = {
 """Sizes of a layer, by what is counted."""
 
 
-def left_over(layer: Layer) -> bool:
-    """Tell whether some rows or columns of the padded input are reached by no window."""
-    return any(
-        (padded - span) % stride
-        for padded, span, stride in zip(
-            layer.padded_size, layer.effective_kernel_size, layer.strides, strict=True
-        )
-    )
+def _has_rest(layer: Layer) -> bool:
+    return any(left_over(layer))
 
 
 PARAMETERS: dict[str, Callable[[Layer], bool]] = {
@@ -67,8 +62,8 @@ PARAMETERS: dict[str, Callable[[Layer], bool]] = {
     "the dilation is unequal": lambda layer: layer.dilation_rate[0] != layer.dilation_rate[1],
     "there are groups": lambda layer: layer.groups > 1,
     "the layer is depthwise": lambda layer: layer.groups == layer.channels > 1,
-    "rows or columns are left over": left_over,
-    "no rows or columns are left over": lambda layer: not left_over(layer),
+    "rows or columns are left over": _has_rest,
+    "no rows or columns are left over": lambda layer: not _has_rest(layer),
     "there is a bias": lambda layer: layer.use_bias,
     "the dtype is float64": lambda layer: layer.dtype == "float64",
     "the dtype is float32": lambda layer: layer.dtype == "float32",
