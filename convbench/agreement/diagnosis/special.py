@@ -11,7 +11,7 @@ from convbench.agreement.check.checker import Asked, Right, deviation
 from convbench.agreement.check.trial import Trial
 from convbench.agreement.diagnosis.patterns import linear
 from convbench.implementations.contract import Implementation
-from convbench.problem import values
+from convbench.problem import operands, values
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.values import FAMILIES, SUM_BITS, Family
 from convbench.results.model import Explanation, MistakeKind
@@ -32,7 +32,8 @@ def special(
     implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int, asked: Asked
 ) -> Explanation | None:
     """Explain a cell that is right for integers or floats as they are usually drawn, else None."""
-    if asked.is_right_for_usual_values and asked.changed.over_transform > 1:
+    is_stale = asked.is_right_for_usual_values and asked.changed.over_transform > 1
+    if is_stale and _is_right_alone(implementation, layer, pass_, threads, seed):
         kind = MistakeKind("depends-on-previous-call", "by a part of the operands")
         sentence = (
             "it returns the result of the call before if only one element of the operands is new: "
@@ -51,6 +52,16 @@ def special(
             sentence = f"it is right for other values, and wrong where {where}"
             return Explanation.of([kind], sentence, reproduces=False)
     return None
+
+
+def _is_right_alone(
+    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
+) -> bool:
+    """Tell whether the operands that fail after nearly equal ones are right in a fresh module."""
+    before = operands.exact_integers(layer, pass_, 2 * seed + 1)
+    drawn = values.one_changed(before, layer, pass_, seed)
+    seen = Trial(implementation.fresh(), layer, pass_, threads).call(drawn)
+    return deviation(Right(layer, pass_, drawn), seen, exactly=False).over_transform <= 1
 
 
 def _failing(
