@@ -5,8 +5,10 @@ import os
 import sys
 
 import pytest
+import threadpoolctl
 from hypothesis import settings
 
+from convbench.machine import tuning
 from convbench.machine.tuning import CACHE_VARIABLE
 from convbench.results.run_memory_file import MEMORY_VARIABLE
 
@@ -26,11 +28,29 @@ def tuning_cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _one_blas_thread():
+    """Let each of the two processes of tests use one CPU: threads of BLAS that wait take time.
+
+    What a test starts, and what it prepares for some number of threads, sets its own number.
+    """
+    with threadpoolctl.threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _no_run_memory():
     """Keep tests from remembering runs: what a later run prints would depend on earlier ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MEMORY_VARIABLE, "")
         yield
+
+
+@pytest.fixture
+def no_trials():
+    """Let the cost model decide what `auto` takes, because trials take longer than most tests."""
+    tuning.allow_trials(False)
+    yield
+    tuning.allow_trials(True)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -85,13 +85,6 @@ def known(cache, monkeypatch):
     return cache
 
 
-@pytest.fixture
-def no_trials():
-    tuning.allow_trials(False)
-    yield
-    tuning.allow_trials(True)
-
-
 def forget():
     """Forget this process's choices, as if a new process had started."""
     module._CHOICES.clear()

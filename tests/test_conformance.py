@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 
 from convbench.agreement.check.checker import check
 from convbench.implementations.registry import BUILT_IN, REGISTRY
-from convbench.machine import tuning
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.runtimes.tensorflow import TensorFlow
@@ -38,30 +37,37 @@ def verify(name, layer, pass_):
     assert found.exact is (True if chosen.exact(layer, pass_) else None)
 
 
-@pytest.mark.parametrize("layer", GEOMETRY, ids=lambda layer: layer.name)
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in ("keras", "keras-xla") else ())
+def _keras_is_slow_but_for_a_third():
+    """Return each implementation with each layer. Keras compiles each for a tenth of a second."""
+    return [
+        pytest.param(
+            name,
+            layer,
+            id=f"{name}-{layer.name}",
+            marks=pytest.mark.slow if name in TENSORFLOW and not quick else (),
+        )
         for name in BUILT_IN
-    ],
-)
+        for number, layer in enumerate(GEOMETRY)
+        for quick in (name == "keras-graph" and number % 3 == 0,)
+    ]
+
+
+@pytest.mark.parametrize(("name", "layer"), _keras_is_slow_but_for_a_third())
 def test_every_implementation_is_right_on_every_geometry(name, layer):
     for pass_ in Pass:
         verify(name, layer, pass_)
 
 
+@pytest.mark.usefixtures("no_trials")
 @pytest.mark.parametrize("name", OTHERS)
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(layer=layers())
 def test_every_implementation_is_right_on_drawn_layers(name, layer):
-    """The cost model decides here what `auto` takes, because trials take longer than the checks."""
-    tuning.allow_trials(False)
-    try:
-        for pass_ in Pass:
-            verify(name, layer, pass_)
-    finally:
-        tuning.allow_trials(True)
+    for pass_ in Pass:
+        verify(name, layer, pass_)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ def test_fft_is_right_on_large_kernels(size, pass_):
 @pytest.mark.parametrize("size", [3, 7, 11, 15])
 @pytest.mark.parametrize("pass_", Pass)
 def test_the_bound_is_less_than_a_thousand_times_the_errors(size, pass_):
-    """Errors are 0.0035 to 0.0135 of the bound, a worst case over roundings that rarely add up."""
-    layer = replace(LARGE, kernel_size=(size, size), input_shape=(56, 56, 16))
+    """Errors are 0.003 to 0.028 of the bound, a worst case over roundings that rarely add up."""
+    layer = replace(LARGE, kernel_size=(size, size), input_shape=(56, 56, 16), batch_size=2)
     found = check(Fft(), layer, pass_, 1, 0)
     assert 1e-3 < found.error_over_bound < 0.1
 

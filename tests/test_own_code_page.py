@@ -128,6 +128,7 @@ def test_the_readme_shows_what_its_check_says(tmp_path):
     (step,) = filter(is_check, steps(README.read_text()))
     assert len(expected(step)) >= 5
     done = convbench(*shlex.split(step.line), cwd=prepared(tmp_path, step))
+    assert done.returncode == 5
     assert not missing(step, done)
 
 

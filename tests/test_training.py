@@ -129,6 +129,7 @@ def test_gradients_agree_with_differences_of_the_loss(network, seed):
                 assert gradient.flat[index] == pytest.approx(difference, abs=1e-7)
 
 
+@pytest.mark.usefixtures("no_trials")
 @pytest.mark.parametrize("implementation", ["im2col", "auto", "loop"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("images", [1, 2, 31, 70])
