@@ -17,6 +17,10 @@ settings.register_profile("thorough", max_examples=100, deadline=None)
 settings.load_profile("thorough" if os.environ.get("CI") else "quick")
 """Hypothesis draws few examples, so that tests are quick, and many in continuous integration."""
 
+# Tests start hundreds of processes. If they kept no bytecode, each would compile convbench anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def tuning_cache(tmp_path_factory):

@@ -8,9 +8,9 @@ import pytest
 
 from convbench.agreement.diagnosis.common import common
 from convbench.problem.layer import Layer
-from convbench.suites.coverage import coverage
+from convbench.suites.file import read_suite
 
-LAYERS = coverage().layers
+LAYERS = read_suite("configs/coverage.yaml").layers
 
 
 def _found(is_wrong) -> str | None:

@@ -12,7 +12,7 @@ from convbench.agreement.check import oracle
 from convbench.problem import values
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.values import FAMILIES, FEW_PRODUCTS, READS
-from convbench.suites.coverage import coverage
+from convbench.suites.file import read_suite
 from tests.layers import layers
 
 LAYER = Layer("plain", (9, 8, 3), 4, (3, 3), batch_size=3, use_bias=True)
@@ -81,7 +81,7 @@ def _operands(name):
 def test_a_suite_of_many_layers_has_all_families_many_times():
     chosen = Counter(
         family.name
-        for layer in coverage().layers
+        for layer in read_suite("configs/coverage.yaml").layers
         for pass_ in Pass
         for family in values.families(layer, pass_, 0, 2)
     )
