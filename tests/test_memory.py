@@ -2,12 +2,16 @@
 
 import ctypes
 import json
+import math
 import mmap
 import os
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -190,7 +194,7 @@ def test_a_failing_call_is_not_swallowed():
     assert measure(Made(held=1)).exact  # memray's Tracker is closed
 
 
-def test_memory_that_tracemalloc_does_not_see_makes_the_figure_doubtful():
+def test_memory_of_c_libraries_is_seen_though_tracemalloc_does_not_see_it():
     class Lapack(Made):
         def run(self):
             return np.linalg.inv(np.eye(512))  # NumPy hands LAPACK two copies of 2 MiB from malloc
@@ -199,8 +203,51 @@ def test_memory_that_tracemalloc_does_not_see_makes_the_figure_doubtful():
     implementation.name = "lapack"
     found = measure(implementation)
     assert 8 * MIB <= found.call_peak_bytes <= 16 * MIB  # includes what BLAS packs
+    assert found.exact
+
+
+OWN = {
+    "takes_memory_at_import": (3, 0, 0, 0),
+    "keeps_a_table": (8, 0, 0, 0),
+    "leaks": (5, 0, 2, 0),
+    "leaves_cycles": (3, 0, 0, 2),
+    "malloc_in_c": (3, 6, 0, 0),
+    "aligned_alloc_in_c": (3, 6, 0, 0),
+    "posix_memalign_in_c": (3, 6, 0, 0),
+}
+
+
+def _own(name, layer=LAYER):
+    code = REGISTRY.get(f"{ROOT}/tests/users/taking_memory.py:{name}")
+    return meter(code, layer, Pass.FORWARD, 1, operands.floats(layer, Pass.FORWARD, 0), RSS_S)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_own_code_takes_is_counted_once_and_where_it_belongs(name):
+    if name.endswith("_in_c") and not shutil.which("cc"):
+        pytest.skip("there is no C compiler")
+    found = _own(name)
+    seen = (found.held_bytes, found.call_peak_bytes, found.grows_bytes, found.garbage_bytes)
+    assert seen == pytest.approx([mib * MIB for mib in OWN[name]], abs=2 * NOISE)
+    assert (found.method, found.exact) == ("memray", True)
+
+
+def test_a_workspace_for_layers_before_does_not_count():
+    larger = replace(LAYER, batch_size=4 * LAYER.batch_size)
+    sizes = [_own("grows_with_layers", layer).held_bytes for layer in (larger, LAYER)]
+    images = math.prod(LAYER.input_shape) * LAYER.batch_size
+    wanted = [3 * MIB + 64 * images * times for times in (4, 1)]
+    assert sizes == pytest.approx(wanted, abs=NOISE)
+
+
+@linux
+@pytest.mark.parametrize("name", ["calls_malloc", "keeps_what_malloc_gave"])
+def test_memory_that_no_meter_sees_makes_the_figure_doubtful(name):
+    found = _own(name)
     assert not found.exact
-    assert found.method == "memray (tracemalloc sees 4.0 MiB)"
+    assert re.fullmatch(
+        r"memray \(resident memory grows by [78]\.\d MiB more than memray sees\)", found.method
+    )
 
 
 def test_garbage_of_preparing_is_not_held():

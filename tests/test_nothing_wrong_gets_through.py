@@ -8,6 +8,7 @@ import re
 import pytest
 
 from tests.cli import ROOT, convbench
+from tests.mutants import campaign
 
 FILE = ROOT / "tests" / "users" / "unsteady.py"
 
@@ -86,3 +87,34 @@ def test_a_random_layer_that_is_wrong_is_reported(checked):
     assert "the wrong layer is one of" in done.stderr
     assert "7 or more kernel rows" in done.stdout
     assert all(cell["layer"].startswith("random-7-") for cell in cells)
+
+
+@pytest.mark.parametrize(
+    "number", [n if n < 6 else pytest.param(n, marks=pytest.mark.slow) for n in range(60)]
+)
+def test_mutants_that_a_layer_tells_from_right_code_are_found(number):
+    answer = campaign.ask(number)
+    assert answer["found"] is not None or answer["told_apart"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(30))
+def test_right_variants_are_right_on_all_layers(number):
+    assert campaign.ask_right(number)["found"] is None
+
+
+def test_a_campaign_keeps_its_answers_and_tells_its_rates(tmp_path, capsys):
+    kept = tmp_path / "mutants.jsonl"
+    answers = [
+        {"number": 0, "found": "3x3"},
+        {"number": 1, "found": None, "told_apart": "5x5x1 -> 3x3x1"},
+        {"number": 2, "found": None, "told_apart": None},
+    ]
+    kept.write_text("".join(f"{json.dumps(answer)}\n" for answer in answers))
+    assert campaign.kept(kept, 3, campaign.ask) == answers
+    assert not campaign.report(answers, [{"number": 0, "found": None}])
+    printed = capsys.readouterr().out
+    assert "all: 1 of 2 mutants found (50.0%)" in printed
+    assert "not counted, since no layer tells them from right code: 1" in printed
+    assert "not found: M1, " in printed
+    assert "right variants: 0 of 1 called wrong" in printed

@@ -6,8 +6,9 @@ import pytest
 
 from convbench.measure.clock import Visited
 from convbench.measure.messages import Sampled
+from convbench.problem.layer import Layer
 from convbench.results.model import Probe
-from convbench.schedule.reuse import FEWEST, reused
+from convbench.schedule.reuse import FEWEST, beyond_peak, reused
 
 CALL_S = 1e-4
 
@@ -53,3 +54,12 @@ def test_large_operands_may_come_from_memory():
 
 def test_few_visits_tell_nothing():
     assert reused(_visits(0.05, CALL_S, rounds=FEWEST - 1), 1000) is None
+
+
+@pytest.mark.parametrize(("kernel_size", "least"), [(1, 4), (3, 36)])
+def test_a_rate_beyond_the_peak_is_told_where_no_transform_explains_it(kernel_size, least):
+    layer = Layer("a", (28, 28, 16), 32, (kernel_size, kernel_size), padding="same", batch_size=8)
+    rate = layer.flops_in_bounds / CALL_S
+    visits = _visits(CALL_S, CALL_S)
+    assert beyond_peak(visits, layer, rate / (1.1 * least)) == pytest.approx(1.1 * least)
+    assert beyond_peak(visits, layer, rate / (0.9 * least)) is None

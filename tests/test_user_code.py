@@ -524,7 +524,7 @@ def test_code_that_remembers_arrays_by_their_identity_is_found_wrong(own):
     assert check(code, PLAIN, Pass.FORWARD, 1, 0).verdict == "wrong"
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", "object"])
+@pytest.mark.parametrize("dtype", ["float16", "int32", "object"])
 def test_results_of_other_types_are_wrong(own, dtype):
     code = own(f"""
         def f(x, kernel):
@@ -542,7 +542,11 @@ def test_results_of_other_types_are_wrong(own, dtype):
         ("{'out': out}", "f returns a dict, expected one array"),
         ("(row for row in out)", "f returns a generator, expected one array"),
         ("None", "f returns None, expected one array"),
-        ("out.astype(complex)", "f returns an array of dtype complex128, expected floats"),
+        ("out + 0.5j", "expected floats: imaginary parts are as large as 0.5, not zero"),
+        ("out.astype(complex)", None),
+        ("np.ma.masked_array(out)", None),
+        ("np.asfortranarray(out)", None),
+        ("out[::-1].copy()[::-1]", None),
         ("out.astype(object)", "f returns an array of dtype object, expected floats"),
         ("out[:, :, 1:]", "the result has shape (2, 4, 6, 7), expected (2, 4, 7, 7), that is ("),
         ("out.tolist()", None),

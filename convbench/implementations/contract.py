@@ -8,6 +8,7 @@ layer as often as asked. Work that depends on the kernel's values belongs inside
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -103,6 +104,11 @@ class Implementation(Protocol):
     def fresh(self) -> Implementation:
         """Return the same implementation with new state, if it may remember earlier calls."""
         return self
+
+    @contextmanager
+    def alone(self) -> Iterator[Implementation]:
+        """Yield the same implementation with state of its own, which goes with the `with` block."""
+        yield self
 
     def other_layouts(self) -> Iterator[tuple[str, Implementation]]:
         """Yield copies with other axes, each with the options that state them.

@@ -38,6 +38,30 @@ def peak_resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def forget_peak_resident() -> bool:
+    """Let `peak_resident_bytes` start anew from now on. Return whether the system can do that."""
+    if is_linux():
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+            return True
+    return False
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process, in bytes.
+
+    Memory that was freed is given back to the system first, where the C library can do that.
+    """
+    import ctypes
+
+    import psutil
+
+    if is_linux():
+        with contextlib.suppress(AttributeError):  # musl has no malloc_trim
+            ctypes.CDLL(None).malloc_trim(0)
+    return int(psutil.Process().memory_info().rss)
+
+
 def page_faults() -> int | None:
     """Return how many pages this process touched for the first time so far.
 

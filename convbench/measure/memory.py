@@ -7,19 +7,24 @@ figures together.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
 
 from convbench.implementations.contract import Implementation, Prepared
+from convbench.machine.usage import forget_peak_resident, peak_resident_bytes, resident_bytes
 from convbench.measure.blas_buffers import BlasBuffers, BuffersUnseenError
 from convbench.measure.meters import (
+    CALLS,
     METERS,
     Metered,
     Timeline,
+    arrays_left,
     highest,
     memray_peaks,
     rss_timeline,
@@ -35,14 +40,15 @@ CROSS_CHECK_S = 2.0
 """Longest call in seconds that is repeated under tracemalloc."""
 
 CROSS_CHECK_RATIO, CROSS_CHECK_BYTES = 0.01, 16 * 1024
-"""Part of the peak, plus bytes, by which tracemalloc and memray may differ. tracemalloc also counts
-Python objects of up to 512 bytes, which come from pymalloc's arenas: 0.2 to 4 KiB a call in loops
-over NumPy slices. A larger difference means that the kernel works on such objects."""
+"""Part of the peak, plus bytes, by which tracemalloc may see more than memray. tracemalloc also
+counts Python objects of up to 512 bytes, which come from pymalloc's arenas: 0.2 to 4 KiB a call in
+loops over NumPy slices. A larger difference means that the kernel works on such objects. memray may
+see more without doubt, since it sees the malloc of C libraries too."""
 
-BLAS_JOBS_BYTES = 512 * 1024
-"""Bytes of the job table that OpenBLAS takes from malloc in every threaded GEMM. memray sees the
-table, and tracemalloc does not. It has 64 threads * 64 * 16 words of 8 bytes in the build that
-NumPy ships (driver/level3/level3_thread.c, `job_t`; MAX_CPU_NUMBER 64)."""
+UNSEEN_RATIO, UNSEEN_BYTES = 0.1, 2 * 2**20
+"""Part of what a meter sees, plus bytes, by which resident memory may grow beyond it. Pages are
+whole, stacks and pymalloc's arenas grow by the megabyte. A larger growth is memory that no meter
+sees: from a malloc that was called by its address, or mapped."""
 
 TEST_BYTES = 2**20
 """Number of bytes that are allocated to test a meter."""
@@ -71,14 +77,30 @@ def meter(
     thread pools) is allocated in a rehearsal on a small layer and does not count.
     """
     _rehearse(implementation, layer, pass_, threads)
+    with imported_alone(implementation) as (alone, arrays_bytes):
+        return _meter(alone, layer, pass_, threads, operands, rss_seconds, arrays_bytes)
 
+
+def _meter(
+    implementation: Implementation,
+    layer: Layer,
+    pass_: Pass,
+    threads: int,
+    operands: Operands,
+    rss_seconds: float,
+    arrays_bytes: int,
+) -> Memory:
     def prepare() -> Prepared:
         return implementation.prepare(layer, pass_, threads)
 
     runtime = implementation.runtime
     method = _method(runtime.meters())
+    before = resident_bytes()
     metered = METERS[method](prepare, operands)
     doubt = _doubt(method, runtime) or _cross_check(method, runtime, metered)
+    if implementation.is_own and method != "rss":
+        held = resident_bytes() - before - layer.operand_bytes(pass_)
+        doubt = doubt or _unseen(method, metered, held)
     buffers = None
     if method != "rss" and runtime.meters().packs_in_numpys_blas:
         buffers, unseen = _emptied_buffers(threads)
@@ -86,9 +108,10 @@ def meter(
     timeline = rss_timeline(metered.prepared.run, rss_seconds)
     packed_bytes = buffers.touched_bytes() if buffers else 0
     call_peak_bytes = metered.call_peak_bytes + packed_bytes
+    held_bytes = metered.held_bytes + arrays_bytes
     return Memory(
-        peak_bytes=metered.held_bytes + call_peak_bytes,
-        held_bytes=metered.held_bytes,
+        peak_bytes=held_bytes + call_peak_bytes,
+        held_bytes=held_bytes,
         call_peak_bytes=call_peak_bytes,
         method=f"{method} ({doubt})" if doubt else method,
         exact=method != "rss" and doubt is None,
@@ -97,7 +120,23 @@ def meter(
         naive_im2col_bytes=layer.columns_bytes,
         rss_peak_bytes=highest(timeline),
         rss_timeline=_thinned(timeline, TIMELINE_POINTS),
+        grows_bytes=metered.grows_bytes,
+        garbage_bytes=metered.garbage_bytes,
     )
+
+
+@contextmanager
+def imported_alone(implementation: Implementation) -> Iterator[tuple[Implementation, int]]:
+    """Yield own code with state of its own, and the bytes of NumPy's arrays that its import made.
+
+    Code that was called before holds what it kept for other layers.
+    """
+    if not implementation.is_own:
+        yield implementation, 0
+        return
+    with contextlib.ExitStack() as stack:
+        arrays_bytes, alone = arrays_left(lambda: stack.enter_context(implementation.alone()))
+        yield alone, arrays_bytes
 
 
 @functools.cache
@@ -154,9 +193,34 @@ def _cross_check(method: Method, runtime: Runtime, metered: Metered) -> str | No
         return None
     seen = traced_peak(metered.prepared.run)
     slack = CROSS_CHECK_RATIO * metered.call_peak_bytes + CROSS_CHECK_BYTES
-    if -slack <= metered.call_peak_bytes - seen <= slack + BLAS_JOBS_BYTES:
+    if seen - metered.call_peak_bytes - metered.grows_bytes - metered.garbage_bytes <= slack:
         return None
     return f"tracemalloc sees {seen / 2**20:.1f} MiB"
+
+
+def _unseen(method: Method, metered: Metered, held_bytes: int) -> str | None:
+    """Hold what a meter sees of own code against resident memory. Return None if it is enough.
+
+    `held_bytes` is how much resident memory has grown since before `prepare`.
+    """
+    calls = (1 + CALLS) * (metered.grows_bytes + metered.garbage_bytes)
+    beyond = [_beyond(held_bytes, metered.held_bytes + calls)]
+    idle = resident_bytes()
+    if forget_peak_resident():
+        metered.prepared.run()
+        rise = peak_resident_bytes() - idle
+        seen = metered.call_peak_bytes + metered.grows_bytes + metered.garbage_bytes
+        beyond.append(_beyond(rise, seen))
+    most = max(beyond)
+    if most <= 0:
+        return None
+    return f"resident memory grows by {most / 2**20:.1f} MiB more than {method} sees"
+
+
+def _beyond(resident: int, seen: int) -> int:
+    """Return by how much resident memory exceeds what was seen, or 0 if that is no more than pages
+    and arenas explain."""
+    return resident - seen if resident > (1 + UNSEEN_RATIO) * seen + UNSEEN_BYTES else 0
 
 
 @functools.cache
@@ -202,8 +266,8 @@ def _rehearse(implementation: Implementation, layer: Layer, pass_: Pass, threads
         return
     _REHEARSED.add(key)
     # An exception that matters is raised on the layer itself too.
-    with suppress(Exception):
-        prepared = implementation.prepare(small, pass_, threads)
+    with suppress(Exception), implementation.alone() as alone:
+        prepared = alone.prepare(small, pass_, threads)
         prepared.load(operands_of.floats(small, pass_, seed=0))
         prepared.run()
 

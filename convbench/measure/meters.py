@@ -32,6 +32,8 @@ from convbench.problem.operands import Operands
 from convbench.runtimes.contract import Method
 
 if TYPE_CHECKING:
+    from tracemalloc import Snapshot
+
     from memray import AllocationRecord
 
 Timeline = tuple[tuple[float, int], ...]
@@ -56,12 +58,18 @@ INTERVAL_S = 0.01
 
 @dataclass(frozen=True)
 class Metered:
-    """The memory of one cell. `call_s` is the time of a call under the meter, in seconds."""
+    """The memory of one cell. `call_s` is the time of a call under the meter, in seconds.
+
+    Each call leaves `grows_bytes` behind, and `garbage_bytes` to the garbage collector. The peak of
+    a call does not include them.
+    """
 
     prepared: Prepared
     held_bytes: int
     call_peak_bytes: int
     call_s: float
+    grows_bytes: int = 0
+    garbage_bytes: int = 0
 
 
 def rss_timeline(run: Callable[[], object], seconds: float) -> Timeline:
@@ -123,15 +131,34 @@ def _with_memray(prepare: Callable[[], Prepared], operands: Operands) -> Metered
             start = time.perf_counter()
             prepared.run()
             calls_s.append(time.perf_counter() - start)
+            mark()
+            gc.collect()
         return prepared
 
     prepared, phases = _tracked(cell, operand_phase=1)
-    return Metered(
-        prepared,
-        held_bytes=phases[2].end_bytes,
-        call_peak_bytes=_median(phase.rise_bytes for phase in phases[3:]),
-        call_s=min(calls_s),
-    )
+    calls = [
+        _Call(call.start_bytes, call.peak_bytes, call.end_bytes, collected.end_bytes)
+        for call, collected in zip(phases[3::2], phases[4::2], strict=True)
+    ]
+    return _metered(prepared, phases[2].end_bytes, calls, min(calls_s))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Bytes alive before a call, at its highest point, after it, and after garbage is collected."""
+
+    before: int
+    peak: int
+    after: int
+    collected: int
+
+
+def _metered(prepared: Prepared, held: int, calls: Sequence[_Call], call_s: float) -> Metered:
+    """Put the calls of a cell together. What is left by some calls only is not left by each."""
+    grows = max(min(call.collected - call.before for call in calls), 0)
+    garbage = max(min(call.after - call.collected for call in calls), 0)
+    peak = _median(call.peak - call.before for call in calls)
+    return Metered(prepared, max(held, 0), max(peak - grows - garbage, 0), call_s, grows, garbage)
 
 
 def memray_peaks(runs: Sequence[Callable[[], object]]) -> list[int]:
@@ -230,6 +257,31 @@ def _phases(records: Iterable[AllocationRecord], operand_phase: int | None) -> l
 
 # tracemalloc
 
+ARRAYS = 389047
+"""Number of the domain under which NumPy tells tracemalloc of its arrays
+(`numpy.lib.tracemalloc_domain`)."""
+
+
+def arrays_left(work: Callable[[], T]) -> tuple[int, T]:
+    """Return the bytes of NumPy's arrays that `work` made and that are still alive, and its result.
+
+    Other memory does not count, such as the code of a module that it imports.
+    """
+    import tracemalloc
+
+    with _tracing():
+        before = _array_bytes(tracemalloc.take_snapshot())
+        result = work()
+        gc.collect()
+        return max(_array_bytes(tracemalloc.take_snapshot()) - before, 0), result
+
+
+def _array_bytes(snapshot: Snapshot) -> int:
+    import tracemalloc
+
+    arrays = snapshot.filter_traces([tracemalloc.DomainFilter(True, ARRAYS)])
+    return sum(trace.size for trace in arrays.traces)
+
 
 def _with_tracemalloc(prepare: Callable[[], Prepared], operands: Operands) -> Metered:
     with _tracing() as current:
@@ -241,12 +293,15 @@ def _with_tracemalloc(prepare: Callable[[], Prepared], operands: Operands) -> Me
         prepared.run()
         gc.collect()
         held = prepare_end - before + current() - load_end
-        start = time.perf_counter()
-        peaks = [traced_peak(prepared.run)]
-        call_s = time.perf_counter() - start
-        if call_s * CALLS < SLOW_S:
-            peaks += [traced_peak(prepared.run) for _ in range(CALLS - 1)]
-    return Metered(prepared, max(held, 0), _median(peaks), call_s)
+        calls, calls_s = list[_Call](), list[float]()
+        while len(calls_s) < CALLS and sum(calls_s) < SLOW_S:
+            start, idle = time.perf_counter(), current()
+            rise = traced_peak(prepared.run)
+            calls_s.append(time.perf_counter() - start)
+            after = current()
+            gc.collect()
+            calls.append(_Call(idle, idle + rise, after, current()))
+    return _metered(prepared, held, calls, min(calls_s))
 
 
 def traced_peak(run: Callable[[], object]) -> int:

@@ -9,7 +9,9 @@ parent.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import reduce
@@ -49,8 +51,13 @@ class OwnImplementation(Implementation):
 
     is_own = True
 
-    def __init__(self, own: OwnCode, afresh: bool = False) -> None:
-        """Describe the code. `afresh` imports a new copy of its module, which has its own state."""
+    def __init__(
+        self, own: OwnCode, afresh: bool = False, module: ModuleType | None = None
+    ) -> None:
+        """Describe the code, which is in `module` if that is given.
+
+        `afresh` imports a new copy of its module at each use, which has its own state.
+        """
         if problem := own.spelling_problem:
             raise ImplementationError(
                 f"{own.code}: {problem}",
@@ -66,10 +73,20 @@ class OwnImplementation(Implementation):
         self.runtime = OwnCodeRuntime(own.name)
         self._own = own
         self._afresh = afresh
+        self._module = module
 
     def fresh(self) -> OwnImplementation:
         """Return the same code, whose module is imported once more."""
         return OwnImplementation(self._own, afresh=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[OwnImplementation]:
+        """Yield the same code in one further copy of its module, which is dropped at the end."""
+        module = import_code(self._own, afresh=True)
+        try:
+            yield OwnImplementation(self._own, module=module)
+        finally:
+            sys.modules.pop(module.__name__, None)
 
     def other_layouts(self) -> Iterator[tuple[str, OwnImplementation]]:
         """Yield command-line options for other axes, and the same code with these axes.
@@ -111,7 +128,7 @@ class OwnImplementation(Implementation):
 
     def _callee(self, pass_: Pass) -> _Callee:
         """Return what computes the pass. Raises UnsupportedError if the code does not have it."""
-        module = import_code(self._own, self._afresh)
+        module = self._module or import_code(self._own, self._afresh)
         found = _named(self._own, module)
         layouts = Layouts.of(self._own, found)
         text = self._own.passes.get(pass_)

@@ -105,6 +105,9 @@ class RemarkKind(StrEnum):
     HIDES_NOT_FINITE = "hides-not-finite"
     """NaN or infinity in an operand does not reach all results that depend on it."""
 
+    UNWRITTEN_TIMES_ZERO = "unwritten-times-zero"
+    """The code multiplies memory that nobody wrote to by zero, where NaN would stay NaN."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -180,7 +183,9 @@ class Memory:
 
     `peak_bytes` is the sum of `held_bytes`, allocated from `prepare` on and still held, and
     `call_peak_bytes`, the peak during one call with its result. `rss_timeline` has the resident
-    memory, in whole pages, while the call is looped: pairs of seconds and bytes.
+    memory, in whole pages, while the call is looped: pairs of seconds and bytes. `grows_bytes` is
+    what each call leaves behind for good, and `garbage_bytes` what it leaves to Python's garbage
+    collector; neither is part of `call_peak_bytes`.
     """
 
     peak_bytes: int
@@ -192,6 +197,8 @@ class Memory:
     naive_im2col_bytes: int
     rss_peak_bytes: int | None
     rss_timeline: tuple[tuple[float, int], ...] = ()
+    grows_bytes: int = 0
+    garbage_bytes: int = 0
 
 
 @dataclass(frozen=True)

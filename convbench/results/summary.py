@@ -310,7 +310,7 @@ def _with_figures(
     if layer is None:
         return replace(cell, time=time, work=None)
     rate = layer.flops_in_bounds / time.time_s
-    peak = _peak(result.machine.calibration, layer, result.threads)
+    peak = peak_rate(result.machine.calibration, layer, result.threads)
     work = Work(
         layer.flops,
         layer.flops_in_bounds,
@@ -320,7 +320,8 @@ def _with_figures(
     return replace(cell, time=time, work=work)
 
 
-def _peak(calibration: Calibration | None, layer: Layer, threads: int) -> float | None:
+def peak_rate(calibration: Calibration | None, layer: Layer, threads: int) -> float | None:
+    """Return the rate of large matrix products in the layer's dtype, in operations per second."""
     if calibration is None:
         return None
     rates = calibration.sgemm if layer.dtype == "float32" else calibration.dgemm

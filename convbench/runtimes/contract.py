@@ -115,6 +115,6 @@ class Runtime(ABC):
     def allocation(self, nbytes: int) -> Callable[[], object]:
         """Return a function that allocates an array of `nbytes` bytes, for testing a meter."""
 
-    def poison(self) -> AbstractContextManager[None]:
-        """Fill new arrays with NaN inside the `with`, if the runtime allows that."""
+    def poison(self, value: float) -> AbstractContextManager[None]:
+        """Fill new arrays with a value inside the `with`, if the runtime allows that."""
         return nullcontext()

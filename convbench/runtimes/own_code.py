@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from convbench.runtimes import runtimes
 from convbench.runtimes.contract import Meters, Method, Missing, Runtime
-from convbench.runtimes.numpy import array_of, cap_blas, unwritten_is_nan
+from convbench.runtimes.numpy import array_of, cap_blas, unwritten_is
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class OwnCodeRuntime(Runtime):
     def allocation(self, nbytes: int) -> Callable[[], object]:
         return array_of(nbytes)
 
-    def poison(self) -> AbstractContextManager[None]:
-        return unwritten_is_nan()
+    def poison(self, value: float) -> AbstractContextManager[None]:
+        return unwritten_is(value)
 
 
 def _together(each: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -27,13 +27,14 @@ from convbench.measure.messages import (
 )
 from convbench.measure.process import Worker, WorkerLostError
 from convbench.results.model import SEEN_DELAY, TWIN, RoundSamples, benchmark_name
+from convbench.results.summary import peak_rate
 from convbench.runtimes.contract import Runtime
 from convbench.schedule.budget import Budget, arm_s
 from convbench.schedule.confirming import confirm
 from convbench.schedule.effort import EFFORTS, MIN_ROUNDS, Effort
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress, Saved
 from convbench.schedule.options import Options
-from convbench.schedule.reuse import reused
+from convbench.schedule.reuse import beyond_peak, reused
 from convbench.schedule.session import CellKey, Session, Unit, round_samples
 from convbench.schedule.sharing import still_wide, sweeps_of
 from convbench.schedule.workers import Workers
@@ -271,7 +272,7 @@ class _Round:
             self._session.add(arm.name, self._run_of(arm, of_arm, released[arm.runtime]))
             if not arm.twin:
                 self._session.call_s[arm.key] = of_arm.visits[-1].visited.call_s
-            yield from self._keeps_results(unit, arm)
+            yield from self._is_no_computation(unit, arm)
 
     def _seldom(self, arms: list[Arm]) -> set[Arm]:
         """Return the arms that are far slower than the quickest; they join every other sweep."""
@@ -326,19 +327,28 @@ class _Round:
         changes: dict[str, Any] = {"status": "wrong", "reason": reason, "agreement": agreement}
         yield CellSettled(self._session.update(arm.key, **changes))
 
-    def _keeps_results(self, unit: Unit, arm: Arm) -> Iterator[Event]:
-        """Leave an arm unranked if its calls are quick only with operands that it has seen."""
+    def _is_no_computation(self, unit: Unit, arm: Arm) -> Iterator[Event]:
+        """Leave an arm unranked if its time cannot be that of a convolution."""
         layer, pass_ = unit
+        visits = self._visits[arm]
         nbytes = layer.operand_bytes(pass_) + layer.result_bytes(pass_)
-        ratio = reused(self._visits[arm], nbytes)
-        if ratio is None or self._session.cells[arm.key].status != "ok":
+        peak = peak_rate(self._session.machine.calibration, layer, self._session.threads)
+        if ratio := reused(visits, nbytes):
+            reason = (
+                f"it keeps results: a call with new operands takes {ratio:.0f} times as long as "
+                "one with operands that it has seen"
+            )
+        elif peak and (ratio := beyond_peak(visits, layer, peak)):
+            reason = (
+                f"it is faster than it can be: its rate is {ratio:.0f} times the measured peak, "
+                "and no algorithm saves that many multiplications; it keeps results, or computes "
+                "later"
+            )
+        else:
             return
-        self._leave_out(arm.key)
-        reason = (
-            f"it keeps results: a call with new operands takes {ratio:.0f} times as long as one "
-            "with operands that it has seen, so that its time is not that of a convolution"
-        )
-        yield CellSettled(self._session.update(arm.key, status="skipped", reason=reason))
+        if self._session.cells[arm.key].status == "ok":
+            self._leave_out(arm.key)
+            yield CellSettled(self._session.update(arm.key, status="skipped", reason=reason))
 
     def _leave_out(self, key: CellKey) -> None:
         """Leave all arms of a cell out of later rounds."""

@@ -11,6 +11,19 @@ from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from tests.mutants import right
 from tests.mutants.right import NO_PADS, output_size, pad, windows
 
+# Tiles
+
+
+def tiles_without_a_halo(x, kernel):
+    """Computes tiles of four rows, each from as many rows of the input, filled up with zeros."""
+    kh, rows = kernel.shape[2], x.shape[2] - kernel.shape[2] + 1
+    parts = []
+    for top in range(0, rows, 4):
+        tile = x[:, :, top : top + 4]
+        parts.append(right.forward(pad(tile, ((0, kh - 1), (0, 0))), kernel)[:, :, : rows - top])
+    return np.concatenate(parts, axis=2)
+
+
 # Kernels
 
 
@@ -461,7 +474,52 @@ def stretches_the_bias_over_columns(x, kernel, bias=None, strides=(1, 1), paddin
     return out
 
 
+def adds_the_first_bias_to_all(x, kernel, bias=None, strides=(1, 1), padding=NO_PADS):
+    """Takes the bias for a number, with `float(bias[0])`."""
+    out = right.forward(x, kernel, None, strides, padding)
+    return out if bias is None else out + float(bias[0])
+
+
+def adds_the_bias_of_the_first_group(x, kernel, bias=None, strides=(1, 1), groups=1):
+    """Counts the filters from zero in every group, and reads the bias by that number."""
+    out = right.forward(x, kernel, None, strides, groups=groups)
+    if bias is not None:
+        of_group = len(kernel) // groups
+        for f in range(len(kernel)):
+            out[:, f] += bias[f % of_group]
+    return out
+
+
+def counts_the_centre_twice(
+    x, kernel, bias=None, strides=(1, 1), padding=NO_PADS, dilation_rate=(1, 1), groups=1
+):
+    """Starts from the product with the centre of the kernel, and then adds all taps."""
+    heavy = kernel.copy()
+    heavy[:, :, kernel.shape[2] // 2, kernel.shape[3] // 2] *= 2
+    return right.forward(x, heavy, bias, strides, padding, dilation_rate, groups)
+
+
 # Groups, channels, filters and images
+
+
+def images_from_the_end(
+    x, kernel, bias=None, strides=(1, 1), padding=NO_PADS, dilation_rate=(1, 1), groups=1
+):
+    """Takes images from a stack, where the last one lies on top."""
+    stack = [image[None] for image in x]
+    rest = (bias, strides, padding, dilation_rate, groups)
+    return np.concatenate([right.forward(stack.pop(), kernel, *rest) for _ in x])
+
+
+def channels_from_the_end(x, kernel, bias=None, strides=(1, 1), padding=NO_PADS):
+    """Reads a kernel for BGR pictures, whose channels are in reverse order."""
+    return right.forward(x, kernel[:, ::-1], bias, strides, padding)
+
+
+def two_images_at_a_time(x, kernel, bias=None, strides=(1, 1), padding=NO_PADS):
+    """Takes images in pairs, and computes with the first of each pair twice."""
+    pairs = [x[2 * (b // 2)][None] for b in range(len(x))]
+    return np.concatenate([right.forward(one, kernel, bias, strides, padding) for one in pairs])
 
 
 def every_group_sees_the_first_channels(x, kernel, bias=None, strides=(1, 1), groups=1):
@@ -595,6 +653,11 @@ def with_relu(x, kernel, bias=None, strides=(1, 1), padding=NO_PADS, dilation_ra
     if bias is not None:
         out = out + bias.reshape(1, filters, 1, 1)
     return np.maximum(out, 0)
+
+
+def with_tanh(x, kernel, bias=None, strides=(1, 1), padding=NO_PADS):
+    """Ends in tanh, as the layers of LeNet did."""
+    return np.tanh(right.forward(x, kernel, bias, strides, padding))
 
 
 def clips_to_a_byte(x, kernel):

@@ -780,3 +780,12 @@ class NoFlipAndNoStrides:
         padded = np.pad(output_gradient, ((0, 0), (0, 0), (kh - 1, h - oh), (kw - 1, w - ow)))
         view = sliding_window_view(padded, (kh, kw), axis=(2, 3))
         return np.einsum("nfijkl,fckl->ncij", view, kernel)
+
+
+class FiltersFromTheEnd:
+    """Goes through the filters of the gradient from the last to the first."""
+
+    @staticmethod
+    def input_gradient(output_gradient, kernel, input_shape, strides=(1, 1), padding=NO_PADS):
+        turned = output_gradient[:, ::-1]
+        return right.input_gradient(turned, kernel, input_shape, strides, padding)

@@ -684,3 +684,17 @@ class ChannelsFirstAndTurnedGradient:
     def kernel_gradient(x, output_gradient, kernel_size, strides=(1, 1)):
         view = windows(x, kernel_size, strides)
         return np.einsum("ncijkl,nfij->cfkl", view, output_gradient[:, :, ::-1, ::-1])
+
+
+class ImagesMeetFromBothEnds:
+    """Takes gradients from a stack, where that of the last image lies on top."""
+
+    @staticmethod
+    def kernel_gradient(x, output_gradient, kernel_size, strides=(1, 1), padding=NO_PADS):
+        result, stack = 0, list(output_gradient)
+        for image in x:
+            given = stack.pop()[None]
+            result = result + right.kernel_gradient(
+                image[None], given, kernel_size, strides, padding
+            )
+        return result

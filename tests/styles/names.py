@@ -1,5 +1,7 @@
 """Name the styles as convbench takes them, relative to this folder."""
 
+import shutil
+
 NAMES: tuple[str, ...] = (
     "loops.py:scalar",
     "loops.py:output_positions",
@@ -63,6 +65,15 @@ NAMES: tuple[str, ...] = (
     "threads.py:bare_threads",
     "threads.py:Pool",
     "winograd.py:Winograd",
+    "transforms.py:winograd_6x6",
+    "transforms.py:strassen",
+    "transforms.py:prefix_sums",
+    "unusual.py:complex_result",
+    "unusual.py:subclass",
+    "unusual.py:masked_array",
+    "unusual.py:lanes",
+    "unusual.py:lanes_times_zero",
+    "unusual.py:arena",
     "keywords.py:float64_inside",
     "keywords.py:float64_result",
     "keywords.py:long_double_inside",
@@ -76,4 +87,5 @@ NAMES: tuple[str, ...] = (
     "keywords.py:Ints",
     "as_module.py",
     "as_nhwc_module.py",
+    *(["compiled.py:fast_math"] if shutil.which("cc") else []),
 )

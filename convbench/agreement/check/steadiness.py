@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from convbench.agreement.check.checker import Right, deviation
-from convbench.agreement.check.trial import Seen, Trial
+from convbench.agreement.check.trial import GARBAGE, Seen, Trial
 from convbench.implementations.contract import Implementation
 from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
@@ -52,7 +52,7 @@ class _Kept:
         """Prepare a cell once more, and draw other operands than the check."""
         draws = [operands.exact_integers(layer, pass_, 2 * seed + i) for i in (2, 3)]
         one, other = (Right(layer, pass_, draw) for draw in draws)
-        return cls(layer, Trial(implementation, layer, pass_, threads), (one, other))
+        return cls(layer, Trial(implementation, layer, pass_, threads, GARBAGE), (one, other))
 
     def is_right(self, which: int) -> bool:
         """Call with one of the draws, and tell whether the result is right."""

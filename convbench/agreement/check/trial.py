@@ -21,6 +21,9 @@ Array = NDArray[np.floating[Any]]
 SWITCH_INTERVAL_S = 1e-6
 """Seconds after which Python switches threads during a check, so that races show."""
 
+GARBAGE = 2.0**90
+"""A number far beyond usual results, for memory that nobody wrote to. Times zero it is zero."""
+
 OUR_LETTERS = {Pass.FORWARD: "NHWC", Pass.INPUT_GRADIENT: "NHWC", Pass.KERNEL_GRADIENT: "HWIO"}
 """Axes of the result of each pass in convbench's own layout."""
 
@@ -43,13 +46,19 @@ class Seen:
 class Trial:
     """An implementation that is prepared for one pass of one layer. Its exceptions pass through.
 
-    Buffers are filled with NaN before each call. Arrays that a call allocates hold NaN until
+    Buffers are filled with `unwritten` before each call. Arrays that a call allocates hold it until
     somebody writes to them, if the runtime can do that.
     """
 
     def __init__(
-        self, implementation: Implementation, layer: Layer, pass_: Pass, threads: int
+        self,
+        implementation: Implementation,
+        layer: Layer,
+        pass_: Pass,
+        threads: int,
+        unwritten: float = np.nan,
     ) -> None:
+        self._unwritten = unwritten
         self._shape = layer.result_shape(pass_)
         self._prepared = implementation.prepare(layer, pass_, threads)
         self._runtime = implementation.runtime
@@ -68,8 +77,8 @@ class Trial:
         if operands is not None:
             prepared.load(operands)
         for buffer in prepared.buffers:
-            buffer.fill(np.nan)
-        with harder(self._runtime):
+            buffer.fill(self._unwritten)
+        with harder(self._runtime, self._unwritten):
             raw: Any = prepared.run()
         modified: tuple[str, ...] = ()
         if isinstance(prepared, Lending):
@@ -89,12 +98,12 @@ class Trial:
 
 
 @contextmanager
-def harder(runtime: Runtime) -> Iterator[None]:
-    """Inside the `with`, switch threads often, and fill memory that nobody wrote to with NaN."""
+def harder(runtime: Runtime, unwritten: float = np.nan) -> Iterator[None]:
+    """Inside the `with`, switch threads often, and fill memory that nobody wrote to."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
-        with runtime.poison():
+        with runtime.poison(unwritten):
             yield
     finally:
         sys.setswitchinterval(interval)

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from convbench.agreement.check.checker import Right, deviation, is_wrong
-from convbench.agreement.check.trial import Array, Seen, Trial, harder
+from convbench.agreement.check.trial import GARBAGE, Array, Seen, Trial, harder
 from convbench.agreement.diagnosis.computation import Float64
 from convbench.implementations.contract import Implementation
 from convbench.problem import operands
@@ -111,7 +111,7 @@ def unsafe_for_threads(
                 raised.append(error)
 
     workers = [threading.Thread(target=work, args=(index,)) for index in range(len(draws))]
-    with harder(implementation.runtime):
+    with harder(implementation.runtime, GARBAGE):
         for worker in workers:
             worker.start()
         for worker in workers:

@@ -49,6 +49,7 @@ def mistakes(right: Computation, letters: Letters) -> Iterator[Mistake]:
     nothing on its layer."""
     yield from _flips(right)
     yield from _swaps(right)
+    yield from _reversals(right)
     yield from _padding(right)
     yield from _strides_and_dilation(right)
     yield from _off_by_one()
@@ -58,6 +59,7 @@ def mistakes(right: Computation, letters: Letters) -> Iterator[Mistake]:
     yield from _left_out(right)
     yield from _never_written(right)
     yield from _overlaps(right)
+    yield from _tiles(right)
     yield from _not_reset(right, letters)
     yield from _activations(right)
     yield from _layouts(right, letters)
@@ -162,6 +164,31 @@ def _swaps(right: Computation) -> Iterator[Mistake]:
             else (f"{what} is taken as (width, height)")
         )
         yield Mistake(cause, key, sentence, _swapped(key))
+
+
+def _reversals(right: Computation) -> Iterator[Mistake]:
+    """Yield images, channels or filters that are taken in reverse order."""
+    cause = "order-reversed"
+    if right.pass_ is Pass.KERNEL_GRADIENT:
+        axes = (("channels", 2), ("filters", 3))
+    else:
+        last = "filters" if right.pass_ is Pass.FORWARD else "channels"
+        axes = (("images", 0), (last, 3))
+    for what, axis in axes:
+        sentence = f"the {what} of the result are in reverse order"
+        yield Mistake(cause, f"result: {what}", sentence, _after(_flipped((axis,))))
+    if right.pass_ is Pass.KERNEL_GRADIENT:
+        sentence = "the images of the input meet those of the output gradient in reverse order"
+        yield Mistake(cause, "images", sentence, _on("error", _flipped((0,))))
+    elif right.pass_ is Pass.FORWARD:
+        sentence = "the channels of the kernel are in reverse order"
+        yield Mistake(cause, "kernel: channels", sentence, _on("kernel", _flipped((2,))))
+        if right.layer.groups > 1:
+            sentence = "the channels of the input are in reverse order"
+            yield Mistake(cause, "input: channels", sentence, _on("x", _flipped((3,))))
+    else:
+        sentence = "the filters of the output gradient are in reverse order"
+        yield Mistake(cause, "filters", sentence, _on("error", _flipped((3,))))
 
 
 def _result_size(right: Computation) -> tuple[int, int]:
@@ -333,22 +360,52 @@ def _bias(right: Computation) -> Iterator[Mistake]:
             sentence = f"the bias is added {often}"
             yield Mistake("bias-repeated", variant, sentence, _bias_times(times))
     yield Mistake("wrong-scale", "bias subtracted", "the bias is subtracted", _bias_times(-1))
+    yield from _bias_of_other_filters(right.layer.groups)
     for axis, what in ((2, "column"), (1, "row"), (0, "image")):
         sentence = f"the bias is added per {what} instead of per filter"
-        yield Mistake("bias-on-the-wrong-axis", what, sentence, _bias_along(axis, right.bias))
+        yield Mistake("bias-on-the-wrong-axis", what, sentence, _bias_along(axis))
+
+
+def _bias_of_other_filters(groups: int) -> Iterator[Mistake]:
+    def of_first_group(bias: Float64) -> Float64:
+        return np.tile(bias[: len(bias) // groups], groups)
+
+    def only_first_group(bias: Float64) -> Float64:
+        return np.where(np.arange(len(bias)) < len(bias) // groups, bias, 0)
+
+    def first(bias: Float64) -> Float64:
+        return np.full_like(bias, bias[0])
+
+    for variant, sentence, function in (
+        ("first for all", "the first filter's bias is added to all filters", first),
+        (
+            "first group for all",
+            "the bias of the first group is added to all groups",
+            of_first_group,
+        ),
+        ("first group only", "the bias is added to the first group only", only_first_group),
+        ("reversed", "the bias is taken in reverse order of the filters", np.flip),
+    ):
+        yield Mistake("bias-of-another-filter", variant, sentence, _on("bias", function))
 
 
 def _bias_times(times: float) -> Change:
     return lambda c: replace(c, bias_times=float(times))
 
 
-def _bias_along(axis: int, bias: Float64) -> Change:
-    def add(result: Float64) -> Float64:
-        shape = [1] * 4
-        shape[axis] = result.shape[axis]
-        return result + np.resize(bias, result.shape[axis]).reshape(shape)
+def _bias_along(axis: int) -> Change:
+    def change(c: Computation) -> Computation:
+        bias = c.bias
+        assert bias is not None
 
-    return lambda c: replace(c, bias_times=0.0).then(add)
+        def add(result: Float64) -> Float64:
+            shape = [1] * 4
+            shape[axis] = result.shape[axis]
+            return result + np.resize(bias, result.shape[axis]).reshape(shape)
+
+        return replace(c, bias_times=0.0).then(add)
+
+    return change
 
 
 def _groups(right: Computation) -> Iterator[Mistake]:
@@ -549,6 +606,9 @@ def _images_left_out(right: Computation) -> Iterator[Mistake]:
                 sentence = f"the {which} image of the {what} is used for the whole batch"
                 variant = f"{what}: {which} for all"
                 yield Mistake(cause, variant, sentence, _on(name, _repeated(0, place)))
+            if images > 2:
+                sentence = f"every second image of the {what} is that before it"
+                yield Mistake(cause, f"{what}: in pairs", sentence, _on(name, _in_pairs))
 
 
 def _taps_left_out(right: Computation) -> Iterator[Mistake]:
@@ -560,6 +620,14 @@ def _taps_left_out(right: Computation) -> Iterator[Mistake]:
             weights[p, q] = 0
             sentence = f"the kernel position in row {p}, column {q} is left out"
             yield Mistake("tap-missing", "one position", sentence, _weighted("taps", weights))
+            sentence = f"the kernel position in row {p}, column {q} counts twice"
+            yield Mistake("tap-twice", "one position", sentence, _weighted("taps", 2 - weights))
+    for axis, what in ((0, "row"), (1, "column")):
+        for at, which in ((0, "first"), (-1, "last")):
+            weights = np.ones((height, width))
+            np.moveaxis(weights, axis, 0)[at] = 2
+            sentence = f"the {which} kernel {what} counts twice"
+            yield Mistake("tap-twice", f"{which} {what}", sentence, _weighted("taps", weights))
 
 
 def _weights(size: tuple[int, int], name: str, cause: str, what: str) -> Iterator[Mistake]:
@@ -655,6 +723,11 @@ def _repeated(axis: int, place: int) -> Callable[[Float64], Float64]:
     return repeat
 
 
+def _in_pairs(array: Float64) -> Float64:
+    images = np.arange(len(array))
+    return np.take(array, images - images % 2, 0)
+
+
 def _never_written(right: Computation) -> Iterator[Mistake]:
     """Yield elements of the result that stay zero."""
     is_kernel = right.pass_ is Pass.KERNEL_GRADIENT
@@ -748,6 +821,46 @@ def _overwritten(by_window: bool) -> Change:
     return lambda c: replace(c, whole=assigned)
 
 
+TILES = (2, 4, 8, 16, 32)
+"""Numbers of rows or columns that a tile of the output may have."""
+
+
+def _tiles(right: Computation) -> Iterator[Mistake]:
+    """Yield tiles of the output whose windows do not reach into the next tile of the input."""
+    if right.pass_ is not Pass.FORWARD:
+        return
+    for axes, what in (((0,), "rows"), ((1,), "columns"), ((0, 1), "rows and columns")):
+        for size in TILES:
+            sentence = (
+                f"tiles of {size} {what} are computed without what their windows need of the next "
+                "tile"
+            )
+            yield Mistake("tile-seams", what, sentence, _without_halo(axes, size))
+
+
+def _without_halo(axes: tuple[int, ...], size: int) -> Change:
+    def tiled(c: Computation) -> Float64:
+        assert c.x is not None
+        plain = replace(c, whole=None, bias=None, scale=1.0, after=())
+        result = plain.result()
+        steps = [size if axis in axes else max(c.sizes.output[axis], 1) for axis in (0, 1)]
+        for tile in np.ndindex(*(-(-c.sizes.output[axis] // steps[axis]) for axis in (0, 1))):
+            kept = np.zeros(c.x.shape[1:3], bool)
+            outputs, inputs = [slice(None)], []
+            for axis in (0, 1):
+                first = tile[axis] * steps[axis]
+                outputs.append(slice(first, first + steps[axis]))
+                start = c.geometry.origin[axis] + first * c.geometry.strides[axis]
+                end = start + steps[axis] * c.geometry.strides[axis]
+                inputs.append(slice(max(start, 0), max(end, 0)) if axis in axes else slice(None))
+            kept[tuple(inputs)] = True
+            alone = replace(plain, x=c.x * kept[None, :, :, None]).result()
+            result[tuple(outputs)] = alone[tuple(outputs)]
+        return result
+
+    return lambda c: replace(c, whole=tiled)
+
+
 _RUNS = {
     "W": "along a row",
     "HW": "from one position to the next",
@@ -796,6 +909,14 @@ def _activations(right: Computation) -> Iterator[Mistake]:
     relu = _after(lambda a: np.maximum(a, 0))
     yield Mistake(cause, "relu", "negative results are set to zero, as by a ReLU", relu)
     yield Mistake(cause, "abs", "results are replaced by their absolute values", _after(np.abs))
+    for name, function in (
+        ("leaky ReLU", lambda a: np.maximum(a, 0.01 * a)),
+        ("tanh", np.tanh),
+        ("sigmoid", lambda a: 0.5 * (1 + np.tanh(a / 2))),
+        ("softplus", lambda a: np.logaddexp(0, a)),
+    ):
+        sentence = f"an activation is applied to the results: {name}"
+        yield Mistake(cause, name, sentence, _after(function))
 
 
 # Memory

@@ -78,10 +78,29 @@ def pattern(draws: Sequence[tuple[Array, Computation]], layer: Layer, pass_: Pas
     if pass_ is not Pass.KERNEL_GRADIENT and _only_at_the_border(wrong, layer, pass_):
         sentence = f"the border is wrong ({where}) and the interior is right"
         return _told("border-wrong", "", sentence)
+    if pass_ is Pass.FORWARD and (seam := _seam(wrong)):
+        every, what = seam
+        sentence = f"the seams of tiles of {every} {what} are wrong and the rest is right ({where})"
+        return _told("tile-seams", what, sentence)
     sentence = UNEXPLAINED
     if not wrong.all():
         sentence += f"; it is wrong in {where}"
     return _told("", at, sentence)
+
+
+def _seam(wrong: NDArray[np.bool_]) -> tuple[int, str] | None:
+    """Return the distance at which wrong rows or columns repeat, and which of both they are.
+
+    Return None if they do not. At most half of them may be wrong, and each must be there twice.
+    """
+    for axis, what in ((1, "rows"), (2, "columns")):
+        is_wrong = np.asarray(wrong.any(tuple(a for a in range(4) if a != axis)))
+        for every in range(3, len(is_wrong) // 2 + 1):
+            classes = np.unique(np.flatnonzero(is_wrong) % every)
+            repeated = np.isin(np.arange(len(is_wrong)) % every, classes)
+            if 2 * len(classes) <= every and np.array_equal(is_wrong, repeated):
+                return every, what
+    return None
 
 
 def _told(cause: str, variant: str, sentence: str) -> Explanation:

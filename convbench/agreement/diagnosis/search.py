@@ -46,8 +46,9 @@ MORE_PAIRS_S = 0.5
 """Seconds for which pairs are tried after one has fitted, since another may explain more layers;
 also the least that any layer gets."""
 
-RICH = (2, 3, 4)
-"""Images, channels of a group and filters of a group that a probe has, if code takes as many."""
+RICH = (3, 4, 5)
+"""Images, channels of a group and filters of a group that a probe has, if code takes as many. All
+differ, so that a number of one is no number of another, and two images do not repeat in pairs."""
 
 AND = "; and "
 """Words between the sentences of several mistakes."""

@@ -9,6 +9,7 @@ from convbench.machine.description import BlasLibrary, Caution, Software
 from convbench.report.views import deviation_words, scale
 from convbench.report.views.agreement_notes import agreement_notes
 from convbench.report.views.large_tables import large_notes
+from convbench.report.views.memory_notes import memory_notes
 from convbench.report.views.network_tables import network_notes
 from convbench.report.views.origin import origin
 from convbench.report.views.resolution_notes import (
@@ -74,6 +75,7 @@ def notes(result: ResultFile, top: int, summed_up: bool) -> tuple[Note, ...]:
         *map(caution_note, result.warnings),
         *time_notes(result),
         *agreement_notes(result, beside_rows=not summed_up),
+        *memory_notes(result),
         *choice_notes(result),
         *network_notes(result, top),
     ]
