@@ -55,9 +55,9 @@ FEWEST_SUMS = 64
 by chance in 24 sums (measured, F(6x6, 3x3), F(2x2, 3x3) and Strassen)."""
 
 GROWN = 4
-"""Smallest ratio to the bound from which errors of large sums are those of rounded operands, of 16
-bits or fewer. A kernel that is made of its singular vectors again has errors of up to 1.6
-(measured)."""
+"""Smallest ratio to the bound from which errors of large sums are those of rounded operands: 4 is
+that of two operands with 22 bits where few products meet. A kernel that is computed from its
+singular vectors again has errors of up to 1.6 times the bound (measured)."""
 
 TYPICAL = 256
 """Largest ratio of the largest error of a large sum to the median error, both for their size, where
