@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.agreement.check.checker import place
+from convbench.agreement.check.deviation import place
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands, floats
 from convbench.problem.values import READS

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convbench.agreement.check.checker import Right, deviation
+from convbench.agreement.check.deviation import Right, deviation
 from convbench.agreement.check.trial import GARBAGE, Seen, Trial
 from convbench.implementations.contract import Implementation
 from convbench.problem import operands

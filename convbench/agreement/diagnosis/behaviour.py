@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from convbench.agreement.check.checker import Right, deviation, is_wrong
+from convbench.agreement.check.checker import is_wrong
+from convbench.agreement.check.deviation import Right, deviation
 from convbench.agreement.check.trial import GARBAGE, Array, Seen, Trial, harder
 from convbench.agreement.diagnosis.computation import Float64
 from convbench.implementations.contract import Implementation

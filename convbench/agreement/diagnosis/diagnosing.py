@@ -6,7 +6,8 @@ import time
 from collections import defaultdict
 from dataclasses import replace
 
-from convbench.agreement.check.checker import asked_of, check
+from convbench.agreement.check.asking import asked_of
+from convbench.agreement.check.checker import check
 from convbench.agreement.check.steadiness import Steadiness
 from convbench.agreement.diagnosis.behaviour import hidden, unsafe_for_threads
 from convbench.agreement.diagnosis.search import (

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.agreement.check.checker import Right, deviation, is_wrong, place
+from convbench.agreement.check.checker import is_wrong
+from convbench.agreement.check.deviation import Right, deviation, place
 from convbench.agreement.check.trial import Trial
 from convbench.errors import LayerError
 from convbench.implementations.contract import Implementation

@@ -7,7 +7,8 @@ from collections import Counter
 
 import numpy as np
 
-from convbench.agreement.check.checker import Asked, Right, deviation
+from convbench.agreement.check.asking import Asked
+from convbench.agreement.check.deviation import Right, deviation
 from convbench.agreement.check.trial import Trial
 from convbench.agreement.diagnosis.patterns import linear
 from convbench.implementations.contract import Implementation
