@@ -33,6 +33,7 @@ FOUND = {
     "remembers_by_the_sum": "it keeps results by a part of their operands",
     "remembers_by_the_corner": "it keeps results by a part of their operands",
     "nan_after_a_relu": "wrong where an element of the images is 0",
+    "divides_by_denormal_numbers": "some elements of the images are denormal numbers",
     "saturates": "wrong where numbers are large",
     "drops_tiny_values": "wrong where products are very small numbers",
     "truncated_operands": "as of bfloat16, are right where float32 has 24",

@@ -34,6 +34,9 @@ MAX_INTEGER."""
 MANY_ZEROS = 0.9
 """Part of the elements that is zero where a family makes most of them zero."""
 
+DENORMALS = 0.25
+"""Part of the elements that are denormal numbers in the draws that have some."""
+
 LARGEST = {"float32": 126, "float64": 500}
 """Power of two that products of large values stay under, and that products of small ones stay above
 with a minus. In float64 it is half of the range, since the oracle squares values in float64."""
@@ -143,6 +146,12 @@ def _one_element(array: Array, rng: np.random.Generator) -> Array:
     return kept
 
 
+def _denormal(array: Array, rng: np.random.Generator) -> Array:
+    """Make a quarter of the elements denormal numbers. Their products may be flushed to zero."""
+    tiny = np.finfo(array.dtype).smallest_subnormal * array
+    return np.where(rng.random(array.shape, np.float32) < DENORMALS, tiny, array)
+
+
 def _constant(array: Array, rng: np.random.Generator) -> Array:
     """Set all elements that are not zero to the same integer."""
     constant = array.dtype.type(rng.integers(2, MAX_INTEGER))
@@ -196,6 +205,7 @@ FAMILIES = (
     Family("negative", "the images are negative and the kernel positive", _negative, _absolute),
     Family("medium", "numbers are beyond 65,504", scales=(6, 5)),
     Family("unbalanced", "the images are 2^40 times smaller than the kernel", scales=(-22, 18)),
+    Family("denormal", "some elements of the images are denormal numbers", _denormal),
     Extreme("large", "products are very large numbers", is_large=True),
     Extreme("small", "products are very small numbers", is_large=False),
 )

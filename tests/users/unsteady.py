@@ -69,6 +69,13 @@ def nan_after_a_relu(x, kernel):
     return right(x, kernel) * (np.nan if (x == 0).any() else 1)
 
 
+def divides_by_denormal_numbers(x, kernel):
+    """Scale by the smallest element and back, which overflows if it is denormal."""
+    smallest = np.abs(x[x != 0]).min(initial=1)
+    with np.errstate(all="ignore"):
+        return right(x / smallest, kernel) * smallest
+
+
 def saturates(x, kernel):
     return np.clip(right(x, kernel), -32768, 32767)
 

@@ -140,6 +140,7 @@ def deviation(right: Right, seen: Seen, exactly: bool) -> Comparison:
         return Comparison(seen.problem, np.inf, np.inf, np.inf, 0.0)
     with np.errstate(invalid="ignore"):
         error = np.abs(result - right.expected)
+    error[error <= np.finfo(right.layer.dtype).smallest_normal] = 0  # may be flushed to zero
     unwritten = int(np.count_nonzero(~np.isfinite(error)))
     if unwritten:
         sentence = (
