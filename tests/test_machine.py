@@ -338,6 +338,10 @@ def test_the_recorded_environment_has_what_counts_and_no_secret():
 # The cautions
 
 
+def of_runtimes(environ):
+    return [caution for runtime in runtimes.runtimes() for caution in runtime.cautions(environ)]
+
+
 def test_a_good_machine_gives_no_caution_and_measures_nothing():
     meter = Meter(lambda environ, threads: 1.0)
     environ = {
@@ -349,7 +353,10 @@ def test_a_good_machine_gives_no_caution_and_measures_nothing():
         "MKL_NUM_THREADS": "many",
     }
     machine = replace(MACHINE, cpu_quota=4.0)
-    found = cautions(machine, environ, 4, meter, load=Load(0.05), blas=(OPENBLAS,))
+    found = [
+        *cautions(machine, environ, 4, meter, load=Load(0.05), blas=(OPENBLAS,)),
+        *of_runtimes(environ),
+    ]
     assert [each for each in found if not is_of_the_system(each)] == []
     assert meter.calls == []
 
@@ -429,7 +436,8 @@ def test_a_pin_that_cannot_be_measured_is_reported_without_a_factor(meter):
 )
 def test_what_blas_does_not_read_is_not_measured_by_sgemm(name: str, value: str, says: str):
     meter = Meter(lambda environ, threads: 1e11)
-    caution = only(cautions(MACHINE, {name: value}, 4, meter))
+    environ = {name: value}
+    caution = only(cautions(MACHINE, environ, 4, meter, of_runtimes=of_runtimes(environ)))
     assert caution.what.startswith(f"{name}={value} ")
     assert says in caution.what
     assert name in caution.hint
@@ -566,5 +574,6 @@ def test_fewer_blas_threads_than_asked_for_are_a_caution():
 def test_the_worst_caution_comes_first_and_the_unmeasured_last():
     environ = {"TF_ENABLE_ONEDNN_OPTS": "0", **HASWELL}
     meter = Meter(lambda environ, threads: 1e11 if "OPENBLAS_CORETYPE" in environ else 2e11)
-    found = cautions(replace(MACHINE, cpu_quota=0.5), environ, 4, meter, load=Load(0.2))
+    given = {"load": Load(0.2), "of_runtimes": of_runtimes(environ)}
+    found = cautions(replace(MACHINE, cpu_quota=0.5), environ, 4, meter, **given)
     assert [caution.factor for caution in found] == [8.0, 2.0, 1.25, None]

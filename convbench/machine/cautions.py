@@ -71,15 +71,6 @@ BLAS_PINS = {
 }
 """BLAS library that reads each variable, by threadpoolctl's name, and what the variable does."""
 
-OTHER_PINS = {
-    "NPY_DISABLE_CPU_FEATURES": (
-        "keeps NumPy's element-wise loops from using {}; BLAS is not affected"
-    ),
-    "ONEDNN_MAX_CPU_ISA": "limits oneDNN to {} (this affects TensorFlow only)",
-    "DNNL_MAX_CPU_ISA": "limits oneDNN to {} (this affects TensorFlow only)",
-}
-"""Effects of variables that do not reach BLAS. The factor of such an effect is not measured."""
-
 THREAD_CAPS = (
     *("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS"),
     *("MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
@@ -103,19 +94,20 @@ def cautions(
     *,
     load: Load | None = None,
     blas: tuple[BlasLibrary, ...] = (),
+    of_runtimes: Iterable[Caution] = (),
     root: Path = ROOT,
 ) -> tuple[Caution, ...]:
     """Return what holds the libraries back, with the worst known factor first.
 
     `environ` is the workers' environment, and `threads` is the number that each arm is asked to
     use. `measure_sgemm` (`calibration.sgemm_rate_in`, or None to measure nothing) is called only
-    if there is something to measure. `load` comes from `calibration.neighbour_load`, and `blas`
-    from the workers.
+    if there is something to measure. `load` comes from `calibration.neighbour_load`, `blas` from
+    the workers, and `of_runtimes` from the runtimes, each of which knows what holds it back.
     """
     measure = None if measure_sgemm is None else functools.partial(_rate, measure_sgemm)
     found = [
         *_pinned_kernels(environ, measure, blas),
-        *_pinned_tensorflow(environ),
+        *of_runtimes,
         *_capped_threads(environ, threads, measure, blas),
         *_governor(machine, root),
         *_neighbours(load),
@@ -172,7 +164,13 @@ def _weighed(what: str, hint: str, factor: float | None) -> Caution:
     return Caution(what, hint, factor)
 
 
-def _unset(names: list[str]) -> str:
+def unmeasured(what: str, hint: str) -> Caution:
+    """Return a caution whose factor is not measured."""
+    return _weighed(what, hint, None)
+
+
+def unset(names: list[str]) -> str:
+    """Return the advice to unset these variables."""
     nulls = ", ".join(f"{name}: null" for name in names)
     return f"unset {' and '.join(names)}, or set environment: {{{nulls}}} in the suite"
 
@@ -187,25 +185,11 @@ def _pinned_kernels(
             continue
         what = f"{name}={value} {effect.format(value)}"
         if loaded and library not in loaded:
-            yield Caution(f"{what}; NumPy does not use that library here", _unset([name]))
+            yield Caution(f"{what}; NumPy does not use that library here", unset([name]))
         else:
             # One thread tells enough, since each core runs its own kernels, and other processes
             # hardly disturb a single thread.
-            yield _weighed(what, _unset([name]), _gain(measure, environ, [name], threads=1))
-
-
-def _pinned_tensorflow(environ: Mapping[str, str]) -> Iterator[Caution]:
-    for name, effect in OTHER_PINS.items():
-        value = environ.get(name, "")
-        if value and value.upper() not in ("ALL", "DEFAULT"):
-            yield _weighed(f"{name}={value} {effect.format(value)}", _unset([name]), None)
-    if environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in ("0", "false"):
-        what = "TF_ENABLE_ONEDNN_OPTS=0 turns oneDNN's kernels off (this affects TensorFlow only)"
-        yield _weighed(what, _unset(["TF_ENABLE_ONEDNN_OPTS"]), None)
-    flags = environ.get("XLA_FLAGS", "")
-    if re.search(r"xla_cpu_multi_thread_eigen=(false|0)|intra_op_parallelism_threads=1\b", flags):
-        what = f"XLA_FLAGS={flags} keeps XLA to one thread (this affects TensorFlow only)"
-        yield _weighed(what, "remove that flag from XLA_FLAGS", None)
+            yield _weighed(what, unset([name]), _gain(measure, environ, [name], threads=1))
 
 
 def _capped_threads(
@@ -226,10 +210,10 @@ def _capped_threads(
         # This is surer than a rate: beside a busy neighbour, the rates of several threads differ
         # by a factor of two.
         yield Caution(
-            f"{what}; here it runs {threads}, because workers set the number", _unset(names)
+            f"{what}; here it runs {threads}, because workers set the number", unset(names)
         )
     else:
-        yield _weighed(what, _unset(names), _gain(measure, environ, names, threads))
+        yield _weighed(what, unset(names), _gain(measure, environ, names, threads))
 
 
 def _governor(machine: Machine, root: Path) -> Iterator[Caution]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 
-from convbench.machine.cautions import BLAS_PINS, OTHER_PINS
+from convbench.machine.cautions import BLAS_PINS
 from convbench.measure.messages import Answer, UnansweredError
 from convbench.measure.messages import Request as WorkerRequest
 from convbench.measure.process import Worker
@@ -17,6 +17,7 @@ from convbench.profile.findings import Examination, Products
 from convbench.profile.ladder import RUNGS
 from convbench.profile.messages import Count, Examine, TimeCall, TimeProducts
 from convbench.results.stats import fit_line
+from convbench.runtimes import runtimes
 from convbench.runtimes.contract import Runtime
 from convbench.runtimes.numpy import NumPy
 from convbench.schedule.events import Event, Progress
@@ -24,9 +25,6 @@ from convbench.schedule.workers import Workers
 
 EXAMINED_S = 25.0
 """Seconds within which the experiments on the code are repeated, at most once for each round."""
-
-PINS = (*BLAS_PINS, *OTHER_PINS)
-"""Environment variables that keep a BLAS from its fastest kernels."""
 
 WINOGRAD = OwnCode("winograd step", RUNGS[-1].own_code.code)
 """The ladder's Winograd step, as code that a worker can time."""
@@ -69,7 +67,7 @@ class Asking:
         """Time the products by native kernels; None if the environment pins none."""
         numpy = NumPy()
         variables = self.workers.environment.of(numpy, self.workers.threads)
-        if not any(variables.get(name) for name in PINS):
+        if not any(variables.get(name) for name in _pins()):
             return None
         request = TimeProducts(self.layer, self.pass_, tuple(sorted({"float32", dtype})))
         return self._without_pins.ask_once(numpy, request)
@@ -160,7 +158,7 @@ class Asking:
 
     @property
     def _without_pins(self) -> Workers:
-        return replace(self.workers, environment=self.workers.environment.without(PINS))
+        return replace(self.workers, environment=self.workers.environment.without(_pins()))
 
     def _runtime_of(self, name: str) -> Runtime:
         return self.workers.registry.get(name).runtime
@@ -206,3 +204,8 @@ def _as_forward(layer: Layer, pass_: Pass) -> Layer | None:
     (height, width), (kernel_h, kernel_w) = layer.output_size, layer.effective_kernel_size
     padded = height + 2 * (kernel_h - 1), width + 2 * (kernel_w - 1)
     return replace(valid, input_shape=(*padded, layer.filters), filters=layer.channels)
+
+
+def _pins() -> tuple[str, ...]:
+    """Return the variables that keep a BLAS or a runtime from its fastest kernels."""
+    return (*BLAS_PINS, *(name for runtime in runtimes() for name in runtime.pins))

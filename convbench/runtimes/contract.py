@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self
 
-from convbench.machine.description import installed_version
+from convbench.machine.cautions import unmeasured, unset
+from convbench.machine.description import Caution, installed_version
 
 Method = Literal["memray", "tracemalloc", "rss"]
 """Methods of metering memory: they count malloc, Python's own allocators, or resident pages."""
@@ -73,6 +74,10 @@ class Runtime(ABC):
     """Patterns, as shells have them, of the variables that change what it computes or how fast. A
     result file records those that are set."""
 
+    pins: ClassVar[Mapping[str, str]] = {}
+    """Variables that keep it from its fastest kernels, and what each does. `{}` stands for the
+    variable's value."""
+
     is_part_of_any_process: ClassVar[bool] = False
     """Whether any process can compute with it, so that no worker has to be started."""
 
@@ -93,6 +98,13 @@ class Runtime(ABC):
     def default_variables(self) -> Mapping[str, str]:
         """Further ones, which a worker has unless the caller's environment has them."""
         return {}
+
+    def cautions(self, environ: Mapping[str, str]) -> Iterator[Caution]:
+        """Yield what variables of the workers' environment hold the runtime back."""
+        for name, effect in self.pins.items():
+            value = environ.get(name, "")
+            if value and value.upper() not in ("ALL", "DEFAULT"):
+                yield unmeasured(f"{name}={value} {effect.format(value)}", unset([name]))
 
     @abstractmethod
     def start(self, threads: int) -> None:

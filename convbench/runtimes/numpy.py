@@ -23,6 +23,11 @@ class NumPy(Runtime):
     packages: ClassVar[Mapping[str, tuple[str, ...]]] = {"numpy": ("numpy",)}
     install = "pip install numpy"
     relevant_variables = ("NPY_?*", "NUMPY_?*")
+    pins: ClassVar[Mapping[str, str]] = {
+        "NPY_DISABLE_CPU_FEATURES": (
+            "keeps NumPy's element-wise loops from using {}; BLAS is not affected"
+        )
+    }
     is_part_of_any_process = True
 
     def start(self, threads: int) -> None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from convbench.errors import ImplementationError
+from convbench.machine.cautions import unmeasured, unset
+from convbench.machine.description import Caution
 from convbench.runtimes.contract import Meters, Runtime
 from convbench.runtimes.numpy import cap_blas
 
@@ -25,6 +28,9 @@ DEFAULTS = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 METER_VARIABLES = {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
 """Variables that let meters see the bytes of tensors. Without them, TensorFlow's CPU allocator
 hands out parts of its own pool, and one Conv2D shows 30 KB instead of 1,210 KB (measured)."""
+
+ONE_THREAD = r"xla_cpu_multi_thread_eigen=(false|0)|intra_op_parallelism_threads=1\b"
+"""Flags of XLA that keep it to one thread, as a regular expression."""
 
 SLACK_BYTES = 32 * 1024
 """Most bytes of bookkeeping that an eager operation may allocate beside its result."""
@@ -48,6 +54,22 @@ class TensorFlow(Runtime):
     relevant_variables = (
         *("TF_?*", "XLA_?*", "KERAS_?*", "ONEDNN_?*", "DNNL_?*", "CUDA_VISIBLE_DEVICES"),
     )
+
+    pins: ClassVar[Mapping[str, str]] = {
+        "ONEDNN_MAX_CPU_ISA": "limits oneDNN to {} (this affects TensorFlow only)",
+        "DNNL_MAX_CPU_ISA": "limits oneDNN to {} (this affects TensorFlow only)",
+    }
+
+    def cautions(self, environ: Mapping[str, str]) -> Iterator[Caution]:
+        yield from super().cautions(environ)
+        name = "TF_ENABLE_ONEDNN_OPTS"
+        if environ.get(name, "").lower() in ("0", "false"):
+            what = f"{name}=0 turns oneDNN's kernels off (this affects TensorFlow only)"
+            yield unmeasured(what, unset([name]))
+        flags = environ.get("XLA_FLAGS", "")
+        if re.search(ONE_THREAD, flags):
+            what = f"XLA_FLAGS={flags} keeps XLA to one thread (this affects TensorFlow only)"
+            yield unmeasured(what, "remove that flag from XLA_FLAGS")
 
     def variables(self, threads: int) -> Mapping[str, str]:
         return VARIABLES

@@ -12,7 +12,7 @@ from convbench.machine.cautions import cautions
 from convbench.machine.description import MachineDescription, fingerprint, software
 from convbench.measure.environment import Environment
 from convbench.measure.messages import Calibrate, UnansweredError
-from convbench.runtimes import versions
+from convbench.runtimes import runtimes, versions
 from convbench.runtimes.numpy import NumPy
 from convbench.schedule.effort import EFFORTS
 from convbench.schedule.events import Event, PhaseStarted, Progress
@@ -65,5 +65,13 @@ def describe(
         machine=machine,
         software=software(versions(), blas),
         environment=environment.recorded(threads),
-        warnings=cautions(machine, variables, threads, sgemm_rate_in, load=load, blas=blas),
+        warnings=cautions(
+            machine,
+            variables,
+            threads,
+            sgemm_rate_in,
+            load=load,
+            blas=blas,
+            of_runtimes=[each for runtime in runtimes() for each in runtime.cautions(variables)],
+        ),
     )
