@@ -17,6 +17,7 @@ from convbench.agreement.diagnosis.behaviour import unsafe_for_threads
 from convbench.agreement.diagnosis.computation import Computation
 from convbench.agreement.diagnosis.diagnosing import Diagnosing
 from convbench.agreement.diagnosis.mistakes import mistakes
+from convbench.agreement.diagnosis.patterns import pattern
 from convbench.agreement.diagnosis.search import Search, diagnose, likeliest
 from convbench.agreement.diagnosis.smallest import shrink
 from convbench.implementations.numpy.im2col import Im2col
@@ -285,6 +286,18 @@ def test_errors_that_no_transform_makes_are_wrong_within_the_bound_of_transforms
     (explanation, *_) = Diagnosing().explained(implementation, layer, Pass.FORWARD, 1, 0)
     assert explanation.causes == (cause,)
     assert told in explanation.sentence
+
+
+@pytest.mark.parametrize(
+    ("factor", "told"),
+    [(2.5, "2.5"), (1.00003, "1.00003"), (1 + 3e-9, "(1 + 3e-09)"), (1 - 2e-8, "(1 - 2e-08)")],
+)
+def test_a_factor_is_told_with_digits_that_differ_from_1(factor, told):
+    layer = Layer("a", (10, 10, 1), 1, (1, 1), dtype="float64")
+    computation = Computation.of(layer, Pass.FORWARD, operands.floats(layer, Pass.FORWARD, 0))
+    right = computation.result()
+    found = pattern([(factor * right, computation)], layer, Pass.FORWARD)
+    assert found.sentence == f"every element is {told} times what it should be"
 
 
 def test_a_transform_is_right_though_not_exact(slightly_off):

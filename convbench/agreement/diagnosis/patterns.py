@@ -122,7 +122,10 @@ def linear(seen: Array, right: Float64) -> Explanation | None:
 
 
 def _scaled(factor: float, reproduces: bool) -> Explanation:
-    sentence = f"every element is {factor:.6g} times what it should be"
+    told, beyond = f"{factor:.6g}", factor - 1
+    if told == "1":  # six digits do not tell the factor from 1
+        told = f"(1 {'+' if beyond > 0 else '-'} {abs(beyond):.2g})"
+    sentence = f"every element is {told} times what it should be"
     return Explanation.of([MistakeKind("wrong-scale", "seen")], sentence, reproduces)
 
 
