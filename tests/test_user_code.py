@@ -566,6 +566,40 @@ def test_a_result_that_is_not_one_array_of_floats_is_wrong(own, returned, told):
         diagnose(code, PLAIN, Pass.FORWARD, 1, 0, Search())
 
 
+def test_code_alone_has_a_module_of_its_own_that_goes_afterwards(own):
+    code = own("""
+        calls = []
+        def f(x, kernel):
+            calls.append(1)
+            return right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1) * len(calls)
+    """)
+    with code.alone():
+        pass  # imports what the module imports
+    for _ in range(2):
+        before = set(sys.modules)
+        with code.alone() as alone:
+            prepared = alone.prepare(PLAIN, Pass.FORWARD, 1)
+            prepared.load(operands.floats(PLAIN, Pass.FORWARD, 0))
+            first, second = (np.array(prepared.run()) for _ in range(2))
+        np.testing.assert_allclose(second, 2 * first)
+        assert set(sys.modules) == before
+
+
+def test_code_that_can_be_imported_only_once_is_used_as_it_is(own, monkeypatch):
+    monkeypatch.setattr(sys, "was_imported", False, raising=False)
+    code = own("""
+        import sys
+        if sys.was_imported:
+            raise RuntimeError("I am here already")
+        sys.was_imported = True
+        def f(x, kernel):
+            return right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    """)
+    code.prepare(PLAIN, Pass.FORWARD, 1)
+    with code.alone() as alone:
+        assert alone is code
+
+
 def test_a_registry_knows_own_code_by_its_name():
     registry = REGISTRY.knowing(OwnCode("shortly", f"{USERS}:right"))
     assert registry.get("shortly").unsupported(PLAIN, Pass.FORWARD) is None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import reduce
@@ -81,8 +81,16 @@ class OwnImplementation(Implementation):
 
     @contextmanager
     def alone(self) -> Iterator[OwnImplementation]:
-        """Yield the same code in one further copy of its module, which is dropped at the end."""
-        module = import_code(self._own, afresh=True)
+        """Yield the same code in one further copy of its module, which is dropped at the end.
+
+        Yield the code as it is if its module cannot be imported a second time.
+        """
+        module = None
+        with suppress(Exception):
+            module = import_code(self._own, afresh=True)
+        if module is None:
+            yield self
+            return
         try:
             yield OwnImplementation(self._own, module=module)
         finally:
