@@ -573,16 +573,14 @@ def test_code_alone_has_a_module_of_its_own_that_goes_afterwards(own):
             calls.append(1)
             return right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1) * len(calls)
     """)
-    with code.alone():
-        pass  # imports what the module imports
+    before = [name for name in sys.modules if "__copy" in name]
     for _ in range(2):
-        before = set(sys.modules)
         with code.alone() as alone:
             prepared = alone.prepare(PLAIN, Pass.FORWARD, 1)
             prepared.load(operands.floats(PLAIN, Pass.FORWARD, 0))
             first, second = (np.array(prepared.run()) for _ in range(2))
         np.testing.assert_allclose(second, 2 * first)
-        assert set(sys.modules) == before
+        assert [name for name in sys.modules if "__copy" in name] == before
 
 
 def test_code_that_can_be_imported_only_once_is_used_as_it_is(own, monkeypatch):
