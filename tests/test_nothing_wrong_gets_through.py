@@ -84,7 +84,7 @@ def test_a_random_layer_that_is_wrong_is_reported(checked):
 
 
 @pytest.mark.parametrize(
-    "number", [n if n < 3 else pytest.param(n, marks=pytest.mark.slow) for n in range(60)]
+    "number", [n if n < 3 else pytest.param(n, marks=pytest.mark.slow) for n in range(20)]
 )
 def test_mutants_that_a_layer_tells_from_right_code_are_found(number):
     answer = campaign.ask(number)
@@ -92,8 +92,8 @@ def test_mutants_that_a_layer_tells_from_right_code_are_found(number):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(30))
-def test_right_variants_are_right_on_all_layers(number):
+@pytest.mark.parametrize("number", range(10))
+def test_right_variants_are_right(number):
     assert campaign.ask_right(number)["found"] is None
 
 

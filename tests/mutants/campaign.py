@@ -40,6 +40,9 @@ THREADS, SEED = 2, 0
 BRUTE_FORCE = 1000
 """Number of random layers that a mutant which was not found is asked."""
 
+SHARES = 5
+"""Each right variant is asked one layer in so many, since nothing ends its check early."""
+
 TOLD_APART = 1e-3
 """Smallest error that tells a mutant from right code, as a part of the largest element."""
 
@@ -53,15 +56,16 @@ def ask(number: int) -> dict[str, Any]:
 
 
 def ask_right(number: int) -> dict[str, Any]:
-    """Return on which layer the check calls a right variant wrong, or None."""
-    return {"number": number, "found": _found(f"R{number}", variant(number))}
+    """Return on which of its share of layers the check calls a right variant wrong, or None."""
+    share = slice(number % SHARES, None, SHARES)
+    return {"number": number, "found": _found(f"R{number}", variant(number), share)}
 
 
-def _found(name: str, spoiler: Spoiler) -> str | None:
+def _found(name: str, spoiler: Spoiler, share: slice = slice(None)) -> str | None:
     """Return on which built-in layer the check finds something wrong, as `convbench check` does."""
     implementation = REGISTRY.get(f"{FILE}:{name}")
     diagnosing = Diagnosing()
-    for layer in read_suite("coverage").layers:
+    for layer in read_suite("coverage").layers[share]:
         cell = layer, Pass(spoiler.pass_), THREADS, SEED
         found = check(implementation, *cell)
         if found.verdict != "wrong":

@@ -55,10 +55,11 @@ class Comparison:
     `problem` is a sentence, or None. `steps` is the largest error of integers, in steps between
     neighbouring sums. `over_bound` is the largest ratio of an error to its bound: that of direct
     sums, or what the implementation states if that is more. `over_largest` is the ratio to the
-    largest bound of any element, `over_transform` the ratio to the bound of transforms.
-    `systematic` errors are not those of rounding (systematic.py). Errors beyond the bound `grows`
-    if large sums are as wrong for their size as small ones. `modified` names the operands that the
-    code wrote into. A result that `has_gaps` has elements that are NaN or infinity.
+    largest bound of any element, `over_transform` the ratio to the bound of transforms, and
+    `over_all_transforms` that to the largest of these. `systematic` errors are not those of
+    rounding (systematic.py). Errors beyond the bound `grows` if large sums are as wrong for
+    their size as small ones. `modified` names the operands that the code wrote into. A result
+    that `has_gaps` has elements that are NaN or infinity.
     """
 
     problem: str | None
@@ -68,6 +69,7 @@ class Comparison:
     zeros: float  # part of the expected result that is zero where it need not be
     steps: float = 0.0
     over_largest: float = 0.0
+    over_all_transforms: float = 0.0
     systematic: bool = False
     grows: bool = False
     modified: tuple[str, ...] = ()
@@ -75,8 +77,9 @@ class Comparison:
 
     @property
     def rounds_right(self) -> bool:
-        """Tell whether integers are right, or round to the right ones."""
-        return self.steps < ROUNDING or self.over_transform <= 1
+        """Tell whether integers are right, or round to the right ones as those of transforms do."""
+        is_rounding = self.steps < ROUNDING and self.over_all_transforms <= 1
+        return is_rounding or self.over_transform <= 1
 
     @classmethod
     def of_all(cls, found: Sequence[Self]) -> Self:
@@ -89,6 +92,7 @@ class Comparison:
             zeros=max(c.zeros for c in found),
             steps=max(c.steps for c in found),
             over_largest=max(c.over_largest for c in found),
+            over_all_transforms=max(c.over_all_transforms for c in found),
             systematic=any(c.systematic for c in found),
             grows=any(c.grows for c in found),
             modified=tuple(name for c in found for name in c.modified),
@@ -160,7 +164,8 @@ def deviation(right: Right, seen: Seen, exactly: bool) -> Comparison:
         over_bound=over,
         over_transform=_over(error, right.transform),
         zeros=right.zeros,
-        over_largest=_over(error.max(keepdims=True), right.bound.max(keepdims=True)),
+        over_largest=_over_largest(largest, right.bound),
+        over_all_transforms=_over_largest(largest, right.transform),
         systematic=trend(result, right.expected) is not None,
         grows=over > 1 and _grow(error, right),
     )
@@ -186,6 +191,11 @@ def _over(error: Array, bound: Array) -> float:
     """Return the largest ratio of an error to its bound."""
     ratio = np.divide(error, bound, out=np.zeros_like(error), where=bound > 0)
     return float(np.inf if (error[bound == 0] > 0).any() else ratio.max(initial=0))
+
+
+def _over_largest(error: float, bound: Array) -> float:
+    """Return the ratio of an error to the largest bound."""
+    return _over(np.array(error), np.array(bound.max()))
 
 
 def _difference(result: Array, expected: Array, bad: NDArray[np.bool_], pass_: Pass) -> str:
