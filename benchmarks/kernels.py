@@ -23,7 +23,7 @@ from kernel_targets import NETWORKS, SMALL, Run
 
 from convbench.errors import ConvbenchError
 from convbench.implementations.registry import BUILT_IN
-from convbench.machine.cautions import BLAS_PINS, OTHER_PINS
+from convbench.machine.cautions import BLAS_PINS
 from convbench.problem.layer import Pass
 from convbench.report.formats.terminal import print_report
 from convbench.report.views.scale import counted
@@ -51,7 +51,13 @@ OTHERS = {
 }
 """Other frameworks by the module that they need. They run as own code, in their own processes."""
 
-PINS = (*BLAS_PINS, *OTHER_PINS, "OPENBLAS_L2_SIZE", "NVPL_BLAS_DEBUG_CPU_TYPE")
+PINS = (
+    *BLAS_PINS,
+    *NumPy.pins,
+    *TensorFlow.pins,
+    "OPENBLAS_L2_SIZE",
+    "NVPL_BLAS_DEBUG_CPU_TYPE",
+)
 GUESSED_RATE = 30e9
 """Guessed FLOP/s of one thread, and of the check of a cell, to forecast how long a run takes."""
 

@@ -73,7 +73,7 @@ def test_values_are_what_the_names_say():
     assert (_drawn("negative")[0] < 0).all()
     assert np.abs(oracle.expected(LAYER, Pass.FORWARD, _operands("medium"))).max() > 65_504
     images = _drawn("denormal")[0]
-    assert 0.1 < ((np.abs(images) < np.finfo("f4").smallest_normal) & (images != 0)).mean() < 0.4
+    assert 1 <= ((np.abs(images) < np.finfo("f4").smallest_normal) & (images != 0)).sum() <= 6
     assert np.abs(oracle.expected(LAYER, Pass.FORWARD, _operands("large"))).max() > 1e29
     assert np.abs(oracle.expected(LAYER, Pass.FORWARD, _operands("small"))).max() < 1e-22
 

@@ -373,7 +373,9 @@ def spoilt(chosen: Spoiler | None) -> type:
             return self._maybe(
                 "input-gradient",
                 asked,
-                lambda one, other: right.input_gradient(one, other, input_shape, *rest),
+                lambda one, other: right.input_gradient(
+                    one, other, (len(one), *input_shape[1:]), *rest
+                ),
             )
 
         def kernel_gradient(
