@@ -22,6 +22,26 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+LONG = (
+    "cli_run",
+    "train",
+    "check",
+    "readme",
+    "conformance",
+    "training",
+    "gate_cli",
+    "memory",
+    "keras",
+)
+"""Files that take long, in the order in which they start, so that both processes of tests end
+together. Without it, one waited for `test_train.py` half a minute (measured)."""
+
+
+def pytest_collection_modifyitems(items):
+    first = {f"test_{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: first.get(item.path.name, len(first)))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def tuning_cache(tmp_path_factory):
     """Path of the file that keeps trials. Subprocesses see it too, even those of wider fixtures."""
