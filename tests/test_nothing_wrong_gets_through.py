@@ -38,7 +38,7 @@ FOUND = {
     "drops_tiny_values": "wrong where products are very small numbers",
     "truncated_operands": "as of bfloat16, are right where float32 has 24",
     "rest_of_a_block_of_images": "17 or more images and the number of images is no multiple of 16",
-    "blocks_of_columns": "the number of output columns is no multiple of 32",
+    "blocks_of_columns": "columns is no multiple of 32",
 }
 
 
