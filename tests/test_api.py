@@ -145,6 +145,37 @@ def test_arrays_may_lie_in_memory_as_they_like(pass_, how):
         np.testing.assert_array_equal(moved[name], array)
 
 
+THIN = [
+    Layer("one channel and filter", (9, 7, 1), 1, (3, 3), batch_size=3, padding="same"),
+    Layer("without pads", (9, 7, 1), 1, (3, 3)),
+    Layer("one row", (1, 9, 4), 4, (1, 3), batch_size=2, groups=4),
+    Layer("one column", (9, 1, 4), 6, (3, 1), strides=(2, 1)),
+    Layer("one position", (1, 1, 5), 3, (1, 1), batch_size=2),
+    Layer("one number", (1, 1, 1), 1, (1, 1), use_bias=True),
+]
+
+
+@pytest.mark.parametrize("layer", THIN, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("pass_", Pass)
+@pytest.mark.parametrize(
+    "name", [name for name in BUILT_IN if REGISTRY.get(name).runtime == NumPy()]
+)
+def test_strides_of_axes_of_one_element_do_not_matter(name, pass_, layer):
+    if REGISTRY.get(name).unsupported(layer, pass_):
+        pytest.skip("the implementation does not support this layer")
+
+    def loose(array):
+        steps = zip(array.shape, array.strides, strict=True)
+        strides = [stride if length > 1 else 2**20 + 4 for length, stride in steps]
+        return np.lib.stride_tricks.as_strided(array, strides=strides)
+
+    drawn = operands.exact_integers(layer, pass_, 1)
+    arrays = {k: loose(v) for k, v in vars(drawn).items() if v is not None}
+    assert all(array.flags.c_contiguous for array in arrays.values())  # so NumPy calls them
+    result = called(layer, pass_, operands.Operands(**arrays), implementation=name)
+    np.testing.assert_allclose(result, oracle.expected(layer, pass_, drawn), rtol=1e-4, atol=1e-2)
+
+
 @pytest.mark.parametrize("pass_", Pass)
 def test_a_result_is_the_callers_own(pass_):
     plan = planned(LAYER, pass_)

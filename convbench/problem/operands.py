@@ -59,8 +59,12 @@ class LentOperands(Operands):
     """Operands that stay unchanged during the call, so that no array has to be copied."""
 
     def own(self, array: Array) -> Array:
-        """Return the array itself, not a copy."""
-        return array
+        """Return a view of the array, not a copy.
+
+        NumPy calls an array C-contiguous whatever the strides of its axes of one element are. Here
+        they are those of C order, since implementations compute addresses from them.
+        """
+        return np.ndarray(array.shape, array.dtype, array)
 
 
 def floats(layer: Layer, pass_: Pass, seed: int) -> Operands:
