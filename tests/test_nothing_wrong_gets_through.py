@@ -7,6 +7,10 @@ import re
 
 import pytest
 
+from convbench.agreement.check.checker import check
+from convbench.implementations.registry import REGISTRY
+from convbench.problem.layer import Pass
+from convbench.suites.file import read_suite
 from tests.cli import ROOT, convbench
 from tests.mutants import campaign
 
@@ -94,6 +98,32 @@ def test_right_variants_are_right(number):
     assert campaign.ask_right(number)["found"] is None
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(0, len(campaign.TRANSFORMS) * 3, 7))
+def test_right_transforms_are_right(number):
+    assert campaign.ask_transform(number)["called_wrong"] == []
+
+
+@pytest.mark.parametrize(
+    ("style", "seed", "layer", "pass_"),
+    [
+        ("convbench_calls.py:WinogradOnSmallTiles", 7, "channels-257", "forward"),
+        ("convbench_calls.py:WinogradOnSmallTiles", 7, "one-row-padded", "input-gradient"),
+        ("convbench_calls.py:Fft", 7, "5x5-same-dilation-2x2", "kernel-gradient"),
+        ("convbench_calls.py:Fft", 1, "1x1", "forward"),
+        ("convbench_calls.py:Fft", 1, "4x1-pads-uneven", "forward"),
+        ("fourier.py:oaconvolve", 7, "one-pixel-batch-1", "forward"),
+        ("fourier.py:oaconvolve", 1, "one-pixel-batch-3", "forward"),
+        ("winograd.py:Winograd", 1, "one-column-padded", "input-gradient"),
+    ],
+)
+def test_draws_in_which_the_largest_elements_meet_in_no_sum(style, seed, layer, pass_):
+    implementation = REGISTRY.get(f"{ROOT / 'tests' / 'styles'}/{style}")
+    (asked,) = (each for each in read_suite("coverage").layers if each.name == layer)
+    found = check(implementation, asked, Pass(pass_), threads=2, seed=seed)
+    assert found.verdict == "agrees", found.diagnosis
+
+
 def test_a_campaign_keeps_its_answers_and_tells_its_rates(tmp_path, capsys):
     kept = tmp_path / "mutants.jsonl"
     answers = [
@@ -103,9 +133,14 @@ def test_a_campaign_keeps_its_answers_and_tells_its_rates(tmp_path, capsys):
     ]
     kept.write_text("".join(f"{json.dumps(answer)}\n" for answer in answers))
     assert campaign.kept(kept, 3, campaign.ask) == answers
-    assert not campaign.report(answers, [{"number": 0, "found": None}])
+    right = [{"number": 0, "found": None}]
+    transforms = [{"number": n, "cells": 9, "called_wrong": []} for n in range(18)]
+    transforms[1]["called_wrong"] = ["3x3 forward"]
+    assert not campaign.report(answers, right, transforms)
     printed = capsys.readouterr().out
     assert "all: 1 of 2 mutants found (50.0%)" in printed
     assert "not counted, since no layer tells them from right code: 1" in printed
     assert "not found: M1, " in printed
     assert "right variants: 0 of 1 called wrong" in printed
+    assert "right transforms, seeds 0 to 0: 1 of 162 cells called wrong" in printed
+    assert f"called wrong: {campaign.TRANSFORMS[1]} with seed 0 on 3x3 forward" in printed

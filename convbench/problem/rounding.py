@@ -47,17 +47,22 @@ def fft_bound(
 
     The bound belongs to the plane and not to an element, so it also holds where an element is zero.
     """
-    u = UNIT_ROUNDOFF[layer.dtype]
+    factor = fft_factor(layer.dtype, lengths, roundings)
+    bound = factor * norm_products(layer, pass_, operands)
+    if operands.bias is not None:
+        bound = bound + 2 * UNIT_ROUNDOFF[layer.dtype] * np.abs(operands.bias)
+    return np.broadcast_to(bound, layer.result_shape(pass_))
+
+
+def fft_factor(dtype: str, lengths: tuple[int, ...], roundings: int) -> float:
+    """Return what `fft_bound` multiplies the product of two 2-norms by."""
+    u = UNIT_ROUNDOFF[dtype]
     transform = math.prod(
-        1 + u + gamma(p + 2, layer.dtype) * (math.sqrt(p) + u)
+        1 + u + gamma(p + 2, dtype) * (math.sqrt(p) + u)
         for length in lengths
         for p in prime_factors(length)
     )
-    factor = transform**3 * (1 + gamma(roundings, layer.dtype)) - 1
-    bound = factor * norm_products(layer, pass_, operands)
-    if operands.bias is not None:
-        bound = bound + 2 * u * np.abs(operands.bias)
-    return np.broadcast_to(bound, layer.result_shape(pass_))
+    return transform**3 * (1 + gamma(roundings, dtype)) - 1
 
 
 def norm_products(layer: Layer, pass_: Pass, operands: Operands) -> Float64:

@@ -1,9 +1,11 @@
-"""Ask the built-in layers about mutants and right variants: `python -m tests.mutants.campaign`.
+"""Ask the built-in layers about mutants and right code: `python -m tests.mutants.campaign`.
 
 Mutants that are not found are asked a thousand random layers. Those that no layer tells from right
-code do not count. The answers are kept in the folder of `-o`, so that a campaign can be stopped and
-resumed. It prints the rates, a line for each mutant that slips through, and a line for each variant
-that is called wrong. results/check.txt has them for 1,000 mutants and 500 variants.
+code do not count. Right variants are asked with the same draws, and right transforms, whose results
+are rounded, with draws of many seeds. The answers are kept in the folder of `-o`, so that a
+campaign can be stopped and resumed. It prints the rates, a line for each mutant that slips through,
+and a line for whatever is right and called wrong. results/check.txt has them for 1,000 mutants, 500
+variants and 20 seeds.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from convbench.suites.file import read_suite
 from tests.cli import ROOT
 from tests.mutants.evidence import everyone
 from tests.mutants.spoiling import Spoiler, spoiler, variant
+from tests.styles.names import CALLS
 
 FILE = ROOT / "tests" / "mutants" / "spoilt.py"
 
@@ -42,6 +45,23 @@ BRUTE_FORCE = 1000
 
 SHARES = 5
 """Each right variant is asked one layer in so many, since nothing ends its check early."""
+
+TRANSFORMS = (
+    *(f"convbench_calls.py:{name}" for name in CALLS),
+    "fourier.py:InSinglePrecision",
+    "fourier.py:numpy_float32",
+    "fourier.py:oaconvolve",
+    "fourier.py:real_part",
+    "keywords.py:float64_inside",
+    "matrices.py:by_svd",
+    "matrices.py:Im2col",
+    "transforms.py:prefix_sums",
+    "transforms.py:strassen",
+    "transforms.py:winograd_6x6",
+    "winograd.py:Winograd",
+)
+"""Right convolutions of tests/styles that compute in other ways than by direct sums, and two that
+do not."""
 
 TOLD_APART = 1e-3
 """Smallest error that tells a mutant from right code, as a part of the largest element."""
@@ -59,6 +79,20 @@ def ask_right(number: int) -> dict[str, Any]:
     """Return on which of its share of layers the check calls a right variant wrong, or None."""
     share = slice(number % SHARES, None, SHARES)
     return {"number": number, "found": _found(f"R{number}", variant(number), share)}
+
+
+def ask_transform(number: int) -> dict[str, Any]:
+    """Return on which layers and passes the check calls a right transform wrong, with one seed."""
+    seed, style = divmod(number, len(TRANSFORMS))
+    implementation = REGISTRY.get(f"{ROOT / 'tests' / 'styles'}/{TRANSFORMS[style]}")
+    cells, called_wrong = 0, []
+    for layer in read_suite("coverage").layers:
+        for pass_ in Pass:
+            if implementation.unsupported(layer, pass_) is None:
+                cells += 1
+                if check(implementation, layer, pass_, THREADS, seed).verdict == "wrong":
+                    called_wrong.append(f"{layer.name} {pass_}")
+    return {"number": number, "cells": cells, "called_wrong": called_wrong}
 
 
 def _found(name: str, spoiler: Spoiler, share: slice = slice(None)) -> str | None:
@@ -118,10 +152,10 @@ def kept(path: Path, count: int, function: Callable[[int], Answer]) -> list[Answ
     return [done[number] for number in range(count)]
 
 
-def report(answers: list[Answer], variants: list[Answer]) -> bool:
+def report(answers: list[Answer], variants: list[Answer], transforms: list[Answer]) -> bool:
     """Print the rates by kind of condition, what slips through, and what is called wrong.
 
-    Return whether 97 % of the mutants are found and no variant is called wrong.
+    Return whether 97 % of the mutants are found and nothing that is right is called wrong.
     """
     counted, slipped = Counter[str](), Counter[str]()
     lines = []
@@ -144,9 +178,19 @@ def report(answers: list[Answer], variants: list[Answer]) -> bool:
     called_wrong = [variant(each["number"]) for each in variants if each["found"] is not None]
     print(f"right variants: {len(called_wrong)} of {len(variants)} called wrong")
     lines += [f"called wrong: {one.pass_}: {one.how} where {one.when}" for one in called_wrong]
+    seeds = len(transforms) // len(TRANSFORMS)
+    cells, wrong = (
+        sum(each["cells"] for each in transforms),
+        sum(len(each["called_wrong"]) for each in transforms),
+    )
+    print(f"right transforms, seeds 0 to {seeds - 1}: {wrong} of {cells} cells called wrong")
+    for answer in transforms:
+        seed, style = divmod(answer["number"], len(TRANSFORMS))
+        for cell in answer["called_wrong"]:
+            lines.append(f"called wrong: {TRANSFORMS[style]} with seed {seed} on {cell}")
     for line in lines:
         print(line)
-    return missed <= 0.03 * total and not called_wrong
+    return missed <= 0.03 * total and not called_wrong and not wrong
 
 
 if __name__ == "__main__":
@@ -154,10 +198,12 @@ if __name__ == "__main__":
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--mutants", type=int, default=1000)
     parser.add_argument("--variants", type=int, default=500)
+    parser.add_argument("--seeds", type=int, default=20)
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     ok = report(
         kept(given.output / "mutants.jsonl", given.mutants, ask),
         kept(given.output / "variants.jsonl", given.variants, ask_right),
+        kept(given.output / "transforms.jsonl", given.seeds * len(TRANSFORMS), ask_transform),
     )
     sys.exit(not ok)

@@ -2,6 +2,17 @@
 
 import shutil
 
+CALLS = (
+    "Mec",
+    "ShiftGemm",
+    "Winograd",
+    "WinogradOnSmallTiles",
+    "Depthwise",
+    "Direct",
+    "Fft",
+)
+"""Names in convbench_calls.py."""
+
 NAMES: tuple[str, ...] = (
     "loops.py:scalar",
     "loops.py:output_positions",
@@ -64,6 +75,7 @@ NAMES: tuple[str, ...] = (
     "threads.py:over_rows",
     "threads.py:bare_threads",
     "threads.py:Pool",
+    *(f"convbench_calls.py:{name}" for name in CALLS),
     "winograd.py:Winograd",
     "transforms.py:winograd_6x6",
     "transforms.py:strassen",

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
-from convbench.problem.rounding import fft_bound, gamma
+from convbench.problem.rounding import fft_bound, fft_factor, gamma
+from convbench.problem.values import READS
 
 Float64 = NDArray[np.float64]
 
@@ -54,6 +55,20 @@ def direct_factor(layer: Layer, pass_: Pass, products: int | None = None) -> flo
     return gamma(terms, layer.dtype) * (2 if layer.dtype == "float64" else 1)
 
 
+def largest_bound(
+    layer: Layer, pass_: Pass, operands: Operands, products: int | None = None
+) -> float:
+    """Return the bound of direct sums for a sum whose elements are all as large as the largest.
+
+    `products` is as in `direct_factor`. Code that mixes elements before it multiplies them is off
+    by a part of this bound, and not of what its own sum happens to hold.
+    """
+    first, second = (float(np.abs(getattr(operands, name)).max()) for name in READS[pass_])
+    terms = layer.terms(pass_) if products is None else min(products, layer.terms(pass_))
+    bias = 0.0 if operands.bias is None else float(np.abs(operands.bias).max())
+    return direct_factor(layer, pass_, products) * (terms * first * second + bias)
+
+
 def transform_bound(layer: Layer, pass_: Pass, operands: Operands) -> Float64:
     """Return the error that own code may have if it uses transforms, in the result's shape.
 
@@ -61,11 +76,38 @@ def transform_bound(layer: Layer, pass_: Pass, operands: Operands) -> Float64:
     the kernel. It counts a pair of planes for each product of a direct sum, since the code may work
     on tiles. Minimal-filtering methods (Winograd) on tiles are well within it.
     """
+    return fft_bound(layer, pass_, operands, _lengths(layer), layer.terms(pass_) + 5)
+
+
+def mixing_bound(layer: Layer, pass_: Pass, operands: Operands) -> float:
+    """Return the error that own code may have if its transforms mix all elements of an operand.
+
+    An FFT may run over channels too, or over two images at once, so that the 2-norms are those of
+    the whole operands. It has no more butterflies than `transform_bound` and one for each binary
+    digit of the numbers of images, channels and filters.
+    """
+    others = (_power_of_two(n) for n in (layer.batch_size, layer.channels, layer.filters))
+    lengths = *_lengths(layer), *others
+    factor = fft_factor(layer.dtype, lengths, layer.terms(pass_) + 5)
+    first, second = (
+        float(np.linalg.norm(getattr(operands, name).astype(np.float64))) for name in READS[pass_]
+    )
+    bias = 0.0 if operands.bias is None else float(np.abs(operands.bias).max())
+    return factor * first * second + gamma(2, layer.dtype) * bias
+
+
+def _lengths(layer: Layer) -> tuple[int, int]:
+    """Return powers of two that hold the padded image and the kernel."""
     height, width = (
-        2 ** max(math.ceil(math.log2(padded + span)), 1)
+        _power_of_two(padded + span)
         for padded, span in zip(layer.padded_size, layer.effective_kernel_size, strict=True)
     )
-    return fft_bound(layer, pass_, operands, (height, width), layer.terms(pass_) + 5)
+    return height, width
+
+
+def _power_of_two(number: int) -> int:
+    """Return the smallest power of two from 2 on that is not below the number."""
+    return int(2 ** max(math.ceil(math.log2(number)), 1))
 
 
 def cut(layer: Layer, pass_: Pass, terms: int = MAX_TERMS) -> Layer:

@@ -124,12 +124,13 @@ def _is_transform(floats: Comparison, few: Comparison, integers_are_exact: bool)
     """Tell whether errors beyond the bound of direct sums can be the rounding of a transform.
 
     A transform mixes elements before it multiplies, so that a small sum is as far off as a large
-    one beside it. Operands that are rounded make a small sum less wrong than a large one.
+    one beside it. Operands that are rounded make a small sum less wrong than a large one. Where few
+    products meet, one element may be so large that its own rounding is all that is seen: errors
+    that have something in common prove nothing there.
     """
-    compared = floats, few
-    return not few.grows and not any(
-        each.systematic or _over_transform(each, integers_are_exact) > 1 for each in compared
-    )
+    if floats.systematic or few.grows:
+        return False
+    return all(_over_transform(each, integers_are_exact) <= 1 for each in (floats, few))
 
 
 def _over_transform(found: Comparison, integers_are_exact: bool) -> float:

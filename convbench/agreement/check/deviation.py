@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.agreement.check import oracle
-from convbench.agreement.check.bound import direct_factor, transform_bound
+from convbench.agreement.check.bound import (
+    direct_factor,
+    largest_bound,
+    mixing_bound,
+    transform_bound,
+)
 from convbench.agreement.check.systematic import trend
 from convbench.agreement.check.trial import Seen
 from convbench.problem.layer import Layer, Pass
@@ -55,11 +60,11 @@ class Comparison:
     `problem` is a sentence, or None. `steps` is the largest error of integers, in steps between
     neighbouring sums. `over_bound` is the largest ratio of an error to its bound: that of direct
     sums, or what the implementation states if that is more. `over_largest` is the ratio to the
-    largest bound of any element, `over_transform` the ratio to the bound of transforms, and
-    `over_all_transforms` that to the largest of these. `systematic` errors are not those of
-    rounding (systematic.py). Errors beyond the bound `grows` if large sums are as wrong for
-    their size as small ones. `modified` names the operands that the code wrote into. A result
-    that `has_gaps` has elements that are NaN or infinity.
+    bound of direct sums whose elements are all as large as the largest, `over_transform` the ratio
+    to the bound of transforms, and `over_all_transforms` that to the largest of these. `systematic`
+    errors are not those of rounding (systematic.py). Errors beyond the bound `grows` if large sums
+    are as wrong for their size as small ones. `modified` names the operands that the code wrote
+    into. A result that `has_gaps` has elements that are NaN or infinity.
     """
 
     problem: str | None
@@ -127,8 +132,18 @@ class Right:
 
     @cached_property
     def transform(self) -> Float64:
-        """Bound of transforms, element by element, which is never below that of direct sums."""
-        return np.maximum(self.bound, transform_bound(self.layer, self.pass_, self.operands))
+        """Bound of transforms, element by element, which is never below that of direct sums.
+
+        Where few products meet, elements are of very different sizes, and it counts which of them a
+        transform mixes: it may be all.
+        """
+        bound = transform_bound if self.products is None else mixing_bound
+        return np.maximum(self.bound, bound(self.layer, self.pass_, self.operands))
+
+    @cached_property
+    def largest(self) -> float:
+        """Bound of direct sums for a sum whose elements are all as large as the largest."""
+        return largest_bound(self.layer, self.pass_, self.operands, self.products)
 
     @cached_property
     def zeros(self) -> float:
@@ -164,8 +179,8 @@ def deviation(right: Right, seen: Seen, exactly: bool) -> Comparison:
         over_bound=over,
         over_transform=_over(error, right.transform),
         zeros=right.zeros,
-        over_largest=_over_largest(largest, right.bound),
-        over_all_transforms=_over_largest(largest, right.transform),
+        over_largest=_over(np.array(largest), np.array(right.largest)),
+        over_all_transforms=_over(np.array(largest), np.array(right.transform.max())),
         systematic=trend(result, right.expected) is not None,
         grows=over > 1 and _grow(error, right),
     )
@@ -178,7 +193,7 @@ def _grow(error: Array, right: Right) -> bool:
     """
     if error.max() <= right.bound.max():
         return False
-    known = right.magnitude > 0
+    known = right.bound > 0
     if np.count_nonzero(known) < FEWEST_SUMS or error[~known].any():
         return False
     sizes, over = right.magnitude[known], error[known] / right.bound[known]
@@ -191,11 +206,6 @@ def _over(error: Array, bound: Array) -> float:
     """Return the largest ratio of an error to its bound."""
     ratio = np.divide(error, bound, out=np.zeros_like(error), where=bound > 0)
     return float(np.inf if (error[bound == 0] > 0).any() else ratio.max(initial=0))
-
-
-def _over_largest(error: float, bound: Array) -> float:
-    """Return the ratio of an error to the largest bound."""
-    return _over(np.array(error), np.array(bound.max()))
 
 
 def _difference(result: Array, expected: Array, bad: NDArray[np.bool_], pass_: Pass) -> str:
