@@ -50,7 +50,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Asked:
-    """What came out of each kind of draw, and the cut copy of the layer that was asked floats.
+    """What came out of each kind of draw.
 
     `changed` are integers of which one element differs from those of the call before.
     """
@@ -60,7 +60,6 @@ class Asked:
     special: Comparison
     floats: Comparison
     few: Comparison
-    small: Layer
 
     @property
     def is_imprecise(self) -> bool:
@@ -107,7 +106,6 @@ def asked_of(
         few=whole.compare(
             [Draw(values.few_products(layer, pass_, seed), products=values.FEW_PRODUCTS)]
         ),
-        small=small,
     )
 
 

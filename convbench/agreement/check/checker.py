@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from convbench.agreement.check.asking import Asked, Asking, asked_of, dense, is_inexact
-from convbench.agreement.check.bound import EXACT_GROWTH
+from convbench.agreement.check.bound import EXACT_GROWTH, cut
 from convbench.agreement.check.deviation import ROUNDING, Comparison
 from convbench.agreement.check.trial import GARBAGE
 from convbench.implementations.contract import Implementation
@@ -71,7 +71,9 @@ def _judged(
         if integers.rounds_right and special.rounds_right:
             problem = None
             if integers.steps >= ROUNDING:  # too many products to tell: try fewer
-                problem = _of_fewer_products(implementation, asked.small, pass_, threads, seed)
+                problem = _of_fewer_products(
+                    implementation, cut(layer, pass_), pass_, threads, seed
+                )
         if over > 1 and _is_transform(floats, few, equal):
             remark = (
                 f"its floats are off by up to {over:.2g} times the bound of direct sums, but "

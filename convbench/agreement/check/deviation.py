@@ -179,8 +179,8 @@ def deviation(right: Right, seen: Seen, exactly: bool) -> Comparison:
         over_bound=over,
         over_transform=_over(error, right.transform),
         zeros=right.zeros,
-        over_largest=_over(np.array(largest), np.array(right.largest)),
-        over_all_transforms=_over(np.array(largest), np.array(right.transform.max())),
+        over_largest=_ratio(largest, right.largest),
+        over_all_transforms=_ratio(largest, float(right.transform.max())),
         systematic=trend(result, right.expected) is not None,
         grows=over > 1 and _grow(error, right),
     )
@@ -189,9 +189,9 @@ def deviation(right: Right, seen: Seen, exactly: bool) -> Comparison:
 def _grow(error: Array, right: Right) -> bool:
     """Tell whether errors are about the same part of each sum, be it small or large.
 
-    The largest must be beyond the bound of the largest sum: any mixing of elements explains others.
+    The largest must be beyond the bound of a sum of the largest elements: mixing explains others.
     """
-    if error.max() <= right.bound.max():
+    if error.max() <= right.largest:
         return False
     known = right.bound > 0
     if np.count_nonzero(known) < FEWEST_SUMS or error[~known].any():
@@ -206,6 +206,11 @@ def _over(error: Array, bound: Array) -> float:
     """Return the largest ratio of an error to its bound."""
     ratio = np.divide(error, bound, out=np.zeros_like(error), where=bound > 0)
     return float(np.inf if (error[bound == 0] > 0).any() else ratio.max(initial=0))
+
+
+def _ratio(error: float, bound: float) -> float:
+    """Return the ratio of an error that is not 0 to a bound that may be."""
+    return error / bound if bound > 0 else np.inf
 
 
 def _difference(result: Array, expected: Array, bad: NDArray[np.bool_], pass_: Pass) -> str:
