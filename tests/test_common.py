@@ -39,6 +39,16 @@ def test_conditions_are_found(is_wrong, told):
     assert sorted((_found(is_wrong) or "").split(" and ")) == sorted(told.split(" and "))
 
 
+def test_one_size_is_told_rather_than_two():
+    def layers(*sizes):
+        return [Layer("any", (9, columns, 1), 1, (1, kernel)) for columns, kernel in sizes]
+
+    wrong, right = layers((33, 1), (40, 1), (65, 1), (37, 3)), layers((64, 1), (34, 3), (8, 1))
+    assert common(wrong, right) == (
+        "there are 33 or more output columns and the number of output columns is no multiple of 32"
+    )
+
+
 def test_nothing_is_told_of_layers_without_anything_in_common():
     assert _found(lambda layer: zlib.crc32(layer.name.encode()) % 2) is None
     assert _found(lambda layer: False) is None

@@ -20,10 +20,14 @@ BLOCKS = (2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True)
 class Condition:
-    """Something that a layer has or has not, in words that follow "where"."""
+    """Something that a layer has or has not, in words that follow "where".
+
+    `size` is what is counted, of those in SIZES, or empty.
+    """
 
     words: str
     holds: Callable[[Layer], bool]
+    size: str = ""
 
 
 SIZES: dict[str, Callable[[Layer], int]] = {
@@ -88,7 +92,11 @@ def common(wrong: Sequence[Layer], right: Sequence[Layer]) -> str | None:
     ]
     left, chosen = list(right), list[Condition]()
     while left and len(chosen) < MOST_CONDITIONS:
-        best = min(shared, key=lambda c: sum(map(c.holds, left)), default=None)
+        sizes = {condition.size for condition in chosen}
+        # Of two that are as good, the one on a size that is told already is simpler.
+        best = min(
+            shared, key=lambda c: (sum(map(c.holds, left)), c.size not in sizes), default=None
+        )
         if best is None or all(map(best.holds, left)):
             return None
         chosen.append(best)
@@ -102,15 +110,12 @@ def _conditions(wrong: Sequence[Layer]) -> Iterator[Condition]:
         yield Condition(words, holds)
     for what, size in SIZES.items():
         least, most = min(map(size, wrong)), max(map(size, wrong))
-        yield Condition(_from(what, least), _at_least(size, least))
-        yield Condition(f"there are at most {most} {what}", _at_most(size, most))
+        yield Condition(_from(what, least), _at_least(size, least), what)
+        yield Condition(f"there are at most {most} {what}", _at_most(size, most), what)
         for block in sorted(BLOCKS, key=lambda block: block != least - 1):
-            yield Condition(
-                f"the number of {what} is no multiple of {block}", _multiple(size, block, False)
-            )
-            yield Condition(
-                f"the number of {what} is a multiple of {block}", _multiple(size, block, True)
-            )
+            for is_one, article in ((False, "no"), (True, "a")):
+                words = f"the number of {what} is {article} multiple of {block}"
+                yield Condition(words, _multiple(size, block, is_one), what)
 
 
 def _from(what: str, least: int) -> str:
