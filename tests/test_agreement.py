@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 from convbench.agreement.check import oracle
 from convbench.agreement.check.bound import MAX_TERMS, cut, direct_factor
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import check
 from convbench.implementations.numpy.im2col import Im2col
 from convbench.implementations.registry import REGISTRY
@@ -94,7 +95,7 @@ def test_the_bound_covers_rounding_and_is_not_loose():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_right_functions_agree(name, dtype):
     implementation = REGISTRY.get(f"{USERS}:{name}")
-    found = check(implementation, replace(LAYER, dtype=dtype), Pass.FORWARD, 1, 0)
+    found = check(Case(implementation, replace(LAYER, dtype=dtype), Pass.FORWARD, 1, 0))
     assert found.verdict == "agrees", found
     assert found.exact is (name != "by_fft")
 
@@ -109,7 +110,7 @@ def test_right_functions_agree(name, dtype):
     ],
 )
 def test_wrong_functions_are_found_wrong(name, sentence):
-    found = check(REGISTRY.get(f"{USERS}:{name}"), LAYER, Pass.FORWARD, 1, 0)
+    found = check(Case(REGISTRY.get(f"{USERS}:{name}"), LAYER, Pass.FORWARD, 1, 0))
     assert found.verdict == "wrong"
     assert sentence in found.diagnosis
 
@@ -148,7 +149,7 @@ def test_faults_show_in_every_pass_at_any_size(fault, pass_):
     """Faults show even in a kernel gradient of 20,000 terms, where the float bound is useless."""
     large = Layer("conv1", (28, 28, 1), 8, (3, 3), batch_size=32)
     for layer in (LAYER, large):
-        found = check(_Faulty(FAULTS[fault]), layer, pass_, 1, 0)
+        found = check(Case(_Faulty(FAULTS[fault]), layer, pass_, 1, 0))
         assert found.verdict == "wrong", (fault, layer.name)
 
 
@@ -168,14 +169,14 @@ def test_a_stale_buffer_is_found():
             prepared.run = run
             return prepared
 
-    found = check(Stale(), LAYER, Pass.FORWARD, 1, 0)
+    found = check(Case(Stale(), LAYER, Pass.FORWARD, 1, 0))
     assert found.verdict == "wrong"
     assert "not finite" in found.diagnosis
 
 
 def test_mostly_zero_results_are_mistrusted(monkeypatch):
     monkeypatch.setattr(operands, "exact_integers", lambda *_: _zeros(LAYER))
-    found = check(Im2col(), LAYER, Pass.FORWARD, 1, 0)
+    found = check(Case(Im2col(), LAYER, Pass.FORWARD, 1, 0))
     assert found.verdict == "mistrusted"
     assert "100% of the right result is zero" in found.diagnosis
 
@@ -188,4 +189,4 @@ def _zeros(layer):
 def test_strides_beyond_the_kernel_are_not_mistrusted():
     """Most of such an input gradient is zero, as it should be."""
     layer = Layer("x", (13, 13, 3), 4, (1, 1), strides=(4, 4), batch_size=2)
-    assert check(Im2col(), layer, Pass.INPUT_GRADIENT, 1, 0).verdict == "agrees"
+    assert check(Case(Im2col(), layer, Pass.INPUT_GRADIENT, 1, 0)).verdict == "agrees"

@@ -13,6 +13,7 @@ import threadpoolctl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import check
 from convbench.implementations.numpy import depthwise, im2col, mec, shift_gemm, winograd
 from convbench.implementations.numpy.shared import (
@@ -138,7 +139,7 @@ def test_results_are_right_whatever_the_blocks_and_threads(size, layer, count):
             implementation = REGISTRY.get(name)
             for pass_ in Pass:
                 if implementation.unsupported(layer, pass_) is None:
-                    found = check(implementation, layer, pass_, count, seed=1)
+                    found = check(Case(implementation, layer, pass_, count, seed=1))
                     told = f"{name} {pass_} {layer.geometry()}: {found.diagnosis}"
                     assert found.verdict == "agrees", told
 
@@ -152,7 +153,7 @@ def test_both_ways_to_an_input_gradient_are_right(monkeypatch, many_channels, sp
     monkeypatch.setattr(col2im, "MANY_CHANNELS", many_channels)
     if layer.kernel_size != (1, 1):
         assert col2im.sums_columns(layer) is (sparse == 0)
-    assert check(im2col.Im2col(), layer, Pass.INPUT_GRADIENT, 2, seed=1).verdict == "agrees"
+    assert check(Case(im2col.Im2col(), layer, Pass.INPUT_GRADIENT, 2, seed=1)).verdict == "agrees"
 
 
 # Phases of an input gradient
@@ -425,7 +426,7 @@ def test_half_precision_inside_winograd_is_wrong(monkeypatch, name, pass_):
         return tiles
 
     monkeypatch.setattr(winograd.Tiles, "gather", rounded)
-    assert check(REGISTRY.get(name), layer, pass_, 1, seed=1).verdict == "wrong"
+    assert check(Case(REGISTRY.get(name), layer, pass_, 1, seed=1)).verdict == "wrong"
 
 
 # Results

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from convbench.agreement.check import oracle
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import check
 from convbench.implementations.numpy import auto as module
 from convbench.implementations.numpy.auto import Auto
@@ -198,7 +199,7 @@ def test_once_auto_has_chosen_its_choice_answers_for_it(known):
 def test_the_check_is_that_of_the_implementation_that_auto_chose(known):
     """The check is by exact integers if the choice is exact, although another candidate is not."""
     assert not Auto().exact(LAYER, FORWARD)
-    assert check(Auto(), LAYER, FORWARD, 1, 0).exact is True
+    assert check(Case(Auto(), LAYER, FORWARD, 1, 0)).exact is True
 
 
 def test_what_no_candidate_computes_is_unsupported(known, monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import check
 from convbench.implementations.registry import BUILT_IN, REGISTRY
 from convbench.problem import operands
@@ -31,7 +32,7 @@ def verify(name, layer, pass_):
             assert max(layer.strides) > 1, reason
             assert max(layer.dilation_rate) > 1, reason
         return
-    found = check(implementation, layer, pass_, THREADS, seed=1)
+    found = check(Case(implementation, layer, pass_, THREADS, seed=1))
     assert found.verdict == "agrees", f"{name} {pass_} {layer.geometry()}: {found.diagnosis}"
     chosen = implementation.chosen(layer, pass_, THREADS)
     assert found.exact is (True if chosen.exact(layer, pass_) else None)

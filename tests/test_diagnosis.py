@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from convbench.agreement.check import oracle
 from convbench.agreement.check.bound import transform_bound
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import check
 from convbench.agreement.check.systematic import trend
 from convbench.agreement.diagnosis.behaviour import unsafe_for_threads
@@ -160,7 +161,7 @@ class _Spoilt(Im2col):
 
 
 def test_built_in_implementations_are_diagnosed_too():
-    found = diagnose(_Spoilt(lambda r: r[:, ::-1]), LAYER, Pass.FORWARD, 1, 0, Search())
+    found = diagnose(Case(_Spoilt(lambda r: r[:, ::-1]), LAYER, Pass.FORWARD, 1, 0), Search())
     assert found.explanations[0].causes == ("result-flipped",)
     assert found.explanations[0].reproduces
 
@@ -170,7 +171,7 @@ def test_a_result_that_nothing_explains_is_reported_as_such():
         result[..., ::2] += result[..., ::2] ** 2 % 7
         return result
 
-    found = diagnose(_Spoilt(odd), LAYER, Pass.FORWARD, 1, 0, Search())
+    found = diagnose(Case(_Spoilt(odd), LAYER, Pass.FORWARD, 1, 0), Search())
     (explanation,) = found.explanations
     assert explanation.causes == ()
     assert "no mistake that convbench knows explains it" in explanation.sentence
@@ -185,7 +186,7 @@ def test_few_explanations_that_explain_all_layers_are_preferred():
 
 def test_an_example_is_as_small_as_can_be():
     implementation = REGISTRY.get(f"{USERS}:flipped")
-    (explanation, *_) = Diagnosing().explained(implementation, LAYER, Pass.FORWARD, 1, 0)
+    (explanation, *_) = Diagnosing().explained(Case(implementation, LAYER, Pass.FORWARD, 1, 0))
     example = explanation.example
     assert np.prod(example.layer.kernel_size) == 2
     assert example.layer.batch_size == example.layer.filters == example.layer.channels == 1
@@ -207,10 +208,12 @@ def test_shrinking_stops_where_nothing_smaller_fails():
 def test_a_workspace_that_calls_share_is_remarked_on_but_not_wrong():
     implementation = REGISTRY.get(f"{ROOT}/tests/styles/memory.py:module_workspace")
     large = replace(LAYER, input_shape=(48, 48, 8), filters=8)
-    assert check(implementation, large, Pass.FORWARD, 1, 0).verdict == "agrees"
-    assert any(unsafe_for_threads(implementation, large, Pass.FORWARD, 0) for _ in range(20))
+    assert check(Case(implementation, large, Pass.FORWARD, 1, 0)).verdict == "agrees"
+    assert any(
+        unsafe_for_threads(Case(implementation, large, Pass.FORWARD, 1, 0)) for _ in range(20)
+    )
     alone = REGISTRY.get(f"{USERS}:right")
-    assert not unsafe_for_threads(alone, large, Pass.FORWARD, 0)
+    assert not unsafe_for_threads(Case(alone, large, Pass.FORWARD, 1, 0))
 
 
 # The bound of transforms
@@ -282,8 +285,8 @@ def test_errors_that_no_transform_makes_are_wrong_within_the_bound_of_transforms
     """The bound of transforms is wide, so that a trend or exact integers must tell such errors."""
     layer = Layer("wide", (20, 18, 16), 4, (3, 3), batch_size=2)
     implementation = slightly_off(name)
-    assert check(implementation, layer, Pass.FORWARD, 1, 0).verdict == "wrong"
-    (explanation, *_) = Diagnosing().explained(implementation, layer, Pass.FORWARD, 1, 0)
+    assert check(Case(implementation, layer, Pass.FORWARD, 1, 0)).verdict == "wrong"
+    (explanation, *_) = Diagnosing().explained(Case(implementation, layer, Pass.FORWARD, 1, 0))
     assert explanation.causes == (cause,)
     assert told in explanation.sentence
 
@@ -302,7 +305,7 @@ def test_a_factor_is_told_with_digits_that_differ_from_1(factor, told):
 
 def test_a_transform_is_right_though_not_exact(slightly_off):
     layer = Layer("wide", (20, 18, 16), 4, (3, 3), batch_size=2)
-    found = check(slightly_off("transform"), layer, Pass.FORWARD, 1, 0)
+    found = check(Case(slightly_off("transform"), layer, Pass.FORWARD, 1, 0))
     assert found.verdict == "agrees"
     assert found.exact is False
 
@@ -331,7 +334,7 @@ def test_a_transform_with_few_elements_that_are_not_zero_has_no_trend(seed):
     """A double-precision FFT leaves 1e-17 where nothing reaches, and two elements make a line."""
     implementation = REGISTRY.get(f"{ROOT}/tests/styles/fourier.py:InDoublePrecision")
     layer = Layer("few", (5, 2, 3), 9, (4, 1), (3, 3), "same", (3, 3), groups=3, batch_size=1)
-    found = check(implementation, layer, Pass.INPUT_GRADIENT, 1, seed)
+    found = check(Case(implementation, layer, Pass.INPUT_GRADIENT, 1, seed))
     assert found.verdict == "agrees", found.diagnosis
 
 

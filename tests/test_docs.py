@@ -14,6 +14,7 @@ from typing import get_args
 import pytest
 import yaml
 
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import check
 from convbench.errors import ExitCode
 from convbench.gate import Outcome
@@ -78,7 +79,7 @@ def test_the_example_agrees(example, layer, pass_):
         assert reason.why
         assert reason.lacks
         return
-    found = check(example, layer, pass_, threads=1, seed=1)
+    found = check(Case(example, layer, pass_, threads=1, seed=1))
     assert found.verdict == "agrees", found.diagnosis
     assert found.exact is (True if example.exact(layer, pass_) else None)
 

@@ -8,6 +8,7 @@ import pytest
 
 from convbench.agreement.check import oracle
 from convbench.agreement.check.bound import cut, with_small_planes
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import check
 from convbench.implementations.numpy import fft
 from convbench.implementations.numpy.fft import Fft, PreparedFft
@@ -28,7 +29,7 @@ def test_fft_is_right_on_large_kernels(size, pass_):
         replace(LARGE, kernel_size=(7, size), dilation_rate=(3, 1), groups=1, use_bias=False),
         replace(LARGE, input_shape=(20, 20, 6), filters=6, groups=6, kernel_size=(size, size)),
     ):
-        found = check(Fft(), layer, pass_, 1, 0)
+        found = check(Case(Fft(), layer, pass_, 1, 0))
         assert found.verdict == "agrees", (layer.geometry(), found.diagnosis)
         assert found.exact is None
 
@@ -38,7 +39,7 @@ def test_fft_is_right_on_large_kernels(size, pass_):
 def test_the_bound_is_less_than_a_thousand_times_the_errors(size, pass_):
     """Errors are 0.003 to 0.028 of the bound, a worst case over roundings that rarely add up."""
     layer = replace(LARGE, kernel_size=(size, size), input_shape=(56, 56, 16), batch_size=2)
-    found = check(Fft(), layer, pass_, 1, 0)
+    found = check(Case(Fft(), layer, pass_, 1, 0))
     assert 1e-3 < found.error_over_bound < 0.1
 
 
@@ -55,7 +56,7 @@ def test_float16_inside_is_wrong(monkeypatch, name, layer, pass_):
         return right(self, ((parts / scale).astype("f2") * scale).view(given.dtype), *rest)
 
     monkeypatch.setattr(PreparedFft, name, halved)
-    assert check(Fft(), layer, pass_, 1, 0).verdict == "wrong"
+    assert check(Case(Fft(), layer, pass_, 1, 0)).verdict == "wrong"
 
 
 @pytest.mark.parametrize(
@@ -81,8 +82,8 @@ def test_a_fault_of_one_element_at_full_size_only_is_wrong(pass_, share):
             prepared.run = run
             return prepared
 
-    assert check(Fft(), full, pass_, 1, 0).verdict == "agrees"
-    found = check(Faulty(), full, pass_, 1, 0)
+    assert check(Case(Fft(), full, pass_, 1, 0)).verdict == "agrees"
+    found = check(Case(Faulty(), full, pass_, 1, 0))
     assert found.verdict == "wrong"
     assert found.error_over_bound > 1
     assert "1 of " in found.diagnosis
@@ -93,7 +94,7 @@ def test_a_fault_of_one_element_at_full_size_only_is_wrong(pass_, share):
 def test_fft_is_right_whatever_the_blocks(monkeypatch, pass_, l2):
     monkeypatch.setattr(fft, "cache_bytes", lambda: CacheSizes(l2=l2))
     layer = replace(LARGE, batch_size=7, filters=2)
-    assert check(Fft(), layer, pass_, 1, 0).verdict == "agrees"
+    assert check(Case(Fft(), layer, pass_, 1, 0)).verdict == "agrees"
     drawn = operands.exact_integers(layer, pass_, 0)
     prepared = Fft().prepare(layer, pass_, 1)
     prepared.load(drawn)
@@ -140,11 +141,11 @@ def test_an_implementation_without_a_bound_is_held_to_that_of_direct_sums():
         def error_bound(self, layer, pass_, operands):
             return None
 
-    assert check(Fft(), layer, Pass.FORWARD, 1, 0).verdict == "agrees"
-    assert check(Unbounded(), layer, Pass.FORWARD, 1, 0).verdict == "wrong"
+    assert check(Case(Fft(), layer, Pass.FORWARD, 1, 0)).verdict == "agrees"
+    assert check(Case(Unbounded(), layer, Pass.FORWARD, 1, 0)).verdict == "wrong"
 
 
 def test_a_variant_states_the_bound_of_what_it_stands_for():
     layer = Layer("one product", (12, 12, 1), 3, (1, 1), batch_size=2)
     again = VariantImplementation(Variant("again", "fft"), Fft())
-    assert check(again, layer, Pass.FORWARD, 1, 0).verdict == "agrees"
+    assert check(Case(again, layer, Pass.FORWARD, 1, 0)).verdict == "agrees"

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import check
 from convbench.implementations.registry import REGISTRY
 from convbench.problem.layer import Pass
@@ -120,7 +121,7 @@ def test_right_transforms_are_right(number):
 def test_draws_in_which_the_largest_elements_meet_in_no_sum(style, seed, layer, pass_):
     implementation = REGISTRY.get(f"{ROOT / 'tests' / 'styles'}/{style}")
     (asked,) = (each for each in read_suite("coverage").layers if each.name == layer)
-    found = check(implementation, asked, Pass(pass_), threads=2, seed=seed)
+    found = check(Case(implementation, asked, Pass(pass_), threads=2, seed=seed))
     assert found.verdict == "agrees", found.diagnosis
 
 

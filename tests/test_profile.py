@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from rich.console import Console
 
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import check
 from convbench.implementations.registry import REGISTRY
 from convbench.machine import events
@@ -530,7 +531,7 @@ def test_a_step_is_short_and_right(rung):
     for layer in (LAYER, replace(LAYER, input_shape=(9, 14, 5), filters=3, batch_size=2)):
         code = registry.get(rung.name)
         assert code.unsupported(layer, Pass.FORWARD) is None
-        assert check(code, layer, Pass.FORWARD, 2, seed=1).verdict == "agrees"
+        assert check(Case(code, layer, Pass.FORWARD, 2, seed=1)).verdict == "agrees"
 
 
 def test_every_cause_of_the_ladder_is_one_of_the_waterfall():

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import check
 from convbench.agreement.diagnosis.search import Search, diagnose
 from convbench.errors import ImplementationError
@@ -424,7 +425,7 @@ def test_code_may_take_one_image_at_a_time(own):
     )
     one = replace(PLAIN, batch_size=1)
     assert run(code, one) == (3, 9, 8)
-    assert check(code, one, Pass.FORWARD, 1, 0).verdict == "agrees"
+    assert check(Case(code, one, Pass.FORWARD, 1, 0)).verdict == "agrees"
     assert code.unsupported(PLAIN, Pass.FORWARD).why == "its layout has no axis for batch"
 
 
@@ -485,7 +486,7 @@ def test_writing_into_operands_is_wrong_even_if_the_result_is_right(own):
             x[0] = 0
             return result
     """)
-    found = check(code, PLAIN, Pass.FORWARD, 1, 0)
+    found = check(Case(code, PLAIN, Pass.FORWARD, 1, 0))
     assert found.verdict == "wrong"
 
 
@@ -495,7 +496,7 @@ def test_code_may_protect_its_operands(own):
             x.flags.writeable = False
             return right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
     """)
-    assert check(code, PLAIN, Pass.FORWARD, 1, 0).verdict == "agrees"
+    assert check(Case(code, PLAIN, Pass.FORWARD, 1, 0)).verdict == "agrees"
 
 
 def test_memory_that_was_never_written_to_is_found(own):
@@ -506,7 +507,7 @@ def test_memory_that_was_never_written_to_is_found(own):
             result[:, :, :-1] = full[:, :, :-1]
             return result
     """)
-    found = check(code, PLAIN, Pass.FORWARD, 1, 0)
+    found = check(Case(code, PLAIN, Pass.FORWARD, 1, 0))
     assert found.verdict == "wrong"
     assert "never written" in found.diagnosis
     assert np.empty is not None
@@ -521,7 +522,7 @@ def test_code_that_remembers_arrays_by_their_identity_is_found_wrong(own):
                 known[id(x)] = right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
             return known[id(x)]
     """)
-    assert check(code, PLAIN, Pass.FORWARD, 1, 0).verdict == "wrong"
+    assert check(Case(code, PLAIN, Pass.FORWARD, 1, 0)).verdict == "wrong"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", "object"])
@@ -530,7 +531,7 @@ def test_results_of_other_types_are_wrong(own, dtype):
         def f(x, kernel):
             return right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1).astype("{dtype}")
     """)
-    assert check(code, PLAIN, Pass.FORWARD, 1, 0).verdict == "wrong"
+    assert check(Case(code, PLAIN, Pass.FORWARD, 1, 0)).verdict == "wrong"
 
 
 @pytest.mark.parametrize(
@@ -559,11 +560,11 @@ def test_a_result_that_is_not_one_array_of_floats_is_wrong(own, returned, told):
             out = right(x, kernel, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
             return {returned}
     """)
-    found = check(code, PLAIN, Pass.FORWARD, 1, 0)
+    found = check(Case(code, PLAIN, Pass.FORWARD, 1, 0))
     assert found.verdict == ("wrong" if told else "agrees")
     assert not told or told in found.diagnosis
     if told:
-        diagnose(code, PLAIN, Pass.FORWARD, 1, 0, Search())
+        diagnose(Case(code, PLAIN, Pass.FORWARD, 1, 0), Search())
 
 
 def test_code_alone_has_a_module_of_its_own_that_goes_afterwards(own):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from convbench.agreement.check import checker
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.spots import Spots
 from convbench.agreement.diagnosis.diagnosing import Diagnosing
 from convbench.errors import ImplementationError, TrainingError
@@ -155,18 +156,18 @@ class Bench:
         return Released(peak_resident_bytes(), delays)
 
     def _checked(self, implementation: Implementation, request: Check) -> Checked:
-        cell = self._cell(request)
-        agreement = checker.check(implementation, *cell)
+        case = self._case(implementation, request)
+        agreement = checker.check(case)
         explanations: tuple[Explanation, ...] = ()
         if agreement.verdict == "wrong":
-            explanations = self._diagnosing.explained(implementation, *cell)
+            explanations = self._diagnosing.explained(case)
         elif implementation.is_own:
-            agreement = self._diagnosing.steady(agreement, implementation, *cell)
+            agreement = self._diagnosing.steady(agreement, case)
             if agreement.explanation is not None:
                 explanations = (agreement.explanation,)
             else:
-                agreement = self._diagnosing.remarked(agreement, implementation, *cell)
-        prepared = implementation.prepare(*cell[:3])
+                agreement = self._diagnosing.remarked(agreement, case)
+        prepared = implementation.prepare(request.layer, request.pass_, self.threads)
         call_s = 0.0
         if request.timed:
             prepared.load(operands.floats(request.layer, request.pass_, self.seed))
@@ -182,11 +183,11 @@ class Bench:
         """
         if failure.is_usage:
             return failure
-        advice = self._diagnosing.other_layout(implementation, *self._cell(request))
+        advice = self._diagnosing.other_layout(self._case(implementation, request))
         return replace(failure, reason=f"{failure.reason}; {advice}") if advice else failure
 
-    def _cell(self, request: Check) -> tuple[Layer, Pass, int, int]:
-        return request.layer, request.pass_, self.threads, self.seed
+    def _case(self, implementation: Implementation, request: Check) -> Case:
+        return Case(implementation, request.layer, request.pass_, self.threads, self.seed)
 
 
 def _problem(spots: Spots, prepared: Prepared) -> str | None:

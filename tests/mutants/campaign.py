@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import check
 from convbench.agreement.diagnosis.diagnosing import Diagnosing
 from convbench.implementations.registry import REGISTRY
@@ -90,7 +91,7 @@ def ask_transform(number: int) -> dict[str, Any]:
         for pass_ in Pass:
             if implementation.unsupported(layer, pass_) is None:
                 cells += 1
-                if check(implementation, layer, pass_, THREADS, seed).verdict == "wrong":
+                if check(Case(implementation, layer, pass_, THREADS, seed)).verdict == "wrong":
                     called_wrong.append(f"{layer.name} {pass_}")
     return {"number": number, "cells": cells, "called_wrong": called_wrong}
 
@@ -100,10 +101,10 @@ def _found(name: str, spoiler: Spoiler, share: slice = slice(None)) -> str | Non
     implementation = REGISTRY.get(f"{FILE}:{name}")
     diagnosing = Diagnosing()
     for layer in read_suite("coverage").layers[share]:
-        cell = layer, Pass(spoiler.pass_), THREADS, SEED
-        found = check(implementation, *cell)
+        case = Case(implementation, layer, Pass(spoiler.pass_), THREADS, SEED)
+        found = check(case)
         if found.verdict != "wrong":
-            found = diagnosing.steady(found, implementation, *cell)
+            found = diagnosing.steady(found, case)
         if found.verdict == "wrong":
             return layer.name
     return None

@@ -46,6 +46,7 @@ class Judged:
 
 def judge(name: str, every: int = 1) -> Judged:
     """Judge a mutant on the layers of geometry.yaml that it supports, taking one in `every`."""
+    from convbench.agreement.check.case import Case
     from convbench.agreement.check.checker import check
     from convbench.agreement.diagnosis.diagnosing import Diagnosing
     from convbench.agreement.diagnosis.search import likeliest
@@ -56,11 +57,9 @@ def judge(name: str, every: int = 1) -> Judged:
     diagnosing = Diagnosing()
     found = []
     for layer in read_suite("geometry").layers[::every]:
-        cell = layer, pass_, THREADS, SEED
-        if implementation.unsupported(layer, pass_) is not None:
-            continue
-        if check(implementation, *cell).verdict == "wrong":
-            found.append(diagnosing.explained(implementation, *cell))
+        case = Case(implementation, layer, pass_, THREADS, SEED)
+        if case.is_supported and check(case).verdict == "wrong":
+            found.append(diagnosing.explained(case))
     chosen = [explanation for explanation in likeliest(found) if explanation is not None]
     telling = [e for e in chosen if e.reproduces] or chosen
     causes = frozenset(cause for e in telling for cause in e.causes)
@@ -99,6 +98,7 @@ class Agreed:
 
 def agree(name: str, drawn: int = 0) -> Agreed:
     """Check a right convolution on geometry.yaml, or on `drawn` drawn layers."""
+    from convbench.agreement.check.case import Case
     from convbench.agreement.check.checker import check
     from convbench.problem.layer import Pass
 
@@ -109,7 +109,7 @@ def agree(name: str, drawn: int = 0) -> Agreed:
             if implementation.unsupported(layer, pass_) is not None:
                 continue
             cells += 1
-            found = check(implementation, layer, pass_, THREADS, SEED)
+            found = check(Case(implementation, layer, pass_, THREADS, SEED))
             if found.verdict == "wrong":
                 called_wrong.append(f"{pass_} {layer.geometry()}: {found.diagnosis}")
     return Agreed(name, cells, tuple(called_wrong))

@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from convbench.agreement.check.bound import cut, with_small_planes
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.deviation import Comparison, Right, deviation
-from convbench.agreement.check.trial import Seen, Trial
-from convbench.implementations.contract import Implementation
-from convbench.problem import operands, values
-from convbench.problem.layer import ITEMSIZE, Layer, Pass
+from convbench.agreement.check.trial import Seen
+from convbench.problem import values
+from convbench.problem.layer import ITEMSIZE, Layer
 from convbench.problem.operands import Operands
 
 SPECIAL = 2
@@ -82,48 +82,32 @@ class Asked:
         return self.integers, self.changed, self.special, self.floats, self.few
 
 
-def asked_of(
-    implementation: Implementation,
-    layer: Layer,
-    pass_: Pass,
-    threads: int,
-    seed: int,
-    unwritten: float = np.nan,
-) -> Asked:
+def asked_of(case: Case, unwritten: float = np.nan) -> Asked:
     """Call the implementation on all draws. Memory that nobody wrote to holds `unwritten`."""
-    small = _cut(implementation, layer, pass_)
-    whole = Asking(implementation, layer, pass_, threads, unwritten)
-    first, second, nearly = dense(layer, pass_, seed)
+    small = case.on(_cut(case))
+    whole = Asking(case, unwritten)
+    first, second, nearly = dense(case)
     integers, changed = whole.compare([first, second]), whole.compare([nearly])
-    part = whole if small == layer else Asking(implementation, small, pass_, threads, unwritten)
-    floats = part.compare([Draw(operands.floats(small, pass_, 2 * seed + i)) for i in (0, 1)])
-    asking = whole if _is_small(layer, pass_) else part
+    part = whole if small.layer == case.layer else Asking(small, unwritten)
+    floats = part.compare([Draw(small.floats(number)) for number in (0, 1)])
+    asking = whole if _is_small(case) else part
+    few = values.few_products(case.layer, case.pass_, case.seed)
     return Asked(
         integers=integers,
         changed=changed,
-        special=asking.compare(_special(asking.layer, pass_, seed)),
+        special=asking.compare(_special(asking.case)),
         floats=floats,
-        few=whole.compare(
-            [Draw(values.few_products(layer, pass_, seed), products=values.FEW_PRODUCTS)]
-        ),
+        few=whole.compare([Draw(few, products=values.FEW_PRODUCTS)]),
     )
 
 
 class Asking:
-    """A trial of one layer, and the judgement of its results."""
+    """A trial of one case, and the judgement of its results."""
 
-    def __init__(
-        self,
-        implementation: Implementation,
-        layer: Layer,
-        pass_: Pass,
-        threads: int,
-        unwritten: float = np.nan,
-    ) -> None:
-        self.layer = layer
-        self._implementation, self._pass = implementation, pass_
-        self._is_inexact = is_inexact(implementation, layer, pass_)
-        self._trial = Trial(implementation, layer, pass_, threads, unwritten)
+    def __init__(self, case: Case, unwritten: float = np.nan) -> None:
+        self.case = case
+        self._is_inexact = is_inexact(case)
+        self._trial = case.trial(unwritten)
 
     def compare(self, draws: Iterable[Draw]) -> Comparison:
         """Call with each draw, and once more with the first one as it is loaded; compare all.
@@ -138,10 +122,11 @@ class Asking:
         return Comparison.of_all(found)
 
     def _right(self, draw: Draw) -> Right:
-        stated = None
-        if self._is_inexact:
-            stated = self._implementation.error_bound(self.layer, self._pass, draw.operands)
-        return Right(self.layer, self._pass, draw.operands, stated, draw.products)
+        right = self.case.right(draw.operands, draw.products)
+        if not self._is_inexact:
+            return right
+        cell = self.case.layer, self.case.pass_
+        return replace(right, stated=self.case.implementation.error_bound(*cell, draw.operands))
 
     def _comparison(self, right: Right, seen: Seen, draw: Draw) -> Comparison:
         found = deviation(right, seen, exactly=draw.step > 0 and not self._is_inexact)
@@ -154,26 +139,27 @@ class Asking:
         return found
 
 
-def _cut(implementation: Implementation, layer: Layer, pass_: Pass) -> Layer:
+def _cut(case: Case) -> Layer:
     """Return the copy of a layer that is asked floats: the layer itself, if it is small.
 
     Implementations that are not exact have bounds that grow with the layer, so that their copies
     are as small as can be.
     """
-    if is_inexact(implementation, layer, pass_):
-        return with_small_planes(cut(layer, pass_))
-    return layer if _is_small(layer, pass_) else cut(layer, pass_)
+    if is_inexact(case):
+        return with_small_planes(cut(case.layer, case.pass_))
+    return case.layer if _is_small(case) else cut(case.layer, case.pass_)
 
 
-def _is_small(layer: Layer, pass_: Pass) -> bool:
+def _is_small(case: Case) -> bool:
+    layer, pass_ = case.layer, case.pass_
     elements = (layer.operand_bytes(pass_) + layer.result_bytes(pass_)) // ITEMSIZE[layer.dtype]
     return elements <= SMALL_ELEMENTS
 
 
-def dense(layer: Layer, pass_: Pass, seed: int) -> list[Draw]:
+def dense(case: Case) -> list[Draw]:
     """Draw integers twice, and a third time with one element changed."""
-    first, second = (operands.exact_integers(layer, pass_, 2 * seed + i) for i in (0, 1))
-    changed = values.one_changed(second, layer, pass_, seed)
+    first, second = case.integers(0), case.integers(1)
+    changed = values.one_changed(second, case.layer, case.pass_, case.seed)
     return [
         Draw(first, step=1),
         Draw(second, step=1),
@@ -181,14 +167,15 @@ def dense(layer: Layer, pass_: Pass, seed: int) -> list[Draw]:
     ]
 
 
-def _special(layer: Layer, pass_: Pass, seed: int) -> list[Draw]:
+def _special(case: Case) -> list[Draw]:
     """Draw values of some families."""
+    cell = case.layer, case.pass_, case.seed
     return [
-        Draw(family.draw(layer, pass_, seed), family.unit(layer), where=family.what)
-        for family in values.families(layer, pass_, seed, SPECIAL)
+        Draw(family.draw(*cell), family.unit(case.layer), where=family.what)
+        for family in values.families(*cell, SPECIAL)
     ]
 
 
-def is_inexact(implementation: Implementation, layer: Layer, pass_: Pass) -> bool:
+def is_inexact(case: Case) -> bool:
     """Tell whether the implementation says that it does more than sum products."""
-    return implementation.exact(layer, pass_) is False
+    return case.implementation.exact(case.layer, case.pass_) is False

@@ -12,10 +12,9 @@ import numpy as np
 
 from convbench.agreement.check.asking import Asked, Asking, asked_of, dense, is_inexact
 from convbench.agreement.check.bound import EXACT_GROWTH, cut
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.deviation import ROUNDING, Comparison
 from convbench.agreement.check.trial import GARBAGE
-from convbench.implementations.contract import Implementation
-from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Agreement, RemarkKind
 
 MISTRUSTED_ZEROS = 0.7
@@ -29,38 +28,28 @@ UNWRITTEN_TIMES_ZERO = (
 """Sentence of the remark `RemarkKind.UNWRITTEN_TIMES_ZERO`."""
 
 
-def check(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-) -> Agreement:
+def check(case: Case) -> Agreement:
     """Run all checks. Whatever the implementation raises is raised on to the caller.
 
     An implementation says whether it is exact and, if not, how far off it may be. One that does not
     know may compute through transforms. It passes if its integers round to the right ones and its
     floats are within the bound of transforms, with errors like theirs; a remark then says so.
     """
-    implementation = implementation.chosen(layer, pass_, threads)
-    asked = asked_of(implementation, layer, pass_, threads, seed)
-    found = _judged(implementation, layer, pass_, threads, seed, asked)
+    case = case.by(case.implementation.chosen(case.layer, case.pass_, case.threads))
+    asked = asked_of(case)
+    found = _judged(case, asked)
     if any(each.has_gaps for each in asked.all):
-        asked = asked_of(implementation, layer, pass_, threads, seed, unwritten=GARBAGE)
-        again = _judged(implementation, layer, pass_, threads, seed, asked)
+        again = _judged(case, asked_of(case, unwritten=GARBAGE))
         if again.verdict == "agrees":
             return again.remarked(RemarkKind.UNWRITTEN_TIMES_ZERO, UNWRITTEN_TIMES_ZERO)
     return found
 
 
-def _judged(
-    implementation: Implementation,
-    layer: Layer,
-    pass_: Pass,
-    threads: int,
-    seed: int,
-    asked: Asked,
-) -> Agreement:
+def _judged(case: Case, asked: Asked) -> Agreement:
     integers, floats, few = asked.integers, asked.floats, asked.few
     special = Comparison.of_all([asked.changed, asked.special])
-    is_known = implementation.exact(layer, pass_) is not None
-    inexact = is_inexact(implementation, layer, pass_)
+    is_known = case.implementation.exact(case.layer, case.pass_) is not None
+    inexact = is_inexact(case)
 
     equal = integers.problem is None and special.problem is None
     problem = integers.problem or special.problem
@@ -71,9 +60,7 @@ def _judged(
         if integers.rounds_right and special.rounds_right:
             problem = None
             if integers.steps >= ROUNDING:  # too many products to tell: try fewer
-                problem = _of_fewer_products(
-                    implementation, cut(layer, pass_), pass_, threads, seed
-                )
+                problem = _of_fewer_products(case)
         if over > 1 and _is_transform(floats, few, equal):
             remark = (
                 f"its floats are off by up to {over:.2g} times the bound of direct sums, but "
@@ -105,19 +92,16 @@ def _judged(
     return verdict
 
 
-def is_wrong(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-) -> bool:
+def is_wrong(case: Case) -> bool:
     """Tell whether the check finds something wrong. It finds nothing if the code raises.
 
     What is wrong for most values is found without the other draws.
     """
     try:
-        asking = Asking(implementation, layer, pass_, threads)
-        usual = asking.compare(dense(layer, pass_, seed))
+        usual = Asking(case).compare(dense(case))
         if usual.steps >= ROUNDING and usual.over_transform > 1:
             return True
-        return check(implementation, layer, pass_, threads, seed).verdict == "wrong"
+        return check(case).verdict == "wrong"
     except Exception:  # noqa: BLE001 - the cell itself tells what the code raises
         return False
 
@@ -144,11 +128,10 @@ def _over_transform(found: Comparison, integers_are_exact: bool) -> float:
     return found.over_largest / EXACT_GROWTH if integers_are_exact else found.over_transform
 
 
-def _of_fewer_products(
-    implementation: Implementation, small: Layer, pass_: Pass, threads: int, seed: int
-) -> str | None:
+def _of_fewer_products(case: Case) -> str | None:
     """Tell what is wrong on integers of a layer so small that they round to the right ones."""
-    fewer = Asking(implementation, small, pass_, threads).compare(dense(small, pass_, seed))
+    small = case.on(cut(case.layer, case.pass_))
+    fewer = Asking(small).compare(dense(small))
     return None if fewer.steps < ROUNDING else fewer.problem
 
 

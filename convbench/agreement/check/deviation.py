@@ -186,6 +186,11 @@ def deviation(right: Right, seen: Seen, exactly: bool) -> Comparison:
     )
 
 
+def fits(right: Right, seen: Seen) -> bool:
+    """Tell whether a result is as near to the right one as any transform would be."""
+    return deviation(right, seen, exactly=False).over_transform <= 1
+
+
 def _grow(error: Array, right: Right) -> bool:
     """Tell whether errors are about the same part of each sum, be it small or large.
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convbench.agreement.check.deviation import Right, deviation
-from convbench.agreement.check.trial import GARBAGE, Seen, Trial
-from convbench.implementations.contract import Implementation
-from convbench.problem import operands
-from convbench.problem.layer import Layer, Pass
+from convbench.agreement.check.case import Case, Subject
+from convbench.agreement.check.deviation import Right, fits
+from convbench.agreement.check.trial import GARBAGE, Trial
+from convbench.problem.layer import Layer
 
 CALLS = 60
 """Number of calls of one object, so that code which is wrong from the 50th call on is found."""
@@ -34,8 +33,6 @@ KEPT_BYTES = 4 * 2**20
 THREAD_S = 30.0
 """Seconds to wait for a call on another thread."""
 
-Subject = tuple[str, Pass]  # implementation, pass
-
 
 @dataclass(frozen=True)
 class _Kept:
@@ -46,18 +43,15 @@ class _Kept:
     rights: tuple[Right, Right]
 
     @classmethod
-    def of(
-        cls, implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-    ) -> _Kept:
+    def of(cls, case: Case) -> _Kept:
         """Prepare a cell once more, and draw other operands than the check."""
-        draws = [operands.exact_integers(layer, pass_, 2 * seed + i) for i in (2, 3)]
-        one, other = (Right(layer, pass_, draw) for draw in draws)
-        return cls(layer, Trial(implementation, layer, pass_, threads, GARBAGE), (one, other))
+        one, other = (case.right(case.integers(number)) for number in (2, 3))
+        return cls(case.layer, case.trial(GARBAGE), (one, other))
 
     def is_right(self, which: int) -> bool:
         """Call with one of the draws, and tell whether the result is right."""
         right = self.rights[which]
-        return _fits(right, self.trial.call(right.operands))
+        return fits(right, self.trial.call(right.operands))
 
 
 class Steadiness:
@@ -68,18 +62,16 @@ class Steadiness:
         self._seen: set[Subject] = set()
         self._rng = np.random.default_rng(0)
 
-    def problem(
-        self, implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-    ) -> str | None:
+    def problem(self, case: Case) -> str | None:
         """Return how code that was right in this cell is wrong later, or None if it stays right."""
+        layer, pass_ = case.layer, case.pass_
         if layer.operand_bytes(pass_) + layer.result_bytes(pass_) > KEPT_BYTES:
             return None
-        subject = implementation.name, pass_
-        kept = self._kept[subject]
-        now = _Kept.of(implementation, layer, pass_, threads, seed)
+        kept = self._kept[case.subject]
+        now = _Kept.of(case)
         problem = None
-        if subject not in self._seen:
-            self._seen.add(subject)
+        if case.subject not in self._seen:
+            self._seen.add(case.subject)
             problem = _often(now) or _on_another_thread(now)
         if problem is None and not now.is_right(0):
             problem = "it is right at first, and wrong with other values on a new object"
@@ -94,11 +86,6 @@ class Steadiness:
         if problem is None:
             kept.append(now)
         return problem
-
-
-def _fits(right: Right, seen: Seen) -> bool:
-    """Tell whether a result is as near as any transform would be."""
-    return deviation(right, seen, exactly=False).over_transform <= 1
 
 
 def _often(kept: _Kept) -> str | None:

@@ -13,13 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import is_wrong
-from convbench.agreement.check.deviation import Right, deviation
-from convbench.agreement.check.trial import GARBAGE, Array, Seen, Trial, harder
+from convbench.agreement.check.deviation import fits
+from convbench.agreement.check.trial import GARBAGE, Array, Seen, harder
 from convbench.agreement.diagnosis.computation import Float64
-from convbench.implementations.contract import Implementation
-from convbench.problem import operands
-from convbench.problem.layer import Layer, Pass
 from convbench.problem.values import READS
 from convbench.results.model import Explanation, MistakeKind
 
@@ -30,19 +28,17 @@ COPIES = 2
 """Number of copies of the code's module that make the same calls."""
 
 
-def behaviour(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-) -> Explanation | None:
+def behaviour(case: Case) -> Explanation | None:
     """Explain what a wrong result depends on besides its operands, or return None if on nothing.
 
     The check must have found something wrong on this layer.
     """
 
     def sequence() -> list[Seen]:
-        trial = Trial(implementation.fresh(), layer, pass_, threads)
+        trial = case.fresh().trial()
         return [trial.call(first), trial.call(), trial.call(second), trial.call(first)]
 
-    first, second = (operands.exact_integers(layer, pass_, 2 * seed + i) for i in (0, 1))
+    first, second = case.integers(0), case.integers(1)
     values = (first, first, second, first)
     runs = [sequence() for _ in range(COPIES)]
     modified = sorted({name for seen in runs[0] for name in seen.modified})
@@ -66,15 +62,14 @@ def behaviour(
             "not-deterministic", "", "the same calls on the same operands give different results"
         )
     one, again, other, back = runs[0]
-    alone = Trial(implementation.fresh(), layer, pass_, threads).call(second)
+    alone = case.fresh().trial().call(second)
     if not (_same(one, again) and _same(one, back) and _same(other, alone)):
-        expected = Right(layer, pass_, first).expected
+        expected = case.right(first).expected
         return _told("depends-on-previous-call", *_what_is_kept(runs[0], expected))
     is_right = all(
-        deviation(Right(layer, pass_, given), seen, exactly=False).over_transform <= 1
-        for given, seen in zip(values, runs[0], strict=True)
+        fits(case.right(given), seen) for given, seen in zip(values, runs[0], strict=True)
     )
-    if is_right and not is_wrong(implementation.fresh(), layer, pass_, threads, seed):
+    if is_right and not is_wrong(case.fresh()):
         return _told(
             "depends-on-previous-call",
             "only after others",
@@ -84,17 +79,15 @@ def behaviour(
     return None
 
 
-def unsafe_for_threads(
-    implementation: Implementation, layer: Layer, pass_: Pass, seed: int
-) -> bool:
+def unsafe_for_threads(case: Case) -> bool:
     """Tell whether two threads that call at once, each with its own operands, get wrong results.
 
     The code must be right when one thread calls it. Code that raises counts as safe: it may only
     need the main thread.
     """
     calls = 20
-    draws = [operands.exact_integers(layer, pass_, 2 * seed + i) for i in (0, 1)]
-    prepared = [implementation.prepare(layer, pass_, 1) for _ in draws]
+    draws = [case.integers(0), case.integers(1)]
+    prepared = [case.implementation.prepare(case.layer, case.pass_, 1) for _ in draws]
     for given, ready in zip(draws, prepared, strict=True):
         ready.load(given)
     expected = [np.array(ready.to_numpy(ready.run())) for ready in prepared]
@@ -112,7 +105,7 @@ def unsafe_for_threads(
                 raised.append(error)
 
     workers = [threading.Thread(target=work, args=(index,)) for index in range(len(draws))]
-    with harder(implementation.runtime, GARBAGE):
+    with harder(case.implementation.runtime, GARBAGE):
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -126,21 +119,21 @@ def unsafe_for_threads(
     )
 
 
-def hidden(implementation: Implementation, layer: Layer, pass_: Pass, seed: int) -> tuple[str, ...]:
+def hidden(case: Case) -> tuple[str, ...]:
     """Return which of NaN and infinity in the images do not reach all results that depend on them.
 
     Code that raises on such values hides nothing.
     """
-    drawn = operands.exact_integers(layer, pass_, 2 * seed)
-    name = READS[pass_][0]
-    trial = Trial(implementation, layer, pass_, 1)
+    drawn = case.integers(0)
+    name = READS[case.pass_][0]
+    trial = replace(case, threads=1).trial()
     found = []
     for what, value in (("NaN", np.nan), ("infinity", np.inf)):
         images = getattr(drawn, name).copy()
         images[tuple(size // 2 for size in images.shape)] = value
         given = replace(drawn, **{name: images})
         with np.errstate(all="ignore"):
-            expected = Right(layer, pass_, given).expected
+            expected = case.right(given).expected
             try:
                 result = trial.call(given).result
             except Exception:  # noqa: BLE001 - it may refuse such values as it likes

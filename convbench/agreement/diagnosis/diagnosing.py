@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from convbench.agreement.check.asking import asked_of
+from convbench.agreement.check.case import Case, Subject
 from convbench.agreement.check.checker import check
 from convbench.agreement.check.steadiness import Steadiness
 from convbench.agreement.diagnosis.behaviour import hidden, unsafe_for_threads
@@ -18,11 +19,7 @@ from convbench.agreement.diagnosis.search import (
 )
 from convbench.agreement.diagnosis.smallest import smallest_example
 from convbench.agreement.diagnosis.special import special
-from convbench.implementations.contract import Implementation
-from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Agreement, Explanation, MistakeKind, RemarkKind
-
-Subject = tuple[str, Pass]  # implementation, pass
 
 NOT_FOR_THREADS = (
     "it is right when one thread calls it at a time, and wrong when two threads call it at once: "
@@ -44,118 +41,81 @@ class Diagnosing:
         self._steadiness = Steadiness()
         self._other_layouts: dict[Subject, str | None] = {}
 
-    def explained(
-        self,
-        implementation: Implementation,
-        layer: Layer,
-        pass_: Pass,
-        threads: int,
-        seed: int,
-    ) -> tuple[Explanation, ...]:
+    def explained(self, case: Case) -> tuple[Explanation, ...]:
         """Return all explanations of a wrong cell, with an example if the explanations are new.
 
         Return none if the time for a pass is over and no explanation that is known holds here.
         """
-        subject = implementation.name, pass_
-        if advice := self.other_layout(implementation, layer, pass_, threads, seed):
+        if advice := self.other_layout(case):
             return (Explanation.of([OTHER_AXES], advice, reproduces=True),)
-        search, cell = self._searches[subject], (layer, pass_, threads, seed)
-        if known := known_explanations(implementation, *cell, search):
+        search = self._searches[case.subject]
+        if known := known_explanations(case, search):
             return known
         if search.special is None and search.left_s <= 0:
             return ()
         started = time.monotonic()
         try:
-            return self._searched(implementation, layer, pass_, threads, seed)
+            return self._searched(case)
         finally:
             search.left_s -= time.monotonic() - started
 
-    def _searched(
-        self, implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-    ) -> tuple[Explanation, ...]:
-        subject = implementation.name, pass_
-        search = self._searches[subject]
-        asked = asked_of(implementation, layer, pass_, threads, seed)
+    def _searched(self, case: Case) -> tuple[Explanation, ...]:
+        search = self._searches[case.subject]
+        asked = asked_of(case)
         if search.special is not None and asked.integers_are_right:
             return (search.special,)
         if search.left_s <= 0:
             return ()
-        if found := special(implementation, layer, pass_, threads, seed, asked):
+        if found := special(case, asked):
             search.special = found
             return (found,)
-        return self._diagnosed(implementation, layer, pass_, threads, seed)
+        return self._diagnosed(case)
 
-    def _diagnosed(
-        self, implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-    ) -> tuple[Explanation, ...]:
-        subject = implementation.name, pass_
-        found = diagnose(implementation, layer, pass_, threads, seed, self._searches[subject])
+    def _diagnosed(self, case: Case) -> tuple[Explanation, ...]:
+        found = diagnose(case, self._searches[case.subject])
         kinds = {explanation.kinds for explanation in found.explanations}
-        if not found.explanations or kinds & self._shown[subject]:
+        if not found.explanations or kinds & self._shown[case.subject]:
             return found.explanations
-        self._shown[subject] |= kinds
-        example = smallest_example(implementation, layer, found.probe, pass_, threads, seed)
+        self._shown[case.subject] |= kinds
+        example = smallest_example(case, found.probe)
         return tuple(replace(explanation, example=example) for explanation in found.explanations)
 
-    def other_layout(
-        self,
-        implementation: Implementation,
-        layer: Layer,
-        pass_: Pass,
-        threads: int,
-        seed: int,
-    ) -> str | None:
+    def other_layout(self, case: Case) -> str | None:
         """Return advice on the axes with which own code would be right, or None if there are none.
 
         Only code that does not state its axes is tried, and only once for each pass.
         """
-        subject = implementation.name, pass_
-        if subject not in self._other_layouts:
-            self._other_layouts[subject] = _right_with(implementation, layer, pass_, threads, seed)
-        return self._other_layouts[subject]
+        if case.subject not in self._other_layouts:
+            self._other_layouts[case.subject] = _right_with(case)
+        return self._other_layouts[case.subject]
 
-    def steady(
-        self,
-        agreement: Agreement,
-        implementation: Implementation,
-        layer: Layer,
-        pass_: Pass,
-        threads: int,
-        seed: int,
-    ) -> Agreement:
+    def steady(self, agreement: Agreement, case: Case) -> Agreement:
         """Return the agreement of a cell that is right, or that it is wrong in later calls."""
-        problem = self._steadiness.problem(implementation, layer, pass_, threads, seed)
+        problem = self._steadiness.problem(case)
         if problem is None:
             return agreement
         kind = MistakeKind("depends-on-previous-call", "later")
         explanation = Explanation.of([kind], problem, reproduces=False)
         return replace(agreement, verdict="wrong", diagnosis=problem, explanation=explanation)
 
-    def remarked(
-        self,
-        agreement: Agreement,
-        implementation: Implementation,
-        layer: Layer,
-        pass_: Pass,
-        threads: int,
-        seed: int,
-    ) -> Agreement:
+    def remarked(self, agreement: Agreement, case: Case) -> Agreement:
         """Return the agreement, with remarks on threads that call at once, and on NaN.
 
         The first cell of each pass is tried; the agreements of its other cells stay as they are.
         """
-        subject = implementation.name, pass_
-        if subject in self._called_at_once:
+        if case.subject in self._called_at_once:
             return agreement
-        self._called_at_once.add(subject)
-        small = replace(
-            layer,
-            batch_size=min(layer.batch_size, 2),
-            input_shape=(*small_size(layer), layer.channels),
+        self._called_at_once.add(case.subject)
+        small = case.on(
+            replace(
+                case.layer,
+                batch_size=min(case.layer.batch_size, 2),
+                input_shape=(*small_size(case.layer), case.layer.channels),
+            )
         )
-        if unsafe_for_threads(implementation, small, pass_, seed):
+        if unsafe_for_threads(small):
             agreement = agreement.remarked(RemarkKind.SHARED_WORKSPACE, NOT_FOR_THREADS)
-        if not_finite := hidden(implementation, small, pass_, seed):
+        if not_finite := hidden(small):
             sentence = (
                 f"{' and '.join(not_finite)} in the operands does not reach all results that "
                 "depend on it, so that such a fault stays hidden"
@@ -164,12 +124,10 @@ class Diagnosing:
         return agreement
 
 
-def _right_with(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-) -> str | None:
-    for options, other in implementation.other_layouts():
+def _right_with(case: Case) -> str | None:
+    for options, other in case.implementation.other_layouts():
         try:
-            if check(other, layer, pass_, threads, seed).verdict == "agrees":
+            if check(case.by(other)).verdict == "agrees":
                 return f"it expects arrays with other axes, and is right with {options}"
         except (Exception, SystemExit):  # noqa: BLE001 - code that raises has other axes
             continue

@@ -17,16 +17,15 @@ from typing import Any
 import numpy as np
 
 from convbench.agreement.check.bound import cut
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import is_wrong
 from convbench.agreement.check.systematic import trend
-from convbench.agreement.check.trial import Array, Seen, Trial
+from convbench.agreement.check.trial import Array, Seen
 from convbench.agreement.diagnosis.behaviour import behaviour
 from convbench.agreement.diagnosis.computation import Computation, Float64, Sizes
 from convbench.agreement.diagnosis.mistakes import Letters, Mistake, mistakes
 from convbench.agreement.diagnosis.patterns import pattern
 from convbench.errors import LayerError
-from convbench.implementations.contract import Implementation
-from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.problem.operands import Operands
 from convbench.problem.rounding import UNIT_ROUNDOFF
@@ -110,21 +109,14 @@ class _Draw:
         return self.fits(self.right)
 
 
-def diagnose(
-    implementation: Implementation,
-    layer: Layer,
-    pass_: Pass,
-    threads: int,
-    seed: int,
-    search: Search,
-) -> Diagnosis:
+def diagnose(case: Case, search: Search) -> Diagnosis:
     """Explain a wrong cell. `search` holds what earlier layers told, and learns from this one."""
-    probe = _probe(implementation, layer, pass_, threads, seed)
-    found = behaviour(implementation, probe, pass_, threads, seed)
+    case = case.on(_probe(case))
+    probe, pass_ = case.layer, case.pass_
+    found = behaviour(case)
     if found is not None:
         return Diagnosis(probe, (found,))
-    trial = Trial(implementation, probe, pass_, threads)
-    given = _given(probe, pass_, seed)
+    trial, given = case.trial(), _given(case)
     seen = [trial.call(values) for values in given]
     readings = list(_readings(seen, probe, pass_, trial.letters))
     explanations: list[Explanation] = []
@@ -138,19 +130,12 @@ def diagnose(
     return Diagnosis(probe, tuple(explanations))
 
 
-def known_explanations(
-    implementation: Implementation,
-    layer: Layer,
-    pass_: Pass,
-    threads: int,
-    seed: int,
-    search: Search,
-) -> tuple[Explanation, ...]:
+def known_explanations(case: Case, search: Search) -> tuple[Explanation, ...]:
     """Return the explanations of earlier layers that hold on this one, without any search."""
     if not any(explanation.reproduces for explanation in search.known):
         return ()
-    trial = Trial(implementation, layer, pass_, threads)
-    given = _given(layer, pass_, seed)
+    layer, pass_ = case.layer, case.pass_
+    trial, given = case.trial(), _given(case)
     seen = [trial.call(values) for values in given]
     reading = next(_readings(seen, layer, pass_, trial.letters), None)
     if reading is None or reading.explanation is not None:
@@ -162,28 +147,20 @@ def known_explanations(
     return tuple(_known_before(catalogue, draws, search))
 
 
-def _given(layer: Layer, pass_: Pass, seed: int) -> list[Operands]:
+def _given(case: Case) -> list[Operands]:
     """Draw integers twice, and floats."""
-    return [
-        operands.exact_integers(layer, pass_, 2 * seed),
-        operands.exact_integers(layer, pass_, 2 * seed + 1),
-        operands.floats(layer, pass_, 2 * seed),
-    ]
+    return [case.integers(0), case.integers(1), case.floats(0)]
 
 
 # The probe
 
 
-def _probe(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-) -> Layer:
+def _probe(case: Case) -> Layer:
     """Return the first small copy on which the code is wrong, or else the layer itself."""
-    for candidate in _candidates(layer, pass_):
-        if implementation.unsupported(candidate, pass_) is None and is_wrong(
-            implementation, candidate, pass_, threads, seed
-        ):
-            return candidate
-    return layer
+    for layer in _candidates(case.layer, case.pass_):
+        if case.on(layer).is_supported and is_wrong(case.on(layer)):
+            return layer
+    return case.layer
 
 
 def _candidates(layer: Layer, pass_: Pass) -> Iterator[Layer]:

@@ -9,12 +9,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.agreement.check.case import Case
 from convbench.agreement.check.checker import is_wrong
-from convbench.agreement.check.deviation import Right, deviation, place
-from convbench.agreement.check.trial import Trial
+from convbench.agreement.check.deviation import fits, place
 from convbench.errors import LayerError
-from convbench.implementations.contract import Implementation
-from convbench.problem import operands
 from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Example
 
@@ -26,36 +24,26 @@ MAX_ROWS, MAX_COLUMNS = 12, 32
 any of them is wrong."""
 
 
-def smallest_example(
-    implementation: Implementation,
-    layer: Layer,
-    probe: Layer,
-    pass_: Pass,
-    threads: int,
-    seed: int,
-) -> Example | None:
+def smallest_example(case: Case, probe: Layer) -> Example | None:
     """Shrink the layer as long as the code stays wrong on it. The picture is of the probe.
 
     Return None if no number is wrong, but a shape or what the code does besides its result.
     """
 
     def wrong(candidate: Layer) -> bool:
-        return implementation.unsupported(candidate, pass_) is None and is_wrong(
-            implementation, candidate, pass_, threads, seed
-        )
+        return case.on(candidate).is_supported and is_wrong(case.on(candidate))
 
-    small = shrink(probe if wrong(probe) else layer, wrong, time.monotonic() + SHRINK_S)
-    found = _wrong_elements(implementation, small, pass_, threads, seed)
-    drawn = _wrong_elements(implementation, probe, pass_, threads, seed)
+    small = shrink(probe if wrong(probe) else case.layer, wrong, time.monotonic() + SHRINK_S)
+    found, drawn = _wrong_elements(case.on(small)), _wrong_elements(case.on(probe))
     if found is None or drawn is None:
         return None
     bad, result, expected = found
     at = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
     value = float(result[at])
-    where, picture = _picture(drawn[0], pass_)
+    where, picture = _picture(drawn[0], case.pass_)
     return Example(
         layer=small,
-        place=place(pass_, at),
+        place=place(case.pass_, at),
         found=value if np.isfinite(value) else None,
         expected=float(expected[at]),
         of=f"{where} of {probe.geometry()}",
@@ -114,28 +102,24 @@ def _less(number: int) -> Iterator[int]:
 
 
 def _wrong_elements(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
+    case: Case,
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]] | None:
     """Return (which are wrong, result, expected) for the first draw with a wrong element.
 
     Return None if there is no such draw, or if a result has a wrong shape.
     """
-    trial = Trial(implementation, layer, pass_, threads)
-    for draw in (operands.exact_integers, operands.floats):
-        for i in (0, 1):
-            values = draw(layer, pass_, 2 * seed + i)
-            seen = trial.call(values)
-            if seen.result is None:
-                return None
-            right = Right(layer, pass_, values)
-            if deviation(right, seen, exactly=False).over_transform <= 1:
-                continue
-            expected = right.expected
-            scale = float(np.abs(expected).max(initial=1.0))
-            with np.errstate(invalid="ignore"):
-                bad = ~(np.abs(seen.result - expected) <= 1e-6 * scale)
-            if bad.any():
-                return bad, seen.result.astype(np.float64), expected
+    trial = case.trial()
+    for drawn in (case.integers(0), case.integers(1), case.floats(0), case.floats(1)):
+        right, seen = case.right(drawn), trial.call(drawn)
+        if seen.result is None:
+            return None
+        if fits(right, seen):
+            continue
+        scale = float(np.abs(right.expected).max(initial=1.0))
+        with np.errstate(invalid="ignore"):
+            bad = ~(np.abs(seen.result - right.expected) <= 1e-6 * scale)
+        if bad.any():
+            return bad, seen.result.astype(np.float64), right.expected
     return None
 
 

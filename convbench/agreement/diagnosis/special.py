@@ -8,12 +8,10 @@ from collections import Counter
 import numpy as np
 
 from convbench.agreement.check.asking import Asked
-from convbench.agreement.check.deviation import Right, deviation
-from convbench.agreement.check.trial import Trial
+from convbench.agreement.check.case import Case
+from convbench.agreement.check.deviation import fits
 from convbench.agreement.diagnosis.patterns import linear
-from convbench.implementations.contract import Implementation
-from convbench.problem import operands, values
-from convbench.problem.layer import Layer, Pass
+from convbench.problem import values
 from convbench.problem.values import FAMILIES, SUM_BITS, Family
 from convbench.results.model import Explanation, MistakeKind
 
@@ -29,12 +27,10 @@ TOGETHER: tuple[tuple[frozenset[str], str], ...] = (
 """Families that fail together, and what their values have in common."""
 
 
-def special(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int, asked: Asked
-) -> Explanation | None:
+def special(case: Case, asked: Asked) -> Explanation | None:
     """Explain a cell that is right for integers or floats as they are usually drawn, else None."""
     is_stale = asked.is_right_for_usual_values and asked.changed.over_transform > 1
-    if is_stale and _is_right_alone(implementation, layer, pass_, threads, seed):
+    if is_stale and _is_right_alone(case):
         kind = MistakeKind("depends-on-previous-call", "by a part of the operands")
         sentence = (
             "it returns the result of the call before if only one element of the operands is new: "
@@ -42,9 +38,9 @@ def special(
         )
         return Explanation.of([kind], sentence, reproduces=False)
     if asked.is_imprecise:
-        return _few_bits(implementation, layer, pass_, threads, seed)
+        return _few_bits(case)
     if asked.is_right_for_usual_values and asked.special.problem is not None:
-        failing, told = _failing(implementation, layer, pass_, threads, seed)
+        failing, told = _failing(case)
         if told is not None:
             return told
         if failing:
@@ -55,33 +51,27 @@ def special(
     return None
 
 
-def _is_right_alone(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-) -> bool:
+def _is_right_alone(case: Case) -> bool:
     """Tell whether the operands that fail after nearly equal ones are right in a fresh module."""
-    before = operands.exact_integers(layer, pass_, 2 * seed + 1)
-    drawn = values.one_changed(before, layer, pass_, seed)
-    seen = Trial(implementation.fresh(), layer, pass_, threads).call(drawn)
-    return deviation(Right(layer, pass_, drawn), seen, exactly=False).over_transform <= 1
+    drawn = values.one_changed(case.integers(1), case.layer, case.pass_, case.seed)
+    return fits(case.right(drawn), case.fresh().trial().call(drawn))
 
 
-def _failing(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-) -> tuple[list[Family], Explanation | None]:
+def _failing(case: Case) -> tuple[list[Family], Explanation | None]:
     """Return the families of values for which the code is wrong.
 
     If the errors of several are an offset, or those of several a factor, return that explanation,
     too: that of the smallest values, which come last.
     """
-    trial = Trial(implementation, layer, pass_, threads)
+    trial = case.trial()
     failing: list[Family] = []
     explanations: list[Explanation | None] = []
     for family in FAMILIES:
-        if not family.fits(layer, pass_):
+        if not family.fits(case.layer, case.pass_):
             continue
-        drawn = family.draw(layer, pass_, seed)
-        right, seen = Right(layer, pass_, drawn), trial.call(drawn)
-        if deviation(right, seen, exactly=False).over_transform > 1:
+        drawn = family.draw(case.layer, case.pass_, case.seed)
+        right, seen = case.right(drawn), trial.call(drawn)
+        if not fits(right, seen):
             failing.append(family)
             told = None if seen.result is None else linear(seen.result, right.expected)
             explanations.append(told)
@@ -102,13 +92,10 @@ def _where(failing: list[Family]) -> str:
     return told[0] if len(told) == 1 else f"{', '.join(told[:-1])}, or {told[-1]}"
 
 
-def _few_bits(
-    implementation: Implementation, layer: Layer, pass_: Pass, threads: int, seed: int
-) -> Explanation | None:
+def _few_bits(case: Case) -> Explanation | None:
     """Tell how many bits of single products are right."""
-    drawn = values.few_products(layer, pass_, seed)
-    right = Right(layer, pass_, drawn, products=values.FEW_PRODUCTS)
-    seen = Trial(implementation, layer, pass_, threads).call(drawn)
+    drawn = values.few_products(case.layer, case.pass_, case.seed)
+    right, seen = case.right(drawn, values.FEW_PRODUCTS), case.trial().call(drawn)
     if seen.result is None or not np.isfinite(seen.result).all():
         return None
     known = right.magnitude > 0
@@ -121,7 +108,7 @@ def _few_bits(
     of_format = (FORMATS[n] for n in (bits, bits + 1, bits + 2) if n in FORMATS)
     name = next((f", as of {format_}," for format_ in of_format), "")
     sentence = (
-        f"about {bits} bits of a product{name} are right where {layer.dtype} has "
-        f"{SUM_BITS[layer.dtype]}: operands, products or sums are rounded"
+        f"about {bits} bits of a product{name} are right where {case.layer.dtype} has "
+        f"{SUM_BITS[case.layer.dtype]}: operands, products or sums are rounded"
     )
     return Explanation.of([MistakeKind("low-precision", "few bits")], sentence, reproduces=False)
