@@ -155,6 +155,7 @@ THIN = [
 ]
 
 
+@pytest.mark.usefixtures("no_trials")
 @pytest.mark.parametrize("layer", THIN, ids=lambda layer: layer.name)
 @pytest.mark.parametrize("pass_", Pass)
 @pytest.mark.parametrize(
