@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
 import pytest
 
+from convbench import runtimes
+from convbench.machine.description import Calibration, fingerprint, software
 from convbench.measure.clock import Visited
+from convbench.measure.environment import Environment
 from convbench.measure.messages import Sampled
-from convbench.problem.layer import Layer
+from convbench.problem.layer import Layer, Pass
 from convbench.results.model import Probe
+from convbench.schedule import Options, Session, run
 from convbench.schedule.reuse import FEWEST, beyond_peak, reused
+from convbench.suites.file import read_suite
+from tests.cli import TINY
 
 CALL_S = 1e-4
 
@@ -63,3 +72,30 @@ def test_a_rate_beyond_the_peak_is_told_where_no_transform_explains_it(kernel_si
     visits = _visits(CALL_S, CALL_S)
     assert beyond_peak(visits, layer, rate / (1.1 * least)) == pytest.approx(1.1 * least)
     assert beyond_peak(visits, layer, rate / (0.9 * least)) is None
+
+
+def test_a_peak_that_a_neighbour_spoilt_condemns_nothing(tmp_path):
+    spoilt = Calibration({1: 1e3, 2: 1e3}, {1: 1e3, 2: 1e3}, 1e3, 1.0, 1.0)
+    session = Session(
+        suite=replace(read_suite(str(TINY)), implementations=("im2col",), passes=(Pass.FORWARD,)),
+        machine=replace(fingerprint(), calibration=spoilt),
+        software=software(runtimes.versions()),
+        environment={},
+        threads=2,
+        effort="smoke",
+        seed=0,
+        path=tmp_path / "r.json",
+    )
+    for _ in run(session, Options(Environment(os.environ, {}))):
+        pass
+    assert {cell.status for cell in session.cells.values()} == {"ok"}
+    peaks = session.machine.calibration
+    assert peaks.sgemm[2] >= peaks.sgemm[1] > 1e8
+    assert peaks.copy_bytes_per_s > 1e8 > 1.0 > peaks.small_call_s
+
+
+def test_the_better_peaks_are_kept():
+    one = Calibration({1: 1.0, 2: 4.0}, {1: 1.0, 2: 1.0}, 5.0, 0.1, 0.2)
+    other = Calibration({1: 2.0, 2: 3.0}, {1: 1.0, 2: 2.0}, 4.0, 0.3, 0.1)
+    best = Calibration({1: 2.0, 2: 4.0}, {1: 1.0, 2: 2.0}, 5.0, 0.1, 0.1)
+    assert one.best_with(other) == other.best_with(one) == best

@@ -316,7 +316,7 @@ def test_trials_can_be_switched_off():
 
 def test_settling_waits_for_threads_that_compute_but_not_for_ever(monkeypatch):
     # On a busy machine a spinning thread may not run at all within a short glance.
-    monkeypatch.setattr(tuning, "GLANCE_S", 0.06)
+    monkeypatch.setattr(tuning, "GLANCE_S", 0.2)
     assert tuning.settle()
     stop = threading.Event()
     spinning = threading.Thread(target=lambda: [None for _ in iter(stop.is_set, True)])

@@ -64,7 +64,8 @@ def calibrate(threads: tuple[int, ...], seconds: float = 1.5) -> Calibration:
     """Measure the peaks that kernels are held against, in about `seconds` in all.
 
     - `sgemm` and `dgemm` are FLOP/s for each number of threads, of np.matmul with `out` on square
-      matrices of the largest of MATRIX_SIZES that the time allows.
+      matrices of the largest of MATRIX_SIZES that the time allows. More threads are never slower
+      than fewer: a neighbour can make several threads wait for each other.
     - `copy_bytes_per_s` counts bytes read plus bytes written while one thread copies an array of
       `copy_array_bytes()` to another. If L3 is larger than 64 MiB, the figure may be L3's rate
       instead of memory's.
@@ -259,7 +260,7 @@ def _gemm_rates(
         fits = (size for size in MATRIX_SIZES if MATRIX_CALLS * flop_s * size**3 <= room)
         size = next(fits, trial)
         rates[count] = 2 * size**3 / product_s(size, count, deadline)
-    return rates
+    return {count: max(rate for fewer, rate in rates.items() if fewer <= count) for count in rates}
 
 
 def _copy_bytes_per_s(deadline: float) -> float:

@@ -29,6 +29,22 @@ class Calibration:
     small_call_s: float
     fresh_page_s: float
 
+    def best_with(self, other: Calibration) -> Calibration:
+        """Return the better figure of each kind, since whatever else a machine does spoils them."""
+        rates = {
+            kind: {
+                count: max(rate, getattr(other, kind).get(count, 0.0))
+                for count, rate in getattr(self, kind).items()
+            }
+            for kind in ("sgemm", "dgemm")
+        }
+        return Calibration(
+            **rates,
+            copy_bytes_per_s=max(self.copy_bytes_per_s, other.copy_bytes_per_s),
+            small_call_s=min(self.small_call_s, other.small_call_s),
+            fresh_page_s=min(self.fresh_page_s, other.fresh_page_s),
+        )
+
 
 @dataclass(frozen=True)
 class Machine:

@@ -33,6 +33,18 @@ def describe_once(session: BaseSession[Key], options: Options) -> Iterator[Event
         session.caution(*found.warnings)
 
 
+def calibrate_again(session: BaseSession[Key], workers: Workers) -> None:
+    """Measure the peaks once more, and keep the better ones.
+
+    Raises UnansweredError if the worker has no answer.
+    """
+    known = session.machine.calibration
+    if known is not None:
+        request = Calibrate(tuple(known.sgemm), EFFORTS[session.effort].calibration_s)
+        found = workers.ask_once(NumPy(), request)
+        session.machine = replace(session.machine, calibration=known.best_with(found))
+
+
 def describe(
     environment: Environment, threads: int, seconds: float
 ) -> Generator[Event, None, MachineDescription]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,10 +27,12 @@ from convbench.measure.messages import (
     Visit,
 )
 from convbench.measure.process import Worker, WorkerLostError
+from convbench.problem.layer import Layer
 from convbench.results.model import SEEN_DELAY, TWIN, RoundSamples, benchmark_name
 from convbench.results.summary import peak_rate
 from convbench.runtimes.contract import Runtime
 from convbench.schedule.budget import Budget, arm_s
+from convbench.schedule.calibrating import calibrate_again
 from convbench.schedule.confirming import confirm
 from convbench.schedule.effort import EFFORTS, MIN_ROUNDS, Effort
 from convbench.schedule.events import CellSettled, Event, PhaseStarted, Progress, Saved
@@ -235,6 +238,7 @@ class _Round:
         cpus = self._same_cpus() if options.comparing else ()
         self._workers = replace(Workers.of(session, options), cpus=cpus)
         self._crew: dict[Runtime, Worker] = {}
+        self._is_calibrated_again = False
 
     def run(self) -> Iterator[Event]:
         """Measure the round, and save the result after each (layer, pass)."""
@@ -332,13 +336,12 @@ class _Round:
         layer, pass_ = unit
         visits = self._visits[arm]
         nbytes = layer.operand_bytes(pass_) + layer.result_bytes(pass_)
-        peak = peak_rate(self._session.machine.calibration, layer, self._session.threads)
         if ratio := reused(visits, nbytes):
             reason = (
                 f"it keeps results: a call with new operands takes {ratio:.0f} times as long as "
                 "one with operands that it has seen"
             )
-        elif peak and (ratio := beyond_peak(visits, layer, peak)):
+        elif ratio := self._beyond_peak(visits, layer):
             reason = (
                 f"it is faster than it can be: its rate is {ratio:.0f} times the measured peak, "
                 "and no algorithm saves that many multiplications; it keeps results, or computes "
@@ -349,6 +352,24 @@ class _Round:
         if self._session.cells[arm.key].status == "ok":
             self._leave_out(arm.key)
             yield CellSettled(self._session.update(arm.key, status="skipped", reason=reason))
+
+    def _beyond_peak(self, visits: Sequence[Sampled], layer: Layer) -> float | None:
+        """Return how many times the peak is exceeded, or None where that is possible.
+
+        Before that is told for the first time, the peak is measured again: a neighbour may have
+        spoilt it.
+        """
+        ratio = self._over_peak(visits, layer)
+        if ratio is None or self._is_calibrated_again:
+            return ratio
+        self._is_calibrated_again = True
+        with suppress(UnansweredError):
+            calibrate_again(self._session, self._workers)
+        return self._over_peak(visits, layer)
+
+    def _over_peak(self, visits: Sequence[Sampled], layer: Layer) -> float | None:
+        peak = peak_rate(self._session.machine.calibration, layer, self._session.threads)
+        return beyond_peak(visits, layer, peak) if peak else None
 
     def _leave_out(self, key: CellKey) -> None:
         """Leave all arms of a cell out of later rounds."""
