@@ -12,7 +12,7 @@ from convbench.machine import tuning
 from convbench.machine.tuning import CACHE_VARIABLE
 from convbench.results.run_memory_file import MEMORY_VARIABLE
 
-settings.register_profile("quick", max_examples=10, deadline=None)
+settings.register_profile("quick", max_examples=15, deadline=None)
 settings.register_profile("thorough", max_examples=100, deadline=None)
 settings.load_profile("thorough" if os.environ.get("CI") else "quick")
 """Hypothesis draws few examples, so that tests are quick, and many in continuous integration."""

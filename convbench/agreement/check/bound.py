@@ -55,16 +55,14 @@ def direct_factor(layer: Layer, pass_: Pass, products: int | None = None) -> flo
     return gamma(terms, layer.dtype) * (2 if layer.dtype == "float64" else 1)
 
 
-def largest_bound(
-    layer: Layer, pass_: Pass, operands: Operands, products: int | None = None
-) -> float:
+def largest_bound(layer: Layer, pass_: Pass, operands: Operands, products: int) -> float:
     """Return the bound of direct sums for a sum whose elements are all as large as the largest.
 
     `products` is as in `direct_factor`. Code that mixes elements before it multiplies them is off
     by a part of this bound, and not of what its own sum happens to hold.
     """
     first, second = (float(np.abs(getattr(operands, name)).max()) for name in READS[pass_])
-    terms = layer.terms(pass_) if products is None else min(products, layer.terms(pass_))
+    terms = min(products, layer.terms(pass_))
     bias = 0.0 if operands.bias is None else float(np.abs(operands.bias).max())
     return direct_factor(layer, pass_, products) * (terms * first * second + bias)
 

@@ -60,8 +60,8 @@ class Comparison:
     `problem` is a sentence, or None. `steps` is the largest error of integers, in steps between
     neighbouring sums. `over_bound` is the largest ratio of an error to its bound: that of direct
     sums, or what the implementation states if that is more. `over_largest` is the ratio to the
-    bound of direct sums whose elements are all as large as the largest, `over_transform` the ratio
-    to the bound of transforms, and `over_all_transforms` that to the largest of these. `systematic`
+    largest bound of direct sums (`Right.largest`), `over_transform` the ratio to the bound of
+    transforms, and `over_all_transforms` that to the largest of these. `systematic`
     errors are not those of rounding (systematic.py). Errors beyond the bound `grows` if large sums
     are as wrong for their size as small ones. `modified` names the operands that the code wrote
     into. A result that `has_gaps` has elements that are NaN or infinity.
@@ -142,7 +142,12 @@ class Right:
 
     @cached_property
     def largest(self) -> float:
-        """Bound of direct sums for a sum whose elements are all as large as the largest."""
+        """Largest bound of direct sums or, where few products meet, that of the largest elements.
+
+        There the largest elements may meet in no sum.
+        """
+        if self.products is None:
+            return float(self.bound.max())
         return largest_bound(self.layer, self.pass_, self.operands, self.products)
 
     @cached_property
